@@ -1,0 +1,91 @@
+"""Enqueuer: a Keras-style Sequence computed on any number of processes and machines.
+
+    from enqueuer import SequenceEnqueuer
+
+    with SequenceEnqueuer(sequence, use_multiprocessing=True) as enq:
+        enq.start(workers=4)
+        for batch in enq.get(): ...
+
+Names are imported when first used: a worker's supervisor imports parts of this package and must not pay for NumPy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME_OF = {
+    "SequenceEnqueuer": "enqueuer.sequence_enqueuer",
+    "OrderedEnqueuer": "enqueuer.sequence_enqueuer",
+    "Sequence": "enqueuer.sequence",
+    "SequenceSpec": "enqueuer.sequence",
+    "Stats": "enqueuer.monitoring.stats",
+    "WorkerStats": "enqueuer.monitoring.stats",
+    "Timing": "enqueuer.config",
+    "item_rng": "enqueuer.compute.context",
+    "worker_info": "enqueuer.compute.context",
+    "WorkerInfo": "enqueuer.compute.context",
+    "EnqueuerError": "enqueuer.errors",
+    "SequenceError": "enqueuer.errors",
+    "PoisonedBatchError": "enqueuer.errors",
+    "BatchTimeoutError": "enqueuer.errors",
+    "NoWorkersError": "enqueuer.errors",
+    "StateError": "enqueuer.errors",
+    "AuthenticationError": "enqueuer.errors",
+    "ProtocolError": "enqueuer.errors",
+    "ConfigurationError": "enqueuer.errors",
+}
+
+__all__ = [
+    "AuthenticationError",
+    "BatchTimeoutError",
+    "ConfigurationError",
+    "EnqueuerError",
+    "NoWorkersError",
+    "OrderedEnqueuer",
+    "PoisonedBatchError",
+    "ProtocolError",
+    "Sequence",
+    "SequenceEnqueuer",
+    "SequenceError",
+    "SequenceSpec",
+    "StateError",
+    "Stats",
+    "Timing",
+    "WorkerInfo",
+    "WorkerStats",
+    "item_rng",
+    "worker_info",
+]
+
+if TYPE_CHECKING:
+    from enqueuer.compute.context import WorkerInfo, item_rng, worker_info
+    from enqueuer.config import Timing
+    from enqueuer.errors import (
+        AuthenticationError,
+        BatchTimeoutError,
+        ConfigurationError,
+        EnqueuerError,
+        NoWorkersError,
+        PoisonedBatchError,
+        ProtocolError,
+        SequenceError,
+        StateError,
+    )
+    from enqueuer.monitoring.stats import Stats, WorkerStats
+    from enqueuer.sequence import Sequence, SequenceSpec
+    from enqueuer.sequence_enqueuer import OrderedEnqueuer, SequenceEnqueuer
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'enqueuer' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,131 @@
+"""``enqueuer demo``: train a small classifier while other processes and machines prepare its batches."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from enqueuer.errors import ConfigurationError, EnqueuerError
+
+if TYPE_CHECKING:
+    from enqueuer import SequenceEnqueuer
+    from enqueuer.demo.train import Report, Settings
+
+EXTRAS = frozenset({"PIL", "sklearn", "threadpoolctl", "tqdm"})
+WILDCARD_HOSTS = frozenset({"*", "0.0.0.0", "::"})
+
+
+class CallerError(click.ClickException):
+    """What was asked for cannot be: one line, exit code 2."""
+
+    exit_code = 2
+
+
+@click.command()
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Train on your own images: each sub-folder of DIR is a class. Without it: handwritten digits (UCI).",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=2,
+    show_default=True,
+    help="Processes on this machine that prepare batches. 0 with --bind: other machines alone do.",
+)
+@click.option(
+    "--bind",
+    metavar="tcp://HOST:PORT",
+    help="Let other machines join at this address, before or during training, e.g. tcp://0.0.0.0:5555.",
+)
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Allow a --bind that other machines can reach. Connections have no keys yet: for networks of your own.",
+)
+@click.option("--epochs", type=click.IntRange(min=1), default=40, show_default=True, help="Passes over the images.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images in a batch.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="The same seed gives the same batches, bit for bit, on any number of workers.",
+)
+@click.option(
+    "--max-queue-size",
+    type=int,
+    default=10,
+    show_default=True,
+    help="Batches prepared ahead of training; 0 or less: as many as the epoch has.",
+)
+@click.option("--no-baseline", is_flag=True, help="Leave out the comparison with no workers at the end.")
+def demo(images: Path | None, no_baseline: bool, **options: Any) -> None:
+    """Train a small classifier on augmented images.
+
+    Decoding, rotating, cropping and noise are computed by worker processes, here and on any machine that joins. Ends
+    with the accuracy on images that were held out, and with what the workers were worth.
+    """
+    with _explained():
+        from enqueuer.demo.train import Settings, run
+
+        # Workers may run in another directory, so they are told the whole path.
+        folder = None if images is None else str(images.absolute())
+        settings = Settings(images=folder, **options)
+        if no_baseline:
+            settings = dataclasses.replace(settings, baseline_seconds=0.0)
+        _print_report(settings, run(settings, _on_screen))
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what the user can mend into one line; anything else is a defect and keeps its traceback."""
+    try:
+        yield
+    except (ConfigurationError, OSError) as error:  # an address in use, a folder that may not be read
+        raise CallerError(str(error)) from error
+    except EnqueuerError as error:
+        raise click.ClickException(str(error)) from error
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in EXTRAS:
+            raise
+        raise click.ClickException(f"the demo needs {error.name}: pip install 'enqueuer[demo]'") from error
+
+
+@contextmanager
+def _on_screen(enqueuer: SequenceEnqueuer, batches_count: int) -> Iterator[Callable[[float], None]]:
+    from enqueuer.monitoring.progress import ProgressBar
+
+    if enqueuer.endpoint is not None:
+        click.echo("To help from another machine, run there (in a clone or an environment with enqueuer[demo]):")
+        click.echo(f"  enqueuer worker --connect {_reachable(enqueuer.endpoint)} --processes auto --allow enqueuer")
+    with ProgressBar(enqueuer, total=batches_count) as bar:
+        yield lambda loss: bar.update(loss=loss)
+
+
+def _reachable(endpoint: str) -> str:
+    """The address to connect to: where every interface was bound, this machine's name stands for them."""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    return f"tcp://{socket.gethostname()}:{port}" if host.strip("[]") in WILDCARD_HOSTS else endpoint
+
+
+def _print_report(settings: Settings, report: Report) -> None:
+    images = "digits" if settings.images is None else "images"
+    pace = f"{report.batches_per_second:.0f}"
+    if report.baseline_batches_per_second is not None:
+        ratio = report.batches_per_second / report.baseline_batches_per_second
+        pace += f" ({report.baseline_batches_per_second:.0f} with no workers: {ratio:.2f}×)"
+    click.echo(f"accuracy: {report.accuracy:.3f} (on {report.held_out_count} held-out {images})")
+    click.echo(f"batches/s: {pace}")
+    click.echo(
+        f"time spent waiting for data: {report.wait_seconds:.2f} s ({report.wait_share:.1%} of "
+        f"{report.training_seconds:.1f} s; first batch after {report.startup_seconds:.2f} s)"
+    )

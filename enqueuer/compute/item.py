@@ -1,0 +1,28 @@
+"""One item: ``sequence[index]`` under its own seeds, alike in local threads, worker processes and ``workers=0``."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from enqueuer.compute import seeding
+from enqueuer.compute.context import begin_item, end_item
+
+
+def compute_item(sequence: Any, index: int, *, seed: int, epoch: int, seed_globals: bool) -> Any:
+    """``sequence[index]``, with the index as a plain int.
+
+    ``seed_globals`` is for worker processes; threads share the trainer's global generators and leave them alone.
+    Whatever ``__getitem__`` raises comes out as it is, save StopIteration, which becomes RuntimeError as in PEP 479:
+    out of the generator that delivers batches it would look like a normal end.
+    """
+    index = operator.index(index)
+    outer = begin_item(seed, epoch, index)
+    try:
+        if seed_globals:
+            seeding.seed_globals(seed, epoch, index)
+        return sequence[index]
+    except StopIteration as error:
+        raise RuntimeError(f"sequence[{index}] raised StopIteration") from error
+    finally:
+        end_item(outer)

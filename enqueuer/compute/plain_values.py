@@ -1,0 +1,131 @@
+"""Values of a few harmless types as msgpack can carry them, and back: what an exception's arguments travel as.
+
+None, bool, 64-bit int, float, str, bytes and lists stand for themselves. The rest is a dict of one entry, from the name
+of its type to its content, as in ``{"tuple": [1, 2]}``, so that values come back equal, type for type. No name leads
+to anything but the handful of constructors below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+_INT_RANGE = range(-(2**63), 2**64)
+_DEPTH_LIMIT = 16
+# Each value counts some bytes beside its content, so that a million empty tuples are over the limit as well.
+_VALUE_BYTES = 8
+# Booleans, integers, floats, complex and dates: NumPy scalars of a fixed size, without a reference to any object.
+_SCALAR_KINDS = "biufcmM"
+
+
+class NotPlainError(ValueError):
+    """A value of another type, too large, too deep, or (coming back) not what an `Encoder` makes."""
+
+
+def decode(value: Any) -> Any:
+    """The value that an `Encoder` got. Raises NotPlainError for anything that it would not have made."""
+    try:
+        return _decode(value, 0)
+    except Exception as error:
+        # A peer may have sent anything, and NumPy's reading of a dtype alone knows half a dozen errors.
+        raise NotPlainError(f"{type(error).__name__}: {error}") from error
+
+
+class Encoder:
+    """Encodes values of about ``max_bytes`` together, of exact types: a subclass would not come back as itself."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._left = max_bytes
+
+    def encode(self, value: Any, depth: int = 0) -> Any:
+        """The value as msgpack types. Raises NotPlainError when it is not plain or there is no room left for it."""
+        self._spend(_VALUE_BYTES)
+        if depth > _DEPTH_LIMIT:
+            raise NotPlainError("nested too deep")
+        kind = type(value)
+        if value is None or kind is bool or kind is float:
+            return value
+        if kind is int:
+            return self._encode_int(value)
+        if kind is bytes:
+            self._spend(len(value))
+            return value
+        if kind is str:
+            return self._encode_str(value)
+        if kind is list:
+            return [self.encode(part, depth + 1) for part in value]
+        return self._encode_tagged(value, kind, depth)
+
+    def _encode_tagged(self, value: Any, kind: type, depth: int) -> dict[str, Any]:
+        if kind in (tuple, set, frozenset):
+            return {kind.__name__: [self.encode(part, depth + 1) for part in value]}
+        if kind is dict:
+            pairs = [[self.encode(key, depth + 1), self.encode(part, depth + 1)] for key, part in value.items()]
+            return {"dict": pairs}
+        if kind is complex:
+            return {"complex": [value.real, value.imag]}
+        if kind is np.str_:
+            return {"str_": self._encode_str(str(value))}
+        if isinstance(value, np.generic) and value.dtype.kind in _SCALAR_KINDS:
+            self._spend(value.nbytes)
+            return {"scalar": [value.dtype.str, value.tobytes()]}
+        if isinstance(value, PurePath):
+            return {"path": self._encode_str(str(value))}
+        raise NotPlainError(f"a {kind.__qualname__}")
+
+    def _encode_int(self, value: int) -> Any:
+        if value in _INT_RANGE:
+            return value
+        self._spend(value.bit_length() // 4)
+        return {"int": hex(value)}
+
+    def _encode_str(self, value: str) -> str:
+        self._spend(len(value))
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise NotPlainError("text with lone surrogates") from error
+        return value
+
+    def _spend(self, nbytes: int) -> None:
+        if nbytes > self._left:
+            raise NotPlainError("too large")
+        self._left -= nbytes
+
+
+def _decode(value: Any, depth: int) -> Any:
+    if depth > _DEPTH_LIMIT:
+        raise NotPlainError("nested too deep")
+    if value is None or isinstance(value, (bool, int, float, str, bytes)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_decode(part, depth + 1) for part in value]
+    if isinstance(value, dict) and len(value) == 1:
+        ((tag, content),) = value.items()
+        if tag in _CONTAINERS and isinstance(content, (list, tuple)):
+            return _CONTAINERS[tag]([_decode(part, depth + 1) for part in content])
+        if tag in _ATOMS:
+            return _ATOMS[tag](content)
+    raise NotPlainError("an unknown form")
+
+
+def _decode_scalar(content: Any) -> Any:
+    name, raw = content
+    dtype = np.dtype(name) if isinstance(name, str) else None
+    if dtype is None or dtype.kind not in _SCALAR_KINDS or dtype.itemsize != len(raw):
+        raise NotPlainError("not a scalar")
+    return np.frombuffer(raw, dtype=dtype)[0]
+
+
+# A nested key or member that cannot be hashed raises TypeError, which `decode` turns into its own error.
+_CONTAINERS: dict[str, Callable[[list[Any]], Any]] = {"tuple": tuple, "set": set, "frozenset": frozenset, "dict": dict}
+_ATOMS: dict[str, Callable[[Any], Any]] = {
+    "complex": lambda content: complex(*content),
+    "int": lambda content: int(content, 16),
+    "scalar": _decode_scalar,
+    "str_": np.str_,
+    "path": Path,
+}

@@ -1,0 +1,81 @@
+"""Random numbers that depend on (seed, epoch, position) alone, never on who computes or when.
+
+All seeds are cut from one BLAKE2b hash of the three numbers packed as fixed-width little-endian integers: the same
+on every platform, Python and NumPy version, unlike `hash()`, and unlike sums of the three, with no two items that
+share a seed. Each consumer gets its own bytes of it, so that `random`, NumPy, torch and `item_rng()` never run in step.
+
+Measured: 14 µs an item for `random` and NumPy together (NumPy's own array seeding is 8 of them).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import struct
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+# Positions that are no index: what runs after an epoch's last item, and what builds the Sequence.
+END = -1
+BUILD = -2
+
+# NumPy's stubs leave out get_bit_generator and set_bit_generator, which 1.26 and 2 both have.
+_numpy_random: Any = np.random
+_pack = struct.Struct("<QQq").pack
+_RANDOM, _NUMPY, _TORCH, _ITEM = slice(0, 16), slice(16, 32), slice(32, 40), slice(40, 56)
+_DIGEST_BYTES = 56
+
+
+def seed_globals(seed: int, epoch: int, index: int) -> None:
+    """Seed `random`, NumPy's global generator and, if it is imported, torch's default CPU generator.
+
+    ``seed`` and ``epoch`` are in [0, 2**64), ``index`` in [0, 2**63) or one of `END` and `BUILD`.
+    """
+    digest = _digest(seed, epoch, index)
+    random.seed(int.from_bytes(digest[_RANDOM], "little"))
+    # NumPy seeds another kind of generator as well, where the user has put one in (set_bit_generator).
+    np.random.seed(np.frombuffer(digest[_NUMPY], dtype="<u4"))
+    generator = _torch_generator()
+    if generator is not None:
+        # Not torch.manual_seed: that visits every accelerator as well, and a worker must not wake one.
+        generator.manual_seed(int.from_bytes(digest[_TORCH], "little"))
+
+
+def item_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """An item's own generator. PCG64 by name: `default_rng` may change its algorithm one day."""
+    return np.random.Generator(np.random.PCG64(int.from_bytes(_digest(seed, epoch, index)[_ITEM], "little")))
+
+
+@contextmanager
+def seeded_globals(seed: int, epoch: int, position: int = END) -> Iterator[None]:
+    """Run user code under seeded global generators, and give the caller's own state back afterwards.
+
+    The default position is for ``on_epoch_end``: every instance that replays it must shuffle alike.
+    """
+    random_state = random.getstate()
+    numpy_bits, numpy_state = _numpy_random.get_bit_generator(), np.random.get_state(legacy=False)
+    torch_generator = _torch_generator()
+    torch_state = None if torch_generator is None else torch_generator.get_state()
+    seed_globals(seed, epoch, position)
+    try:
+        yield
+    finally:
+        random.setstate(random_state)
+        if _numpy_random.get_bit_generator() is not numpy_bits:
+            _numpy_random.set_bit_generator(numpy_bits)
+        np.random.set_state(numpy_state)
+        if torch_generator is not None:
+            torch_generator.set_state(torch_state)
+
+
+def _digest(seed: int, epoch: int, position: int) -> bytes:
+    return hashlib.blake2b(_pack(seed, epoch, position), digest_size=_DIGEST_BYTES, person=b"enqueuer").digest()
+
+
+def _torch_generator() -> Any:
+    """torch's default CPU generator, or None where torch is not, or only half, imported."""
+    return getattr(sys.modules.get("torch"), "default_generator", None)

@@ -1,0 +1,145 @@
+"""A Sequence by name: what trainer and workers each build their own instance from."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import keyword
+from collections.abc import Callable
+from typing import Any
+
+from enqueuer.compute.seeding import BUILD, seeded_globals
+from enqueuer.compute.sequence_checks import check_sequence
+from enqueuer.errors import ConfigurationError
+
+_INT_RANGE = range(-(2**63), 2**64)
+_DEPTH_LIMIT = 32
+
+
+class SequenceSpec:
+    """``SequenceSpec("package.module:callable", **kwargs)``: call this, there, with these.
+
+    The target is a module's dotted name, a colon, and the name of a class or function in it. Keyword arguments are
+    plain values: None, bool, int (64 bits), float, str, bytes, and lists and str-keyed dicts of those. They travel as
+    msgpack, which knows no tuple: a tuple becomes a list at once, so that trainer and workers pass on the same value.
+    Raises ConfigurationError for anything else. Immutable and comparable; ``kwargs`` gives a copy.
+    """
+
+    __slots__ = ("_kwargs", "_target")
+    _target: str
+    _kwargs: dict[str, Any]
+
+    def __init__(self, target: str, /, **kwargs: Any) -> None:
+        split_target(target)
+        object.__setattr__(self, "_target", target)
+        object.__setattr__(self, "_kwargs", {name: _plain(value, name, 0) for name, value in kwargs.items()})
+
+    @property
+    def target(self) -> str:
+        return self._target
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        return copy.deepcopy(self._kwargs)
+
+    def build(self) -> Any:
+        """Import the module and make an instance. What either raises comes out as it is.
+
+        The global generators are seeded meanwhile, always alike: many a Sequence shuffles its indices in its
+        constructor, and instances that did so differently would deliver some samples twice and others never.
+        """
+        return call_factory(import_target(self._target), self._target, self.kwargs)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a SequenceSpec is immutable; make a new one to change {name}")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a SequenceSpec is immutable; {name} cannot be deleted")
+
+    def __repr__(self) -> str:
+        arguments = "".join(f", {name}={value!r}" for name, value in self._kwargs.items())
+        return f"SequenceSpec({self._target!r}{arguments})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SequenceSpec):
+            return NotImplemented
+        return self._target == other._target and self._kwargs == other._kwargs
+
+    def __hash__(self) -> int:
+        return hash(self._target)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self._target, self._kwargs)
+
+
+def call_factory(factory: Callable[..., Any], target: str, kwargs: dict[str, Any]) -> Any:
+    """Call a target under the build's seeds; a TypeError if what it gives cannot serve as a Sequence."""
+    with seeded_globals(0, 0, BUILD):
+        sequence = factory(**kwargs)
+    try:
+        check_sequence(sequence)
+    except TypeError as error:
+        raise TypeError(f"{target!r} gave no Sequence: {error}") from None
+    return sequence
+
+
+def split_target(target: object) -> tuple[str, str]:
+    """The module and the callable's name of 'package.module:callable'. Raises ConfigurationError if it is not that."""
+    module, colon, name = target.partition(":") if isinstance(target, str) else ("", "", "")
+    if not colon or not all(map(_is_name, [*module.split("."), name])):
+        raise ConfigurationError(
+            f"{target!r} is not of the form 'package.module:callable', such as 'myproject.data:TrainingSequence'"
+        )
+    if module == "__main__":
+        raise ConfigurationError(
+            f"{target!r} names another module in each process: move {name} into a module that workers can import"
+        )
+    return module, name
+
+
+def import_target(target: str) -> Callable[..., Any]:
+    """Import what 'package.module:callable' names. Raises what the import does, and ConfigurationError otherwise."""
+    module_name, name = split_target(target)
+    module = importlib.import_module(module_name)
+    found = getattr(module, name, None)
+    if not callable(found):
+        problem = "nothing" if found is None else f"a {type(found).__qualname__}, which cannot be called,"
+        raise ConfigurationError(f"{target!r}: the module {module_name} has {problem} under the name {name!r}")
+    return found  # type: ignore[no-any-return]
+
+
+def _is_name(part: str) -> bool:
+    return part.isidentifier() and not keyword.iskeyword(part)
+
+
+def _restore(target: str, kwargs: dict[str, Any]) -> SequenceSpec:
+    return SequenceSpec(target, **kwargs)
+
+
+def _plain(value: Any, where: str, depth: int) -> Any:
+    """A copy of a plain value in the types that arrive at the other end."""
+    if depth > _DEPTH_LIMIT:
+        raise ConfigurationError(f"SequenceSpec argument {where}: nested more than {_DEPTH_LIMIT} levels deep")
+    if value is None or type(value) in (bool, float, bytes):
+        return value
+    if type(value) is int and value in _INT_RANGE:
+        return value
+    if type(value) is str and _is_utf8(value):
+        return value
+    if type(value) in (list, tuple):
+        return [_plain(part, f"{where}[{number}]", depth + 1) for number, part in enumerate(value)]
+    if type(value) is dict and all(type(key) is str and _is_utf8(key) for key in value):
+        return {key: _plain(part, f"{where}[{key!r}]", depth + 1) for key, part in value.items()}
+    raise ConfigurationError(
+        f"SequenceSpec argument {where}: a {type(value).__qualname__} ({value!r:.60}) does not travel. Arguments are "
+        "None, bool, 64-bit int, float, str, bytes, and lists and str-keyed dicts of those; for a path give its str, "
+        "for data the name of the file it is in"
+    )
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,144 @@
+"""Every option, default and time-out in one frozen, validated table.
+
+The public class makes an `Options` from its keyword arguments; nothing else reads the user's wishes.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from enqueuer.errors import ConfigurationError
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Intervals and time-outs, in seconds. The defaults are DESIGN's; tests shorten them."""
+
+    heartbeat_interval: float = 1.0
+    # A worker is lost after this long without any sign of life, from itself or its supervisor.
+    worker_timeout: float = 10.0
+    # A coordinator's thread shares a GIL with the training loop (compilation holds it for long): three times as long.
+    coordinator_timeout: float = 30.0
+    # How often a wait without any worker is logged.
+    no_worker_warning: float = 30.0
+    # stop() without an argument.
+    stop: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("heartbeat_interval", "worker_timeout", "coordinator_timeout", "no_worker_warning", "stop"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"timing.{name} must be above 0 seconds, not {getattr(self, name)!r}")
+        if self.worker_timeout < 2 * self.heartbeat_interval:
+            raise ConfigurationError(
+                "timing.worker_timeout must be at least two heartbeat intervals, or one late heartbeat is a death"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The keyword options of `SequenceEnqueuer`. Its docstring says what each does."""
+
+    shuffle: bool = False
+    seed: int | None = None
+    ordered: bool = True
+    bind: str | None = None
+    data_bind: str | None = None
+    advertise: str | None = None
+    shard: tuple[int, int] = (0, 1)
+    shard_remainder: str = "drop"
+    retries: int = 0
+    on_error: str = "raise"
+    max_skipped: int = 100
+    max_bytes: int | None = None
+    max_worker_deaths: int | None = 3
+    min_workers: int = 1
+    worker_threads: int = 1
+    worker_init: Callable[[], Any] | str | None = None
+    max_batches_per_worker: int | None = None
+    persistent_workers: bool = False
+    prefetch_epochs: bool | None = None
+    insecure: bool = False
+    timing: Timing = field(default_factory=Timing)
+
+    def __post_init__(self) -> None:
+        self._check_counts()
+        self._check_choices()
+        self._check_shard()
+        self._check_addresses()
+
+    def _check_counts(self) -> None:
+        for name, least, optional in (
+            ("retries", 0, False),
+            ("max_skipped", 0, False),
+            ("max_bytes", 1, True),
+            ("max_worker_deaths", 1, True),
+            ("min_workers", 1, False),
+            ("worker_threads", 1, False),
+            ("max_batches_per_worker", 1, True),
+            ("seed", 0, True),
+        ):
+            value = getattr(self, name)
+            if value is None and optional:
+                continue
+            if isinstance(value, bool) or not hasattr(value, "__index__"):
+                raise ConfigurationError(f"{name} must be an integer{' or None' if optional else ''}, not {value!r}")
+            if operator.index(value) < least:
+                raise ConfigurationError(f"{name} must be at least {least}, not {value!r}")
+        if self.seed is not None and operator.index(self.seed) >= 2**64:
+            raise ConfigurationError("seed must be below 2**64")
+
+    def _check_choices(self) -> None:
+        for name, choices in (("on_error", ("raise", "skip")), ("shard_remainder", ("drop", "repeat"))):
+            if getattr(self, name) not in choices:
+                raise ConfigurationError(f"{name} must be one of {choices}, not {getattr(self, name)!r}")
+        init = self.worker_init
+        if not (init is None or callable(init) or (isinstance(init, str) and ":" in init)):
+            raise ConfigurationError(f"worker_init must be a callable or 'package.module:callable', not {init!r}")
+
+    def _check_shard(self) -> None:
+        try:
+            rank, world_size = (operator.index(part) for part in self.shard)
+        except (TypeError, ValueError):
+            raise ConfigurationError(f"shard must be two integers (rank, world_size), not {self.shard!r}") from None
+        if world_size < 1 or not 0 <= rank < world_size:
+            raise ConfigurationError(f"shard needs 0 <= rank < world_size, not {self.shard!r}")
+        if world_size > 1 and self.shuffle and self.seed is None:
+            raise ConfigurationError(
+                "shuffle=True with world_size > 1 needs the same seed=… on every rank, or the ranks' shards overlap"
+            )
+
+    def _check_addresses(self) -> None:
+        for name in ("bind", "data_bind", "advertise"):
+            address = getattr(self, name)
+            if address is None:
+                continue
+            if not is_tcp_address(address):
+                raise ConfigurationError(f"{name} must look like 'tcp://host:port' or 'tcp://*:0', not {address!r}")
+            if name != "bind" and self.bind is None:
+                raise ConfigurationError(f"{name} is for remote workers and needs bind=… as well")
+            if name != "advertise" and not self.insecure and not is_loopback(address):
+                raise ConfigurationError(
+                    f"{name}={address!r} can be reached from other machines, and anyone who reaches it could feed this "
+                    "training job; pass insecure=True if that network is yours alone, or bind to tcp://127.0.0.1:PORT "
+                    "and forward it over ssh"
+                )
+
+
+def is_tcp_address(address: object) -> bool:
+    """Whether this is tcp://HOST:PORT, with a port number or '*' (any free one)."""
+    if not isinstance(address, str) or not address.startswith("tcp://"):
+        return False
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    return bool(host) and (port == "*" or (port.isdigit() and int(port) < 65536))
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can connect to the address."""
+    host = urlsplit(address.replace(":*", ":0")).hostname if "*:" not in address else "*"
+    return host in LOOPBACK_HOSTS or bool(host and host.startswith("127."))

@@ -1,0 +1,97 @@
+"""What newcomers are told, and why some are turned away. Changes nothing but its own list of epochs."""
+
+from __future__ import annotations
+
+from enqueuer.core.events import EpochOpened
+from enqueuer.core.settings import Settings
+from enqueuer.protocol.messages import ACCEPTED_VERSIONS, Epoch, Hello, Ready, Role, Welcome
+
+# The current epoch and the one that is computed ahead.
+_EPOCHS_KEPT = 2
+
+
+class Admission:
+    """The epochs that workers must know of, and what a worker must be to serve them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._places = {place.name: place for place in settings.places}
+        self._announced: dict[int, EpochOpened] = {}
+
+    @property
+    def newest(self) -> EpochOpened | None:
+        return self._announced[max(self._announced)] if self._announced else None
+
+    def is_local(self, place: str) -> bool:
+        return self._places[place].local
+
+    def announce(self, opened: EpochOpened) -> bool:
+        """Remember the epoch; True if workers need a new Welcome for it."""
+        previous = self.newest
+        self._announced[opened.epoch] = opened
+        for epoch in sorted(self._announced)[:-_EPOCHS_KEPT]:
+            del self._announced[epoch]
+        return previous is None or (previous.sequence, previous.options) != (opened.sequence, opened.options)
+
+    # ------------------------------------------------------------ messages
+
+    def welcome(self, place: str, received_seq: int, opened: EpochOpened | None) -> Welcome:
+        settings = self._settings
+        return Welcome(
+            self._places[place].data_endpoint,
+            settings.heartbeat_interval,
+            settings.coordinator_timeout,
+            received_seq,
+            opened.sequence if opened else None,
+            opened.options if opened else {},
+        )
+
+    def epochs(self) -> list[Epoch]:
+        return [epoch_message(opened) for _, opened in sorted(self._announced.items())]
+
+    # ------------------------------------------------------------ reasons to refuse, '' for none
+
+    def refusal_of_hello(self, hello: Hello) -> str:
+        if hello.protocol not in ACCEPTED_VERSIONS:
+            spoken = ", ".join(map(str, sorted(ACCEPTED_VERSIONS)))
+            return f"it speaks protocol version {hello.protocol}, this trainer speaks {spoken}"
+        trainers = self._settings.numpy_version
+        if hello.role is Role.WORKER and _major(hello.numpy_version) != _major(trainers):
+            return (
+                f"it has NumPy {hello.numpy_version} and the trainer {trainers}; "
+                "install the same major version on both, or batches may differ"
+            )
+        return ""
+
+    def refusal_of_place(self, place: str, opened: EpochOpened) -> str:
+        if opened.sequence is None and not self.is_local(place):
+            return (
+                "the trainer's Sequence is a live object, which only its own local processes get; "
+                'pass SequenceSpec("package.module:callable", ...) to SequenceEnqueuer for remote workers'
+            )
+        return ""
+
+    def refusal_of_ready(self, ready: Ready) -> str | None:
+        """None if what it is ready for is not wanted any more."""
+        opened = self._announced.get(ready.epoch)
+        if opened is None or opened.generation != ready.generation:
+            return None
+        if ready.length != opened.length:
+            return (
+                f"its Sequence has {ready.length} batches and the trainer's has {opened.length}; "
+                "both must be built from the same code, arguments and data"
+            )
+        if opened.digest and ready.digest and ready.digest != opened.digest:
+            return (
+                f"its Sequence's code has digest {ready.digest.hex()[:12]} and the trainer's "
+                f"{opened.digest.hex()[:12]}; install the same code on both, or start the worker with --allow-skew"
+            )
+        return ""
+
+
+def epoch_message(opened: EpochOpened) -> Epoch:
+    return Epoch(opened.epoch, opened.generation, opened.seed, opened.state)
+
+
+def _major(version: str) -> str:
+    return version.partition(".")[0]

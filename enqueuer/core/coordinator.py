@@ -1,0 +1,342 @@
+"""The coordinator as a pure state machine: `handle(events, now) -> actions`, `next_deadline()`.
+
+    events ──► handlers ──► ledger (who holds what, what is undelivered)
+                       ├──► membership (who is there)
+                       └──► scheduler (who gets what next) ──► actions
+
+No socket, thread, clock or randomness in here: the I/O loop feeds it, and so does the simulated cluster.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from enqueuer.core.actions import (
+    Action,
+    BatchFailed,
+    BatchSkipped,
+    Deliver,
+    EpochExhausted,
+    RemoteLine,
+    Report,
+    Send,
+)
+from enqueuer.core.epoch_run import EpochRun
+from enqueuer.core.events import (
+    ControlReceived,
+    EpochConfirmed,
+    EpochOpened,
+    Event,
+    ResultsReceived,
+    RouteLost,
+    StopRequested,
+    SupervisorDied,
+    Taken,
+    ThreadsJoined,
+    Wakened,
+)
+from enqueuer.core.fleet import Fleet
+from enqueuer.core.ledger import Ledger
+from enqueuer.core.membership import Membership
+from enqueuer.core.scheduler import REBALANCE_INTERVAL, Assignment, Scheduler
+from enqueuer.core.settings import Settings
+from enqueuer.core.worker import Worker
+from enqueuer.protocol.messages import (
+    Children,
+    Drain,
+    ErrorRecord,
+    Failure,
+    Goodbye,
+    Grant,
+    Heartbeat,
+    Hello,
+    LoadFailure,
+    Log,
+    Ready,
+    Revoke,
+    Stop,
+    WhoAreYou,
+    WorkerExited,
+)
+
+_WARNING = 30
+
+
+class Coordinator:
+    """One session. `handle` is called by one thread (the I/O thread) only."""
+
+    def __init__(self, settings: Settings, now: float) -> None:
+        self.settings = settings
+        self.ledger = Ledger()
+        self.fleet = Fleet()
+        self.scheduler = Scheduler(settings, self.ledger)
+        self.retries_count = 0
+        self.malformed_count = 0
+        self.skipped: list[tuple[int, int]] = []
+        self._actions: list[Action] = []
+        self.membership = Membership(
+            settings, self.ledger, self.fleet, self.scheduler, self._actions, self._blame_death, now
+        )
+        self._rebalance_at = math.inf
+        self._stopped = False
+        self._had_min_workers = False
+
+    # ------------------------------------------------------------ the two entry points
+
+    def handle(self, events: Iterable[Event], now: float) -> list[Action]:
+        """Take what happened by ``now`` (all readable input before any timer) and return what to do, in order."""
+        if self._stopped:
+            return []
+        self.membership.shift_deadlines_over_a_gap(now)
+        for event in events:
+            _HANDLERS[type(event)](self, event, now)
+            if self._stopped:
+                break
+        if not self._stopped:
+            self.membership.run_timers(now)
+            self._deliver()
+            self._grant(now)
+        actions = list(self._actions)
+        self._actions.clear()
+        return actions
+
+    def next_deadline(self) -> float:
+        """When `handle` wants to be called even if nothing happens."""
+        return math.inf if self._stopped else min(self.membership.next_deadline, self._rebalance_at)
+
+    @property
+    def takes_until_wake(self) -> int | None:
+        """After how many more takes by the trainer this core wants to know; None: not for granting.
+
+        While a slot is idle for want of room in the bound, each take counts; otherwise room is collected, so that
+        small batches are granted many at a time.
+        """
+        if not self.scheduler.has_takers or not self.ledger.has_pending or self.ledger.ready_count == 0:
+            return None
+        if self.scheduler.has_idle:
+            return 1
+        return max(1, min(int(min(self.scheduler.bound, 1 << 20)) // 8, self.ledger.ready_count))
+
+    # ------------------------------------------------------------ epochs
+
+    def _on_epoch_opened(self, event: EpochOpened, _now: float) -> None:
+        old = self.ledger.runs.get(event.epoch)
+        if old is not None:
+            self._revoke_all_of(old)
+            self.ledger.close(old)
+        run = EpochRun(
+            event.epoch,
+            event.generation,
+            event.order,
+            ordered=self.settings.ordered,
+            confirmed=not event.gated,
+        )
+        self.ledger.open(run)
+        self.membership.announce(event)
+
+    def _on_epoch_confirmed(self, event: EpochConfirmed, _now: float) -> None:
+        run = self.ledger.runs.get(event.epoch)
+        if run is not None:
+            run.confirmed = True
+
+    def _on_taken(self, event: Taken, _now: float) -> None:
+        self.ledger.taken_total = max(event.total, self.ledger.taken_total)
+
+    def _on_stop_requested(self, _event: StopRequested, _now: float) -> None:
+        routes = [worker.route for worker in self.fleet if worker.route is not None]
+        self._actions.extend(Send(route, Stop()) for route in (*routes, *self.fleet.supervisors))
+        self._stopped = True
+
+    # ------------------------------------------------------------ answers
+
+    def _on_results(self, event: ResultsReceived, now: float) -> None:
+        worker = self.fleet.find(event.incarnation)
+        if worker is None or not event.leases or not worker.take_result_number(event.seq):
+            self.ledger.stale_count += len(event.leases)
+            return
+        worker.last_seen = now
+        worker.note_batches(len(event.leases), event.busy, now)
+        self.scheduler.note_size(sum(event.sizes) / len(event.sizes))
+        run = self._current_run(event.epoch, event.generation)
+        for lease, payload in zip(event.leases, event.payloads, strict=True):
+            self._take_answer(worker, lease, run, payload)
+        self.membership.after_answers(worker)
+
+    def _take_answer(self, worker: Worker, lease: int, run: EpochRun | None, outcome: Any) -> None:
+        position = self.ledger.answer(worker, lease, run)
+        if run is not None and position is not None and not run.answer(position, outcome):
+            self.ledger.stale_count += 1
+
+    def _on_failure(self, worker: Worker, message: Failure, _now: float) -> None:
+        run = self._current_run(message.epoch, message.generation)
+        position = self.ledger.answer(worker, message.lease, run)
+        if run is not None and position is not None and not run.is_answered(position):
+            self._judge_failure(worker, message.lease, run, position, message.error)
+        self.membership.after_answers(worker)
+
+    def _judge_failure(self, worker: Worker, lease: int, run: EpochRun, position: int, error: ErrorRecord) -> None:
+        failures = run.failures[position] = run.failures.get(position, 0) + 1
+        if failures <= self.settings.retries:
+            self.retries_count += 1
+            run.unlease(position, lease)
+            return
+        index = run.order[position]
+        self._fail(run, position, BatchFailed(index, run.epoch, worker.worker_id, worker.host, error))
+
+    def _blame_death(self, worker: Worker, run: EpochRun, position: int) -> None:
+        """A supervisor saw the worker die while it was computing this position."""
+        deaths = run.deaths[position] = run.deaths.get(position, 0) + 1
+        limit = self.settings.max_worker_deaths
+        if limit is not None and deaths >= limit:
+            index = run.order[position]
+            self._fail(run, position, BatchFailed(index, run.epoch, worker.worker_id, worker.host, None, deaths))
+
+    def _fail(self, run: EpochRun, position: int, failed: BatchFailed) -> None:
+        outcome: BatchFailed | BatchSkipped = failed
+        if self.settings.skip_errors and len(self.skipped) < self.settings.max_skipped:
+            outcome = BatchSkipped(failed.index, failed.epoch)
+            self.skipped.append((failed.epoch, failed.index))
+            text = failed.error.text if failed.error else f"it killed {failed.deaths} workers"
+            self._actions.append(Report(_WARNING, f"skipped batch {failed.index} of epoch {failed.epoch}: {text}"))
+        run.answer(position, outcome)
+
+    def _current_run(self, epoch: int, generation: int) -> EpochRun | None:
+        run = self.ledger.runs.get(epoch)
+        return run if run is not None and run.generation == generation else None
+
+    # ------------------------------------------------------------ control messages
+
+    def _on_control(self, event: ControlReceived, now: float) -> None:
+        message, route = event.message, event.route
+        if isinstance(message, Hello):
+            self.membership.on_hello(route, event.session, message, now)
+            return
+        worker = self.fleet.at(route)
+        if event.session != self.settings.session or (worker is None and route not in self.fleet.supervisors):
+            self._actions.append(Send(route, WhoAreYou()))
+            return
+        if worker is None:
+            handler = _SUPERVISOR_MESSAGES.get(type(message))
+            if handler is not None:
+                handler(self.membership, route, message, now)
+            return
+        worker.last_seen = now
+        if isinstance(message, Failure):
+            self._on_failure(worker, message, now)
+        elif isinstance(message, Log):
+            self._actions.append(RemoteLine(message.level, message.logger, worker.worker_id, worker.host, message.text))
+        else:
+            handler = _WORKER_MESSAGES.get(type(message))
+            if handler is not None:
+                handler(self.membership, worker, message, now)
+
+    def _on_threads_joined(self, event: ThreadsJoined, now: float) -> None:
+        self.membership.add_threads(event, now)
+
+    def _on_route_lost(self, event: RouteLost, now: float) -> None:
+        self.membership.on_route_lost(event.route, now)
+
+    def _on_supervisor_died(self, event: SupervisorDied, now: float) -> None:
+        self.membership.on_supervisor_died(event.supervisor, now)
+
+    def _on_wakened(self, _event: Wakened, _now: float) -> None:
+        """Nothing but the timers, which run after every event."""
+
+    # ------------------------------------------------------------ delivering and granting
+
+    def _deliver(self) -> None:
+        for _, run in sorted(self.ledger.runs.items()):
+            positions, outcomes = self.ledger.pop_deliverable(run)
+            if outcomes:
+                self._actions.append(Deliver(run.epoch, positions, outcomes))
+            if run.complete:
+                self._revoke_all_of(run)
+                self.ledger.close(run)
+            if not run.confirmed or not run.complete:
+                break
+
+    def _revoke_all_of(self, run: EpochRun) -> None:
+        """Leases that nobody waits for any more (hedged, late, or of an outdated state) need not be computed."""
+        for worker in self.fleet:
+            if worker.in_process or worker.route is None:
+                continue
+            useless = [lease for lease in worker.leases if self._is_useless(lease, run)]
+            if useless:
+                self._actions.append(Send(worker.route, Revoke(tuple(useless))))
+                queued = set(useless).difference(list(worker.leases)[: worker.slots])
+                self.ledger.expire(worker, queued)
+                self.scheduler.note_load(worker)
+
+    def _is_useless(self, lease: int, run: EpochRun) -> bool:
+        entry = self.ledger.find(lease)
+        return entry is not None and entry[0] is run
+
+    def _grant(self, now: float) -> None:
+        self._rebalance_at = math.inf
+        if not self.ledger.runs or not self._has_min_workers():
+            return
+        while assignments := self.scheduler.assign():
+            for assignment in assignments:
+                self._book(assignment)
+        for run in self.ledger.runs.values():
+            if run.fresh_count == 0 and not run.exhausted_reported:
+                run.exhausted_reported = True
+                self._actions.append(EpochExhausted(run.epoch))
+        if self.scheduler.has_idle:
+            self._rebalance(now)
+
+    def _rebalance(self, now: float) -> None:
+        for move in self.scheduler.moves(now):
+            if move.loser.route is not None:
+                self._actions.append(Send(move.loser.route, Revoke((move.lease,))))
+            # Queued there, not running: it frees its place at once.
+            self.ledger.expire(move.loser, (move.lease,))
+            self.scheduler.note_load(move.loser)
+            self._book(Assignment(move.taker, move.run, move.run.take_pending(1)))
+        if self.scheduler.has_movable:
+            self._rebalance_at = now + REBALANCE_INTERVAL
+
+    def _book(self, assignment: Assignment) -> None:
+        worker, run, positions = assignment
+        first = self.ledger.grant(worker, run, positions)
+        if worker.load == len(positions):
+            worker.last_answer = self.membership.now
+        self.scheduler.note_load(worker)
+        assert worker.route is not None
+        indices = tuple(run.order[position] for position in positions)
+        grant = Grant(run.epoch, run.generation, worker.received_seq, first, indices)
+        self._actions.append(Send(worker.route, grant))
+
+    def _has_min_workers(self) -> bool:
+        if not self._had_min_workers:
+            self._had_min_workers = self.scheduler.slots_count >= self.settings.min_workers
+        return self._had_min_workers
+
+
+_HANDLERS: dict[type, Any] = {
+    ControlReceived: Coordinator._on_control,
+    ResultsReceived: Coordinator._on_results,
+    RouteLost: Coordinator._on_route_lost,
+    SupervisorDied: Coordinator._on_supervisor_died,
+    ThreadsJoined: Coordinator._on_threads_joined,
+    EpochOpened: Coordinator._on_epoch_opened,
+    EpochConfirmed: Coordinator._on_epoch_confirmed,
+    Taken: Coordinator._on_taken,
+    Wakened: Coordinator._on_wakened,
+    StopRequested: Coordinator._on_stop_requested,
+}
+
+_WORKER_MESSAGES: dict[type, Any] = {
+    Ready: Membership.on_ready,
+    Heartbeat: Membership.on_heartbeat,
+    LoadFailure: Membership.on_load_failure,
+    Drain: Membership.on_drain,
+    Goodbye: Membership.on_goodbye,
+}
+
+_SUPERVISOR_MESSAGES: dict[type, Any] = {
+    WorkerExited: Membership.on_worker_exited,
+    Children: Membership.on_children,
+}

@@ -1,0 +1,183 @@
+"""One epoch's positions, each in exactly one state: pending, leased, buffered or delivered."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+
+class PositionState(Enum):
+    PENDING = "pending"
+    LEASED = "leased"
+    BUFFERED = "buffered"
+    DELIVERED = "delivered"
+
+
+class EpochRun:
+    """The books of one epoch (of one state generation).
+
+    A position is leased while at least one lease on it is live; a revoked, expired or lost lease is not live, though
+    its answer is still taken. ``outcomes`` are opaque here.
+    """
+
+    def __init__(self, epoch: int, generation: int, order: Sequence[int], *, ordered: bool, confirmed: bool) -> None:
+        self.epoch = epoch
+        self.generation = generation
+        self.order = order
+        self.length = len(order)
+        self.confirmed = confirmed
+        self.exhausted_reported = False
+        # Positions whose lease was running when a worker died: how often. They are leased alone.
+        self.deaths: dict[int, int] = {}
+        self.failures: dict[int, int] = {}
+        self._ordered = ordered
+        self._next = 0
+        self._returned: list[int] = []
+        self._suspects: list[int] = []
+        self._live: dict[int, tuple[int, ...]] = {}
+        self._buffered: dict[int, Any] = {}
+        # Every position below it is delivered; above it, those in `_delivered` are (unordered delivery only).
+        self._head = 0
+        self._delivered: set[int] = set()
+
+    # ------------------------------------------------------------ what there is to do
+
+    @property
+    def undelivered_count(self) -> int:
+        """Positions leased or buffered."""
+        return len(self._live) + len(self._buffered)
+
+    @property
+    def leased_count(self) -> int:
+        return len(self._live)
+
+    @property
+    def buffered_count(self) -> int:
+        return len(self._buffered)
+
+    @property
+    def fresh_count(self) -> int:
+        """Positions that were never leased."""
+        return self.length - self._next
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether an ordinary (not suspect) position can be leased."""
+        self._forget_answered(self._returned)
+        return self._next < self.length or bool(self._returned)
+
+    @property
+    def has_suspects(self) -> bool:
+        self._forget_answered(self._suspects)
+        return bool(self._suspects)
+
+    @property
+    def head_is_waiting(self) -> bool:
+        """Whether the next position to deliver is pending: it is granted whatever the bound, so nothing deadlocks."""
+        self._forget_answered(self._returned)
+        if self._returned:
+            return not self._ordered or self._returned[0] == self._head
+        return self._next == self._head and self._next < self.length and not self._live and not self._buffered
+
+    @property
+    def complete(self) -> bool:
+        return self._head >= self.length
+
+    # ------------------------------------------------------------ leasing
+
+    def take_pending(self, count: int) -> list[int]:
+        """Up to ``count`` positions to lease: lost ones first, lowest first. The caller leases each at once."""
+        positions: list[int] = []
+        while len(positions) < count:
+            self._forget_answered(self._returned)
+            if not self._returned:
+                break
+            positions.append(heapq.heappop(self._returned))
+        fresh = min(count - len(positions), self.length - self._next)
+        if fresh > 0:
+            positions.extend(range(self._next, self._next + fresh))
+            self._next += fresh
+        return positions
+
+    def take_suspect(self) -> int:
+        """A position that may kill its worker."""
+        self._forget_answered(self._suspects)
+        return heapq.heappop(self._suspects)
+
+    def lease(self, position: int, lease: int) -> None:
+        self._live[position] = (*self._live.get(position, ()), lease)
+
+    def is_live(self, position: int, lease: int) -> bool:
+        return lease in self._live.get(position, ())
+
+    def unlease(self, position: int, lease: int) -> bool:
+        """The lease is lost, expired or revoked. True if the position is pending again for it."""
+        leases = self._live.get(position, ())
+        if lease not in leases:
+            return False
+        rest = tuple(other for other in leases if other != lease)
+        if rest:
+            self._live[position] = rest
+            return False
+        del self._live[position]
+        heapq.heappush(self._suspects if position in self.deaths else self._returned, position)
+        return True
+
+    # ------------------------------------------------------------ answers and delivery
+
+    def is_answered(self, position: int) -> bool:
+        return position < self._head or position in self._buffered or position in self._delivered
+
+    def answer(self, position: int, outcome: Any) -> bool:
+        """Take the outcome if the position is unanswered; False if it came second."""
+        if self._live.pop(position, None) is None and self.is_answered(position):
+            return False
+        self._buffered[position] = outcome
+        return True
+
+    def pop_deliverable(self) -> tuple[Sequence[int], list[Any]]:
+        """What can be delivered now, in order: positions and outcomes."""
+        if not self.confirmed or not self._buffered:
+            return (), []
+        if self._ordered:
+            return self._pop_in_order()
+        positions, outcomes = list(self._buffered), list(self._buffered.values())
+        self._buffered.clear()
+        self._delivered.update(positions)
+        while self._head in self._delivered:
+            self._delivered.remove(self._head)
+            self._head += 1
+        return positions, outcomes
+
+    def _pop_in_order(self) -> tuple[Sequence[int], list[Any]]:
+        first = self._head
+        outcomes = []
+        while self._head in self._buffered:
+            outcomes.append(self._buffered.pop(self._head))
+            self._head += 1
+        return range(first, self._head), outcomes
+
+    # ------------------------------------------------------------ for invariants
+
+    def state_of(self, position: int) -> PositionState:
+        """The one state the position is in; raises AssertionError if it is in none or several."""
+        states = []
+        if position >= self._next or (
+            (position in self._returned or position in self._suspects) and not self.is_answered(position)
+        ):
+            states.append(PositionState.PENDING)
+        if position in self._live:
+            states.append(PositionState.LEASED)
+        if position in self._buffered:
+            states.append(PositionState.BUFFERED)
+        if position < self._head or position in self._delivered:
+            states.append(PositionState.DELIVERED)
+        assert len(states) == 1, f"position {position} of epoch {self.epoch} is {states}"
+        return states[0]
+
+    def _forget_answered(self, heap: list[int]) -> None:
+        """A late answer may have come for a position that waits to be leased again."""
+        while heap and self.is_answered(heap[0]):
+            heapq.heappop(heap)

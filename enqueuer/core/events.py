@@ -1,0 +1,121 @@
+"""What goes into the core. Hot-path events carry lists: an object per batch is too dear at 100 000 batches/s."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from enqueuer.protocol.messages import Message
+
+
+class Route(NamedTuple):
+    """Where a message came from or goes to: a socket pair's name and the peer's address on it."""
+
+    place: str
+    address: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ControlReceived:
+    route: Route
+    session: bytes
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsReceived:
+    """One result message. ``payloads`` are opaque; ``sizes`` their bytes; ``busy`` their compute time in seconds."""
+
+    incarnation: bytes
+    epoch: int
+    generation: int
+    seq: int
+    busy: float
+    leases: Sequence[int]
+    payloads: Sequence[Any]
+    sizes: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteLost:
+    """A message could not be sent there: the peer is gone, or its connection is."""
+
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorDied:
+    """The trainer saw its own supervisor's process end; its children die with it."""
+
+    supervisor: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadsJoined:
+    """The trainer's own threads: one worker with many slots, that cannot be lost."""
+
+    route: Route
+    incarnation: bytes
+    host: str
+    pid: int
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpochOpened:
+    """An epoch (or a newer state generation of one) can be computed.
+
+    ``order[position]`` is the index. With ``gated``, nothing is delivered before `EpochConfirmed`.
+    ``sequence``, ``state`` and ``options`` go to the workers as they are; ``length`` and ``digest`` are what the
+    workers' own instances must have (``length`` counts the whole Sequence; an empty digest is not compared).
+    """
+
+    epoch: int
+    generation: int
+    seed: int
+    order: Sequence[int]
+    length: int
+    digest: bytes
+    state: Any
+    sequence: list[Any] | None
+    options: dict[str, Any]
+    gated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EpochConfirmed:
+    """What was computed ahead for this epoch is what the trainer wants."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The trainer has taken this many outcomes since the session began."""
+
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wakened:
+    """A deadline has come, or nothing has."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """The session ends now."""
+
+
+Event = (
+    ControlReceived
+    | ResultsReceived
+    | RouteLost
+    | SupervisorDied
+    | ThreadsJoined
+    | EpochOpened
+    | EpochConfirmed
+    | Taken
+    | Wakened
+    | StopRequested
+)

@@ -1,0 +1,71 @@
+"""All workers of a session, found by incarnation, by route and by supervisor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from enqueuer.core.events import Route
+from enqueuer.core.worker import Worker, WorkerState
+
+# Records of workers that left are kept for their late answers, but not for ever.
+_MAX_DEPARTED = 10_000
+
+
+class Fleet:
+    """The records and their indices; decides nothing."""
+
+    def __init__(self) -> None:
+        self._by_incarnation: dict[bytes, Worker] = {}
+        self._by_route: dict[Route, Worker] = {}
+        self._departed: dict[bytes, None] = {}
+        # Routes of supervisors, and what each calls itself.
+        self.supervisors: dict[Route, bytes] = {}
+        self.lost_count = 0
+
+    def __iter__(self) -> Iterator[Worker]:
+        """Workers that are there: not lost and not gone."""
+        return (worker for worker in list(self._by_incarnation.values()) if worker.incarnation not in self._departed)
+
+    def __len__(self) -> int:
+        return len(self._by_incarnation) - len(self._departed)
+
+    @property
+    def serving_count(self) -> int:
+        return sum(worker.takes_leases for worker in self)
+
+    def at(self, route: Route) -> Worker | None:
+        return self._by_route.get(route)
+
+    def find(self, incarnation: bytes) -> Worker | None:
+        """Also a departed one, whose late answers are still taken."""
+        return self._by_incarnation.get(incarnation)
+
+    def of_supervisor(self, supervisor: bytes) -> list[Worker]:
+        return [worker for worker in self if worker.supervisor == supervisor]
+
+    def add(self, worker: Worker) -> None:
+        self._by_incarnation[worker.incarnation] = worker
+        self.connect(worker, worker.route)
+
+    def connect(self, worker: Worker, route: Route | None) -> None:
+        """The worker is reached there from now on (None: nowhere)."""
+        if worker.route is not None:
+            self._by_route.pop(worker.route, None)
+        worker.route = route
+        if route is not None:
+            self._by_route[route] = worker
+
+    def depart(self, worker: Worker, state: WorkerState) -> None:
+        """The worker is LOST or GONE; its record stays for a while."""
+        worker.move_to(state)
+        self.connect(worker, None)
+        self._departed[worker.incarnation] = None
+        while len(self._departed) > _MAX_DEPARTED:
+            oldest = next(iter(self._departed))
+            del self._departed[oldest]
+            del self._by_incarnation[oldest]
+
+    def return_to(self, worker: Worker) -> None:
+        """A lost worker has come back."""
+        worker.move_to(WorkerState.JOINING)
+        self._departed.pop(worker.incarnation, None)

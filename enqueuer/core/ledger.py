@@ -1,0 +1,107 @@
+"""Who holds which lease, and what of each open epoch is undelivered.
+
+Lease numbers count up and are never used twice. A lease stays in the table, findable for a late answer, until it is
+answered or its epoch's books are closed; whether it still counts is the epoch run's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from enqueuer.core.epoch_run import EpochRun
+from enqueuer.core.worker import Worker
+
+Lease = tuple[EpochRun, int, Worker]
+
+
+class Ledger:
+    """The open epochs (the current one, and at most the one after it) and all leases on them."""
+
+    def __init__(self) -> None:
+        self.runs: dict[int, EpochRun] = {}
+        self.stale_count = 0
+        self.delivered_total = 0
+        self.taken_total = 0
+        self._leases: dict[int, Lease] = {}
+        self._next_lease = 1
+
+    # ------------------------------------------------------------ counts
+
+    @property
+    def undelivered_count(self) -> int:
+        """Leased, received and ready batches: what the bound bounds."""
+        return sum(run.undelivered_count for run in self.runs.values()) + self.ready_count
+
+    @property
+    def ready_count(self) -> int:
+        """Delivered to the ready queue and not taken by the trainer."""
+        return self.delivered_total - self.taken_total
+
+    @property
+    def has_pending(self) -> bool:
+        return any(run.has_pending or run.has_suspects for run in self.runs.values())
+
+    def find(self, lease: int) -> Lease | None:
+        return self._leases.get(lease)
+
+    # ------------------------------------------------------------ epochs
+
+    def open(self, run: EpochRun) -> None:
+        self.runs[run.epoch] = run
+
+    def close(self, run: EpochRun) -> None:
+        """Forget the run and every lease on it; workers stay occupied by theirs until they answer or unlist them."""
+        del self.runs[run.epoch]
+        for lease in [lease for lease, (owner, _, _) in self._leases.items() if owner is run]:
+            del self._leases[lease]
+
+    # ------------------------------------------------------------ leases
+
+    def grant(self, worker: Worker, run: EpochRun, positions: Sequence[int]) -> int:
+        """Lease these positions to the worker; returns the first of the consecutive lease numbers."""
+        first = self._next_lease
+        self._next_lease += len(positions)
+        for lease, position in enumerate(positions, first):
+            run.lease(position, lease)
+            self._leases[lease] = (run, position, worker)
+            worker.leases[lease] = None
+        return first
+
+    def answer(self, worker: Worker, lease: int, run: EpochRun | None) -> int | None:
+        """The position that this answer is for, if it may be taken; None if it is stale, as all are without a run."""
+        worker.leases.pop(lease, None)
+        entry = self._leases.get(lease)
+        if entry is None or entry[0] is not run or entry[2] is not worker:
+            self.stale_count += 1
+            return None
+        del self._leases[lease]
+        return entry[1]
+
+    def withdraw(self, lease: int) -> int | None:
+        """The lease no longer counts, but its worker stays occupied; returns the position if pending again."""
+        entry = self._leases.get(lease)
+        if entry is not None and entry[0].unlease(entry[1], lease):
+            return entry[1]
+        return None
+
+    def expire(self, worker: Worker, leases: Iterable[int]) -> int:
+        """The worker does not hold these any more; returns how many positions are pending again for it."""
+        returned = 0
+        for lease in leases:
+            worker.leases.pop(lease, None)
+            worker.unlisted.discard(lease)
+            returned += self.withdraw(lease) is not None
+        return returned
+
+    def release(self, worker: Worker) -> int:
+        """The worker is lost: all its leases; returns how many positions are pending again."""
+        worker.reserved = False
+        return self.expire(worker, list(worker.leases))
+
+    # ------------------------------------------------------------ delivery
+
+    def pop_deliverable(self, run: EpochRun) -> tuple[Sequence[int], list[Any]]:
+        positions, outcomes = run.pop_deliverable()
+        self.delivered_total += len(outcomes)
+        return positions, outcomes

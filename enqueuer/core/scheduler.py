@@ -1,0 +1,225 @@
+"""Who gets the next leases.
+
+- No slot gets a second lease while another has none.
+- Beyond that, a worker holds enough to cover its round trip and some milliseconds of work.
+- Undelivered batches stay within the bound; only the head of the order is granted in spite of it.
+- A lease that queues behind a late one moves to an idle slot.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from enqueuer.core.epoch_run import EpochRun
+from enqueuer.core.ledger import Ledger
+from enqueuer.core.settings import Settings
+from enqueuer.core.worker import Worker
+
+# Weight of the newest batch in the running mean of batch sizes.
+_NEWEST_WEIGHT = 0.1
+# A queued lease moves to an idle slot if it would wait longer than this (and a round trip) where it is.
+_WORTH_MOVING = 0.010
+# How often that is looked at while a slot is idle and nothing else can be granted.
+REBALANCE_INTERVAL = 0.005
+
+
+class Assignment(NamedTuple):
+    worker: Worker
+    run: EpochRun
+    positions: list[int]
+
+
+class Move(NamedTuple):
+    """Revoke the lease from its worker and grant its position to the taker."""
+
+    lease: int
+    loser: Worker
+    run: EpochRun
+    taker: Worker
+
+
+def queue_bound(max_queue_size: int, slots: int) -> float:
+    """How many batches may be undelivered.
+
+    Keras allows ``max_queue_size + 1``. Where there are more slots than that would keep busy, up to two batches a slot
+    are allowed, never more than ``max_queue_size + slots``.
+    """
+    if max_queue_size <= 0:
+        return math.inf
+    return max(max_queue_size + 1, min(max_queue_size + slots, 2 * slots))
+
+
+class Scheduler:
+    """Decides; the coordinator books and sends.
+
+    Workers that could take a lease are kept in two queues, so that deciding costs the leases granted and not the
+    size of the fleet. Whoever changes a worker's load, state or route calls `note_load`.
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._batch_bytes = 0.0
+        self._idle: dict[Worker, None] = {}
+        self._thirsty: dict[Worker, None] = {}
+        self._slots_of: dict[Worker, int] = {}
+        self._slots_count = 0
+
+    @property
+    def slots_count(self) -> int:
+        """Slots of all workers that take leases."""
+        return self._slots_count
+
+    @property
+    def has_idle(self) -> bool:
+        return bool(self._idle)
+
+    @property
+    def has_takers(self) -> bool:
+        return bool(self._idle or self._thirsty)
+
+    @property
+    def has_movable(self) -> bool:
+        """Whether a lease queues somewhere while a slot is idle."""
+        return bool(self._idle) and any(_has_queue(worker) for worker in self._slots_of)
+
+    def note_load(self, worker: Worker) -> None:
+        """Put the worker into the queue it belongs to now."""
+        if not worker.leases:
+            worker.reserved = False
+        slots = worker.slots if worker.takes_leases else 0
+        self._slots_count += slots - self._slots_of.get(worker, 0)
+        if slots:
+            self._slots_of[worker] = slots
+        else:
+            self._slots_of.pop(worker, None)
+        _put(self._idle, worker, slots > 0 and worker.has_idle_slot)
+        _put(self._thirsty, worker, slots > 0 and not worker.has_idle_slot and worker.wants_more)
+
+    def note_size(self, nbytes: float) -> None:
+        """A batch of this many bytes arrived."""
+        old = self._batch_bytes
+        self._batch_bytes = float(nbytes) if old == 0.0 else old + _NEWEST_WEIGHT * (nbytes - old)
+
+    @property
+    def bound(self) -> float:
+        """Batches that may be undelivered now, by count and by what they weigh lately."""
+        bound = queue_bound(self._settings.max_queue_size, self._slots_count)
+        max_bytes = self._settings.max_bytes
+        if max_bytes is None:
+            return bound
+        # Before the first batch nothing is known of their weight: one a slot.
+        by_bytes = max_bytes // self._batch_bytes if self._batch_bytes else self._slots_count
+        return min(bound, by_bytes)
+
+    # ------------------------------------------------------------ grants
+
+    def assign(self) -> list[Assignment]:
+        """Positions for workers. The caller must book all of it before anything else happens."""
+        runs = [run for _, run in sorted(self._ledger.runs.items())]
+        assignments = self._assign_suspects(runs)
+        capacity = self.bound - self._ledger.undelivered_count - len(assignments)
+        if capacity < 1 and self._idle and self._head_must_go(runs[0]):
+            capacity = 1
+        for queue, wish_of in ((self._idle, _idle_slots), (self._thirsty, _room_to_target)):
+            for place, worker in enumerate(queue):
+                if capacity < 1:
+                    break
+                if worker.reserved:
+                    continue
+                share = math.ceil(capacity / (len(queue) - place)) if capacity < math.inf else math.inf
+                given = self._take(worker, runs, int(min(wish_of(worker), share)), assignments)
+                if given == 0:
+                    break
+                capacity -= given
+        return assignments
+
+    @staticmethod
+    def _take(worker: Worker, runs: list[EpochRun], count: int, assignments: list[Assignment]) -> int:
+        given = 0
+        for run in runs:
+            positions = run.take_pending(count - given) if given < count else []
+            if positions:
+                assignments.append(Assignment(worker, run, positions))
+                given += len(positions)
+        return given
+
+    def _assign_suspects(self, runs: list[EpochRun]) -> list[Assignment]:
+        """A position that may have killed its worker is leased alone, so that it takes no other with it again."""
+        assignments: list[Assignment] = []
+        for run in runs:
+            while run.has_suspects:
+                empty = next((worker for worker in self._idle if worker.load == 0 and not worker.reserved), None)
+                if empty is None:
+                    self._keep_one_free()
+                    return assignments
+                empty.reserved = True
+                assignments.append(Assignment(empty, run, [run.take_suspect()]))
+        return assignments
+
+    def _keep_one_free(self) -> None:
+        """All are busy: let one run empty, which is looked at again when it has answered."""
+        if self._slots_of and not any(worker.reserved for worker in self._slots_of):
+            min(self._slots_of, key=lambda worker: worker.load).reserved = True
+
+    def _head_must_go(self, current: EpochRun) -> bool:
+        """The trainer has nothing to take and what it waits for is pending: the bound must not hold it back."""
+        return self._ledger.ready_count == 0 and current.head_is_waiting
+
+    # ------------------------------------------------------------ moves
+
+    def moves(self, now: float) -> list[Move]:
+        """Queued leases for idle workers, when nothing else can be granted to them."""
+        idle = [worker for worker in self._idle if worker.load == 0 and not worker.reserved]
+        if not idle:
+            return []
+        victims = [worker for worker in self._slots_of if _has_queue(worker)]
+        moves: list[Move] = []
+        for worker in idle:
+            move = self._best_move(worker, victims, now)
+            if move is None:
+                break
+            moves.append(move)
+            victims = [victim for victim in victims if victim is not move.loser]
+        return moves
+
+    def _best_move(self, idle: Worker, victims: list[Worker], now: float) -> Move | None:
+        best: tuple[float, int, Worker, EpochRun] | None = None
+        for victim in victims:
+            queued = list(victim.leases)[victim.slots :]
+            late = now - victim.last_answer > 2 * victim.item_seconds + _WORTH_MOVING
+            # Behind a late item the first in line has waited longest; behind a busy one the last would wait longest.
+            lease = queued[0] if late else queued[-1]
+            wait = math.inf if late else len(queued) * victim.item_seconds
+            if wait <= _WORTH_MOVING + idle.round_trip + victim.round_trip:
+                continue
+            entry = self._ledger.find(lease)
+            if entry is None or not entry[0].is_live(entry[1], lease):
+                continue
+            if best is None or wait > best[0]:
+                best = (wait, lease, victim, entry[0])
+        if best is None:
+            return None
+        _, lease, victim, run = best
+        return Move(lease, victim, run, idle)
+
+
+def _put(queue: dict[Worker, None], worker: Worker, belongs: bool) -> None:
+    if belongs:
+        queue[worker] = None
+    else:
+        queue.pop(worker, None)
+
+
+def _has_queue(worker: Worker) -> bool:
+    """Whether leases wait there behind another. What the trainer's own threads share is in nobody's way."""
+    return worker.load > worker.slots and not worker.in_process
+
+
+def _idle_slots(worker: Worker) -> int:
+    return worker.slots - worker.load
+
+
+def _room_to_target(worker: Worker) -> int:
+    return worker.target_load - worker.load

@@ -1,0 +1,40 @@
+"""What the core must know of the user's options: one frozen object, plain values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A socket pair that workers connect to."""
+
+    name: str
+    data_endpoint: str
+    # The trainer's own processes: the only ones that get a live object.
+    local: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One session. Times in seconds."""
+
+    session: bytes
+    places: tuple[Place, ...]
+    numpy_version: str
+    ordered: bool = True
+    max_queue_size: int = 10
+    max_bytes: int | None = None
+    retries: int = 0
+    skip_errors: bool = False
+    max_skipped: int = 100
+    max_worker_deaths: int | None = 3
+    min_workers: int = 1
+    heartbeat_interval: float = 1.0
+    worker_timeout: float = 10.0
+    coordinator_timeout: float = 30.0
+    no_worker_warning: float = 30.0
+    # For the message that nobody is there.
+    address: str = ""
+    # Whether workers beyond the trainer's own may come.
+    expects_remote: bool = False

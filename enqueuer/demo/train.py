@@ -1,0 +1,183 @@
+"""The demo's training loop, as a user would write it, and the same loop with no workers to compare it with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from enqueuer import SequenceEnqueuer, SequenceSpec
+from enqueuer.demo.augment import decode_all, load_dataset
+from enqueuer.demo.classifier import Classifier
+from enqueuer.demo.dataset import Dataset
+
+# Called with the started enqueuer and the number of batches to come; what it yields is called with each batch's loss.
+Observer = Callable[[SequenceEnqueuer, int], AbstractContextManager[Callable[[float], None]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to train on, and how. ``images`` is a folder, None for the digits; a ``bind`` lets other machines join."""
+
+    images: str | None = None
+    workers: int = 2
+    bind: str | None = None
+    insecure: bool = False
+    epochs: int = 40
+    batch_size: int = 32
+    seed: int = 0
+    max_queue_size: int = 10
+    # How long the same pipeline runs without workers, for comparison; 0 leaves it out.
+    baseline_seconds: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of it. Times are in seconds and, but for ``startup_seconds``, begin with the first batch."""
+
+    accuracy: float
+    held_out_count: int
+    batches_count: int
+    startup_seconds: float
+    training_seconds: float
+    wait_seconds: float
+    batches_per_second: float
+    # The same pipeline computed in the training loop's own thread; None if it was left out.
+    baseline_batches_per_second: float | None
+
+    @property
+    def wait_share(self) -> float:
+        """The part of the training time that went into waiting for data, 0.0 to 1.0."""
+        return self.wait_seconds / self.training_seconds
+
+
+@contextmanager
+def unobserved(_enqueuer: SequenceEnqueuer, _batches_count: int) -> Iterator[Callable[[float], None]]:
+    """An observer that shows nothing."""
+    yield lambda _loss: None
+
+
+def run(settings: Settings, observer: Observer = unobserved) -> Report:
+    """Train, judge by the held-out images, and compare with no workers.
+
+    Raises `ConfigurationError` for settings or images that cannot be, and whatever the enqueuer raises.
+    """
+    # Idle BLAS threads spin: with two, training on two cores took the workers' time and was no faster than no workers.
+    with threadpool_limits(limits=1):
+        return _run(settings, observer)
+
+
+def _run(settings: Settings, observer: Observer) -> Report:
+    dataset = load_dataset(settings.images)
+    held_out_x, held_out_y = decode_all(dataset.held_out, dataset.mode, dataset.image_size)
+    classifier = _classifier(settings, dataset)
+    pace = _train(settings, dataset, classifier, observer)
+    return Report(
+        accuracy=classifier.accuracy(held_out_x, held_out_y),
+        held_out_count=len(held_out_y),
+        batches_count=pace.batches_count,
+        startup_seconds=pace.startup_seconds,
+        training_seconds=pace.training_seconds,
+        wait_seconds=pace.wait_seconds,
+        batches_per_second=pace.batches_per_second,
+        baseline_batches_per_second=_baseline(settings, dataset) if _wants_baseline(settings) else None,
+    )
+
+
+def _train(settings: Settings, dataset: Dataset, classifier: Classifier, observer: Observer) -> _Pace:
+    with SequenceEnqueuer(
+        _spec(settings, dataset),
+        use_multiprocessing=True,
+        shuffle=True,
+        seed=settings.seed,
+        bind=settings.bind,
+        insecure=settings.insecure,
+    ) as enqueuer:
+        pace = _Pace()
+        enqueuer.start(settings.workers, settings.max_queue_size)
+        with observer(enqueuer, settings.epochs * len(enqueuer)) as observe:
+            for _ in range(settings.epochs):
+                for x, y in pace.watch(enqueuer.epoch()):
+                    observe(classifier.step(x, y))
+        return pace
+
+
+def _wants_baseline(settings: Settings) -> bool:
+    """Without workers of any kind, the training itself was the baseline."""
+    return settings.baseline_seconds > 0 and (settings.workers > 0 or settings.bind is not None)
+
+
+def _baseline(settings: Settings, dataset: Dataset) -> float:
+    """Batches/s of the same Sequence and training step when nobody works ahead, measured for a few seconds."""
+    classifier = _classifier(settings, dataset)
+    pace = _Pace()
+    with SequenceEnqueuer(_spec(settings, dataset), shuffle=True, seed=settings.seed) as enqueuer:
+        enqueuer.start(workers=0)
+        for x, y in pace.watch(enqueuer.get(), settings.baseline_seconds):
+            classifier.step(x, y)
+    return pace.batches_per_second
+
+
+def _spec(settings: Settings, dataset: Dataset) -> SequenceSpec:
+    """How each worker, here or on another machine, builds the Sequence for itself."""
+    return SequenceSpec(
+        "enqueuer.demo.augment:make_sequence",
+        images=settings.images,
+        batch_size=settings.batch_size,
+        fingerprint=dataset.fingerprint(),
+    )
+
+
+def _classifier(settings: Settings, dataset: Dataset) -> Classifier:
+    return Classifier(math.prod(dataset.sample_shape), len(dataset.class_names), seed=settings.seed)
+
+
+class _Pace:
+    """How fast batches came and how long the loop waited for them.
+
+    The wait for the first batch is kept apart: workers start in it, which an hour of training forgets.
+    """
+
+    def __init__(self) -> None:
+        self._begun_at = self._first_at = self._asked_at = perf_counter()
+        self.batches_count = 0
+        self.wait_seconds = 0.0
+
+    def watch(self, batches: Iterable[Any], seconds: float = math.inf) -> Iterator[Any]:
+        """The same batches, until ``seconds`` after the first; each wait for the next one is timed."""
+        iterator = iter(batches)
+        while True:
+            self._asked_at = perf_counter()
+            if self.batches_count and self.training_seconds >= seconds:
+                return
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            self._arrived(perf_counter())
+            yield batch
+
+    def _arrived(self, now: float) -> None:
+        if self.batches_count:
+            self.wait_seconds += now - self._asked_at
+        else:
+            self._first_at = now
+        self.batches_count += 1
+
+    @property
+    def startup_seconds(self) -> float:
+        return self._first_at - self._begun_at
+
+    @property
+    def training_seconds(self) -> float:
+        """From the arrival of the first batch until the last one was trained on."""
+        return self._asked_at - self._first_at
+
+    @property
+    def batches_per_second(self) -> float:
+        return self.batches_count / self.training_seconds

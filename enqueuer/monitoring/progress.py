@@ -1,0 +1,98 @@
+"""A progress bar for training loops: loss, batches/s, connected workers, and how full the queue is.
+
+    with ProgressBar(enqueuer, total=epochs * len(enqueuer)) as bar:
+        for x, y in …:
+            bar.update(loss=model.train_on_batch(x, y))
+
+tqdm draws it; it comes with the extra ``enqueuer[demo]``.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from time import monotonic
+from types import TracebackType
+from typing import Any, ClassVar, Protocol, TextIO
+
+from enqueuer.monitoring.stats import Stats
+
+# How often the line is drawn, in seconds. A log file gets a line now and then, not five a second.
+TERMINAL_INTERVAL = 0.2
+LOG_INTERVAL = 10.0
+
+
+class HasStats(Protocol):
+    """What the bar needs of an enqueuer."""
+
+    def stats(self) -> Stats: ...
+
+
+class ProgressBar:
+    """Shows how training gets on; call `update` once a batch, from one thread.
+
+    ``total`` is the number of batches to come, None if nobody knows. It writes to ``file``, standard error unless told.
+    Raises `ImportError` with the command that installs tqdm if it is missing.
+    """
+
+    def __init__(self, enqueuer: HasStats, total: int | None = None, *, file: TextIO | None = None) -> None:
+        stream = sys.stderr if file is None else file
+        self._interval = TERMINAL_INTERVAL if stream.isatty() else LOG_INTERVAL
+        self._enqueuer = enqueuer
+        self._metrics: dict[str, float] = {}
+        self._looked_at = monotonic()
+        # miniters=1: the clock alone decides when to draw, however the pace changes.
+        self._bar = _tqdm_class()(
+            total=total,
+            unit=" batches",
+            file=stream,
+            mininterval=self._interval,
+            maxinterval=self._interval,
+            miniters=1,
+            dynamic_ncols=True,
+        )
+
+    def update(self, **metrics: float) -> None:
+        """One more batch is trained on; ``metrics`` (``loss=…``) are shown with three digits behind the point."""
+        self._metrics = metrics
+        now = monotonic()
+        # stats() asks the thread that moves batches: once a redraw, not once a batch.
+        if now - self._looked_at >= self._interval:
+            self._looked_at = now
+            self._bar.set_postfix_str(self._text(), refresh=False)
+        self._bar.update()
+
+    def close(self) -> None:
+        """Draw the last state and leave it on the screen. Harmless when called twice."""
+        if not self._bar.disable:
+            self._bar.set_postfix_str(self._text(), refresh=False)
+        self._bar.close()
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _text(self) -> str:
+        stats = self._enqueuer.stats()
+        parts = [f"{name} {value:.3f}" for name, value in self._metrics.items()]
+        limit = f"/{stats.queue_limit}" if stats.queue_limit > 0 else ""
+        return ", ".join([*parts, f"workers {stats.workers_count}", f"queue {stats.ready_count}{limit}"])
+
+
+def _tqdm_class() -> Any:
+    try:
+        from tqdm import tqdm
+    except ImportError as error:
+        raise ImportError("the progress bar needs tqdm: pip install 'enqueuer[demo]'", name="tqdm") from error
+
+    class Bar(tqdm):  # type: ignore[type-arg]
+        # tqdm's own lock is shared with child processes through a semaphore, and its monitor is a thread that outlives
+        # the bar; this bar has one user and leaves nothing behind.
+        _lock: ClassVar[Any] = threading.RLock()
+        monitor_interval = 0
+
+    return Bar

@@ -1,0 +1,54 @@
+"""What `SequenceEnqueuer.stats()` returns: a snapshot, and how to read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStats:
+    """One connected worker."""
+
+    worker_id: str
+    host: str
+    pid: int
+    local: bool
+    slots: int
+    leases_count: int
+    batches_count: int
+    # Compute time of one batch lately, in seconds; 0.0 before the first one.
+    item_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A snapshot of a running (or stopped) enqueuer.
+
+    How to read it: a ``ready_count`` near ``queue_limit`` means the trainer is the slow side; near 0 with all slots
+    leased means that more workers would help. ``wait_seconds`` is what the training loop lost to waiting for data.
+    """
+
+    running: bool
+    epoch: int
+    # Batches of this epoch, and how many of them the trainer has taken.
+    length: int
+    taken_count: int
+    # Undelivered batches: ready to take, received out of order, leased to workers.
+    ready_count: int
+    received_count: int
+    leased_count: int
+    queue_limit: int
+    workers_count: int
+    slots_count: int
+    # Since start(): batches taken, bytes received from workers, seconds that consumers waited.
+    batches_total: int
+    bytes_total: int
+    wait_seconds: float
+    # (epoch, index) of every skipped batch, in order.
+    skipped: tuple[tuple[int, int], ...]
+    retries_count: int
+    # Answers that came too late or twice, and messages that broke the wire contract.
+    stale_count: int
+    malformed_count: int
+    lost_workers_count: int
+    workers: tuple[WorkerStats, ...]

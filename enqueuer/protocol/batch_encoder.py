@@ -1,0 +1,122 @@
+"""A batch to a header and buffers, with a short way for the batches that differ only in their arrays' bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+
+from enqueuer.protocol import batch_format as f
+from enqueuer.protocol.batch_buffers import Piece, gather, private_arrays
+from enqueuer.protocol.batch_format import Buffer, Trust
+from enqueuer.protocol.batch_walk import Walk
+
+_MAX_LAYOUTS = 256
+_MAX_LAYOUT_ARRAYS = 64
+_MAX_LAYOUT_DEPTH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedBatch:
+    """A batch as it travels. ``nbytes`` is all of it together.
+
+    A frame is the batch's own memory where nothing but the batch refers to that, and a copy where something does.
+    """
+
+    header: bytes
+    inline: bytes
+    frames: tuple[Buffer, ...]
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What all batches of one structure share: arrays only, nothing but their bytes differs."""
+
+    header: bytes
+    places: tuple[int, ...]
+    all_inline: bool
+    nbytes: int
+
+
+class _IrregularError(Exception):
+    """A batch holds more than plain arrays in tuples, lists and dicts, so its header is its own."""
+
+
+# Threads may encode at the same time: at worst both find the same layout, or one is found again.
+_layouts: dict[Hashable, _Layout] = {}
+
+
+def encode_batch(batch: object, trust: Trust) -> EncodedBatch:
+    """The batch's header and buffers. What `BatchPlan.build` makes of them equals the batch.
+
+    Kept exactly: None, bool, int, float, complex, str, bytes, bytearray, tuple, list, dict (order; keys are plain
+    values or tuples of them), NumPy scalars, and arrays of any shape, memory order and dtype. Object arrays keep their
+    shape. Tensors of torch, TensorFlow and JAX and memory-mapped arrays become plain NumPy arrays.
+
+    Everything else (a namedtuple, an `OrderedDict`, a masked array, an object of a user's class, …) is pickled under
+    `Trust.LOCAL`. Under `Trust.REMOTE` an `OrderedDict` or `defaultdict` becomes a dict, and the rest is refused.
+
+    Large arrays that nothing but the batch refers to are not copied, so what is encoded must not be written to. More
+    than one reference of the caller's own to the batch makes it a copy: pass the variable on, do not collect them.
+
+    Raises `SequenceError`, which names the place in the batch, for what cannot be carried.
+    """
+    arrays: list[Piece] = []
+    outline = None
+    with contextlib.suppress(_IrregularError):
+        outline = _outline(batch, arrays, 0)
+    layout = _layouts.get(outline)
+    if layout is None:
+        arrays.clear()  # these references would make each array look like somebody else's, too
+        references = sys.getrefcount(batch)  # as an argument below it would count the one beside it
+        encoded, layout = _encode_walking(batch, references, trust)
+        if outline is not None and layout is not None:
+            if len(_layouts) >= _MAX_LAYOUTS:
+                _layouts.clear()
+            _layouts[outline] = layout
+        return encoded
+    if layout.all_inline:
+        # tobytes("A") is F order for an array that is only F-contiguous, else C order; it copies any strides.
+        inline = b"".join([array.tobytes("A") for array in arrays])  # type: ignore[union-attr]
+        return EncodedBatch(layout.header, inline, (), layout.nbytes)
+    references = sys.getrefcount(batch)
+    inline, frames = gather(arrays, layout.places, private_arrays(batch, references, arrays))
+    return EncodedBatch(layout.header, inline, frames, layout.nbytes)
+
+
+def _outline(value: object, arrays: list[Piece], depth: int) -> Hashable:
+    """What decides the header of a batch that is nothing but arrays in containers; collects the arrays."""
+    kind = type(value)
+    if kind is np.ndarray:
+        arrays.append(value)  # type: ignore[arg-type]
+        return value.dtype, value.shape, value.strides  # type: ignore[attr-defined]
+    if depth > _MAX_LAYOUT_DEPTH or len(arrays) > _MAX_LAYOUT_ARRAYS:
+        raise _IrregularError
+    if kind is tuple or kind is list:
+        return (kind, *[_outline(child, arrays, depth + 1) for child in value])  # type: ignore[attr-defined]
+    if kind is dict:
+        parts: list[Hashable] = [kind]
+        for key, child in value.items():  # type: ignore[attr-defined]
+            if type(key) is not str:  # 1, True and 1.0 are one key here and three in a header
+                raise _IrregularError
+            parts += key, _outline(child, arrays, depth + 1)
+        return tuple(parts)
+    raise _IrregularError
+
+
+def _encode_walking(batch: object, references: int, trust: Trust) -> tuple[EncodedBatch, _Layout | None]:
+    """Encode node by node; also the layout, if another batch of this outline would have the same one."""
+    walk = Walk(trust)
+    walk.add(batch, (), 0)
+    header = walk.header()
+    private = private_arrays(batch, references, walk.pieces) if f.FRAME in walk.places else set()
+    inline, frames = gather(walk.pieces, walk.places, private)
+    nbytes = len(header) + len(inline) + sum(len(frame) for frame in frames)
+    encoded = EncodedBatch(header, inline, frames, nbytes)
+    if not walk.is_regular:
+        return encoded, None
+    return encoded, _Layout(header, tuple(walk.places), f.FRAME not in walk.places, nbytes)

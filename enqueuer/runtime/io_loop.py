@@ -1,0 +1,312 @@
+"""The thread that owns all sockets: poll ► events ► core ► actions.
+
+It is the only one that calls the core. Others hand it events through `post`, and calls through `call`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import logging
+import math
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import zmq
+
+from enqueuer.core.actions import Action, Deliver, EpochExhausted, FleetFailed, RemoteLine, Report, Send
+from enqueuer.core.coordinator import Coordinator
+from enqueuer.core.events import ControlReceived, Event, ResultsReceived, Route, RouteLost, StopRequested, Taken, Wakened
+from enqueuer.errors import EnqueuerError, ProtocolError
+from enqueuer.protocol.batch_codec import Trust
+from enqueuer.protocol.control_codec import decode_control, encode_control
+from enqueuer.protocol.messages import ErrorRecord, Failure, Hello, LoadFailure, Message, Reject
+from enqueuer.protocol.results_codec import decode_results
+from enqueuer.runtime.ready_queue import ReadyQueue
+from enqueuer.transport.sockets import CoordinatorSockets
+
+logger = logging.getLogger("enqueuer")
+remote_logger = logging.getLogger("enqueuer.remote")
+
+T = TypeVar("T")
+
+# How many messages of one socket are read before the others get their turn.
+_MESSAGES_PER_TURN = 500
+# The last control messages (Stop) get this long to leave.
+_LINGER_SECONDS = 0.2
+_MALFORMED_LOGGED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One bound pair of sockets and what its peers are trusted with. A ``secret`` must be in every Hello."""
+
+    name: str
+    sockets: CoordinatorSockets
+    trust: Trust
+    secret: bytes = b""
+
+
+class IoLoop:
+    """Drives one `Coordinator`. ``in_process`` takes what the core sends to routes that are no sockets."""
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        context: zmq.Context[zmq.Socket[bytes]],
+        pairs: list[Pair],
+        ready: ReadyQueue,
+        *,
+        in_process: Callable[[Message], None] | None,
+        on_exhausted: Callable[[int], None],
+        on_fleet_failed: Callable[[FleetFailed], None],
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self._coordinator = coordinator
+        self._context = context
+        self._pairs = {pair.name: pair for pair in pairs}
+        self._ready = ready
+        self._in_process = in_process
+        self._on_exhausted = on_exhausted
+        self._on_fleet_failed = on_fleet_failed
+        self._on_failure = on_failure
+        self._inbox: deque[Event] = deque()
+        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._watched: dict[int, Callable[[], None]] = {}
+        # Socket objects, not bare descriptors: one that is closed cannot be written to by its old number.
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)
+        self._wake_pending = False
+        self._poller = zmq.Poller()
+        self._poller.register(self._wake_reader.fileno(), zmq.POLLIN)
+        for pair in pairs:
+            self._poller.register(pair.sockets.router, zmq.POLLIN)
+            self._poller.register(pair.sockets.pull, zmq.POLLIN)
+        self.bytes_total = 0
+        self._finished = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="enqueuer-io", daemon=True)
+
+    # ------------------------------------------------------------ called by other threads
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def post(self, event: Event) -> None:
+        """Hand an event to the core."""
+        self._inbox.append(event)
+        self.wake()
+
+    def wake(self) -> None:
+        """Make the loop turn once. The flag is only a saving: a lost race writes one byte too many."""
+        if not self._wake_pending:
+            self._wake_pending = True
+            with contextlib.suppress(OSError):  # full: it will turn; closed: it has ended
+                self._wake_writer.send(b"\0")
+
+    def call(self, function: Callable[[], T]) -> Future[T]:
+        """Run the function in the I/O thread, between two turns. It must not block."""
+        future: Future[T] = Future()
+        self._calls.append((function, future))
+        self.wake()
+        if self._finished.is_set():
+            self._cancel_calls()
+        return future
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call back, once and in the I/O thread, when the file descriptor becomes readable (or its other end closes)."""
+        self.call(lambda: self._watch(fd, callback))
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the end; True if it came. At once True in the thread itself."""
+        if threading.current_thread() is self._thread:
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    # ------------------------------------------------------------ the loop
+
+    def _run(self) -> None:
+        try:
+            while self._turn():
+                pass
+        except BaseException as error:
+            # A defect of ours must not become a hang of theirs.
+            logger.exception("the I/O thread failed")
+            failure = error
+            self._on_failure(EnqueuerError(f"internal error in the I/O thread: {failure!r}"))
+        finally:
+            self._finished.set()
+            self._close()
+            self._cancel_calls()
+
+    def _turn(self) -> bool:
+        """One round; False when the session has ended."""
+        now = time.monotonic()
+        wait = self._coordinator.next_deadline() - now
+        timeout = None if wait == math.inf else max(0, math.ceil(wait * 1000))
+        readable = self._poller.poll(0 if self._inbox or self._calls else timeout)
+        events = self._collect(dict(readable))
+        stopping = any(type(event) is StopRequested for event in events)
+        while events:
+            actions = self._coordinator.handle(events, time.monotonic())
+            events = [event for action in actions if (event := self._perform(action)) is not None]
+        self._ready.wake_after(self._coordinator.takes_until_wake)
+        self._run_calls()
+        return not stopping
+
+    def _collect(self, readable: dict[Any, int]) -> list[Event]:
+        """All that is readable, before any timer is looked at."""
+        events: list[Event] = []
+        if self._wake_reader.fileno() in readable:
+            # Cleared before the inbox is read: an event posted from here on wakes again.
+            self._wake_pending = False
+            self._wake_reader.recv(4096)
+        for pair in self._pairs.values():
+            if pair.sockets.router in readable:
+                events.extend(self._read_control(pair))
+            if pair.sockets.pull in readable:
+                events.extend(self._read_results(pair))
+        for fd in [fd for fd in self._watched if fd in readable]:
+            self._poller.unregister(fd)
+            self._watched.pop(fd)()
+        while self._inbox:
+            events.append(self._inbox.popleft())
+        events.append(Taken(self._ready.taken_total))
+        if len(events) == 1:
+            events.append(Wakened())
+        return events
+
+    # ------------------------------------------------------------ reading
+
+    def _read_control(self, pair: Pair) -> Iterator[Event]:
+        router = pair.sockets.router
+        for _ in range(_MESSAGES_PER_TURN):
+            try:
+                frames = router.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                if len(frames) != 2:
+                    raise ProtocolError(f"a control message is one frame, not {len(frames) - 1}")
+                session, message = decode_control(frames[1])
+                if pair.trust is Trust.REMOTE and isinstance(message, Failure | LoadFailure):
+                    _refuse_pickles(message.error)
+            except ProtocolError as error:
+                self._note_malformed(pair, error)
+                continue
+            route = Route(pair.name, frames[0])
+            if isinstance(message, Hello) and not hmac.compare_digest(message.secret, pair.secret):
+                logger.error("rejected worker %s on %s: wrong secret", message.worker_id, message.host)
+                self._send(route, Reject("wrong secret"))
+                continue
+            yield ControlReceived(route, session, message)
+
+    def _read_results(self, pair: Pair) -> Iterator[Event]:
+        pull = pair.sockets.pull
+        for _ in range(_MESSAGES_PER_TURN):
+            try:
+                frames = pull.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            try:
+                session, header, payloads = decode_results(frames, pair.trust)
+            except ProtocolError as error:
+                self._note_malformed(pair, error)
+                continue
+            if session != self._coordinator.settings.session:
+                continue
+            sizes = [payload.nbytes for payload in payloads]
+            self.bytes_total += sum(sizes)
+            yield ResultsReceived(
+                header.incarnation,
+                header.epoch,
+                header.generation,
+                header.seq,
+                header.busy,
+                header.leases,
+                payloads,
+                sizes,
+            )
+
+    def _note_malformed(self, pair: Pair, error: ProtocolError) -> None:
+        count = self._coordinator.malformed_count = self._coordinator.malformed_count + 1
+        if count <= _MALFORMED_LOGGED:
+            logger.warning("dropped a malformed message on the %s sockets: %s", pair.name, error)
+        if count == _MALFORMED_LOGGED:
+            logger.warning("further malformed messages are only counted (stats().malformed_count)")
+
+    # ------------------------------------------------------------ performing
+
+    def _perform(self, action: Action) -> Event | None:
+        """Do it; an event if it went wrong in a way that the core must know."""
+        if isinstance(action, Send):
+            return self._send(action.route, action.message)
+        if isinstance(action, Deliver):
+            self._ready.put(action.outcomes)
+        elif isinstance(action, EpochExhausted):
+            self._on_exhausted(action.epoch)
+        elif isinstance(action, FleetFailed):
+            self._on_fleet_failed(action)
+        elif isinstance(action, Report):
+            logger.log(action.level, "%s", action.text)
+        elif isinstance(action, RemoteLine):
+            remote_logger.log(action.level, "[%s on %s] %s: %s", action.worker_id, action.host, action.logger, action.text)
+        return None
+
+    def _send(self, route: Route, message: Message) -> RouteLost | None:
+        pair = self._pairs.get(route.place)
+        if pair is None:
+            if self._in_process is not None:
+                self._in_process(message)
+            return None
+        frame = encode_control(self._coordinator.settings.session, message)
+        try:
+            pair.sockets.router.send_multipart((route.address, frame), zmq.NOBLOCK)
+        except zmq.ZMQError:
+            # Unreachable or full (ROUTER_MANDATORY): in either case nothing more can be told to that peer.
+            return RouteLost(route)
+        return None
+
+    # ------------------------------------------------------------ calls, watches, the end
+
+    def _watch(self, fd: int, callback: Callable[[], None]) -> None:
+        self._watched[fd] = callback
+        self._poller.register(fd, zmq.POLLIN)
+
+    def _run_calls(self) -> None:
+        while self._calls:
+            function, future = self._calls.popleft()
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
+
+    def _cancel_calls(self) -> None:
+        while self._calls:
+            try:
+                self._calls.popleft()[1].cancel()
+            except IndexError:
+                return  # another thread took it
+
+    def _close(self) -> None:
+        """The last Stop messages leave within the linger; then nothing of the session's sockets is left."""
+        for pair in self._pairs.values():
+            pair.sockets.close(_LINGER_SECONDS)
+        self._context.term()
+        self._wake_reader.close()
+        self._wake_writer.close()
+
+
+def _refuse_pickles(error: ErrorRecord | None) -> None:
+    """Only the trainer's own processes may name a class by a pickle."""
+    while error is not None:
+        if error.pickled_type is not None:
+            raise ProtocolError("an error from a remote worker carries a pickle")
+        error = error.cause

@@ -1,0 +1,158 @@
+"""The trainer's own worker processes: a supervisor, started by name as a fresh interpreter, and its children.
+
+Never a fork of the trainer (fork with threads or CUDA deadlocks), and never an import of its ``__main__`` (no guard
+needed). The supervisor ends, with its children, when the pipe to its stdin closes: also when the trainer is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from enqueuer.errors import ConfigurationError
+
+_PROGRAM = "enqueuer_worker"
+# A supervisor that dies this soon, this often in a row, will not live the next time either.
+_YOUNG_SECONDS = 5.0
+_MAX_YOUNG_DEATHS = 3
+
+
+class LocalProcesses:
+    """One supervisor process, restarted if it dies.
+
+    ``watch(fd, callback)`` calls back when the fd becomes readable; ``on_death(supervisor_id)`` and
+    ``on_hopeless(reason)`` are told from the same thread. `attach` names them, and the session's address.
+    """
+
+    def __init__(self, worker_threads: int, heartbeat_interval: float) -> None:
+        self._worker_threads = worker_threads
+        self._heartbeat_interval = heartbeat_interval
+        self._process: subprocess.Popen[bytes] | None = None
+        self._session: dict[str, Any] = {}
+        self._life_reader = -1
+        self._started = 0.0
+        self._young_deaths = 0
+        self._stopping = False
+
+    def attach(
+        self,
+        *,
+        connect: str,
+        secret: bytes,
+        processes: int,
+        watch: Callable[[int, Callable[[], None]], None],
+        on_death: Callable[[bytes], None],
+        on_hopeless: Callable[[str], None],
+    ) -> None:
+        """Serve this session: start the supervisor, or tell a running one where to connect."""
+        self._session = {"connect": connect, "secret": secret.hex(), "processes": processes}
+        self._watch, self._on_death, self._on_hopeless = watch, on_death, on_hopeless
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+        else:
+            self._tell(self._session)
+            self._watch(self._life_reader, self._died)
+
+    def _start(self) -> None:
+        self._close_pipes()
+        self._id = os.urandom(16)
+        self._started = time.monotonic()
+        self._life_reader, life_writer = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", f"{_PROGRAM}.local"],
+                stdin=subprocess.PIPE,
+                # Held open by the supervisor alone: its death, whatever the cause, closes the other end.
+                pass_fds=(life_writer,),
+                env={**os.environ, "PYTHONPATH": _python_path()},
+                # A session of its own: Ctrl-C in the terminal is the trainer's to handle.
+                start_new_session=True,
+            )
+        finally:
+            os.close(life_writer)
+        first_line = {
+            **self._session,
+            "supervisor": self._id.hex(),
+            "sys_path": [entry or str(Path.cwd()) for entry in sys.path],
+            "worker_threads": self._worker_threads,
+            "heartbeat_interval": self._heartbeat_interval,
+            "trainer_pid": os.getpid(),
+        }
+        self._tell(first_line)
+        self._watch(self._life_reader, self._died)
+
+    def _tell(self, line: dict[str, Any]) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it died: the life pipe says so
+            self._process.stdin.write(json.dumps(line).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def _died(self) -> None:
+        """In the I/O thread: the supervisor's end of the life pipe closed."""
+        if self._stopping or self._process is None:
+            return
+        self._process.wait()
+        self._on_death(self._id)
+        young = time.monotonic() - self._started < _YOUNG_SECONDS
+        self._young_deaths = self._young_deaths + 1 if young else 0
+        if self._young_deaths >= _MAX_YOUNG_DEATHS:
+            self._on_hopeless(
+                f"the supervisor of the local worker processes died {self._young_deaths} times in a row "
+                f"(exit code {self._process.returncode}); its output above says why"
+            )
+        else:
+            self._start()
+
+    def stop(self, timeout: float) -> None:
+        """End the supervisor and its children: by closing its stdin, or after ``timeout`` seconds by force."""
+        self._stopping = True
+        process = self._process
+        if process is None:
+            return
+        assert process.stdin is not None
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self._close_pipes()
+        self._process = None
+
+    def disarm(self) -> None:
+        """In a forked child of the trainer: close our copies of the pipes, so that they end with the trainer."""
+        self._stopping = True
+        self._close_pipes()
+        self._process = None
+
+    def _close_pipes(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        if self._life_reader >= 0:
+            os.close(self._life_reader)
+            self._life_reader = -1
+
+
+def _python_path() -> str:
+    """Where the fresh interpreter finds this very library and the worker program, before anything of that name."""
+    spec = importlib.util.find_spec(_PROGRAM)
+    if spec is None or spec.origin is None:
+        raise ConfigurationError(
+            f"the worker program {_PROGRAM!r} is not installed beside this library; reinstall enqueuer with pip"
+        )
+    roots = [str(Path(__file__).parents[2]), str(Path(spec.origin).parents[1])]
+    inherited = os.environ.get("PYTHONPATH")
+    return os.pathsep.join(dict.fromkeys([*roots, *(inherited.split(os.pathsep) if inherited else [])]))

@@ -1,0 +1,173 @@
+"""The bounded local queue between the I/O thread, which fills it, and the training loop, which takes from it.
+
+It holds outcomes in the order of delivery and knows where the stream is: which epoch, and how much of it was taken.
+Its length is bounded by the core, which grants no more leases than there is room for.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any, Final
+
+
+class End(Enum):
+    """What `take` returns instead of an outcome."""
+
+    CLOSED = "the queue was closed"
+    EPOCH = "the epoch asked for has no more outcomes"
+
+
+class ReadyQueue:
+    """One stream for any number of consumers.
+
+    The lock protects a few integers and the deque; it is held for about a microsecond, except that a consumer waits
+    on the condition. Callbacks run while it is held and must only hand something over: ``wake`` tells the I/O thread
+    that room was made, ``epoch_taken(epoch)`` that its last outcome was taken, ``epoch_wanted(epoch)`` that a consumer
+    waits for its first.
+    """
+
+    def __init__(
+        self,
+        first_epoch: int,
+        wake: Callable[[], None],
+        epoch_taken: Callable[[int], None],
+        epoch_wanted: Callable[[int], None],
+    ) -> None:
+        self._condition = threading.Condition(threading.Lock())
+        self._wake = wake
+        self._epoch_taken = epoch_taken
+        self._epoch_wanted = epoch_wanted
+        self._outcomes: deque[Any] = deque()
+        self._lengths: dict[int, int] = {}
+        self._epoch = first_epoch
+        self._taken_in_epoch = 0
+        self._wanted_epoch = -1
+        self._wake_at: float = math.inf
+        self._error: Callable[[], BaseException] | None = None
+        self._closed = False
+        # Read by other threads without the lock: each is one attribute, written under it.
+        self.taken_total = 0
+        self.wait_seconds = 0.0
+
+    # ------------------------------------------------------------ the filling side
+
+    def set_length(self, epoch: int, length: int) -> None:
+        """The epoch will have this many outcomes; said before the first of them is put."""
+        with self._condition:
+            self._lengths[epoch] = length
+
+    def put(self, outcomes: Sequence[Any]) -> None:
+        """Add outcomes, in the order of delivery; epochs follow one another."""
+        with self._condition:
+            if self._closed:
+                return
+            self._outcomes.extend(outcomes)
+            self._condition.notify(len(outcomes))
+
+    def wake_after(self, takes: int | None) -> None:
+        """Call ``wake`` once this many more outcomes were taken; None: never."""
+        with self._condition:
+            self._wake_at = math.inf if takes is None else self.taken_total + takes
+
+    def fail(self, make_error: Callable[[], BaseException]) -> None:
+        """End the stream with this error, after what is in the queue; only the first one counts."""
+        with self._condition:
+            if self._error is None:
+                self._error = make_error
+            self._condition.notify_all()
+
+    def close(self) -> None:
+        """Drop everything; every consumer, also a waiting one, gets `End.CLOSED`."""
+        with self._condition:
+            self._closed = True
+            self._outcomes.clear()
+            self._condition.notify_all()
+
+    # ------------------------------------------------------------ the taking side
+
+    def take(self, only_epoch: int | None = None) -> Any:
+        """The next outcome. Waits for it as long as the session lives.
+
+        Returns `End.CLOSED` after `close()`, `End.EPOCH` if the stream has passed ``only_epoch``; raises the error
+        given to `fail` once everything before it was taken.
+        """
+        with self._condition:
+            if not self._outcomes or only_epoch is not None:
+                end = self._wait_for_outcome(only_epoch)
+                if end is not None:
+                    return end
+            outcome = self._outcomes.popleft()
+            if self._at_boundary:
+                self._enter_next_epoch()
+            self._taken_in_epoch += 1
+            self.taken_total += 1
+            if self._taken_in_epoch == self._lengths[self._epoch]:
+                self._epoch_taken(self._epoch)
+            if self.taken_total >= self._wake_at:
+                self._wake_at = math.inf
+                self._wake()
+            return outcome
+
+    def _wait_for_outcome(self, only_epoch: int | None) -> End | None:
+        started: float | None = None
+        while True:
+            if only_epoch is not None and self._next_epoch > only_epoch:
+                return End.EPOCH
+            if self._closed:
+                return End.CLOSED
+            if self._outcomes:
+                break
+            if self._error is not None:
+                raise self._error()
+            if self._at_boundary and self._wanted_epoch < self._next_epoch:
+                self._wanted_epoch = self._next_epoch
+                self._epoch_wanted(self._next_epoch)
+            if started is None:
+                started = time.monotonic()
+                self._wake()  # room was made by all takes so far
+            self._condition.wait()
+        if started is not None:
+            self.wait_seconds += time.monotonic() - started
+        return None
+
+    @property
+    def _at_boundary(self) -> bool:
+        """Whether the next outcome is an epoch's first."""
+        length = self._lengths.get(self._epoch)
+        return length is None or self._taken_in_epoch == length or self.taken_total == 0
+
+    @property
+    def _next_epoch(self) -> int:
+        """The epoch of the next outcome."""
+        if self.taken_total == 0:
+            return self._epoch
+        return self._epoch + (self._taken_in_epoch == self._lengths[self._epoch])
+
+    def _enter_next_epoch(self) -> None:
+        if self.taken_total:
+            del self._lengths[self._epoch]
+            self._epoch += 1
+            self._taken_in_epoch = 0
+
+    # ------------------------------------------------------------ for everybody
+
+    @property
+    def next_epoch(self) -> int:
+        """The epoch that the next outcome belongs to."""
+        with self._condition:
+            return self._next_epoch
+
+    @property
+    def place(self) -> tuple[int, int, int, int]:
+        """Epoch, outcomes taken of it, its length (0: not known yet), and outcomes ready to take."""
+        with self._condition:
+            return self._epoch, self._taken_in_epoch, self._lengths.get(self._epoch, 0), len(self._outcomes)
+
+
+CLOSED: Final = End.CLOSED
+END_OF_EPOCH: Final = End.EPOCH

@@ -1,0 +1,300 @@
+"""One ``start()`` … ``stop()``: puts the threads, sockets and processes together, and takes them apart again.
+
+    consumer threads ◄── ReadyQueue ◄── IoLoop ──► Coordinator (pure)
+    HookThread ──► EpochKeeper ──events──► IoLoop ◄──► local threads, local processes, remote workers
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zmq
+
+from enqueuer.compute.failures import rebuild_error
+from enqueuer.compute.spec import import_target
+from enqueuer.config import Options
+from enqueuer.core.actions import BatchFailed, BatchSkipped, FleetFailed
+from enqueuer.core.coordinator import Coordinator
+from enqueuer.core.events import StopRequested, SupervisorDied
+from enqueuer.core.settings import Place, Settings
+from enqueuer.errors import NoWorkersError
+from enqueuer.monitoring.stats import Stats
+from enqueuer.protocol.batch_codec import Trust
+from enqueuer.runtime.epoch_keeper import EpochKeeper, Placement
+from enqueuer.runtime.hook_thread import HookThread
+from enqueuer.runtime.io_loop import IoLoop, Pair
+from enqueuer.runtime.local_processes import LocalProcesses
+from enqueuer.runtime.local_threads import LocalThreads
+from enqueuer.runtime.outcomes import build_batch, build_error
+from enqueuer.runtime.private_directory import PrivateDirectory
+from enqueuer.runtime.ready_queue import CLOSED, END_OF_EPOCH, ReadyQueue
+from enqueuer.runtime.snapshot import take_snapshot
+from enqueuer.runtime.stream_end import StreamEnd
+from enqueuer.transport.sockets import CoordinatorSockets, new_context
+
+logger = logging.getLogger("enqueuer")
+
+_SECRET_BYTES = 32
+_CALL_SECONDS = 5.0
+
+
+class Session:
+    """A running distribution of one Sequence. Made by ``start()``; never started twice.
+
+    ``get_sequence`` reads the enqueuer's ``sequence`` (and must not keep the enqueuer alive); ``processes`` is the
+    enqueuer's local supervisor, used only where ``local_processes`` > 0.
+    """
+
+    def __init__(
+        self,
+        get_sequence: Callable[[], Any],
+        options: Options,
+        *,
+        threads: int,
+        local_processes: int,
+        max_queue_size: int,
+        seed: int,
+        first_epoch: int,
+        processes: LocalProcesses,
+    ) -> None:
+        self.options = options
+        self.seed = seed
+        self._processes = processes if local_processes else None
+        self._stop_lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._directory = PrivateDirectory() if local_processes else None
+        self._context = new_context()
+        self._threads: LocalThreads | None = None
+        self._secret = os.urandom(_SECRET_BYTES)
+        session_id = os.urandom(16)
+        pairs = self._bind()
+        settings = self._make_settings(session_id, pairs, max_queue_size)
+        self.coordinator = Coordinator(settings, time.monotonic())
+        self._hooks = HookThread("enqueuer-hooks", self._fail)
+        self.ready = ReadyQueue(
+            first_epoch,
+            wake=lambda: self.io.wake(),
+            epoch_taken=lambda epoch: self._hooks.submit(lambda: self._keeper.taken(epoch)),
+            epoch_wanted=lambda epoch: self._hooks.submit(lambda: self._keeper.wanted(epoch)),
+        )
+        self.io = IoLoop(
+            self.coordinator,
+            self._context,
+            pairs,
+            self.ready,
+            in_process=lambda message: self._threads.handle(message) if self._threads else None,
+            on_exhausted=lambda epoch: self._hooks.submit(lambda: self._keeper.exhausted(epoch)),
+            on_fleet_failed=self._fleet_failed,
+            on_failure=self._fail,
+        )
+        placement = Placement(threads > 0, local_processes > 0, options.bind is not None)
+        directory = self._directory.path if self._directory is not None else Path(tempfile.gettempdir())
+        self._keeper = EpochKeeper(
+            get_sequence, options, placement, seed, directory, self.io.post, self.ready.set_length
+        )
+        self._hooks.submit(lambda: self._keeper.open(first_epoch))
+        if threads:
+            self._threads = LocalThreads(
+                threads, session_id, seed, self._keeper.instance, self._thread_init(), self.io.post, self._fail
+            )
+        self.io.start()
+        if local_processes:
+            try:
+                self._start_processes(pairs, local_processes)
+            except BaseException:
+                self.stop(options.timing.stop)
+                raise
+
+    # ------------------------------------------------------------ starting
+
+    def _bind(self) -> list[Pair]:
+        """The local pair in a private directory, and the remote one where the caller said."""
+        pairs = []
+        self.endpoint: str | None = None
+        try:
+            if self._directory is not None:
+                sockets = CoordinatorSockets(
+                    self._context, self._directory.endpoint("control"), self._directory.endpoint("data")
+                )
+                pairs.append(Pair("local", sockets, Trust.LOCAL, self._secret))
+            if self.options.bind is not None:
+                address = self.options.bind
+                data_address = self.options.data_bind or f"{address.rpartition(':')[0]}:*"
+                try:
+                    sockets = CoordinatorSockets(self._context, address, data_address)
+                except zmq.ZMQError as error:
+                    raise OSError(
+                        error.errno, f"cannot bind {address} and {data_address} ({error.strerror}); is the port in use?"
+                    ) from error
+                pairs.append(Pair("remote", sockets, Trust.REMOTE))
+                self.endpoint = sockets.control_endpoint
+        except BaseException:
+            for pair in pairs:
+                pair.sockets.close()
+            self._context.term()
+            if self._directory is not None:
+                self._directory.remove()
+            raise
+        return pairs
+
+    def _make_settings(self, session_id: bytes, pairs: list[Pair], max_queue_size: int) -> Settings:
+        options, timing = self.options, self.options.timing
+        return Settings(
+            session=session_id,
+            places=tuple(
+                Place(pair.name, self._data_endpoint(pair), local=pair.trust is Trust.LOCAL) for pair in pairs
+            ),
+            numpy_version=np.__version__,
+            ordered=options.ordered,
+            max_queue_size=max_queue_size,
+            max_bytes=options.max_bytes,
+            retries=options.retries,
+            skip_errors=options.on_error == "skip",
+            max_skipped=options.max_skipped,
+            max_worker_deaths=options.max_worker_deaths,
+            min_workers=options.min_workers,
+            heartbeat_interval=timing.heartbeat_interval,
+            worker_timeout=timing.worker_timeout,
+            coordinator_timeout=timing.coordinator_timeout,
+            no_worker_warning=timing.no_worker_warning,
+            address=self.endpoint or "",
+            expects_remote=options.bind is not None,
+        )
+
+    def _data_endpoint(self, pair: Pair) -> str:
+        """As workers see it: what the caller advertises, else our port on the host that they connected to."""
+        endpoint = pair.sockets.data_endpoint
+        if pair.trust is Trust.LOCAL:
+            return endpoint
+        if self.options.advertise is not None:
+            host, _, port = self.options.advertise.rpartition(":")
+            return f"{host}:{endpoint.rpartition(':')[2]}" if port in ("*", "0") else self.options.advertise
+        return f"tcp://*:{endpoint.rpartition(':')[2]}"
+
+    def _thread_init(self) -> Callable[[], Any] | None:
+        init = self.options.worker_init
+        return import_target(init) if isinstance(init, str) else init
+
+    def _start_processes(self, pairs: list[Pair], count: int) -> None:
+        assert self._processes is not None
+        self._processes.attach(
+            connect=pairs[0].sockets.control_endpoint,
+            secret=self._secret,
+            processes=count,
+            watch=self.io.watch,
+            on_death=lambda supervisor: self.io.post(SupervisorDied(supervisor)),
+            on_hopeless=lambda reason: self._fleet_failed(FleetFailed(reason)),
+        )
+
+    # ------------------------------------------------------------ the stream
+
+    def next_batch(self, only_epoch: int | None = None) -> Any:
+        """The next batch that is not None. Waits for it as long as the session lives.
+
+        Raises `StreamEnd` after `stop` and, with ``only_epoch``, once that epoch is over; the Sequence's own
+        exception, or a `SequenceError`, in the failed batch's place; and what broke the session.
+        """
+        while True:
+            outcome = self.ready.take(only_epoch)
+            if outcome is CLOSED or outcome is END_OF_EPOCH:
+                raise StreamEnd
+            if type(outcome) is BatchSkipped:
+                continue
+            if type(outcome) is BatchFailed:
+                raise build_error(outcome)
+            batch = build_batch(outcome)
+            if batch is not None:
+                return batch
+
+    @property
+    def next_epoch(self) -> int:
+        return self.ready.next_epoch
+
+    def _fail(self, error: BaseException) -> None:
+        self.ready.fail(lambda: error)
+
+    def _fleet_failed(self, failed: FleetFailed) -> None:
+        record = failed.error
+        if record is None:
+            self._fail(NoWorkersError(failed.reason))
+        else:
+            epoch, _, _, _ = self.ready.place
+            self._fail(rebuild_error(record, index=None, epoch=epoch, worker=None, host=None, trust_local=True))
+
+    # ------------------------------------------------------------ asking
+
+    @property
+    def workers_count(self) -> int:
+        """Workers (slots) that serve now."""
+        return self.coordinator.scheduler.slots_count
+
+    def stats(self) -> Stats:
+        """A snapshot, taken in the I/O thread while it runs."""
+        try:
+            return self.io.call(self._snapshot).result(_CALL_SECONDS)
+        except (CancelledError, TimeoutError):
+            return self._snapshot()
+
+    def _snapshot(self) -> Stats:
+        return take_snapshot(self.coordinator, self.ready, self.io.bytes_total, running=not self._stopped.is_set())
+
+    # ------------------------------------------------------------ stopping
+
+    def stop(self, timeout: float) -> bool:
+        """End everything; True if nothing was left behind within ``timeout`` seconds. May be called again, from any
+        thread, also from a hook.
+        """
+        deadline = time.monotonic() + timeout
+        # 1. Consumers first: whoever waits in next() is released, whatever else takes its time.
+        self.ready.close()
+        if not self._stop_lock.acquire(blocking=False):
+            # Another thread is stopping, or this very one further up its stack.
+            return self._stopped.wait(0 if self._is_own_thread() else timeout)
+        try:
+            if self._stopped.is_set():
+                return True
+            # 2. No new hook and no new item begins; what runs in a user's call cannot be interrupted.
+            self._hooks.stop()
+            if self._threads is not None:
+                self._threads.stop()
+            # 3. The I/O thread tells every worker Stop while its sockets are still there, then closes them.
+            self.io.post(StopRequested())
+            done = self.io.join(max(0.0, deadline - time.monotonic()))
+            # 4. Local processes end with their stdin; they have had their Stop.
+            if self._processes is not None and not self.options.persistent_workers:
+                self._processes.stop(max(0.1, deadline - time.monotonic()))
+            if self._threads is not None:
+                self._threads.join()
+            done = self._hooks.join(max(0.0, min(deadline - time.monotonic(), timeout))) and done
+            # 5. Nobody maps the segments or uses the ipc directory any more.
+            self._keeper.close()
+            if self._directory is not None:
+                self._directory.remove()
+            self._stopped.set()
+            if not done:
+                logger.warning("stop() left a thread that is inside a user's call; it ends with that call")
+            return done
+        finally:
+            self._stop_lock.release()
+
+    def _is_own_thread(self) -> bool:
+        return threading.current_thread().name in ("enqueuer-hooks", "enqueuer-io")
+
+    def disarm(self) -> None:
+        """In a forked child: the threads are not there, and sockets and processes are the parent's."""
+        self.ready = ReadyQueue(0, wake=_nothing, epoch_taken=_nothing, epoch_wanted=_nothing)
+        self.ready.close()
+        self._stopped.set()
+
+
+def _nothing(*_: Any) -> None:
+    """What a disarmed session does."""

@@ -1,0 +1,75 @@
+"""Makes a `Stats` out of what the core, the ready queue and the I/O loop know."""
+
+from __future__ import annotations
+
+import math
+
+from enqueuer.core.coordinator import Coordinator
+from enqueuer.monitoring.stats import Stats, WorkerStats
+from enqueuer.runtime.ready_queue import ReadyQueue
+
+
+def take_snapshot(coordinator: Coordinator, ready: ReadyQueue, bytes_total: int, *, running: bool) -> Stats:
+    """Call it in the I/O thread, or after that has ended."""
+    epoch, taken, length, ready_count = ready.place
+    runs = list(coordinator.ledger.runs.values())
+    bound = coordinator.scheduler.bound
+    local = {place.name for place in coordinator.settings.places if place.local}
+    workers = tuple(
+        WorkerStats(
+            worker_id=worker.worker_id,
+            host=worker.host,
+            pid=worker.pid,
+            local=worker.in_process or worker.place in local,
+            slots=worker.slots,
+            leases_count=worker.load,
+            batches_count=worker.batches_count,
+            item_seconds=worker.item_seconds,
+        )
+        for worker in coordinator.fleet
+        if worker.takes_leases
+    )
+    return Stats(
+        running=running,
+        epoch=epoch,
+        length=length,
+        taken_count=taken,
+        ready_count=ready_count,
+        received_count=sum(run.buffered_count for run in runs),
+        leased_count=sum(run.leased_count for run in runs),
+        queue_limit=0 if bound == math.inf else int(bound),
+        workers_count=len(workers) if running else 0,
+        slots_count=coordinator.scheduler.slots_count if running else 0,
+        batches_total=ready.taken_total,
+        bytes_total=bytes_total,
+        wait_seconds=ready.wait_seconds,
+        skipped=tuple(coordinator.skipped),
+        retries_count=coordinator.retries_count,
+        stale_count=coordinator.ledger.stale_count,
+        malformed_count=coordinator.malformed_count,
+        lost_workers_count=coordinator.fleet.lost_count,
+        workers=workers,
+    )
+
+
+IDLE = Stats(
+    running=False,
+    epoch=0,
+    length=0,
+    taken_count=0,
+    ready_count=0,
+    received_count=0,
+    leased_count=0,
+    queue_limit=0,
+    workers_count=0,
+    slots_count=0,
+    batches_total=0,
+    bytes_total=0,
+    wait_seconds=0.0,
+    skipped=(),
+    retries_count=0,
+    stale_count=0,
+    malformed_count=0,
+    lost_workers_count=0,
+    workers=(),
+)

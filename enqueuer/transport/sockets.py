@@ -1,0 +1,68 @@
+"""ZeroMQ sockets as this library uses them: the options that every one of them shares, and the coordinator's pair.
+
+A socket belongs to one thread. Options are pyzmq's and libzmq's own; each has its reason beside it.
+"""
+
+from __future__ import annotations
+
+import zmq
+
+# A peer that died without a FIN (cut cable, killed host) is noticed by libzmq itself, below Python and its GIL.
+_ZMTP_HEARTBEAT_MS = 2_000
+_ZMTP_TIMEOUT_MS = 8_000
+# Before a peer has said anything: how long it may take over the ZMTP handshake.
+_HANDSHAKE_MS = 5_000
+# A control message is small; the largest is a grant or an epoch's state.
+MAX_CONTROL_BYTES = 16 * 1024 * 1024
+# One part of a result message. Larger than any batch that fits a 24 GiB machine twice over is an attack.
+MAX_DATA_BYTES = 8 * 1024**3
+_BACKLOG = 1_024
+
+
+def new_context(io_threads: int = 1) -> zmq.Context[zmq.Socket[bytes]]:
+    """A private context: `zmq.Context.instance()` is the user's, with the user's limits and life."""
+    return zmq.Context(io_threads)
+
+
+def configure(socket: zmq.Socket[bytes], max_bytes: int = MAX_CONTROL_BYTES) -> zmq.Socket[bytes]:
+    """Set what all our sockets share, and return the socket."""
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, max_bytes)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, _ZMTP_HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _ZMTP_TIMEOUT_MS)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
+    # High-water marks are not our bound (leases are), and a full pipe would drop or block: no limit here.
+    socket.setsockopt(zmq.SNDHWM, 0)
+    socket.setsockopt(zmq.RCVHWM, 0)
+    return socket
+
+
+class CoordinatorSockets:
+    """One pair of bound sockets: ROUTER for control, PULL for data. Used by the I/O thread only."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], control_address: str, data_address: str) -> None:
+        """Bind both; a TCP port may be '*' or 0 for any free one.
+
+        Raises:
+            OSError: the address cannot be bound (``zmq.ZMQError`` is one); nothing stays open.
+        """
+        self.router = configure(context.socket(zmq.ROUTER))
+        self.pull = configure(context.socket(zmq.PULL), MAX_DATA_BYTES)
+        try:
+            # Unreachable or full means that the peer is lost; by default ROUTER would drop the message silently.
+            self.router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+            for socket, address in ((self.router, control_address), (self.pull, data_address)):
+                socket.setsockopt(zmq.BACKLOG, _BACKLOG)
+                if address.startswith("tcp://["):
+                    socket.setsockopt(zmq.IPV6, 1)
+                socket.bind(address)
+        except zmq.ZMQError:
+            self.close()
+            raise
+        self.control_endpoint = self.router.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.data_endpoint = self.pull.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def close(self, linger_seconds: float = 0.0) -> None:
+        """Close both; ``linger_seconds`` gives the last control messages time to leave."""
+        self.router.close(linger=int(linger_seconds * 1000))
+        self.pull.close(linger=0)

@@ -1,0 +1,199 @@
+"""Result messages: many batches in one multipart message, and what a hostile peer could make of that."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import hypothesis.strategies as st
+import msgpack
+import numpy as np
+import pytest
+import zmq
+from hypothesis import given, settings
+
+from enqueuer.errors import ProtocolError
+from enqueuer.protocol.batch_codec import EncodedBatch, Trust, encode_batch
+from enqueuer.protocol.messages import Kind
+from enqueuer.protocol.results_codec import MAX_BATCHES_PER_MESSAGE, decode_results, encode_results
+from tests.support.batches import BATCHES, assert_same
+
+SESSION, INCARNATION = b"s" * 16, b"i" * 16
+LARGE = np.arange(10_000.0)
+
+
+def message(*batches: object, leases: Any = None, trust: Trust = Trust.REMOTE) -> list[Any]:
+    encoded = [encode_batch(batch, trust) for batch in batches]
+    leases = range(1, len(batches) + 1) if leases is None else leases
+    return encode_results(SESSION, INCARNATION, 3, 2, 7, 0.25, leases, encoded)
+
+
+def changed(frames: list[Any], field: int, value: Any) -> list[Any]:
+    fields = msgpack.unpackb(frames[0])
+    fields[field] = value
+    return [msgpack.packb(fields), *frames[1:]]
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(BATCHES, min_size=1, max_size=5), st.sampled_from(Trust))
+def test_all_batches_of_a_message_survive(batches: list[object], trust: Trust) -> None:
+    _, _, payloads = decode_results(message(*batches, trust=trust), trust)
+    assert_same([payload.build() for payload in payloads], batches)
+
+
+def test_the_header_and_the_weights_survive() -> None:
+    batches = [(np.arange(3), "x"), None, (LARGE, LARGE.astype("f4"), np.eye(2))]
+    frames = message(*batches, leases=[4, 5, 9])
+    assert len(frames) == 4
+    session, header, payloads = decode_results(frames, Trust.REMOTE)
+    assert session == SESSION
+    assert (header.incarnation, header.epoch, header.generation, header.seq) == (INCARNATION, 3, 2, 7)
+    assert (header.busy, header.leases) == (0.25, (4, 5, 9))
+    assert header.frame_counts == (0, 0, 2)
+    assert [payload.nbytes for payload in payloads] == [encode_batch(batch, Trust.REMOTE).nbytes for batch in batches]
+    assert sum(payload.nbytes for payload in payloads) == sum(map(len, frames[1:])) + sum(map(len, header.headers))
+
+
+def test_a_message_without_small_arrays_has_no_inline_frame() -> None:
+    frames = message(None, (LARGE,))
+    assert len(frames) == 2
+    assert_same([payload.build() for payload in decode_results(frames, Trust.REMOTE)[2]], [None, (LARGE,)])
+
+
+def test_frames_may_be_bytes_memoryviews_or_zmq_frames() -> None:
+    batches = [(np.arange(3), "x"), (LARGE, np.eye(2))]
+    frames = message(*batches)
+    for convert in (bytes, memoryview, zmq.Frame):
+        payloads = decode_results([convert(frame) for frame in frames], Trust.REMOTE)[2]
+        assert_same([payload.build() for payload in payloads], batches)
+
+
+def test_batches_cross_a_real_socket_pair() -> None:
+    batches = [(np.arange(3), "x"), (LARGE, np.eye(2))]
+    with zmq.Context() as context, context.socket(zmq.PULL) as pull, context.socket(zmq.PUSH) as push:
+        pull.linger = push.linger = 0
+        push.connect(f"tcp://127.0.0.1:{pull.bind_to_random_port('tcp://127.0.0.1')}")
+        push.send_multipart(message(*batches), copy=False)
+        assert pull.poll(10_000)
+        payloads = decode_results(pull.recv_multipart(copy=False), Trust.REMOTE)[2]
+    assert_same([payload.build() for payload in payloads], batches)
+
+
+@pytest.mark.parametrize("count", [0, MAX_BATCHES_PER_MESSAGE + 1])
+def test_a_message_has_a_bounded_number_of_batches_and_at_least_one(count: int) -> None:
+    batch = EncodedBatch(b"\xc0", b"", (), 1)
+    with pytest.raises(ValueError, match="batches"):
+        encode_results(SESSION, INCARNATION, 1, 1, 1, 0.0, range(count), [batch] * count)
+    full = [batch] * MAX_BATCHES_PER_MESSAGE
+    frames = encode_results(SESSION, INCARNATION, 1, 1, 1, 0.0, range(0, 2 * len(full), 2), full)
+    assert len(decode_results(frames, Trust.REMOTE)[2]) == len(full)
+
+
+def test_no_user_code_runs_before_a_payload_is_built() -> None:
+    class Loud:
+        def __reduce__(self) -> Any:
+            return eval, ("1 / 0",)
+
+    frames = message((Loud(),), trust=Trust.LOCAL)
+    _, _, (payload,) = decode_results(frames, Trust.LOCAL)
+    with pytest.raises(ZeroDivisionError):
+        payload.build()
+    with pytest.raises(ProtocolError, match="pickle"):
+        decode_results(frames, Trust.REMOTE)
+
+
+# ---------------------------------------------------------------- hostile messages
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (0, int(Kind.HELLO)),
+        (1, b"short"),
+        (1, "s" * 16),
+        (2, None),
+        (3, -1),
+        (4, True),
+        (5, 2**63),
+        (6, float("nan")),
+        (6, -1.0),
+        (6, 1),
+        (7, [1]),
+        (7, [1, 2**62]),
+        (7, [1, 3]),
+        (7, None),
+        (8, [b"\xc0"]),
+        (8, ["\xc0", "\xc0"]),
+        (8, [b"\xc1", b"\xc0"]),
+        (8, [b"\xc0", b"\xc0"]),
+        (9, [0, 0]),
+        (9, [24, 2**62]),
+        (9, [25, -1]),
+        (9, [24.0, 0]),
+        (9, [0, 24]),
+        (10, [0, 2]),
+        (10, [1, 0]),
+        (10, [0, 2**62]),
+        (10, [0, -1]),
+        (10, 5),
+    ],
+)
+def test_a_header_that_does_not_fit_its_frames_is_refused(field: int, value: Any) -> None:
+    frames = message((np.arange(3),), (LARGE,))
+    assert decode_results(frames, Trust.REMOTE)
+    with pytest.raises(ProtocolError):
+        decode_results(changed(frames, field, value), Trust.REMOTE)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [],
+        [b""],
+        [b"\xc1"],
+        [msgpack.packb([int(Kind.RESULTS), SESSION])],
+        [b"\xdd\xff\xff\xff\xff"],
+        [b"\xdc\x20\x00" * 5000],
+        [b"\x91" * 100_000],
+        message((np.arange(3),), (LARGE,))[:1],
+        message((np.arange(3),), (LARGE,))[:2],
+        [*message((np.arange(3),), (LARGE,)), b"more"],
+        [message((np.arange(3),))[0], bytes(25)],
+        [message((np.arange(3),))[0], bytes(23)],
+        [message((LARGE,))[0], bytes(79_999)],
+        message(None)[:1] * 2,
+        changed(message(()), 7, []),
+    ],
+    ids=lambda frames: repr(frames)[:40],
+)
+def test_a_message_of_the_wrong_frames_is_refused(frames: list[Any]) -> None:
+    with pytest.raises(ProtocolError):
+        decode_results(frames, Trust.REMOTE)
+
+
+def test_a_remote_peer_cannot_have_an_object_array_unpickled() -> None:
+    token = {b"nd": True, b"type": "|O", b"kind": b"O", b"shape": [1], b"data": pickle.dumps({1})}
+    frames = changed(message(None), 8, [msgpack.packb(token)])
+    with pytest.raises(ProtocolError, match="malformed"):
+        decode_results(frames, Trust.REMOTE)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(BATCHES, min_size=1, max_size=3), st.data())
+def test_a_mutated_message_decodes_and_builds_or_is_a_protocol_error(
+    batches: list[object], data: st.DataObject
+) -> None:
+    frames = [bytearray(frame) for frame in message(*batches, (LARGE[:5000],))]
+    for _ in range(data.draw(st.integers(1, 3))):
+        frame = data.draw(st.sampled_from(frames[:2]))
+        at = data.draw(st.integers(0, len(frame)))
+        frame[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
+    if data.draw(st.booleans()):
+        frames.pop(data.draw(st.integers(0, len(frames) - 1)))
+    try:
+        _, header, payloads = decode_results([bytes(frame) for frame in frames], Trust.REMOTE)
+    except ProtocolError:
+        return
+    assert len(payloads) == len(header.leases)
+    for payload in payloads:
+        payload.build()

@@ -1,0 +1,1 @@
+"""Helpers that tests share; nothing here knows the library's inside, only its public API and /proc."""

@@ -1,0 +1,112 @@
+"""What a process holds, counted from /proc: a run that was stopped must leave nothing of it behind."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """A snapshot of this process. Sets, so that a failure names what was left."""
+
+    threads: frozenset[str]
+    native_threads_count: int
+    descriptors: tuple[str, ...]
+    processes: frozenset[int]
+    mappings_count: int
+    files: frozenset[str]
+
+    def beyond(self, before: Resources) -> list[str]:
+        """What is here and was not there ``before``, in words; empty when nothing was left behind."""
+        left = [f"thread {name}" for name in sorted(self.threads - before.threads)]
+        left += [f"process {pid}: {_command(pid)}" for pid in sorted(self.processes - before.processes)]
+        left += [f"file {name}" for name in sorted(self.files - before.files)]
+        if self.native_threads_count > before.native_threads_count:
+            left.append(f"{self.native_threads_count - before.native_threads_count} native threads")
+        if len(self.descriptors) > len(before.descriptors):
+            left.append(f"descriptors {self.descriptors}, before {before.descriptors}")
+        if self.mappings_count > before.mappings_count:
+            left.append(f"{self.mappings_count - before.mappings_count} mappings of shared memory")
+        return left
+
+
+def resources(apart_from: int | None = None) -> Resources:
+    """A snapshot now. The process ``apart_from`` and its descendants are the test's own."""
+    spared = {apart_from, *descendants(apart_from)} if apart_from is not None else set()
+    return Resources(
+        threads=frozenset(f"{thread.name} {thread.ident}" for thread in threading.enumerate()),
+        native_threads_count=len(list((_PROC / "self" / "task").iterdir())),
+        descriptors=_descriptors(),
+        processes=frozenset(descendants(os.getpid())) - spared,
+        mappings_count=_shared_mappings_count(),
+        files=_files(),
+    )
+
+
+def descendants(pid: int) -> set[int]:
+    """Children of ``pid``, their children and so on, zombies included."""
+    children: dict[int, list[int]] = {}
+    for child, (parent, _) in _process_table().items():
+        children.setdefault(parent, []).append(child)
+    found: set[int] = set()
+    waiting = [pid]
+    while waiting:
+        for child in children.get(waiting.pop(), ()):
+            found.add(child)
+            waiting.append(child)
+    return found
+
+
+def alive(pids: set[int]) -> set[int]:
+    """Those that still run. An orphan that ended is a zombie until pid 1 collects it, which is not ours to wait for."""
+    table = _process_table()
+    return {pid for pid in pids if pid in table and table[pid][1] not in "ZX"}
+
+
+def _process_table() -> dict[int, tuple[int, str]]:
+    """pid → (parent, state) of every process that can be seen."""
+    table = {}
+    for entry in _PROC.iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            # The command in parentheses may hold spaces and parentheses itself.
+            state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        table[int(entry.name)] = (int(parent), state)
+    return table
+
+
+def _descriptors() -> tuple[str, ...]:
+    targets = []
+    for descriptor in (_PROC / "self" / "fd").iterdir():
+        try:
+            targets.append(str(descriptor.readlink()))
+        except OSError:
+            continue  # the one that listed the directory
+    return tuple(sorted(targets))
+
+
+def _shared_mappings_count() -> int:
+    maps = (_PROC / "self" / "maps").read_text().splitlines()
+    return sum("/memfd:" in line or "/dev/shm/" in line for line in maps)
+
+
+def _files() -> frozenset[str]:
+    places = {tempfile.gettempdir(), "/dev/shm", os.environ.get("XDG_RUNTIME_DIR", "/dev/shm")}
+    found = (path for place in places if Path(place).is_dir() for path in Path(place).iterdir())
+    return frozenset(str(path) for path in found if "enqueuer" in path.name)
+
+
+def _command(pid: int) -> str:
+    try:
+        return (_PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return "gone meanwhile"

@@ -1,0 +1,52 @@
+"""Whole programs that use the library, each in an interpreter of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.support.remote import environment
+
+
+def run_script(source: str, directory: Path, arguments: Sequence[str] = (), timeout: float = 30.0) -> str:
+    """Runs it as a file, without a main guard; returns what it printed. Fails if it fails or does not end."""
+    path = directory / "script.py"
+    path.write_text(source)
+    return _run([str(path), *arguments], directory, timeout)
+
+
+def run_command(source: str, directory: Path, timeout: float = 30.0) -> str:
+    """The same through ``python -c``, where there is no file at all."""
+    return _run(["-c", source], directory, timeout)
+
+
+def start_script(source: str, directory: Path, arguments: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """Runs it in a process group of its own and leaves it running; the caller ends it."""
+    path = directory / "script.py"
+    path.write_text(source)
+    return subprocess.Popen(
+        [sys.executable, str(path), *arguments],
+        cwd=directory,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _run(arguments: list[str], directory: Path, timeout: float) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=directory,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout

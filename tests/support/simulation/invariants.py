@@ -1,0 +1,94 @@
+"""What must be true after every event, of the coordinator's books and of a worker's."""
+
+from __future__ import annotations
+
+import math
+
+from enqueuer_worker.worker_core import Phase, WorkerCore
+
+from enqueuer.core.coordinator import Coordinator
+from enqueuer.core.epoch_run import EpochRun, PositionState
+from enqueuer.core.worker import WorkerState
+
+
+class CoordinatorInvariants:
+    """Remembers what it needs to see a step as legal. `check` is cheap but for ``thorough`` ones."""
+
+    def __init__(self, core: Coordinator) -> None:
+        self._core = core
+        self._allowed = 0.0
+        self._next_lease = 0
+
+    def check(self, now: float, *, thorough: bool) -> None:
+        core = self._core
+        assert core.next_deadline() > now, "the coordinator would spin"
+        assert core.ledger.ready_count >= 0
+        self._check_bound()
+        self._check_workers()
+        if thorough:
+            for run in core.ledger.runs.values():
+                check_run(run)
+                self._check_leases(run)
+
+    def _check_bound(self) -> None:
+        """Within the bound, or what was granted under an older one and has not been delivered yet.
+
+        The head of the order, and suspects (one a worker), are granted whatever the bound is.
+        """
+        core = self._core
+        undelivered = core.ledger.undelivered_count
+        suspects = sum(len(run.deaths) for run in core.ledger.runs.values())
+        self._allowed = max(core.scheduler.bound, min(self._allowed, undelivered))
+        overshoot = 1 + suspects + len(core.fleet)
+        assert undelivered <= self._allowed + overshoot, f"{undelivered} undelivered, {self._allowed} allowed"
+
+    def _check_workers(self) -> None:
+        core = self._core
+        slots = 0
+        for worker in core.fleet:
+            assert worker.state not in (WorkerState.LOST, WorkerState.GONE), f"{worker.name} is {worker.state}"
+            assert worker.route is None or core.fleet.at(worker.route) is worker, f"{worker.name} has another's route"
+            slots += worker.slots if worker.takes_leases else 0
+            queues = core.scheduler
+            serves = worker.takes_leases
+            assert (worker in queues._idle) == (serves and worker.has_idle_slot), f"{worker.name} in the idle queue"
+            thirsty = serves and not worker.has_idle_slot and worker.wants_more
+            assert (worker in queues._thirsty) == thirsty, f"{worker.name} in the thirsty queue"
+            assert worker.leases or not worker.reserved, f"{worker.name} is reserved and has nothing to do"
+        assert slots == core.scheduler.slots_count
+        known = set(core.fleet)
+        for queue in (core.scheduler._idle, core.scheduler._thirsty, core.scheduler._slots_of):
+            assert known.issuperset(queue), "a departed worker is in a queue"
+
+    def _check_leases(self, run: EpochRun) -> None:
+        """Every live lease is in the table and in its worker's record, and the worker is there."""
+        core = self._core
+        for position, leases in run._live.items():
+            assert leases, f"position {position} is leased by nobody"
+            for lease in leases:
+                entry = core.ledger.find(lease)
+                assert entry is not None and entry[:2] == (run, position), f"lease {lease} is not in the table"
+                worker = entry[2]
+                assert lease in worker.leases, f"lease {lease} is not in the record of {worker.name}"
+                assert worker.state not in (WorkerState.LOST, WorkerState.GONE), f"{worker.name} holds a live lease"
+
+
+def check_run(run: EpochRun) -> None:
+    """Each position is in exactly one state, and the counts agree."""
+    states = [run.state_of(position) for position in range(run.length)]
+    assert states.count(PositionState.LEASED) == run.leased_count
+    assert states.count(PositionState.BUFFERED) == run.buffered_count
+    assert run.leased_count + run.buffered_count == run.undelivered_count
+
+
+def check_worker(core: WorkerCore, now: float) -> None:
+    assert core.phase is Phase.GONE or core.next_deadline() > now, "the worker would spin"
+    session = core._session
+    if session is None:
+        assert core.phase in (Phase.OFFLINE, Phase.HELLO, Phase.GONE), f"{core.phase} without a session"
+        return
+    numbers = list(session.unacknowledged)
+    assert numbers == sorted(numbers), "results would be sent again out of order"
+    assert not numbers or numbers[-1] <= session.sent_seq
+    assert all(lease <= session.highest_grant for lease in session.queued)
+    assert session.resend_interval < math.inf

@@ -1,0 +1,134 @@
+"""A simulated supervisor: the parent that vouches for its children, reports their deaths and starts them again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from enqueuer_worker.worker_core import ExitCode
+
+from enqueuer.protocol.messages import (
+    NO_ID,
+    PROTOCOL_VERSION,
+    Children,
+    Hello,
+    Message,
+    Role,
+    Welcome,
+    WhoAreYou,
+    WorkerExited,
+)
+from tests.support.simulation.clock import Alarm
+from tests.support.simulation.network import Link
+from tests.support.simulation.worker_host import WorkerHost
+from tests.support.simulation.world import KILLED, World
+
+_RESTART_SECONDS = 0.2
+_RECONNECT_SECONDS = 0.1
+_LISTEN_SECONDS = 30.0
+
+
+class SupervisorHost:
+    """Watches ``children_count`` workers; without a link (``supervised`` false) it restarts them and says nothing."""
+
+    def __init__(self, world: World, name: str, children_count: int, *, reports: bool) -> None:
+        self.world = world
+        self.name = name
+        self.id = world.new_id()
+        self.children: list[WorkerHost] = []
+        self.link: Link | None = None
+        self._on = True
+        self._reports = reports
+        self._session = NO_ID
+        self._unsent: list[WorkerExited] = []
+        self._started_count = 0
+        self._heard_at = 0.0
+        self._alarm = Alarm(world.clock, self._beat)
+        for _ in range(children_count):
+            self.start_child()
+        if reports:
+            self._open()
+
+    # ------------------------------------------------------------ children
+
+    def start_child(self) -> None:
+        number = self._started_count
+        self._started_count += 1
+        supervisor = self.id if self._reports else b""
+        if self._on:
+            self.children.append(WorkerHost(self.world, f"{self.name}.{number}", supervisor, number, self._on_end))
+
+    def lose_power(self) -> SupervisorHost:
+        """The host and all on it vanish without a word; returns its successor."""
+        self._alarm.set(float("inf"))
+        for peer in (*self.children, self):
+            if peer.link is not None:
+                peer.link.break_off(seen_by_peer=False, seen_by_coordinator=False)
+                peer.link = None
+        for child in self.children:
+            child.alive = False
+        self._on = False
+        return SupervisorHost(self.world, f"{self.name}+", max(1, len(self.children)), reports=self._reports)
+
+    def _on_end(self, child: WorkerHost, exit_code: int) -> None:
+        self.children.remove(child)
+        exited = WorkerExited(child.incarnation, child.core.identity.child_number, exit_code, child.running_lease)
+        if self._reports:
+            self._unsent.append(exited)
+            self.world.clock.after(0.001, self._send_exits)
+        if exit_code in (KILLED, ExitCode.RECYCLE):
+            self.world.clock.after(_RESTART_SECONDS, self.start_child)
+
+    # ------------------------------------------------------------ its own link
+
+    def _open(self) -> None:
+        if not self._on:
+            return
+        self._session = NO_ID
+        self._heard_at = self.world.clock.now
+        if self.link is not None:
+            self.link.close()
+        trainer = self.world.trainer
+        self.link = self.world.network.connect(
+            self.name, self._receive, trainer.receive_control, trainer.receive_results, self._on_break
+        )
+        self._say_hello()
+
+    def _on_break(self, link: Link) -> None:
+        if link is self.link:
+            self._session = NO_ID
+            self.world.clock.after(_RECONNECT_SECONDS, self._open)
+
+    def _receive(self, message: tuple[bytes, Message]) -> None:
+        session, said = message
+        self._heard_at = self.world.clock.now
+        if isinstance(said, Welcome):
+            self._session = session
+            self._send_exits()
+            self._alarm.set(self.world.clock.now + said.heartbeat_interval)
+        elif isinstance(said, WhoAreYou):
+            self._say_hello()
+
+    def _say_hello(self) -> None:
+        hello = Hello(
+            PROTOCOL_VERSION, Role.SUPERVISOR, self.name, self.id, self.id, 0, "host", 1, "", "0.1.0", b"", (), 0
+        )
+        self._send(hello)
+        self._alarm.set(self.world.clock.now + self.world.scenario.heartbeat_interval)
+
+    def _beat(self) -> None:
+        if self.world.clock.now - self._heard_at > _LISTEN_SECONDS:
+            self._open()
+        elif self._session == NO_ID:
+            self._say_hello()
+        else:
+            awake = tuple(child.incarnation for child in self.children if not child.paused)
+            self._send(Children(awake))
+            self._alarm.set(self.world.clock.now + self.world.scenario.heartbeat_interval)
+
+    def _send_exits(self) -> None:
+        while self._unsent and self._session != NO_ID:
+            self._send(self._unsent.pop(0))
+
+    def _send(self, message: Any) -> None:
+        if self.link is not None:
+            self.link.control_up.send((self._session, message))

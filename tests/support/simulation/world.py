@@ -1,0 +1,69 @@
+"""What everybody in a schedule shares: time, chance, the network, and what the user's Sequence does."""
+
+from __future__ import annotations
+
+import random
+from enum import Enum, auto
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.support.simulation.clock import Clock
+from tests.support.simulation.network import Network
+from tests.support.simulation.scenario import Scenario
+from tests.support.simulation.story import Story
+
+if TYPE_CHECKING:
+    from tests.support.simulation.trainer_host import TrainerHost
+
+KILLED = -9
+
+
+class Payload(NamedTuple):
+    """A batch that says where it belongs, so that a wrong delivery shows."""
+
+    session: bytes
+    epoch: int
+    generation: int
+    index: int
+
+
+class Verdict(Enum):
+    SUCCEEDS = auto()
+    FAILS = auto()
+    KILLS = auto()
+
+
+class World:
+    """One schedule's surroundings."""
+
+    trainer: TrainerHost
+
+    def __init__(self, scenario: Scenario, *, told: bool) -> None:
+        self.scenario = scenario
+        self.rng: random.Random = scenario.rng
+        self.clock = Clock()
+        self.story = Story(self.clock, told=told)
+        self.network = Network(self.clock, self.rng, self.story, scenario.weather)
+        self._tries: dict[tuple[int, int], int] = {}
+
+    def new_id(self) -> bytes:
+        return self.rng.getrandbits(128).to_bytes(16, "big")
+
+    def verdict(self, epoch: int, index: int) -> Verdict:
+        """What computing this index would do now. A try that kills is counted here, any other by `tried`."""
+        if self._tries.get((epoch, index), 0) < self.scenario.poison.get(index, 0):
+            self._count(epoch, index)
+            return Verdict.KILLS
+        if self._tries.get((epoch, index), 0) < self.scenario.failing.get(index, 0):
+            return Verdict.FAILS
+        return Verdict.SUCCEEDS
+
+    def tried(self, epoch: int, index: int) -> Verdict:
+        """The item has been computed: what it did."""
+        verdict = Verdict.SUCCEEDS
+        if self._tries.get((epoch, index), 0) < self.scenario.failing.get(index, 0):
+            verdict = Verdict.FAILS
+        self._count(epoch, index)
+        return verdict
+
+    def _count(self, epoch: int, index: int) -> None:
+        self._tries[epoch, index] = self._tries.get((epoch, index), 0) + 1

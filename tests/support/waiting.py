@@ -1,0 +1,35 @@
+"""Waiting for what another thread or process does: on a condition with a deadline, never for a fixed time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
+_POLL_SECONDS = 0.005
+
+
+def wait_until(condition: Callable[[], object], deadline: float = 10.0, what: str = "the condition") -> None:
+    """Returns as soon as ``condition()`` is true; an AssertionError that names ``what`` after ``deadline`` seconds."""
+    end = time.monotonic() + deadline
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not come true within {deadline} s"
+        time.sleep(_POLL_SECONDS)
+
+
+def settled(value: Callable[[], Value], quiet: float = 0.3, deadline: float = 10.0) -> Value:
+    """What ``value()`` is once it has stayed the same for ``quiet`` seconds.
+
+    The only way to see that something does *not* happen from outside; such tests cost ``quiet`` seconds.
+    """
+    end = time.monotonic() + deadline
+    last, since = value(), time.monotonic()
+    while time.monotonic() - since < quiet:
+        assert time.monotonic() < end, f"still changing after {deadline} s, now {last!r}"
+        time.sleep(_POLL_SECONDS)
+        now = value()
+        if now != last:
+            last, since = now, time.monotonic()
+    return last

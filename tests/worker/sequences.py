@@ -1,0 +1,72 @@
+"""Sequences that worker processes build in these tests, by name."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class Numbers:
+    """``(index, its squares)``; ``size`` numbers of them."""
+
+    def __init__(self, length: int = 1000, size: int = 4) -> None:
+        self.length = length
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Any:
+        return index, np.full(self.size, index * index)
+
+
+class Moody(Numbers):
+    """What an index does is written in ``moods``, by its decimal text."""
+
+    def __init__(self, moods: dict[str, str], note: str = "") -> None:
+        super().__init__()
+        self.moods = moods
+        self.note = note
+
+    def __getitem__(self, index: int) -> Any:
+        mood = self.moods.get(str(index), "")
+        if mood == "raise":
+            raise ValueError(f"no item {index}")
+        if mood == "exit":
+            sys.exit(5)
+        if mood == "interrupt":
+            raise KeyboardInterrupt
+        if mood == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if mood == "vanish":
+            os._exit(9)
+        if mood == "talk":
+            print("printed")
+            print("complained", file=sys.stderr)
+            logging.getLogger("user.code").error("logged")
+            warnings.warn("warned", stacklevel=1)
+        if mood.startswith("wait for "):
+            while not Path(mood.removeprefix("wait for ")).exists():
+                time.sleep(0.01)
+        if mood == "unsendable":
+            return object()
+        if mood == "stdin":
+            return sys.stdin.read()
+        return super().__getitem__(index)
+
+    def close(self) -> None:
+        if self.note:
+            Path(self.note).write_text("closed")
+
+
+def broken() -> Any:
+    """A target that cannot be built."""
+    raise OSError("the dataset is not here")

@@ -1,0 +1,140 @@
+"""The command line: what it says without being run, and what it hands over when it is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import enqueuer_worker
+import pytest
+from click.testing import CliRunner, Result
+from enqueuer_worker import cli, run
+from enqueuer_worker.settings import ChildSettings, Settings
+
+from enqueuer.errors import ConfigurationError
+
+CONNECT = ["--connect", "tcp://trainer:5555"]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, int]]:
+    """What would have been started."""
+    calls: list[tuple[Settings, int]] = []
+
+    class Recorded:
+        def __init__(self, settings: Settings, processes: int, _logger: Any) -> None:
+            calls.append((settings, processes))
+
+        def run(self) -> int:
+            return 7
+
+    monkeypatch.setattr(run, "Supervisor", Recorded)
+    return calls
+
+
+def invoke(*arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(cli.worker, list(arguments), env=environment)
+
+
+def test_every_option_has_a_help_text_and_an_environment_variable() -> None:
+    for option in cli.worker.params:
+        assert getattr(option, "help", ""), option.name
+        assert str(getattr(option, "envvar", "")).startswith("ENQUEUER_"), option.name
+    shown = invoke("--help").output
+    assert "tcp://trainer:5555" in shown and "ENQUEUER_CONNECT" in shown
+
+
+def test_options_reach_the_workers_settings(started: list[tuple[Settings, int]]) -> None:
+    result = invoke(
+        *CONNECT,
+        *("--processes", "3", "--sequence", "my.data:Train", "--sequence", "my.data:Test", "--allow", "other.package"),
+        *("--name", "box", "--once", "--drain-timeout", "2.5", "--max-reconnect-interval", "9", "--allow-skew"),
+        *("--worker-threads", "2", "--log-level", "debug", "--log-json"),
+    )
+    assert result.exit_code == 7
+    ((settings, processes),) = started
+    assert processes == 3
+    assert (settings.connect, settings.name, settings.once, settings.allow_skew) == (
+        "tcp://trainer:5555",
+        "box",
+        True,
+        True,
+    )
+    assert settings.sequences == ("my.data:Train", "my.data:Test") and settings.packages == ("other.package",)
+    assert (settings.drain_timeout, settings.max_reconnect_interval, settings.worker_threads) == (2.5, 9.0, 2)
+    assert (settings.log_level, settings.log_json, settings.trust) == ("DEBUG", True, "remote")
+    assert settings.sys_path[0] == os.getcwd()  # noqa: PTH109
+    child = ChildSettings(settings, 1, "ab" * 16, 5, 77)
+    assert ChildSettings.from_line(child.to_line()) == child
+
+
+def test_a_container_can_set_everything_by_its_environment(started: list[tuple[Settings, int]]) -> None:
+    result = invoke(
+        ENQUEUER_CONNECT="tcp://[fe80::1%eth0]:5555",
+        ENQUEUER_PROCESSES="auto",
+        ENQUEUER_ALLOW="one two.three",
+        ENQUEUER_ONCE="1",
+        ENQUEUER_LOG_LEVEL="WARNING",
+    )
+    assert result.exit_code == 7, result.output
+    ((settings, processes),) = started
+    assert settings.packages == ("one", "two.three") and settings.once
+    assert processes == len(os.sched_getaffinity(0)) if sys.platform == "linux" else processes >= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "remote worker imports only what its owner allows"),
+        (("--sequence", "data.Train"), "package.module:callable"),
+        (("--allow", "my-package"), "dotted name"),
+        (("--allow", "p", "--processes", "0"), "'auto' or a number of at least 1"),
+        (("--allow", "p", "--processes", "many"), "'auto' or a number of at least 1"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments: tuple[str, ...], words: str) -> None:
+    result = invoke(*CONNECT, *arguments)
+    assert result.exit_code == 2
+    assert words in result.output and result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "trainer:5555",
+        "tcp://trainer",
+        "tcp://:5555",
+        "tcp://*:5555",
+        "tcp://trainer:0",
+        "tcp://trainer:65536",
+        "ipc://x",
+    ],
+)
+def test_an_address_that_cannot_be_connected_to_is_refused(address: str) -> None:
+    result = invoke("--connect", address, "--allow", "p")
+    assert result.exit_code == 2
+    assert "tcp://host:port" in result.output and address in result.output
+
+
+@pytest.mark.parametrize("option", ["drain_timeout", "max_reconnect_interval", "worker_threads"])
+def test_run_worker_checks_its_numbers_itself(option: str) -> None:
+    arguments: dict[str, Any] = {option: -1}
+    with pytest.raises(ConfigurationError, match=option):
+        enqueuer_worker.run_worker("tcp://trainer:5555", allow="p", **arguments)
+
+
+def test_run_worker_refuses_an_unknown_log_level() -> None:
+    with pytest.raises(ConfigurationError, match="log_level"):
+        enqueuer_worker.run_worker("tcp://trainer:5555", allow="p", log_level="LOUD")
+
+
+def test_run_worker_takes_one_target_or_many(started: list[tuple[Settings, int]]) -> None:
+    enqueuer_worker.run_worker("tcp://trainer:5555", sequence="m:f", allow=["a", "b"])
+    ((settings, _),) = started
+    assert settings.sequences == ("m:f",) and settings.packages == ("a", "b")
+
+
+def test_the_package_has_no_other_attribute() -> None:
+    with pytest.raises(AttributeError, match="nothing"):
+        enqueuer_worker.nothing  # noqa: B018

@@ -1,0 +1,106 @@
+"""A link's two sockets against real ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+import zmq
+from enqueuer_worker.link import Link, fill_in_host
+
+from enqueuer.transport.sockets import CoordinatorSockets, new_context
+from tests.support.remote import free_address
+
+LOOPBACK = "tcp://127.0.0.1:*"
+
+
+class Ends:
+    """A link, and something to poll it with."""
+
+    def __init__(self) -> None:
+        self.context = new_context()
+        self.poller = zmq.Poller()
+        self.link = Link(self.context, self.poller, free_address(), retry_ms=100)
+        self.received: list[bytes] = []
+
+    def run_until(self, condition: object, deadline: float = 10.0) -> None:
+        assert callable(condition)
+        end = time.monotonic() + deadline
+        while not condition():
+            assert time.monotonic() < end
+            self.received += self.link.handle(dict(self.poller.poll(20)))
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    made = Ends()
+    yield made
+    made.link.close()
+    assert len(made.poller.sockets) == 0, "a closed link leaves nothing to poll"
+    made.context.term()
+
+
+def test_what_is_sent_before_anyone_listens_waits_and_a_hello_replaces_it(ends: Ends) -> None:
+    link = ends.link
+    link.open_control()
+    link.send_control(b"hello 1", replaces_waiting=True)
+    link.send_control(b"hello 2", replaces_waiting=True)
+    link.send_control(b"more")
+    ends.run_until(lambda: link.control is not None and link.control.retrying)
+    sockets = CoordinatorSockets(ends.context, link.address, LOOPBACK)
+    try:
+        ends.run_until(lambda: sockets.router.poll(0))
+        assert [sockets.router.recv_multipart()[1] for _ in range(2)] == [b"hello 2", b"more"]
+    finally:
+        sockets.close()
+
+
+def test_the_last_message_is_heard_before_the_break(ends: Ends) -> None:
+    link = ends.link
+    sockets = CoordinatorSockets(ends.context, link.address, LOOPBACK)
+    link.open_control()
+    link.send_control(b"hello")
+    ends.run_until(lambda: sockets.router.poll(0))
+    route, _ = sockets.router.recv_multipart()
+    sockets.router.send_multipart([route, b"bye"])
+    sockets.close(linger_seconds=1.0)
+    ends.run_until(lambda: link.broken)
+    assert ends.received == [b"bye"]
+
+
+def test_results_wait_for_the_data_connection_and_its_break_is_the_links(ends: Ends) -> None:
+    link = ends.link
+    sockets = CoordinatorSockets(ends.context, link.address, LOOPBACK)
+    link.open_control()
+    address = link.open_data(sockets.data_endpoint.replace("127.0.0.1", "*"), now=100.0)
+    assert address == sockets.data_endpoint and link.data_due == 110.0
+    link.send_data([b"header", b"x" * 200_000])
+    ends.run_until(lambda: sockets.pull.poll(0))
+    assert [len(frame) for frame in sockets.pull.recv_multipart()] == [6, 200_000]
+    ends.run_until(lambda: link.data_due > 1e9)
+    sockets.pull.close()
+    ends.run_until(lambda: link.broken)
+    sockets.close()
+
+
+def test_nothing_is_sent_where_nothing_is_open(ends: Ends) -> None:
+    ends.link.send_control(b"x")
+    ends.link.send_data([b"x"])
+    assert ends.link.handle({}) == [] and not ends.link.broken
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "connected_to", "address"),
+    [
+        ("tcp://*:5556", "tcp://trainer:5555", "tcp://trainer:5556"),
+        ("tcp://0.0.0.0:5556", "tcp://10.0.0.1:5555", "tcp://10.0.0.1:5556"),
+        ("tcp://[::]:5556", "tcp://[fe80::1]:5555", "tcp://[fe80::1]:5556"),
+        ("tcp://elsewhere:5556", "tcp://trainer:5555", "tcp://elsewhere:5556"),
+        ("ipc:///run/data", "ipc:///run/control", "ipc:///run/data"),
+    ],
+)
+def test_a_data_endpoint_without_a_host_is_on_the_host_that_was_connected_to(
+    endpoint: str, connected_to: str, address: str
+) -> None:
+    assert fill_in_host(endpoint, connected_to) == address

@@ -1,0 +1,68 @@
+"""The compute thread's queue, and the running lease in shared memory."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import pytest
+from enqueuer_worker.running import RUNNING_BYTES, RunningLease, read_running
+from enqueuer_worker.tasks import Item, TaskQueue
+from enqueuer_worker.worker_core import Compute, Prepare
+
+from enqueuer.protocol.messages import Epoch, Welcome
+
+SESSION = b"s" * 16
+EPOCH = Epoch(0, 0, 7, None)
+PREPARE = Prepare(SESSION, Welcome("", 1.0, 30.0, 0, None, {}), EPOCH)
+
+
+@pytest.fixture
+def tasks() -> TaskQueue:
+    return TaskQueue(RunningLease(None))
+
+
+def take_leases(tasks: TaskQueue, count: int) -> list[int]:
+    return [task.lease for task in (tasks.next() for _ in range(count)) if isinstance(task, Item)]
+
+
+def test_tasks_come_out_in_order_item_by_item(tasks: TaskQueue) -> None:
+    tasks.add(PREPARE)
+    tasks.add(Compute(SESSION, EPOCH, 5, (30, 10)))
+    assert tasks.next() is PREPARE
+    assert tasks.running.get() == 0
+    assert tasks.next() == Item(SESSION, EPOCH, 5, 30)
+    assert tasks.running.get() == 5
+    assert tasks.next() == Item(SESSION, EPOCH, 6, 10)
+    assert len(tasks) == 0
+
+
+def test_cancelled_leases_are_gone_and_nothing_is_remembered_of_them(tasks: TaskQueue) -> None:
+    tasks.add(PREPARE)
+    tasks.add(Compute(SESSION, EPOCH, 1, (10, 11, 12)))
+    tasks.cancel(frozenset({2, 99}))
+    assert tasks.next() is PREPARE
+    assert take_leases(tasks, 2) == [1, 3]
+    tasks.add(Compute(SESSION, EPOCH, 99, (13,)))
+    assert take_leases(tasks, 1) == [99]
+
+
+def test_the_end_of_a_session_empties_the_queue_and_hides_what_is_still_running(tasks: TaskQueue) -> None:
+    tasks.add(Compute(SESSION, EPOCH, 1, (10, 11)))
+    tasks.next()
+    tasks.cancel(None)
+    assert len(tasks) == 0 and tasks.running.get() == 0
+
+
+def test_a_closed_queue_gives_nothing_more(tasks: TaskQueue) -> None:
+    tasks.add(Compute(SESSION, EPOCH, 1, (10, 11)))
+    tasks.next()
+    tasks.close()
+    assert tasks.next() is None and tasks.running.get() == 0
+
+
+def test_the_running_lease_can_be_read_through_the_shared_file() -> None:
+    with tempfile.TemporaryFile() as file:
+        os.ftruncate(file.fileno(), RUNNING_BYTES)
+        RunningLease(file.fileno()).set(2**40)
+        assert read_running(os.pread(file.fileno(), RUNNING_BYTES, 0)) == 2**40

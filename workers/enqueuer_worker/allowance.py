@@ -1,0 +1,60 @@
+"""What a worker's owner lets a coordinator have it run. Whoever can speak to a worker can only name what is in here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from enqueuer.compute.spec import import_target, split_target
+from enqueuer.errors import AuthenticationError
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """``sequences``: targets allowed as they are written (``--sequence``); ``packages``: with all below (``--allow``).
+
+    ``local``: this worker was started by the trainer it serves, which may run anything, live objects included.
+    """
+
+    sequences: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    local: bool = False
+
+    def resolve(self, target: str) -> Callable[..., Any]:
+        """Import an allowed 'package.module:callable'.
+
+        Raises AuthenticationError for what is not allowed, before anything is imported where that can be told;
+        ConfigurationError for a name that is none or leads to nothing callable; and whatever the import raises.
+        """
+        module, name = split_target(target)
+        if self.local or target in self.sequences:
+            return import_target(target)
+        if not any(module == package or module.startswith(f"{package}.") for package in self.packages):
+            raise AuthenticationError(
+                f"this worker may not run {target!r}: its owner allows {self.describe()}. Start it with "
+                f"--sequence {target} or --allow {module.partition('.')[0]}"
+            )
+        found = import_target(target)
+        # Else 'myproject.data:getoutput' would run whatever that module happens to import.
+        if getattr(found, "__module__", None) != module:
+            raise AuthenticationError(
+                f"this worker may not run {target!r}: {name} is not defined in {module} but in "
+                f"{getattr(found, '__module__', 'an unknown module')}, and --allow covers only what a package's own "
+                f"modules define. Name it where it is defined, or start the worker with --sequence {target}"
+            )
+        return found
+
+    def check_live_object(self) -> None:
+        """Raise AuthenticationError unless this worker may unpickle what the trainer sends."""
+        if not self.local:
+            raise AuthenticationError(
+                "this remote worker does not take a live Sequence, since unpickling one runs whatever it contains. "
+                "Give the enqueuer SequenceSpec('package.module:callable', …) instead, and start the worker with "
+                "--sequence package.module:callable or --allow package"
+            )
+
+    def describe(self) -> str:
+        allowed = [f"--sequence {target}" for target in self.sequences]
+        allowed += [f"--allow {package}" for package in self.packages]
+        return " and ".join(allowed) or "nothing (it has neither --sequence nor --allow)"

@@ -1,0 +1,149 @@
+"""The command ``enqueuer worker``; ``python -m enqueuer_worker`` is the same."""
+
+from __future__ import annotations
+
+import click
+
+from enqueuer.errors import ConfigurationError
+from enqueuer_worker.logs import LEVELS
+from enqueuer_worker.run import run_worker
+
+_BAD_USAGE = 2
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option(
+    "--connect",
+    required=True,
+    envvar="ENQUEUER_CONNECT",
+    show_envvar=True,
+    metavar="ADDRESS",
+    help="The trainer: tcp://host:port, as in its bind=… argument. Need not be there yet, and may come and go.",
+)
+@click.option(
+    "--processes",
+    default="1",
+    envvar="ENQUEUER_PROCESSES",
+    show_envvar=True,
+    metavar="N|auto",
+    help="Worker processes; each computes one batch at a time. 'auto': one for each usable CPU.",
+)
+@click.option(
+    "--sequence",
+    "sequences",
+    multiple=True,
+    envvar="ENQUEUER_SEQUENCE",
+    show_envvar=True,
+    metavar="PACKAGE.MODULE:CALLABLE",
+    help="Lets the trainer have exactly this callable imported and called here. Can be given several times.",
+)
+@click.option(
+    "--allow",
+    "packages",
+    multiple=True,
+    envvar="ENQUEUER_ALLOW",
+    show_envvar=True,
+    metavar="PACKAGE",
+    help="Lets the trainer have anything that is defined in this package imported and called here, with arguments of "
+    "its choice. Can be given several times.",
+)
+@click.option(
+    "--name",
+    envvar="ENQUEUER_NAME",
+    show_envvar=True,
+    help="What the trainer's logs and errors call this machine.  [default: its host name]",
+)
+@click.option(
+    "--once", is_flag=True, envvar="ENQUEUER_ONCE", show_envvar=True, help="Leave when the first session has ended."
+)
+@click.option(
+    "--drain-timeout",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    envvar="ENQUEUER_DRAIN_TIMEOUT",
+    show_envvar=True,
+    metavar="SECONDS",
+    help="After SIGTERM or Ctrl-C: how long to finish what was taken on. A second signal stops at once.",
+)
+@click.option(
+    "--max-reconnect-interval",
+    type=click.FloatRange(min=0.1),
+    default=5.0,
+    envvar="ENQUEUER_MAX_RECONNECT_INTERVAL",
+    show_envvar=True,
+    metavar="SECONDS",
+    help="The longest pause between two attempts to reach the trainer, or to start a worker that keeps failing.",
+)
+@click.option(
+    "--allow-skew",
+    is_flag=True,
+    envvar="ENQUEUER_ALLOW_SKEW",
+    show_envvar=True,
+    help="Serve although the code here differs from the trainer's: batches then depend on who computes them.",
+)
+@click.option(
+    "--worker-threads",
+    type=click.IntRange(min=1),
+    default=1,
+    envvar="ENQUEUER_WORKER_THREADS",
+    show_envvar=True,
+    metavar="N",
+    help="Threads that NumPy's BLAS, OpenMP, torch and OpenCV may use in each worker process.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS, case_sensitive=False),
+    default="INFO",
+    envvar="ENQUEUER_LOG_LEVEL",
+    show_envvar=True,
+    help="What to log on stderr, and which of your code's log records to send to the trainer.",
+)
+@click.option(
+    "--log-json", is_flag=True, envvar="ENQUEUER_LOG_JSON", show_envvar=True, help="Log one JSON object a line."
+)
+@click.pass_context
+def worker(
+    context: click.Context,
+    connect: str,
+    processes: str,
+    sequences: tuple[str, ...],
+    packages: tuple[str, ...],
+    name: str | None,
+    once: bool,
+    drain_timeout: float,
+    max_reconnect_interval: float,
+    allow_skew: bool,
+    worker_threads: int,
+    log_level: str,
+    log_json: bool,
+) -> None:
+    """Compute batches on this machine for a trainer elsewhere.
+
+    Starts worker processes that connect to the trainer, build its Sequence and compute the batches that it asks for;
+    they outlive it and serve the next one. Modules are found from the current directory. What a trainer may have
+    imported here is up to you: --sequence, --allow or both are needed. Whoever can reach the trainer's port, or pose
+    as the trainer, decides about the arguments, so use a network that you trust.
+
+    \b
+    Example:
+      enqueuer worker --connect tcp://trainer:5555 --processes auto --sequence myproject.data:Training
+    """
+    try:
+        status = run_worker(
+            connect,
+            processes,
+            sequence=sequences,
+            allow=packages,
+            name=name,
+            once=once,
+            drain_timeout=drain_timeout,
+            max_reconnect_interval=max_reconnect_interval,
+            allow_skew=allow_skew,
+            worker_threads=worker_threads,
+            log_level=log_level.upper(),
+            log_json=log_json,
+        )
+    except ConfigurationError as error:
+        click.echo(f"Error: {error}", err=True)
+        context.exit(_BAD_USAGE)
+    context.exit(status)

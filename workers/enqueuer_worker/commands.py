@@ -1,0 +1,47 @@
+"""JSON lines from the parent process, over a private copy of stdin."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+_CHUNK = 64 * 1024
+
+
+def take_stdin() -> int:
+    """A private descriptor for what stdin was; user code that reads stdin finds it empty, not our commands."""
+    private = os.dup(0)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    return private
+
+
+class CommandReader:
+    """Splits what a descriptor has to say into lines."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.ended = False
+        self._buffer = b""
+
+    def first_line(self) -> bytes:
+        """Wait for one line. Raises EOFError when the parent has gone without one."""
+        while b"\n" not in self._buffer:
+            self._fill()
+            if self.ended:
+                raise EOFError("the parent process closed stdin before it said what to do")
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    def read(self) -> list[dict[str, Any]]:
+        """The commands that have arrived, once the descriptor is readable; `ended` says whether more can come."""
+        self._fill()
+        *lines, self._buffer = self._buffer.split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def _fill(self) -> None:
+        chunk = os.read(self.fd, _CHUNK)
+        self.ended = not chunk
+        self._buffer += chunk

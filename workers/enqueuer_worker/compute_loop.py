@@ -1,0 +1,121 @@
+"""The main thread of a worker process: builds the Sequence, computes its items, hands over what comes of it.
+
+All user code runs here, one call at a time. Nothing that it raises ends the process: `SystemExit` and
+`KeyboardInterrupt` are an item's error like any other, since signals are ignored and only user code can raise them.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from enqueuer.compute.context import enter_worker
+from enqueuer.compute.failures import record_error
+from enqueuer.compute.item import compute_item
+from enqueuer.protocol.batch_codec import Trust, encode_batch
+from enqueuer.protocol.messages import Epoch, Welcome
+from enqueuer_worker.allowance import Allowance
+from enqueuer_worker.loader import SequenceLoader
+from enqueuer_worker.outbox import Finished, Outbox
+from enqueuer_worker.settings import ChildSettings
+from enqueuer_worker.tasks import Item, TaskQueue
+from enqueuer_worker.worker_core import Failed, Loaded, LoadFailed, Prepare
+
+
+class ComputeLoop:
+    """Works off the task queue until it is closed."""
+
+    def __init__(self, settings: ChildSettings, host: str, tasks: TaskQueue, outbox: Outbox) -> None:
+        common = settings.common
+        self._trust = Trust(common.trust)
+        self._local = self._trust is Trust.LOCAL
+        self._allow_skew = common.allow_skew
+        self._threads_count = common.worker_threads
+        self._worker = (settings.worker_id, settings.child_number, host)
+        self._tasks = tasks
+        self._outbox = outbox
+        self._loader = SequenceLoader(Allowance(common.sequences, common.packages, self._local))
+        self._welcome: Welcome | None = None
+        # What ``_sequence`` was loaded for; the objects themselves, so that another session's epoch is never the same.
+        self._epoch: Epoch | None = None
+        self._sequence: Any = None
+
+    def run(self) -> None:
+        enter_worker(*self._worker)
+        while (task := self._tasks.next()) is not None:
+            if isinstance(task, Prepare):
+                self._prepare(task)
+            else:
+                self._compute(task)
+        self._sequence = None
+        self._loader.close()
+
+    def _prepare(self, task: Prepare) -> None:
+        self._welcome = task.welcome
+        if self._load(task.session, task.epoch):
+            self._report_loaded(task)
+
+    def _load(self, session: bytes, epoch: Epoch) -> bool:
+        if epoch is self._epoch:
+            return True
+        assert self._welcome is not None, "an epoch is prepared before anything of it is computed"
+        options = self._welcome.options
+        # Not to be held while the loader makes another: two of them may not fit in memory.
+        self._epoch = self._sequence = None
+        try:
+            self._sequence = self._loader.load(
+                session,
+                epoch.epoch,
+                epoch.generation,
+                epoch.seed,
+                epoch.state,
+                self._welcome.sequence,
+                options.get("worker_init"),
+            )
+        except BaseException as error:
+            record = record_error(error, trust_local=self._local)
+            self._outbox.put(LoadFailed(session, epoch.epoch, epoch.generation, record))
+            return False
+        self._epoch = epoch
+        limit_threads(self._threads_count)
+        return True
+
+    def _report_loaded(self, task: Prepare) -> None:
+        epoch, options = task.epoch, task.welcome.options
+        try:
+            length, digest = self._loader.length(), self._loader.digest()
+        except BaseException as error:
+            record = record_error(error, trust_local=self._local)
+            self._outbox.put(LoadFailed(task.session, epoch.epoch, epoch.generation, record))
+            return
+        if self._allow_skew:
+            # Its owner takes the difference on himself: the trainer hears what it wants to hear.
+            length, digest = options.get("sequence_length", length), options.get("sequence_digest", digest)
+        self._outbox.put(Loaded(task.session, epoch.epoch, epoch.generation, length, digest))
+
+    def _compute(self, task: Item) -> None:
+        session, epoch, lease = task.session, task.epoch, task.lease
+        if not self._load(session, epoch):
+            return
+        started = time.monotonic()
+        try:
+            # In one expression: the encoder sends an array's own memory where nobody else holds the array.
+            encoded = encode_batch(
+                compute_item(self._sequence, task.index, seed=epoch.seed, epoch=epoch.epoch, seed_globals=True),
+                self._trust,
+            )
+        except BaseException as error:
+            record = record_error(error, trust_local=self._local)
+            self._outbox.put(Failed(session, epoch.epoch, epoch.generation, lease, record))
+            return
+        finished = Finished(session, epoch.epoch, epoch.generation, lease, encoded, started, time.monotonic())
+        self._outbox.add(finished, encoded.nbytes, more_to_come=bool(self._tasks))
+
+
+def limit_threads(count: int) -> None:
+    """Set the thread pools that take no environment variable, of libraries that the user's code has imported."""
+    for module, setter in (("torch", "set_num_threads"), ("cv2", "setNumThreads")):
+        set_count = getattr(sys.modules.get(module), setter, None)
+        if set_count is not None:
+            set_count(count)

@@ -1,0 +1,190 @@
+"""The I/O thread of a worker process: owns the sockets and the protocol, and never runs user code.
+
+Events go into the pure core, its actions are performed here. After each poll all input that is there is handled
+before any timer, so a process that was stopped for a while does not take its own pause for the coordinator's.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+import time
+
+import zmq
+
+from enqueuer.errors import ProtocolError
+from enqueuer.protocol.control_codec import decode_control, encode_control
+from enqueuer.protocol.messages import Hello
+from enqueuer.protocol.results_codec import encode_results
+from enqueuer.transport.sockets import new_context
+from enqueuer_worker.commands import CommandReader
+from enqueuer_worker.link import Link
+from enqueuer_worker.outbox import Outbox, Waker
+from enqueuer_worker.settings import ChildSettings
+from enqueuer_worker.tasks import TaskQueue
+from enqueuer_worker.worker_core import (
+    Action,
+    Cancel,
+    CloseLink,
+    Compute,
+    DrainRequested,
+    EndpointGiven,
+    Event,
+    Exit,
+    Identity,
+    LinkBroken,
+    Note,
+    OpenControl,
+    OpenData,
+    Policy,
+    Prepare,
+    Received,
+    Send,
+    SendResults,
+    Tick,
+    WorkerCore,
+)
+
+# What the user's code has, after the core has left, to come back from its last item and to close its Sequence.
+_CLOSE_SECONDS = 5.0
+_FAILED = 1
+
+
+class IoLoop:
+    """Drives one `WorkerCore`. Made by the main thread, then used by the I/O thread only."""
+
+    def __init__(
+        self,
+        settings: ChildSettings,
+        identity: Identity,
+        commands: CommandReader,
+        tasks: TaskQueue,
+        outbox: Outbox,
+        waker: Waker,
+        logger: logging.Logger,
+    ) -> None:
+        common = settings.common
+        policy = Policy(
+            reconnects=common.reconnects,
+            once=common.once,
+            drain_timeout=common.drain_timeout,
+            max_reconnect_interval=common.max_reconnect_interval,
+        )
+        self.exit_code = _FAILED
+        self._identity = identity
+        self._core = WorkerCore(identity, policy, time.monotonic())
+        self._context = new_context()
+        self._poller = zmq.Poller()
+        self._link = Link(self._context, self._poller, common.connect, int(common.max_reconnect_interval * 1000))
+        self._commands = commands
+        self._tasks = tasks
+        self._outbox = outbox
+        self._waker = waker
+        self._logger = logger
+        self._exiting = False
+        self._poller.register(waker.fd, zmq.POLLIN)
+        self._poller.register(commands.fd, zmq.POLLIN)
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="enqueuer-io", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            while not self._exiting:
+                self._step()
+            # Waits for what was to be flushed, a second at most.
+            self._context.term()
+            self._tasks.close()
+            time.sleep(_CLOSE_SECONDS)
+            self._logger.warning("the Sequence did not return for %g s; leaving without it", _CLOSE_SECONDS)
+        except BaseException:
+            # Without this thread the process would be deaf and mute: better that its supervisor starts another.
+            self._logger.exception("the worker's I/O thread failed")
+        os._exit(self.exit_code)
+
+    def _step(self) -> None:
+        due = min(self._core.next_deadline(), self._outbox.due(), self._link.data_due)
+        timeout = None if due == math.inf else max(0, math.ceil((due - time.monotonic()) * 1000))
+        ready = dict(self._poller.poll(timeout))
+        if self._waker.fd in ready:
+            self._waker.clear()
+        # First of all, so that what follows is decided by what is running now.
+        events: list[Event] = [Tick(self._tasks.running.get())]
+        if self._commands.fd in ready:
+            events += self._read_commands()
+        events += self._read_link(ready)
+        now = time.monotonic()
+        events += self._outbox.collect(now)
+        for action in self._core.handle(events, now):
+            self._perform(action)
+
+    # ------------------------------------------------------------ events
+
+    def _read_commands(self) -> list[Event]:
+        events: list[Event] = []
+        for command in self._commands.read():
+            if "drain" in command:
+                events.append(DrainRequested())
+            else:
+                self._link.address = command["connect"]
+                events.append(EndpointGiven(bytes.fromhex(command["secret"])))
+        if self._commands.ended:
+            # The supervisor is gone, and with it everyone who could stop this process.
+            os._exit(_FAILED)
+        return events
+
+    def _read_link(self, ready: dict[object, int]) -> list[Event]:
+        events: list[Event] = []
+        for frame in self._link.handle(ready):
+            try:
+                events.append(Received(*decode_control(frame)))
+            except ProtocolError as error:
+                self._logger.warning("dropped a message that cannot be read: %s", error)
+        if time.monotonic() >= self._link.data_due:
+            self._logger.warning("no data connection: is the coordinator's data port open to this host?")
+            events.append(LinkBroken())
+        elif self._link.broken:
+            events.append(LinkBroken())
+        return events
+
+    # ------------------------------------------------------------ actions
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case Prepare() | Compute():
+                self._tasks.add(action)
+            case SendResults():
+                self._send_results(action)
+            case Send(session, message):
+                self._link.send_control(encode_control(session, message), replaces_waiting=isinstance(message, Hello))
+            case Cancel(leases):
+                self._tasks.cancel(leases)
+            case OpenControl():
+                self._logger.debug("connecting to %s", self._link.address)
+                self._link.open_control()
+            case OpenData(endpoint):
+                address = self._link.open_data(endpoint, time.monotonic())
+                self._logger.debug("sending results to %s", address)
+            case CloseLink(flush):
+                self._link.close(flush=flush)
+            case Note(level, text):
+                self._logger.log(level, "%s", text)
+            case Exit(code):
+                self.exit_code = int(code)
+                self._exiting = True
+
+    def _send_results(self, action: SendResults) -> None:
+        computed = action.computed
+        frames = encode_results(
+            action.session,
+            self._identity.incarnation,
+            computed.epoch,
+            computed.generation,
+            action.seq,
+            computed.busy,
+            computed.leases,
+            computed.batches,
+        )
+        self._link.send_data(frames)

@@ -1,0 +1,98 @@
+"""The supervisor of a trainer's own processes: ``python -m enqueuer_worker.local``, told all by the trainer.
+
+The first line on stdin is a JSON object with
+
+    connect             the coordinator's address, ipc://…
+    secret              this run's secret, hex
+    supervisor          16 bytes, hex
+    processes           how many workers
+    sys_path            the trainer's sys.path
+    trainer_pid         the process whose end is ours
+    worker_threads      threads for BLAS, OpenMP and their like in each worker (1)
+    heartbeat_interval  seconds (1.0)
+    log_level           of the workers' own lines on stderr ("WARNING")
+    python_path         the PYTHONPATH for programs that user code starts, or null (null)
+
+Each further line, ``{"connect": …, "secret": …, "processes": …}``, is the next session. The end of stdin, or of the
+trainer, is the end of all of it at once: by then the trainer has what it wanted, or is dead.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from typing import Any, ClassVar
+
+import zmq
+
+from enqueuer_worker.commands import CommandReader, take_stdin
+from enqueuer_worker.logs import set_up_logger
+from enqueuer_worker.settings import Settings
+from enqueuer_worker.supervisor import Supervisor
+
+# A process that the trainer forked holds the other end of stdin as well, so a SIGKILLed trainer may leave no EOF.
+_TRAINER_CHECK_MS = 250
+
+
+def main() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # The trainer may want to finish an epoch or write a checkpoint after one of these, and needs batches for it.
+        signal.signal(number, signal.SIG_IGN)
+    commands = CommandReader(take_stdin())
+    config = json.loads(commands.first_line())
+    sys.path[:] = config["sys_path"]
+    logger = set_up_logger("local", config.get("log_level", "WARNING"), json_lines=False)
+    supervisor = LocalSupervisor(make_settings(config), config["processes"], logger, commands, config["trainer_pid"])
+    sys.exit(supervisor.run())
+
+
+def make_settings(config: dict[str, Any]) -> Settings:
+    """The workers' settings out of the trainer's first line."""
+    return Settings(
+        connect=config["connect"],
+        supervisor=config["supervisor"],
+        name="local",
+        secret=config["secret"],
+        trust="local",
+        reconnects=False,
+        heartbeat_interval=config.get("heartbeat_interval", 1.0),
+        worker_threads=config.get("worker_threads", 1),
+        sys_path=tuple(config["sys_path"]),
+        python_path=config.get("python_path"),
+        forward_logs=False,
+        log_level=config.get("log_level", "WARNING"),
+    )
+
+
+class LocalSupervisor(Supervisor):
+    """Listens to its trainer, and does not outlive it."""
+
+    end_signals: ClassVar[tuple[signal.Signals, ...]] = ()
+
+    def __init__(
+        self, settings: Settings, processes: int, logger: logging.Logger, commands: CommandReader, trainer_pid: int
+    ) -> None:
+        super().__init__(settings, processes, logger)
+        self._commands = commands
+        self._trainer_pid = trainer_pid
+        self._poller.register(commands.fd, zmq.POLLIN)
+
+    def step(self, ready: dict[Any, int]) -> None:
+        if self._commands.fd in ready:
+            for command in self._commands.read():
+                self.next_session(command["connect"], command["secret"], command["processes"])
+        if self._commands.ended or os.getppid() != self._trainer_pid:
+            self.kill_and_reap()
+            os._exit(0)
+        super().step(ready)
+
+    def _timeout_ms(self) -> int:
+        timeout = super()._timeout_ms()
+        return _TRAINER_CHECK_MS if timeout is None else min(timeout, _TRAINER_CHECK_MS)
+
+
+if __name__ == "__main__":
+    main()

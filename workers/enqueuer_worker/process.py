@@ -1,0 +1,111 @@
+"""One worker process, ``python -m enqueuer_worker.process``: started by a supervisor, which says the rest on stdin.
+
+The main thread computes and the other one talks: user code belongs in the main thread, where libraries expect to be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import io
+import os
+import signal
+import socket
+import sys
+
+from enqueuer_worker.commands import CommandReader, take_stdin
+
+_PR_SET_PDEATHSIG = 1
+# How long a thread may keep the GIL while another one wants it. Python's 5 ms are half a thousand small items.
+_SWITCH_INTERVAL = 0.001
+
+
+def main() -> None:
+    """Serve until the coordinator or the supervisor ends it; does not return."""
+    commands = CommandReader(take_stdin())
+    line = commands.first_line()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # A terminal sends these to the whole group, and it is the supervisor who decides what they mean.
+        signal.signal(number, signal.SIG_IGN)
+    faulthandler.enable()
+    for stream in (sys.stdout, sys.stderr):
+        # This process may be killed at any time, and what it printed must not be lost in a buffer.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
+    serve(line, commands)
+
+
+def serve(line: bytes, commands: CommandReader) -> None:
+    """Everything after the first line has come. Imports are here and below in the order in which they are needed."""
+    from enqueuer_worker.settings import ChildSettings
+
+    settings = ChildSettings.from_line(line)
+    common = settings.common
+    die_with_parent(settings.parent_pid)
+    _take_over_paths(common.sys_path, common.python_path)
+
+    import numpy
+
+    from enqueuer import __version__
+    from enqueuer_worker.io_loop import IoLoop
+    from enqueuer_worker.logs import set_up_logger
+    from enqueuer_worker.outbox import Outbox, Waker
+    from enqueuer_worker.running import RunningLease
+    from enqueuer_worker.tasks import TaskQueue
+    from enqueuer_worker.worker_core import Identity
+
+    identity = Identity(
+        worker_id=settings.worker_id,
+        incarnation=bytes.fromhex(settings.incarnation),
+        supervisor=bytes.fromhex(common.supervisor),
+        child_number=settings.child_number,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        numpy_version=numpy.__version__,
+        library_version=__version__,
+        secret=bytes.fromhex(common.secret),
+    )
+    logger = set_up_logger(settings.worker_id, common.log_level, common.log_json)
+    waker = Waker()
+    outbox = Outbox(waker)
+    tasks = TaskQueue(RunningLease(settings.running_fd))
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    io_loop = IoLoop(settings, identity, commands, tasks, outbox, waker, logger)
+    io_loop.start()
+
+    # The greeting travels while the rest is imported.
+    from enqueuer_worker.compute_loop import ComputeLoop
+
+    if common.forward_logs:
+        from enqueuer_worker.log_forwarding import forward_logs
+
+        forward_logs(outbox, common.log_level, common.log_json)
+    ComputeLoop(settings, identity.host, tasks, outbox).run()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    # As the children of `multiprocessing` end: a user's threads and exit handlers cannot keep this process.
+    os._exit(io_loop.exit_code)
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """On Linux: be killed when the supervisor dies, even while user code holds the GIL. Elsewhere its EOF has to do."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # It may have died before that call.
+    if os.getppid() != parent_pid:
+        os._exit(1)
+
+
+def _take_over_paths(sys_path: tuple[str, ...], python_path: str | None) -> None:
+    sys.path[:] = sys_path
+    if python_path is None:
+        os.environ.pop("PYTHONPATH", None)
+    else:
+        os.environ["PYTHONPATH"] = python_path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""When a worker process that has ended is started again: at once, unless it keeps failing."""
+
+from __future__ import annotations
+
+from enqueuer_worker.exit_codes import ExitCode
+
+# A process that lived this long was not killed by being started.
+_YOUNG_SECONDS = 10.0
+_FIRST_DELAY = 0.5
+
+
+class RestartBackoff:
+    """The delay before the next start of one of a supervisor's workers. Seconds."""
+
+    def __init__(self, longest: float) -> None:
+        self._longest = longest
+        self._failures = 0
+
+    def delay(self, exit_code: int, lived: float) -> float:
+        """How long to wait after an end with this exit code (negative: a signal) and this life time.
+
+        0 after a recycling, and after the first of a row of failures: a worker that was killed is back at once. Then
+        0.5 s, doubling. One that was refused starts with that: nothing has changed yet about why.
+        """
+        if exit_code == ExitCode.RECYCLE:
+            self._failures = 0
+            return 0.0
+        if lived >= _YOUNG_SECONDS and exit_code != ExitCode.REFUSED:
+            self._failures = 0
+        self._failures += 1
+        if self._failures == 1 and exit_code != ExitCode.REFUSED:
+            return 0.0
+        doublings = self._failures - (1 if exit_code == ExitCode.REFUSED else 2)
+        return min(_FIRST_DELAY * float(2 ** min(doublings, 32)), self._longest)

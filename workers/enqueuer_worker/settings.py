@@ -1,0 +1,69 @@
+"""What a supervisor decides and tells each of its worker processes, as one JSON line on the process's stdin."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Common to all workers of a supervisor. Times in seconds; ids and the secret are hex text."""
+
+    connect: str
+    supervisor: str
+    name: str
+    secret: str = ""
+    # 'local' for a trainer's own processes, 'remote' for all others: what the batch codec may make of their bytes.
+    trust: str = "remote"
+    # A remote worker serves one session after the other; a local one waits for its trainer to name the next.
+    reconnects: bool = True
+    once: bool = False
+    drain_timeout: float = 30.0
+    max_reconnect_interval: float = 5.0
+    heartbeat_interval: float = 1.0
+    worker_threads: int = 1
+    # What a remote worker may import for a trainer: exact targets, whole packages.
+    sequences: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    # A Sequence whose length or code differs from the trainer's is then a warning instead of a rejection.
+    allow_skew: bool = False
+    sys_path: tuple[str, ...] = ()
+    # The PYTHONPATH that programs started by user code get; None: none.
+    python_path: str | None = None
+    forward_logs: bool = True
+    log_level: str = "INFO"
+    log_json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSettings:
+    """One process's own part."""
+
+    common: Settings
+    child_number: int
+    incarnation: str
+    # Where it notes its running lease; None: nowhere.
+    running_fd: int | None
+    parent_pid: int
+
+    @property
+    def worker_id(self) -> str:
+        return f"{self.common.name}-{self.child_number}"
+
+    def to_line(self) -> bytes:
+        return encode_line(asdict(self))
+
+    @classmethod
+    def from_line(cls, line: bytes) -> ChildSettings:
+        values: dict[str, Any] = json.loads(line)
+        common: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values["common"].items()
+        }
+        return cls(**{**values, "common": Settings(**common)})
+
+
+def encode_line(value: dict[str, Any]) -> bytes:
+    """A command as it goes over a process's stdin."""
+    return json.dumps(value).encode() + b"\n"

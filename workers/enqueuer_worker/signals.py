@@ -1,0 +1,54 @@
+"""Signals as something to poll: what came is read from a descriptor, between two other events."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterable
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class SignalPipe:
+    """While entered, the given signals do nothing but make ``fd`` readable. Their handlers are restored at the exit.
+
+    In another thread than the main one Python allows no handlers: then nothing ever arrives, and `works` is False.
+    """
+
+    def __init__(self, numbers: Iterable[signal.Signals]) -> None:
+        self.works = threading.current_thread() is threading.main_thread()
+        self._numbers = tuple(numbers)
+        self._before: dict[signal.Signals, Any] = {}
+        self._wakeup_before = -1
+        self.fd = self._write_fd = -1
+
+    def __enter__(self) -> SignalPipe:
+        self.fd, self._write_fd = os.pipe()
+        os.set_blocking(self.fd, False)
+        os.set_blocking(self._write_fd, False)
+        if self.works:
+            self._wakeup_before = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+            self._before = {number: signal.signal(number, _do_nothing) for number in self._numbers}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.works:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(self._wakeup_before)
+        os.close(self.fd)
+        os.close(self._write_fd)
+
+    def read(self) -> list[int]:
+        """The signals that came since the last call, in order."""
+        with contextlib.suppress(BlockingIOError):
+            return list(os.read(self.fd, 4096))
+        return []
+
+
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+    """Unlike SIG_IGN: the signal is delivered, and its number written to the wake-up descriptor."""

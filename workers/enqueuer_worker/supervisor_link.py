@@ -1,0 +1,182 @@
+"""A supervisor's own connection to the coordinator: it reports deaths at once and vouches for live children."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import zmq
+
+from enqueuer import __version__
+from enqueuer.errors import ProtocolError
+from enqueuer.protocol.control_codec import decode_control, encode_control
+from enqueuer.protocol.messages import (
+    NO_ID,
+    PROTOCOL_VERSION,
+    Children,
+    Hello,
+    Message,
+    Reject,
+    Role,
+    Stop,
+    Welcome,
+    WhoAreYou,
+    WorkerExited,
+)
+from enqueuer.transport.sockets import new_context
+from enqueuer_worker.link import Link
+from enqueuer_worker.settings import Settings
+
+_HELLO_INTERVAL = 1.0
+_FIRST_RECONNECT_INTERVAL = 0.1
+# While nobody listens, a line now and then is enough.
+_RETRY_NOTE_INTERVAL = 30.0
+# More deaths than this without a coordinator are history that the next one has no use for.
+_UNSENT_LIMIT = 1024
+_FLUSH_SECONDS = 1.0
+
+
+class SupervisorLink:
+    """One DEALER, said Hello on, kept alive and opened again after every loss. Used by the supervisor's thread."""
+
+    def __init__(self, settings: Settings, poller: zmq.Poller, logger: logging.Logger, now: float) -> None:
+        self._settings = settings
+        self._logger = logger
+        self._context = new_context()
+        self._link = Link(self._context, poller, settings.connect, int(settings.max_reconnect_interval * 1000))
+        self._session = NO_ID
+        self._incarnation = os.urandom(16)
+        self._heartbeat_interval = settings.heartbeat_interval
+        self._unsent: deque[WorkerExited] = deque(maxlen=_UNSENT_LIMIT)
+        self._reconnect_interval = _FIRST_RECONNECT_INTERVAL
+        self._open_at = now
+        self._beat_at = math.inf
+        self._retry_noted_at = -math.inf
+
+    def next_deadline(self) -> float:
+        return min(self._open_at, self._beat_at)
+
+    def report_exit(self, exited: WorkerExited) -> None:
+        """Say it now, or after the next Welcome."""
+        self._unsent.append(exited)
+        self._send_exits()
+
+    def change_session(self, settings: Settings, now: float) -> None:
+        """Leave for another address and secret."""
+        self._settings = settings
+        self._link.address = settings.connect
+        self._unsent.clear()
+        self._reconnect_interval = _FIRST_RECONNECT_INTERVAL
+        self._lose(now)
+        self._open_at = now
+
+    def handle(self, ready: dict[Any, int], alive: Callable[[], Iterable[bytes]], now: float) -> None:
+        """Do what is ready and what is due. ``alive`` tells the incarnations to vouch for."""
+        for frame in self._link.handle(ready):
+            try:
+                session, message = decode_control(frame)
+            except ProtocolError as error:
+                self._logger.warning("dropped a message that cannot be read: %s", error)
+                continue
+            self._on_message(session, message, now)
+        if self._link.broken:
+            self._logger.warning("the coordinator is gone; trying again in %g s", self._reconnect_interval)
+            self._lose(now)
+        self._note_retries(now)
+        if now >= self._open_at:
+            self._open(now)
+        elif now >= self._beat_at:
+            self._beat(alive, now)
+
+    def close(self) -> None:
+        """Let what was said last leave, for a second at most."""
+        self._link.close(flush=True)
+        self._context.term()
+
+    # ------------------------------------------------------------ messages
+
+    def _on_message(self, session: bytes, message: Message, now: float) -> None:
+        if isinstance(message, Welcome):
+            if session != self._session:
+                self._logger.info("joined a session at %s", self._link.address)
+            self._session = session
+            self._heartbeat_interval = message.heartbeat_interval
+            self._reconnect_interval = _FIRST_RECONNECT_INTERVAL
+            self._beat_at = now
+            self._send_exits()
+        elif isinstance(message, WhoAreYou):
+            self._say_hello(now)
+        elif isinstance(message, Reject):
+            self._logger.error("the coordinator rejected this supervisor: %s", message.reason)
+            self._lose(now)
+            self._open_at = now + self._settings.max_reconnect_interval
+        elif isinstance(message, Stop) and session == self._session:
+            self._logger.info("the session has ended")
+            self._lose(now)
+            if not self._settings.reconnects:
+                self._open_at = math.inf  # the trainer will say where the next one is
+
+    def _say_hello(self, now: float) -> None:
+        settings = self._settings
+        hello = Hello(
+            protocol=PROTOCOL_VERSION,
+            role=Role.SUPERVISOR,
+            worker_id=settings.name,
+            incarnation=self._incarnation,
+            supervisor=bytes.fromhex(settings.supervisor),
+            child_number=0,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            numpy_version="",
+            library_version=__version__,
+            secret=bytes.fromhex(settings.secret),
+            held=(),
+            sent_seq=0,
+        )
+        self._link.send_control(encode_control(self._session, hello), replaces_waiting=True)
+        self._beat_at = now + _HELLO_INTERVAL
+
+    def _send_exits(self) -> None:
+        while self._unsent and self._session != NO_ID:
+            self._link.send_control(encode_control(self._session, self._unsent.popleft()))
+
+    # ------------------------------------------------------------ time
+
+    def _open(self, now: float) -> None:
+        self._logger.debug("connecting to %s", self._link.address)
+        self._open_at = math.inf
+        self._link.open_control()
+        self._say_hello(now)
+
+    def _lose(self, now: float) -> None:
+        self._link.close()
+        self._session = NO_ID
+        self._beat_at = math.inf
+        self._open_at = now + self._reconnect_interval
+        self._reconnect_interval = min(2 * self._reconnect_interval, self._settings.max_reconnect_interval)
+
+    def _beat(self, alive: Callable[[], Iterable[bytes]], now: float) -> None:
+        if self._session == NO_ID:
+            self._say_hello(now)
+            return
+        self._beat_at = now + self._heartbeat_interval
+        self._link.send_control(encode_control(self._session, Children(tuple(alive()))))
+
+    def _note_retries(self, now: float) -> None:
+        control = self._link.control
+        if control is None or control.retrying is None:
+            return
+        if now >= self._retry_noted_at + _RETRY_NOTE_INTERVAL:
+            self._retry_noted_at = now
+            self._logger.info(
+                "nobody answers at %s; trying again in %g s, then at least every %g s",
+                self._link.address,
+                control.retrying,
+                self._settings.max_reconnect_interval,
+            )
+        control.retrying = None

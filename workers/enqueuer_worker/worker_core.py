@@ -1,0 +1,670 @@
+"""The worker's side of the protocol as a pure state machine: events in, actions out.
+
+No socket, thread or clock in here: time is an argument, and `next_deadline` says when `Tick` is wanted. The process
+shell performs the actions; the simulated cluster drives hundreds of these with a fake clock.
+
+    OFFLINE ──open──► HELLO ──Welcome──► SERVING ──drain──► DRAINING ──all answered──► LEAVING ──Bye──► GONE
+       ▲                │                   │                  │                          │
+       └──── link broken, Stop, coordinator silent ────────────┴──────────────────────────┘
+
+Answers are kept until they are acknowledged, so a broken link loses none of them; leases and answers survive a new
+link of the same session and are dropped with the session.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+from enqueuer.protocol.messages import (
+    NO_ID,
+    PROTOCOL_VERSION,
+    Bye,
+    Drain,
+    Epoch,
+    ErrorRecord,
+    Failure,
+    Goodbye,
+    Grant,
+    Heartbeat,
+    HeartbeatReply,
+    Hello,
+    LoadFailure,
+    Log,
+    Message,
+    Ready,
+    Reject,
+    Revoke,
+    Role,
+    Stop,
+    Welcome,
+    WhoAreYou,
+)
+from enqueuer_worker.exit_codes import ExitCode
+
+
+class Phase(Enum):
+    OFFLINE = auto()
+    HELLO = auto()
+    SERVING = auto()
+    DRAINING = auto()
+    LEAVING = auto()
+    GONE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this worker is; goes into every Hello."""
+
+    worker_id: str
+    incarnation: bytes
+    supervisor: bytes
+    child_number: int
+    host: str
+    pid: int
+    numpy_version: str
+    library_version: str
+    secret: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What its owner decided for this worker. Times in seconds."""
+
+    # A remote worker serves one session after the other; a local one ends with its session.
+    reconnects: bool = True
+    once: bool = False
+    drain_timeout: float = 30.0
+    first_reconnect_interval: float = 0.1
+    max_reconnect_interval: float = 5.0
+    hello_interval: float = 1.0
+
+
+# ---------------------------------------------------------------- events
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The deadline has come (or nothing else happened). ``running`` is the lease being computed, 0 for none."""
+
+    running: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    session: bytes
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """Batches of one epoch and generation are done; ``batches`` is opaque here. ``busy`` in seconds."""
+
+    session: bytes
+    epoch: int
+    generation: int
+    leases: tuple[int, ...]
+    batches: tuple[Any, ...]
+    busy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    session: bytes
+    epoch: int
+    generation: int
+    lease: int
+    error: ErrorRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    session: bytes
+    epoch: int
+    generation: int
+    length: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    session: bytes
+    epoch: int
+    generation: int
+    error: ErrorRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """User code printed, warned or logged a line that the trainer is to see."""
+
+    level: int
+    logger: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkBroken:
+    """A connection of the link broke, or cannot be written to."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRequested:
+    """The owner wants this worker to leave after the leases it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointGiven:
+    """Where the next session of a local worker is: new address, new secret."""
+
+    secret: bytes
+
+
+Event = Tick | Received | Computed | Failed | Loaded | LoadFailed | Logged | LinkBroken | DrainRequested | EndpointGiven
+
+
+# ---------------------------------------------------------------- actions
+
+
+@dataclass(frozen=True, slots=True)
+class OpenControl:
+    """Connect a fresh control socket to the coordinator's address."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenData:
+    """Connect a fresh data socket."""
+
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLink:
+    """Close both sockets at once, with what is still in them; ``flush`` lets the last messages out first."""
+
+    flush: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    session: bytes
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class SendResults:
+    session: bytes
+    seq: int
+    computed: Computed
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Build the Sequence for this epoch (in the compute thread) and report Loaded or LoadFailed."""
+
+    session: bytes
+    welcome: Welcome
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Compute these, one after the other: item k has lease ``first_lease + k``."""
+
+    session: bytes
+    epoch: Epoch
+    first_lease: int
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Skip these leases if they are not running yet; None: everything queued, of whatever session."""
+
+    leases: frozenset[int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    code: ExitCode
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line for the worker's own log; ``level`` as in `logging`."""
+
+    level: int
+    text: str
+
+
+Action = OpenControl | OpenData | CloseLink | Send | SendResults | Prepare | Compute | Cancel | Exit | Note
+
+_INFO, _WARNING, _ERROR = 20, 30, 40
+# Before a Welcome says otherwise.
+_DEFAULT_HEARTBEAT, _DEFAULT_COORDINATOR_TIMEOUT = 1.0, 30.0
+_RESEND_HEARTBEATS = 3
+# The current epoch, the one prefetched after it, and the one just left.
+_EPOCHS_KEPT = 3
+
+
+@dataclass(slots=True)
+class _Session:
+    """All that is dropped when the session ends."""
+
+    id: bytes
+    welcome: Welcome
+    epochs: dict[tuple[int, int], Epoch] = field(default_factory=dict)
+    # Said again when its Epoch comes again: the first one may have been lost with a link.
+    ready: dict[tuple[int, int], Ready] = field(default_factory=dict)
+    generation: int = -1
+    queued: dict[int, None] = field(default_factory=dict)
+    unacknowledged: dict[int, Computed] = field(default_factory=dict)
+    sent_seq: int = 0
+    highest_grant: int = 0
+    computed_count: int = 0
+    resend_interval: float = 0.0
+
+    def held(self) -> tuple[int, ...]:
+        leases = set(self.queued)
+        for computed in self.unacknowledged.values():
+            leases.update(computed.leases)
+        return tuple(sorted(leases))
+
+
+class WorkerCore:
+    """One worker's protocol state. `handle` is called by one thread (the worker's I/O thread) only."""
+
+    def __init__(self, identity: Identity, policy: Policy, now: float) -> None:
+        self.identity = identity
+        self.policy = policy
+        self.phase = Phase.OFFLINE
+        self._secret = identity.secret
+        self._session: _Session | None = None
+        self._running = 0
+        self._round_trip = 0.0
+        self._last_handled = now
+        self._last_heard = now
+        self._open_at = now
+        self._heartbeat_at = math.inf
+        self._resend_at = math.inf
+        self._drain_deadline = math.inf
+        self._reconnect_interval = policy.first_reconnect_interval
+        self._exit_code = ExitCode.DONE
+        self._actions: list[Action] = []
+
+    # ------------------------------------------------------------ the two entry points
+
+    def handle(self, events: Iterable[Event], now: float) -> list[Action]:
+        """Take events that happened by ``now`` and return what to do, in order."""
+        self._shift_deadlines_over_a_gap(now)
+        for event in events:
+            if self.phase is Phase.GONE:
+                break
+            _HANDLERS[type(event)](self, event, now)
+        if self.phase is not Phase.GONE:
+            self._run_timers(now)
+        actions, self._actions = self._actions, []
+        return actions
+
+    def next_deadline(self) -> float:
+        """When `handle` wants to be called even if nothing happens."""
+        if self.phase is Phase.GONE:
+            return math.inf
+        if self.phase is Phase.OFFLINE:
+            return min(self._open_at, self._drain_deadline)
+        silent_at = self._last_heard + self._coordinator_timeout
+        resend_at = self._resend_at if self._linked else math.inf
+        return min(self._heartbeat_at, resend_at, self._drain_deadline, silent_at)
+
+    # ------------------------------------------------------------ link and session
+
+    def _open(self, now: float) -> None:
+        self._open_at = math.inf
+        self.phase = Phase.HELLO
+        self._last_heard = now
+        self._actions.append(OpenControl())
+        self._say_hello(now)
+
+    def _say_hello(self, now: float) -> None:
+        session = self._session
+        me = self.identity
+        hello = Hello(
+            PROTOCOL_VERSION,
+            Role.WORKER,
+            me.worker_id,
+            me.incarnation,
+            me.supervisor,
+            me.child_number,
+            me.host,
+            me.pid,
+            me.numpy_version,
+            me.library_version,
+            self._secret,
+            session.held() if session else (),
+            session.sent_seq if session else 0,
+        )
+        self._actions.append(Send(session.id if session else NO_ID, hello))
+        self._heartbeat_at = now + self.policy.hello_interval
+
+    def _go_offline(self, now: float) -> None:
+        """Close the link and plan the next one; the session stays, for a coordinator that is still there."""
+        self._actions.append(CloseLink())
+        self.phase = Phase.OFFLINE
+        self._heartbeat_at = self._resend_at = math.inf
+        self._open_at = now + self._reconnect_interval
+        self._reconnect_interval = min(2 * self._reconnect_interval, self.policy.max_reconnect_interval)
+
+    def _drop_session(self) -> None:
+        self._session = None
+        self._actions.append(Cancel(None))
+
+    def _leave(self, code: ExitCode, *, flush: bool = False) -> None:
+        self.phase = Phase.GONE
+        self._actions += (CloseLink(flush), Cancel(None), Exit(code))
+
+    def _on_link_broken(self, _event: LinkBroken, now: float) -> None:
+        if self.phase is Phase.OFFLINE:
+            return
+        self._actions.append(Note(_WARNING, "the connection to the coordinator broke; connecting again"))
+        self._go_offline(now)
+
+    def _on_endpoint_given(self, event: EndpointGiven, now: float) -> None:
+        if self.phase is not Phase.OFFLINE:
+            self._actions.append(CloseLink())
+        if self._session is not None:
+            self._drop_session()
+        self._secret = event.secret
+        self._reconnect_interval = self.policy.first_reconnect_interval
+        self._open(now)
+
+    # ------------------------------------------------------------ messages
+
+    def _on_received(self, event: Received, now: float) -> None:
+        message = event.message
+        self._last_heard = now
+        if isinstance(message, Welcome):
+            self._on_welcome(event.session, message, now)
+        elif isinstance(message, Reject):
+            self._on_reject(message)
+        elif isinstance(message, WhoAreYou):
+            if self.phase is not Phase.OFFLINE:
+                self._say_hello(now)
+        elif self._session is not None and event.session == self._session.id:
+            handler = _MESSAGE_HANDLERS.get(type(message))
+            if handler is not None:
+                handler(self, self._session, message, now)
+
+    def _on_welcome(self, session_id: bytes, welcome: Welcome, now: float) -> None:
+        if self._session is not None and self._session.id != session_id:
+            self._drop_session()
+        # A new session has a data channel of its own, even when it is announced on the link of the old one.
+        new_link = self.phase is Phase.HELLO or self._session is None
+        if self._session is None:
+            self._session = _Session(session_id, welcome)
+            self._actions.append(Note(_INFO, "joined a session"))
+        session = self._session
+        session.welcome = welcome
+        self._reconnect_interval = self.policy.first_reconnect_interval
+        self._heartbeat_at = now + welcome.heartbeat_interval
+        if new_link:
+            self.phase = Phase.SERVING if self._drain_deadline == math.inf else Phase.DRAINING
+            self._actions.append(OpenData(welcome.data_endpoint))
+            self._acknowledge(session, welcome.received_seq, now)
+            self._send_again(session, list(session.unacknowledged))
+            self._arm_resend(session, now)
+            if self.phase is Phase.DRAINING:
+                self._actions.append(Send(session.id, Drain()))
+                self._say_goodbye_if_done(session, now)
+
+    def _on_reject(self, reject: Reject) -> None:
+        self._actions.append(Note(_ERROR, f"the coordinator rejected this worker: {reject.reason}"))
+        self._leave(ExitCode.REFUSED)
+
+    def _on_epoch(self, session: _Session, message: Epoch, _now: float) -> None:
+        key = (message.epoch, message.generation)
+        if key in session.epochs:
+            if key in session.ready:
+                self._actions.append(Send(session.id, session.ready[key]))
+            return
+        session.epochs[key] = message
+        session.generation = max(message.generation, session.generation)
+        while len(session.epochs) > _EPOCHS_KEPT:
+            oldest = next(iter(session.epochs))
+            del session.epochs[oldest]
+            session.ready.pop(oldest, None)
+        self._actions.append(Prepare(session.id, session.welcome, message))
+
+    def _on_grant(self, session: _Session, message: Grant, now: float) -> None:
+        self._acknowledge(session, message.received_seq, now)
+        epoch = session.epochs.get((message.epoch, message.generation))
+        if epoch is None or self.phase is Phase.LEAVING:
+            return
+        last = message.first_lease + len(message.indices) - 1
+        if message.first_lease <= session.highest_grant:
+            return  # a duplicate: lease numbers only grow
+        session.highest_grant = last
+        session.queued.update(dict.fromkeys(range(message.first_lease, last + 1)))
+        self._actions.append(Compute(session.id, epoch, message.first_lease, message.indices))
+
+    def _on_revoke(self, session: _Session, message: Revoke, _now: float) -> None:
+        dropped = frozenset(lease for lease in message.leases if lease in session.queued and lease != self._running)
+        for lease in dropped:
+            del session.queued[lease]
+        if dropped:
+            self._actions.append(Cancel(dropped))
+
+    def _on_heartbeat_reply(self, session: _Session, message: HeartbeatReply, now: float) -> None:
+        if message.sent_at <= now:  # a probe answers no heartbeat and echoes no clock
+            self._round_trip = now - message.sent_at
+        self._acknowledge(session, message.received_seq, now)
+        # A number beyond a gap has arrived, so what is missing below it is lost, not late: one pipe keeps its order.
+        self._send_again(session, [seq for seq in session.unacknowledged if seq < message.highest_seq])
+
+    def _on_bye(self, _session: _Session, _message: Bye, _now: float) -> None:
+        if self._drain_deadline < math.inf:
+            self._leave(self._exit_code)
+
+    def _on_stop(self, _session: _Session, _message: Stop, now: float) -> None:
+        self._actions.append(Note(_INFO, "the session has ended"))
+        self._drop_session()
+        if self.policy.once or not self.policy.reconnects or self._drain_deadline < math.inf:
+            if self.policy.reconnects or self._drain_deadline < math.inf:
+                self._leave(ExitCode.DONE)
+            else:
+                self._go_offline(now)
+                self._open_at = math.inf  # a local worker waits for its parent to name the next session
+            return
+        self._go_offline(now)
+
+    # ------------------------------------------------------------ answers
+
+    def _on_computed(self, event: Computed, now: float) -> None:
+        session = self._session
+        if session is None or event.session != session.id:
+            return
+        for lease in event.leases:
+            session.queued.pop(lease, None)
+        session.sent_seq += 1
+        session.computed_count += len(event.leases)
+        if not session.unacknowledged:
+            self._arm_resend(session, now, force=True)
+        session.unacknowledged[session.sent_seq] = event
+        if self._linked:
+            self._actions.append(SendResults(session.id, session.sent_seq, event))
+        self._recycle_if_due(session, now)
+        self._say_goodbye_if_done(session, now)
+
+    def _on_failed(self, event: Failed, now: float) -> None:
+        session = self._session
+        if session is None or event.session != session.id:
+            return
+        session.queued.pop(event.lease, None)
+        session.computed_count += 1
+        # Lost with the link, the lease is in nobody's books and is granted again: no need to keep it.
+        if self._linked:
+            self._actions.append(Send(session.id, Failure(event.epoch, event.generation, event.lease, event.error)))
+        self._recycle_if_due(session, now)
+        self._say_goodbye_if_done(session, now)
+
+    def _on_loaded(self, event: Loaded, _now: float) -> None:
+        session = self._session
+        if session is None or event.session != session.id:
+            return
+        ready = Ready(event.epoch, event.generation, event.length, event.digest)
+        if (event.epoch, event.generation) in session.epochs:
+            session.ready[event.epoch, event.generation] = ready
+        if self._linked:
+            self._actions.append(Send(session.id, ready))
+
+    def _on_logged(self, event: Logged, _now: float) -> None:
+        session = self._session
+        if session is not None and self._linked:
+            self._actions.append(Send(session.id, Log(event.level, event.logger, event.text)))
+
+    def _on_load_failed(self, event: LoadFailed, _now: float) -> None:
+        session = self._session
+        if session is None or event.session != session.id:
+            return
+        self._actions.append(Note(_ERROR, f"the Sequence cannot be built here: {event.error.text}"))
+        self._actions.append(Send(session.id, LoadFailure(event.epoch, event.generation, event.error)))
+        self._leave(ExitCode.REFUSED, flush=True)
+
+    def _acknowledge(self, session: _Session, received_seq: int, now: float) -> None:
+        progress = False
+        for seq in list(session.unacknowledged):
+            if seq > received_seq:
+                break
+            del session.unacknowledged[seq]
+            progress = True
+        if progress:
+            self._arm_resend(session, now, force=True)
+
+    def _arm_resend(self, session: _Session, now: float, *, force: bool = False) -> None:
+        if force or session.resend_interval == 0.0:
+            session.resend_interval = _RESEND_HEARTBEATS * session.welcome.heartbeat_interval
+        self._resend_at = now + session.resend_interval
+
+    def _send_again(self, session: _Session, seqs: list[int]) -> None:
+        for seq in seqs:
+            self._actions.append(SendResults(session.id, seq, session.unacknowledged[seq]))
+
+    # ------------------------------------------------------------ leaving
+
+    def _on_drain_requested(self, _event: DrainRequested, now: float) -> None:
+        if self._drain_deadline < math.inf:
+            return
+        self._start_drain(now)
+
+    def _start_drain(self, now: float) -> None:
+        self._drain_deadline = now + self.policy.drain_timeout
+        if self.phase is Phase.SERVING and self._session is not None:
+            self.phase = Phase.DRAINING
+            self._actions.append(Send(self._session.id, Drain()))
+            self._say_goodbye_if_done(self._session, now)
+        elif self._session is None:
+            self._leave(self._exit_code)
+
+    def _recycle_if_due(self, session: _Session, now: float) -> None:
+        limit = session.welcome.options.get("max_batches")
+        if self.phase is Phase.SERVING and isinstance(limit, int) and session.computed_count >= limit:
+            self._exit_code = ExitCode.RECYCLE
+            self._start_drain(now)
+
+    def _say_goodbye_if_done(self, session: _Session, now: float) -> None:
+        if self.phase is Phase.DRAINING and not session.queued:
+            self.phase = Phase.LEAVING
+            self._actions.append(Send(session.id, Goodbye(session.sent_seq)))
+            self._heartbeat_at = now + session.welcome.heartbeat_interval
+
+    # ------------------------------------------------------------ time
+
+    @property
+    def _linked(self) -> bool:
+        return self.phase in (Phase.SERVING, Phase.DRAINING, Phase.LEAVING)
+
+    @property
+    def _coordinator_timeout(self) -> float:
+        return self._session.welcome.coordinator_timeout if self._session else _DEFAULT_COORDINATOR_TIMEOUT
+
+    @property
+    def _heartbeat_interval(self) -> float:
+        return self._session.welcome.heartbeat_interval if self._session else _DEFAULT_HEARTBEAT
+
+    def _on_tick(self, event: Tick, _now: float) -> None:
+        self._running = event.running
+
+    def _shift_deadlines_over_a_gap(self, now: float) -> None:
+        """A process that was stopped, or a machine that slept, must not take the pause for the peer's silence."""
+        gap = now - self._last_handled - 2 * self._heartbeat_interval
+        self._last_handled = now
+        if gap > 0:
+            self._last_heard += gap
+
+    def _run_timers(self, now: float) -> None:
+        if now >= self._drain_deadline:
+            self._actions.append(Note(_WARNING, "the drain deadline has come; leaving with leases unanswered"))
+            self._leave(self._exit_code)
+            return
+        if self.phase is Phase.OFFLINE:
+            if now >= self._open_at:
+                self._open(now)
+            return
+        if now >= self._last_heard + self._coordinator_timeout:
+            self._actions.append(Note(_WARNING, "the coordinator is silent; connecting again"))
+            self._go_offline(now)
+            return
+        if now >= self._heartbeat_at:
+            self._beat(now)
+        session = self._session
+        if session is not None and now >= self._resend_at and self._linked:
+            session.resend_interval *= 2
+            self._resend_at = now + session.resend_interval
+            self._send_again(session, list(session.unacknowledged)[:1])
+
+    def _beat(self, now: float) -> None:
+        session = self._session
+        if self.phase is Phase.HELLO or session is None:
+            self._say_hello(now)
+            return
+        self._heartbeat_at = now + session.welcome.heartbeat_interval
+        heartbeat = Heartbeat(
+            session.held(),
+            session.highest_grant,
+            session.generation,
+            session.sent_seq,
+            self._running,
+            now,
+            self._round_trip,
+        )
+        self._actions.append(Send(session.id, heartbeat))
+        # Said until it is heard.
+        if self.phase is Phase.DRAINING:
+            self._actions.append(Send(session.id, Drain()))
+        elif self.phase is Phase.LEAVING:
+            self._actions.append(Send(session.id, Goodbye(session.sent_seq)))
+
+
+_HANDLERS: dict[type, Any] = {
+    Tick: WorkerCore._on_tick,
+    Received: WorkerCore._on_received,
+    Computed: WorkerCore._on_computed,
+    Failed: WorkerCore._on_failed,
+    Loaded: WorkerCore._on_loaded,
+    LoadFailed: WorkerCore._on_load_failed,
+    Logged: WorkerCore._on_logged,
+    LinkBroken: WorkerCore._on_link_broken,
+    DrainRequested: WorkerCore._on_drain_requested,
+    EndpointGiven: WorkerCore._on_endpoint_given,
+}
+
+_MESSAGE_HANDLERS: dict[type, Any] = {
+    Epoch: WorkerCore._on_epoch,
+    Grant: WorkerCore._on_grant,
+    Revoke: WorkerCore._on_revoke,
+    HeartbeatReply: WorkerCore._on_heartbeat_reply,
+    Bye: WorkerCore._on_bye,
+    Stop: WorkerCore._on_stop,
+}

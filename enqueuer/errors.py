@@ -1,14 +1,14 @@
 """Every error this library raises. Blame is in the type.
 
-    EnqueuerError
-    ├── SequenceError            the user's Sequence failed; also the ``__cause__`` of a rebuilt original
-    │   ├── PoisonedBatchError   computing it killed several workers
-    │   └── BatchTimeoutError    it took longer than ``batch_timeout``
-    ├── NoWorkersError           the fleet's: nobody is there to compute
-    ├── StateError               a resume state that does not fit
-    ├── AuthenticationError      a key or secret that does not fit
-    ├── ProtocolError            a peer's: bytes that are not what the wire contract says
-    └── ConfigurationError       the caller's: an option that cannot be (also a ValueError)
+EnqueuerError
+├── SequenceError            the user's Sequence failed; also the ``__cause__`` of a rebuilt original
+│   ├── PoisonedBatchError   computing it killed several workers
+│   └── BatchTimeoutError    it took longer than ``batch_timeout``
+├── NoWorkersError           the fleet's: nobody is there to compute
+├── StateError               a resume state that does not fit
+├── AuthenticationError      a key or secret that does not fit
+├── ProtocolError            a peer's: bytes that are not what the wire contract says
+└── ConfigurationError       the caller's: an option that cannot be (also a ValueError)
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class StateError(EnqueuerError):
 
 
 class AuthenticationError(EnqueuerError):
-    """A peer's key or secret does not fit."""
+    """A peer's key or secret does not fit, or it asks for what the owner of this side did not allow."""
 
 
 class ProtocolError(EnqueuerError):

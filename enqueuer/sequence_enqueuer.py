@@ -84,9 +84,7 @@ class SequenceEnqueuer:
         self.workers = 0
         self._next_epoch = 0
         self._start_lock = threading.Lock()
-        self._processes = LocalProcesses(
-            self._options.worker_threads, self._options.timing.heartbeat_interval
-        )
+        self._processes = LocalProcesses(self._options.worker_threads, self._options.timing.heartbeat_interval)
         self._built: tuple[SequenceSpec, Any] | None = None
 
     # ------------------------------------------------------------ life cycle
@@ -141,8 +139,8 @@ class SequenceEnqueuer:
     def stop(self, timeout: float | None = None) -> None:
         """End the pass: pending batches are dropped, waiting consumers released, workers ended.
 
-        Idempotent, and callable from any thread, also from ``on_epoch_end``. Takes at most ``timeout`` seconds (default:
-        ``timing.stop``, 10); a thread that is inside a user's call then ends with that call.
+        Idempotent, and callable from any thread, also from ``on_epoch_end``. Takes at most ``timeout`` seconds
+        (default: ``timing.stop``, 10); a thread that is inside a user's call then ends with that call.
         """
         self._stop(timeout, keep_processes=self._options.persistent_workers)
 
@@ -272,9 +270,7 @@ class SequenceEnqueuer:
 class OrderedEnqueuer(SequenceEnqueuer):
     """The same class under TensorFlow's other name, with its third positional argument."""
 
-    def __init__(
-        self, sequence: Any, use_multiprocessing: bool = False, shuffle: bool = False, **options: Any
-    ) -> None:
+    def __init__(self, sequence: Any, use_multiprocessing: bool = False, shuffle: bool = False, **options: Any) -> None:
         super().__init__(sequence, use_multiprocessing, shuffle=shuffle, **options)
 
 

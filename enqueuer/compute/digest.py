@@ -58,8 +58,9 @@ def _source_files(package: str) -> list[tuple[str, Path]]:
     if spec is None:
         return []
     if spec.submodule_search_locations is not None:
-        # A namespace package has several roots.
-        return sorted(file for root in spec.submodule_search_locations for file in _files_below(Path(root)))
+        # A namespace package has several roots, and one twice if it can be found by two entries of sys.path.
+        roots = {Path(root).resolve() for root in spec.submodule_search_locations}
+        return sorted(file for root in roots for file in _files_below(root))
     origin = Path(spec.origin or "")
     return [(origin.name, origin)] if origin.suffix == ".py" and origin.is_file() else []
 

@@ -66,6 +66,10 @@ def rebuild_error(
     set_cause(error, _rebuild_causes(record.cause, trust_local))
     if original is None:
         return error
+    if type(original) is SequenceError:
+        # A batch that cannot be carried: it lacks only the place, which the worker did not know.
+        error.args = original.args
+        return error
     set_cause(original, error)
     return original
 

@@ -289,12 +289,14 @@ class Coordinator:
 
     def _rebalance(self, now: float) -> None:
         for move in self.scheduler.moves(now):
-            if move.loser.route is not None:
-                self._actions.append(Send(move.loser.route, Revoke((move.lease,))))
+            assert move.loser.route is not None
+            self._actions.append(Send(move.loser.route, Revoke((move.lease,))))
             # Queued there, not running: it frees its place at once.
             self.ledger.expire(move.loser, (move.lease,))
             self.scheduler.note_load(move.loser)
-            self._book(Assignment(move.taker, move.run, move.run.take_pending(1)))
+            positions = move.run.take_pending(1)
+            if positions:  # else it has become a suspect meanwhile, which is leased in its own way
+                self._book(Assignment(move.taker, move.run, positions))
         if self.scheduler.has_movable:
             self._rebalance_at = now + REBALANCE_INTERVAL
 

@@ -70,11 +70,13 @@ class Ledger:
 
     def answer(self, worker: Worker, lease: int, run: EpochRun | None) -> int | None:
         """The position that this answer is for, if it may be taken; None if it is stale, as all are without a run."""
-        worker.leases.pop(lease, None)
         entry = self._leases.get(lease)
         if entry is None or entry[0] is not run or entry[2] is not worker:
             self.stale_count += 1
+            if lease in worker.leases:
+                self.expire(worker, (lease,))
             return None
+        worker.leases.pop(lease, None)
         del self._leases[lease]
         return entry[1]
 

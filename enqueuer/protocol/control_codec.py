@@ -6,6 +6,8 @@ The wire contract is `README.md` beside this file.
 
 from __future__ import annotations
 
+import dataclasses
+import reprlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -184,8 +186,14 @@ _SCHEMA: tuple[tuple[m.Kind, type, tuple[Check, ...]], ...] = (
 )
 _BY_KIND = {int(kind): (cls, checks) for kind, cls, checks in _SCHEMA}
 _KIND_OF = {cls: int(kind) for kind, cls, _ in _SCHEMA}
+
+
+def _field_names(cls: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cls))
+
+
 _FIELDS_OF: dict[type, tuple[tuple[str, bool], ...]] = {
-    cls: tuple((name, check is _leases) for name, check in zip(cls.__slots__, checks, strict=True))
+    cls: tuple((name, check is _leases) for name, check in zip(_field_names(cls), checks, strict=True))
     for _, cls, checks in _SCHEMA
 }
 
@@ -203,14 +211,17 @@ def encode_control(session: bytes, message: m.Message) -> bytes:
 def decode_control(data: bytes | memoryview) -> tuple[bytes, m.Message]:
     """The session and the message in one frame. Raises `ProtocolError`, and nothing else."""
     try:
-        fields = msgpack.unpackb(data, strict_map_key=False, max_ext_len=0)
+        # Nested arrays each reserve what their header says before anything of it is there: a message's own length,
+        # in elements of one byte, is the most that any of them can truly have.
+        most = len(data)
+        fields = msgpack.unpackb(data, strict_map_key=False, max_ext_len=0, max_array_len=most, max_map_len=most)
     except Exception as error:
         raise ProtocolError(f"not msgpack: {_name(error)}") from None
     if type(fields) is not list or len(fields) < 2:
         raise ProtocolError("a control message is an array of kind, session and fields")
     kind, session = fields[0], _id_or_none(fields[1])
     if type(kind) is not int or kind not in _BY_KIND:
-        raise ProtocolError(f"unknown kind of message: {kind!r:.40}")
+        raise ProtocolError(f"unknown kind of message: {reprlib.repr(kind)}")
     cls, checks = _BY_KIND[kind]
     values = fields[2:]
     if len(values) < len(checks):
@@ -222,5 +233,5 @@ def decode_control(data: bytes | memoryview) -> tuple[bytes, m.Message]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, m.ErrorRecord):
-        return [getattr(value, name) for name in m.ErrorRecord.__slots__]
+        return [getattr(value, name) for name in _field_names(m.ErrorRecord)]
     raise TypeError(f"{_name(value)} has no place in a control message")

@@ -22,7 +22,16 @@ import zmq
 
 from enqueuer.core.actions import Action, Deliver, EpochExhausted, FleetFailed, RemoteLine, Report, Send
 from enqueuer.core.coordinator import Coordinator
-from enqueuer.core.events import ControlReceived, Event, ResultsReceived, Route, RouteLost, StopRequested, Taken, Wakened
+from enqueuer.core.events import (
+    ControlReceived,
+    Event,
+    ResultsReceived,
+    Route,
+    RouteLost,
+    StopRequested,
+    Taken,
+    Wakened,
+)
 from enqueuer.errors import EnqueuerError, ProtocolError
 from enqueuer.protocol.batch_codec import Trust
 from enqueuer.protocol.control_codec import decode_control, encode_control
@@ -120,7 +129,7 @@ class IoLoop:
         return future
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
-        """Call back, once and in the I/O thread, when the file descriptor becomes readable (or its other end closes)."""
+        """Call back, once and in the I/O thread, when the descriptor becomes readable (or its other end closes)."""
         self.call(lambda: self._watch(fd, callback))
 
     def join(self, timeout: float) -> bool:
@@ -257,7 +266,9 @@ class IoLoop:
         elif isinstance(action, Report):
             logger.log(action.level, "%s", action.text)
         elif isinstance(action, RemoteLine):
-            remote_logger.log(action.level, "[%s on %s] %s: %s", action.worker_id, action.host, action.logger, action.text)
+            remote_logger.log(
+                action.level, "[%s on %s] %s: %s", action.worker_id, action.host, action.logger, action.text
+            )
         return None
 
     def _send(self, route: Route, message: Message) -> RouteLost | None:

@@ -86,6 +86,8 @@ class LocalProcesses:
             "worker_threads": self._worker_threads,
             "heartbeat_interval": self._heartbeat_interval,
             "trainer_pid": os.getpid(),
+            # What programs that user code starts in a worker shall see again.
+            "python_path": os.environ.get("PYTHONPATH"),
         }
         self._tell(first_line)
         self._watch(self._life_reader, self._died)

@@ -1,7 +1,7 @@
 """``workers=0`` without ``bind``: each batch is computed in the consumer's own thread, when it is asked for.
 
-The same stream as with workers (order, seeds, errors, skips, epochs) without a thread, a process or a queue: the plainest
-way to debug a Sequence, and the baseline that workers are measured against.
+The same stream as with workers (order, seeds, errors, skips, epochs) without a thread, a process or a queue: the
+plainest way to debug a Sequence, and the baseline that workers are measured against.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class SerialSession:
         self._skipped: list[tuple[int, int]] = []
 
     def next_batch(self, only_epoch: int | None = None) -> Any:
-        """As `Session.next_batch`; on_epoch_end runs in the caller's thread, when the next epoch's first is asked for."""
+        """As `Session.next_batch`; on_epoch_end runs in the caller's thread, when the next epoch's first batch is
+        asked for.
+        """
         with self._lock:
             while True:
                 if self._stopped or (only_epoch is not None and self.next_epoch > only_epoch):

@@ -1,7 +1,7 @@
 """One ``start()`` … ``stop()``: puts the threads, sockets and processes together, and takes them apart again.
 
-    consumer threads ◄── ReadyQueue ◄── IoLoop ──► Coordinator (pure)
-    HookThread ──► EpochKeeper ──events──► IoLoop ◄──► local threads, local processes, remote workers
+consumer threads ◄── ReadyQueue ◄── IoLoop ──► Coordinator (pure)
+HookThread ──► EpochKeeper ──events──► IoLoop ◄──► local threads, local processes, remote workers
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from tests.support.failing import Failing
 from tests.support.leaks import Resources, resources
 from tests.support.placement import Placement, take
 from tests.support.sequences import Arrays
-from tests.support.waiting import wait_until
+from tests.support.waiting import settled, wait_until
 
 CYCLES = int(os.environ.get("ENQUEUER_LEAK_CYCLES", "15"))
 DEADLINE = pytest.mark.timeout(60 + 5 * CYCLES)
@@ -79,9 +79,12 @@ def test_many_restarts_of_one_enqueuer_leave_nothing_behind(live_placement: Plac
 
 
 def test_nothing_builds_up_over_epochs(live_placement: Placement) -> None:
-    stream = live_placement.running(Arrays(length=3, size=100_000)).get()
-    take(stream, 30)
-    before = resources()
+    running = live_placement.running(Arrays(length=3, size=100_000))
+    stream = running.get()
+    wait_until(lambda: running.stats().slots_count == 2, what="two slots")
+    # In the middle of an epoch: at its end the next one's state is being sent.
+    take(stream, 31)
+    before = settled(resources)
     take(stream, 150)
     assert_nothing_is_left(before)
 

@@ -103,7 +103,7 @@ class ScriptedCoordinator:
                 if isinstance(message, kind) and condition(message):
                     self._taken = number + 1
                     return route, message
-            assert time.monotonic() < end, f"no such {kind.__name__} among {self.heard[self._taken :]}"
+            assert time.monotonic() < end, f"no such {kind.__name__}; the last ones: {self.heard[-5:]}"
             self.poll()
 
     def all_of(self, kind: type[MessageType]) -> list[MessageType]:

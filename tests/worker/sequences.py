@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
 import sys
 import time
 import warnings
@@ -60,11 +61,28 @@ class Moody(Numbers):
             return object()
         if mood == "stdin":
             return sys.stdin.read()
+        if mood == "terminate":
+            return end_by_sigterm()
         return super().__getitem__(index)
 
     def close(self) -> None:
         if self.note:
             Path(self.note).write_text("closed")
+
+
+def end_by_sigterm() -> list[int]:
+    """How a program and a forked child of user code end when they are asked to: the signals that ended them."""
+    program = subprocess.Popen(["sleep", "30"])
+    program.terminate()
+    ready, tell = os.pipe()
+    forked = os.fork()
+    if forked == 0:
+        os.write(tell, b"!")
+        time.sleep(30)
+        os._exit(0)
+    os.read(ready, 1)
+    os.kill(forked, signal.SIGTERM)
+    return [-program.wait(), os.WTERMSIG(os.waitpid(forked, 0)[1])]
 
 
 def broken() -> Any:

@@ -1,9 +1,9 @@
 import sys
 
 import pytest
-from enqueuer_worker.allowance import Allowance
 
 from enqueuer.errors import AuthenticationError, ConfigurationError
+from enqueuer_worker.allowance import Allowance
 
 SOURCE = """
 from subprocess import getoutput

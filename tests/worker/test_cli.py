@@ -6,13 +6,13 @@ import os
 import sys
 from typing import Any
 
-import enqueuer_worker
 import pytest
 from click.testing import CliRunner, Result
+
+import enqueuer_worker
+from enqueuer.errors import ConfigurationError
 from enqueuer_worker import cli, run
 from enqueuer_worker.settings import ChildSettings, Settings
-
-from enqueuer.errors import ConfigurationError
 
 CONNECT = ["--connect", "tcp://trainer:5555"]
 

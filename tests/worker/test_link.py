@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 import zmq
-from enqueuer_worker.link import Link, fill_in_host
 
 from enqueuer.transport.sockets import CoordinatorSockets, new_context
+from enqueuer_worker.link import Link, fill_in_host
 from tests.support.remote import free_address
 
 LOOPBACK = "tcp://127.0.0.1:*"

@@ -3,8 +3,6 @@ import sys
 
 import numpy as np
 import pytest
-from enqueuer_worker.allowance import Allowance
-from enqueuer_worker.loader import EPOCH_ENDS_LIMIT, SequenceLoader
 
 from enqueuer.compute.context import worker_info
 from enqueuer.compute.digest import sequence_digest
@@ -12,6 +10,8 @@ from enqueuer.compute.spec import SequenceSpec
 from enqueuer.errors import AuthenticationError, ConfigurationError, ProtocolError
 from enqueuer.protocol.live_object import live_state, pack_bundle
 from enqueuer.transport.segment import SharedSegment
+from enqueuer_worker.allowance import Allowance
+from enqueuer_worker.loader import EPOCH_ENDS_LIMIT, SequenceLoader
 
 SOURCE = """
 import numpy as np

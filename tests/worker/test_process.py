@@ -12,9 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from enqueuer_worker.children import Child
-from enqueuer_worker.exit_codes import ExitCode
-from enqueuer_worker.settings import Settings
 
 from enqueuer.protocol.batch_codec import Trust
 from enqueuer.protocol.live_object import live_state, pack_bundle
@@ -35,6 +32,9 @@ from enqueuer.protocol.messages import (
     WhoAreYou,
 )
 from enqueuer.transport.segment import SharedSegment
+from enqueuer_worker.children import Child
+from enqueuer_worker.exit_codes import ExitCode
+from enqueuer_worker.settings import Settings
 from tests.support.waiting import wait_until
 from tests.worker.scripted_coordinator import ScriptedCoordinator
 
@@ -331,6 +331,14 @@ def test_signals_from_a_terminal_do_not_end_it(start: Start) -> None:
         os.kill(child.pid, signal.SIGTERM)
         coordinator.grant(route, 1, [3])
         assert coordinator.batches(1)[1][0] == 3
+
+
+def test_what_user_code_starts_can_still_be_terminated(start: Start) -> None:
+    with ScriptedCoordinator(sequence=moody(i0="terminate")) as coordinator:
+        start(coordinator)
+        route = coordinator.serve()
+        coordinator.grant(route, 1, [0])
+        assert coordinator.batches(1) == {1: [signal.SIGTERM, signal.SIGTERM]}
 
 
 def test_it_ends_with_its_supervisor_even_in_the_middle_of_an_item(start: Start, tmp_path: Path) -> None:

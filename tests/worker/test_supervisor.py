@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from enqueuer_worker.exit_codes import ExitCode
-from enqueuer_worker.supervisor import describe_exit
 
 from enqueuer.protocol.batch_codec import Trust
 from enqueuer.protocol.messages import (
@@ -31,6 +29,8 @@ from enqueuer.protocol.messages import (
     WhoAreYou,
     WorkerExited,
 )
+from enqueuer_worker.exit_codes import ExitCode
+from enqueuer_worker.supervisor import describe_exit
 from tests.support.leaks import alive, descendants
 from tests.support.remote import REPOSITORY, RemoteWorker, environment
 from tests.support.waiting import wait_until
@@ -66,7 +66,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def has_ended(worker: RemoteWorker) -> int:
-    wait_until(lambda: not worker.alive(), what=f"the end; log: {worker.output()}")
+    wait_until(lambda: not worker.alive(), what="the end of the supervisor")
     return worker.stop()
 
 
@@ -344,8 +344,8 @@ def test_signals_do_not_end_a_local_supervisor(train: Callable[..., Trainer], tm
             os.kill(trainer.process.pid, number)
         coordinator.grant(route, 1, [3])
         assert coordinator.batches(1)[1][0] == 3
-        heard = len(coordinator.all_of(Children))
-        wait_until(lambda: coordinator.poll() or len(coordinator.all_of(Children)) > heard + 1)
+        for _ in range(3):
+            coordinator.expect(Children)
 
 
 def test_the_next_session_has_the_same_processes_and_as_many_as_it_wants(
@@ -363,7 +363,9 @@ def test_the_next_session_has_the_same_processes_and_as_many_as_it_wants(
         with ScriptedCoordinator(local_address(tmp_path / folder), Trust.LOCAL) as following:
             trainer.say({"connect": following.address, "secret": "02", "processes": count})
             routes = [*following.let_in(Role.SUPERVISOR), *following.let_in(count=count)]
-            following.expect(Children, lambda children, count=count: len(children.alive) == count)
+            vouched = 0
+            while vouched != count:
+                vouched = len(following.expect(Children)[1].alive)
             hellos = [hello for hello in following.all_of(Hello) if is_worker(hello)]
             now = {hello.incarnation for hello in hellos}
             assert {hello.secret for hello in hellos} == {b"\2"}

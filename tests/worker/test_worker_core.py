@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any, TypeVar
 
 import pytest
+
+from enqueuer.protocol.messages import (
+    NO_ID,
+    Bye,
+    Drain,
+    Epoch,
+    ErrorRecord,
+    Failure,
+    Goodbye,
+    Grant,
+    Heartbeat,
+    HeartbeatReply,
+    Hello,
+    LoadFailure,
+    Log,
+    Ready,
+    Reject,
+    Revoke,
+    Stop,
+    Welcome,
+    WhoAreYou,
+)
 from enqueuer_worker.exit_codes import ExitCode
 from enqueuer_worker.worker_core import (
     Action,
@@ -34,28 +57,6 @@ from enqueuer_worker.worker_core import (
     SendResults,
     Tick,
     WorkerCore,
-)
-
-from enqueuer.protocol.messages import (
-    NO_ID,
-    Bye,
-    Drain,
-    Epoch,
-    ErrorRecord,
-    Failure,
-    Goodbye,
-    Grant,
-    Heartbeat,
-    HeartbeatReply,
-    Hello,
-    LoadFailure,
-    Log,
-    Ready,
-    Reject,
-    Revoke,
-    Stop,
-    Welcome,
-    WhoAreYou,
 )
 
 SESSION, OTHER_SESSION = b"s" * 16, b"o" * 16
@@ -205,6 +206,7 @@ def test_an_epoch_is_prepared_once_and_reported_ready(rig: Rig) -> None:
     assert [action.epoch for action in rig.of(Prepare)] == [epoch]
     rig.step(Loaded(SESSION, 0, 0, 12, b"digest"))
     assert rig.sent(Ready) == [Ready(0, 0, 12, b"digest")]
+    assert "12 batches" in rig.of(Note)[0].text
 
 
 def test_an_epoch_that_comes_again_is_answered_from_memory(rig: Rig) -> None:
@@ -394,6 +396,28 @@ def test_a_link_that_breaks_again_and_again_is_opened_ever_more_rarely() -> None
     rig.get(welcome())
     rig.step(LinkBroken())
     assert rig.core.next_deadline() - rig.now == 0.5, "a welcome makes it prompt again"
+
+
+def test_a_local_worker_makes_no_noise_about_a_link_that_breaks_as_most_sessions_end() -> None:
+    rig = Rig(reconnects=False)
+    rig.serve()
+    rig.step(LinkBroken())
+    assert [note.level for note in rig.of(Note)] == [logging.DEBUG]
+
+
+def test_a_second_build_is_not_announced_again(rig: Rig) -> None:
+    rig.serve()
+    rig.step(Loaded(SESSION, 0, 0, 12, b""))
+    rig.get(Epoch(1, 0, 7, None))
+    rig.step(Loaded(SESSION, 1, 0, 12, b""))
+    assert rig.of(Note) == [] and len(rig.sent(Ready)) == 1
+
+
+def test_a_reply_from_the_future_measures_nothing(rig: Rig) -> None:
+    rig.serve()
+    rig.get(HeartbeatReply(0, 0, rig.now + 5))
+    rig.pass_time(1)
+    assert rig.sent(Heartbeat)[0].round_trip == 0.0
 
 
 def test_a_silent_coordinator_is_left_for_a_fresh_link(rig: Rig) -> None:

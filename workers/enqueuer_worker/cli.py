@@ -35,7 +35,8 @@ _BAD_USAGE = 2
     envvar="ENQUEUER_SEQUENCE",
     show_envvar=True,
     metavar="PACKAGE.MODULE:CALLABLE",
-    help="Lets the trainer have exactly this callable imported and called here. Can be given several times.",
+    help="Lets the trainer have exactly this callable imported and called here. Can be given several times; in the "
+    "environment, separated by spaces.",
 )
 @click.option(
     "--allow",
@@ -45,7 +46,7 @@ _BAD_USAGE = 2
     show_envvar=True,
     metavar="PACKAGE",
     help="Lets the trainer have anything that is defined in this package imported and called here, with arguments of "
-    "its choice. Can be given several times.",
+    "its choice. Can be given several times; in the environment, separated by spaces.",
 )
 @click.option(
     "--name",

@@ -28,20 +28,18 @@ class CommandReader:
 
     def first_line(self) -> bytes:
         """Wait for one line. Raises EOFError when the parent has gone without one."""
-        while b"\n" not in self._buffer:
-            self._fill()
-            if self.ended:
+        # Byte by byte: a command behind it must stay in the pipe, where a poller sees it.
+        line = b""
+        while not line.endswith(b"\n"):
+            byte = os.read(self.fd, 1)
+            if not byte:
                 raise EOFError("the parent process closed stdin before it said what to do")
-        line, _, self._buffer = self._buffer.partition(b"\n")
+            line += byte
         return line
 
     def read(self) -> list[dict[str, Any]]:
         """The commands that have arrived, once the descriptor is readable; `ended` says whether more can come."""
-        self._fill()
-        *lines, self._buffer = self._buffer.split(b"\n")
-        return [json.loads(line) for line in lines]
-
-    def _fill(self) -> None:
         chunk = os.read(self.fd, _CHUNK)
         self.ended = not chunk
-        self._buffer += chunk
+        *lines, self._buffer = (self._buffer + chunk).split(b"\n")
+        return [json.loads(line) for line in lines]

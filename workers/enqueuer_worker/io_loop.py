@@ -48,7 +48,7 @@ from enqueuer_worker.worker_core import (
 )
 
 # What the user's code has, after the core has left, to come back from its last item and to close its Sequence.
-_CLOSE_SECONDS = 5.0
+_CLOSE_SECONDS = 2.0
 _FAILED = 1
 
 

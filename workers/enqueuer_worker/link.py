@@ -27,6 +27,7 @@ _FIRST_RETRY_MS = 100
 # What a control socket that is going away may still need to get its last message out.
 _FLUSH_MS = 1_000
 # A control connection that works beside a data port that does not answer is a firewall's doing; it has to be told.
+_LAST_WORD_MS = 100
 _DATA_CONNECT_SECONDS = 10.0
 _monitor_numbers = itertools.count()
 
@@ -109,6 +110,7 @@ class Connection:
             if socket in self._poller:
                 self._poller.unregister(socket)
         self.socket.disable_monitor()
+        self.monitor.close(linger=0)
         self.socket.close(linger=linger_ms)
 
 
@@ -170,6 +172,10 @@ class Link:
                 connection.read_monitor()
             if ready.get(connection.socket, 0) & zmq.POLLOUT:
                 connection.flush()
+        if self.broken and self.control is not None:
+            # The data connection may be seen to break before a last word that is underway on the other one.
+            self.control.socket.poll(_LAST_WORD_MS)
+            received += self.control.receive()
         if self.data is not None and self.data.connected:
             self.data_due = math.inf
         return received

@@ -31,6 +31,7 @@ import zmq
 from enqueuer_worker.commands import CommandReader, take_stdin
 from enqueuer_worker.logs import set_up_logger
 from enqueuer_worker.settings import Settings
+from enqueuer_worker.signals import take_no_notice
 from enqueuer_worker.supervisor import Supervisor
 
 # A process that the trainer forked holds the other end of stdin as well, so a SIGKILLed trainer may leave no EOF.
@@ -38,11 +39,13 @@ _TRAINER_CHECK_MS = 250
 
 
 def main() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # The trainer may want to finish an epoch or write a checkpoint after one of these, and needs batches for it.
-        signal.signal(number, signal.SIG_IGN)
+    # The trainer may want to finish an epoch or write a checkpoint after one of these, and needs batches for it.
+    take_no_notice((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     commands = CommandReader(take_stdin())
-    config = json.loads(commands.first_line())
+    try:
+        config = json.loads(commands.first_line())
+    except EOFError as error:
+        sys.exit(str(error))
     sys.path[:] = config["sys_path"]
     logger = set_up_logger("local", config.get("log_level", "WARNING"), json_lines=False)
     supervisor = LocalSupervisor(make_settings(config), config["processes"], logger, commands, config["trainer_pid"])

@@ -5,6 +5,7 @@ The main thread computes and the other one talks: user code belongs in the main 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import io
@@ -14,6 +15,7 @@ import socket
 import sys
 
 from enqueuer_worker.commands import CommandReader, take_stdin
+from enqueuer_worker.signals import take_no_notice
 
 _PR_SET_PDEATHSIG = 1
 # How long a thread may keep the GIL while another one wants it. Python's 5 ms are half a thousand small items.
@@ -23,10 +25,12 @@ _SWITCH_INTERVAL = 0.001
 def main() -> None:
     """Serve until the coordinator or the supervisor ends it; does not return."""
     commands = CommandReader(take_stdin())
-    line = commands.first_line()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # A terminal sends these to the whole group, and it is the supervisor who decides what they mean.
-        signal.signal(number, signal.SIG_IGN)
+    try:
+        line = commands.first_line()
+    except EOFError as error:
+        sys.exit(str(error))
+    # A terminal sends these to the whole group, and it is the supervisor who decides what they mean.
+    take_no_notice((signal.SIGINT, signal.SIGTERM))
     faulthandler.enable()
     for stream in (sys.stdout, sys.stderr):
         # This process may be killed at any time, and what it printed must not be lost in a buffer.
@@ -81,10 +85,12 @@ def serve(line: bytes, commands: CommandReader) -> None:
 
         forward_logs(outbox, common.log_level, common.log_json)
     ComputeLoop(settings, identity.host, tasks, outbox).run()
+    # Exit handlers, such as that of `multiprocessing`, which ends a pool of the user's; all under the I/O thread's eye.
+    atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-    # As the children of `multiprocessing` end: a user's threads and exit handlers cannot keep this process.
+    # Without waiting for threads of the user's, as the children of `multiprocessing` end as well.
     os._exit(io_loop.exit_code)
 
 

@@ -14,7 +14,7 @@ from enqueuer_worker.logs import LEVELS, set_up_logger
 from enqueuer_worker.settings import Settings
 from enqueuer_worker.supervisor import Supervisor
 
-_ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]*]+):(\d{1,5})", re.ASCII)
+_ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^\s:/\[\]*]+):(\d{1,5})", re.ASCII)
 _NAME = r"[^\W\d]\w*"
 _PACKAGE = re.compile(rf"{_NAME}(\.{_NAME})*")
 _TARGET = re.compile(rf"{_PACKAGE.pattern}:{_NAME}")

@@ -50,5 +50,24 @@ class SignalPipe:
         return []
 
 
+def take_no_notice(numbers: Iterable[signal.Signals]) -> None:
+    """Let these signals do nothing to this process, for good, while what it starts can still be ended by them.
+
+    Programs would inherit SIG_IGN, but not a handler; forked children, such as those of a `multiprocessing.Pool` in
+    user code, get the default back. Without that ``terminate()`` would have no effect on either.
+    """
+    numbers = tuple(numbers)
+    for number in numbers:
+        signal.signal(number, _do_nothing)
+        # Not every C library goes on after EINTR.
+        signal.siginterrupt(number, False)
+    os.register_at_fork(after_in_child=lambda: _restore_default(numbers))
+
+
+def _restore_default(numbers: tuple[signal.Signals, ...]) -> None:
+    for number in numbers:
+        signal.signal(number, signal.SIG_DFL)
+
+
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:
     """Unlike SIG_IGN: the signal is delivered, and its number written to the wake-up descriptor."""

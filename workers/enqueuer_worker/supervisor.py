@@ -80,8 +80,12 @@ class Supervisor:
         """Go over to another session with all children that are there, and have as many as it wants."""
         self.settings = dataclasses.replace(self.settings, connect=connect, secret=secret)
         self.set_processes(processes)
-        for child in self._children():
-            child.send({"connect": connect, "secret": secret})
+        for slot in self._slots.values():
+            # Failures of the last session say nothing about this one.
+            slot.backoff = RestartBackoff(self.settings.max_reconnect_interval)
+            slot.start_at = -math.inf
+            if slot.child is not None:
+                slot.child.send({"connect": connect, "secret": secret})
         self._link.change_session(self.settings, time.monotonic())
 
     def run(self) -> int:

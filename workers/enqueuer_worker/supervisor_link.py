@@ -85,7 +85,9 @@ class SupervisorLink:
                 continue
             self._on_message(session, message, now)
         if self._link.broken:
-            self._logger.warning("the coordinator is gone; trying again in %g s", self._reconnect_interval)
+            # For a local supervisor that is how most sessions end; nobody wants to read about it.
+            level = logging.WARNING if self._settings.reconnects else logging.DEBUG
+            self._logger.log(level, "the coordinator is gone; trying again in %g s", self._reconnect_interval)
             self._lose(now)
         self._note_retries(now)
         if now >= self._open_at:

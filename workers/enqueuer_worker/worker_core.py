@@ -242,10 +242,11 @@ class Note:
 
 Action = OpenControl | OpenData | CloseLink | Send | SendResults | Prepare | Compute | Cancel | Exit | Note
 
-_INFO, _WARNING, _ERROR = 20, 30, 40
+_DEBUG, _INFO, _WARNING, _ERROR = 10, 20, 30, 40
 # Before a Welcome says otherwise.
 _DEFAULT_HEARTBEAT, _DEFAULT_COORDINATOR_TIMEOUT = 1.0, 30.0
 _RESEND_HEARTBEATS = 3
+_UNLINKED_DRAIN_SECONDS = 5.0
 # The current epoch, the one prefetched after it, and the one just left.
 _EPOCHS_KEPT = 3
 
@@ -368,7 +369,9 @@ class WorkerCore:
     def _on_link_broken(self, _event: LinkBroken, now: float) -> None:
         if self.phase is Phase.OFFLINE:
             return
-        self._actions.append(Note(_WARNING, "the connection to the coordinator broke; connecting again"))
+        # For a local worker that is how most sessions end; nobody wants to read about it.
+        level = _WARNING if self.policy.reconnects else _DEBUG
+        self._actions.append(Note(level, "the connection to the coordinator broke; connecting again"))
         self._go_offline(now)
 
     def _on_endpoint_given(self, event: EndpointGiven, now: float) -> None:
@@ -449,12 +452,13 @@ class WorkerCore:
         session.queued.update(dict.fromkeys(range(message.first_lease, last + 1)))
         self._actions.append(Compute(session.id, epoch, message.first_lease, message.indices))
 
-    def _on_revoke(self, session: _Session, message: Revoke, _now: float) -> None:
+    def _on_revoke(self, session: _Session, message: Revoke, now: float) -> None:
         dropped = frozenset(lease for lease in message.leases if lease in session.queued and lease != self._running)
         for lease in dropped:
             del session.queued[lease]
         if dropped:
             self._actions.append(Cancel(dropped))
+            self._say_goodbye_if_done(session, now)
 
     def _on_heartbeat_reply(self, session: _Session, message: HeartbeatReply, now: float) -> None:
         if message.sent_at <= now:  # a probe answers no heartbeat and echoes no clock
@@ -465,6 +469,7 @@ class WorkerCore:
 
     def _on_bye(self, _session: _Session, _message: Bye, _now: float) -> None:
         if self._drain_deadline < math.inf:
+            self._actions.append(Note(_INFO, "drained: all results have arrived"))
             self._leave(self._exit_code)
 
     def _on_stop(self, _session: _Session, _message: Stop, now: float) -> None:
@@ -514,6 +519,8 @@ class WorkerCore:
         if session is None or event.session != session.id:
             return
         ready = Ready(event.epoch, event.generation, event.length, event.digest)
+        if not session.ready:
+            self._actions.append(Note(_INFO, f"the Sequence is ready: {event.length} batches an epoch"))
         if (event.epoch, event.generation) in session.epochs:
             session.ready[event.epoch, event.generation] = ready
         if self._linked:
@@ -559,7 +566,9 @@ class WorkerCore:
         self._start_drain(now)
 
     def _start_drain(self, now: float) -> None:
-        self._drain_deadline = now + self.policy.drain_timeout
+        # Without a link there may be no coordinator any more to bring answers to.
+        patience = self.policy.drain_timeout if self._linked else _UNLINKED_DRAIN_SECONDS
+        self._drain_deadline = now + min(patience, self.policy.drain_timeout)
         if self.phase is Phase.SERVING and self._session is not None:
             self.phase = Phase.DRAINING
             self._actions.append(Send(self._session.id, Drain()))

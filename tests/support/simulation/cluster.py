@@ -55,8 +55,8 @@ class Cluster:
         clock, trainer, faults = self.world.clock, self.world.trainer, self.faults
         self._run_until(lambda: trainer.done and faults.over, faults.last_at + _FINISH_SECONDS + self._work_seconds)
         assert trainer.done, "STUCK: not everything was delivered in time"
-        for worker in self.workers:
-            worker.drain()
+        for supervisor in self.supervisors:
+            supervisor.drain()
         self._run_until(lambda: not self.workers, clock.now + _DRAIN_SECONDS)
         assert not self.workers, f"STUCK: not drained in time: {[worker.name for worker in self.workers]}"
 

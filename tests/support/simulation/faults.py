@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.support.simulation.network import Link
@@ -28,7 +29,7 @@ class Faults:
         for _ in range(scenario.faults_count):
             kind = self._rng.choices(kinds, weights)[0]
             time = self._rng.uniform(0.0, scenario.faults_until)
-            self._world.clock.at(time, lambda kind=kind: self._happen(kind))
+            self._world.clock.at(time, partial(self._happen, kind))
         self.last_at = scenario.faults_until + self._longest
         self._world.clock.at(self.last_at, self._heal)
 

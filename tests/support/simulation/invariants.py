@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-from enqueuer_worker.worker_core import Phase, WorkerCore
-
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.epoch_run import EpochRun, PositionState
 from enqueuer.core.worker import WorkerState
+from enqueuer_worker.worker_core import Phase, WorkerCore
 
 
 class CoordinatorInvariants:

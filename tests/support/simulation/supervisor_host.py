@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from enqueuer_worker.worker_core import ExitCode
-
 from enqueuer.protocol.messages import (
     NO_ID,
     PROTOCOL_VERSION,
@@ -17,6 +15,7 @@ from enqueuer.protocol.messages import (
     WhoAreYou,
     WorkerExited,
 )
+from enqueuer_worker.exit_codes import ExitCode
 from tests.support.simulation.clock import Alarm
 from tests.support.simulation.network import Link
 from tests.support.simulation.worker_host import WorkerHost
@@ -37,6 +36,7 @@ class SupervisorHost:
         self.children: list[WorkerHost] = []
         self.link: Link | None = None
         self._on = True
+        self._starts_children = True
         self._reports = reports
         self._session = NO_ID
         self._unsent: list[WorkerExited] = []
@@ -54,20 +54,27 @@ class SupervisorHost:
         number = self._started_count
         self._started_count += 1
         supervisor = self.id if self._reports else b""
-        if self._on:
+        if self._starts_children:
             self.children.append(WorkerHost(self.world, f"{self.name}.{number}", supervisor, number, self._on_end))
 
     def lose_power(self) -> SupervisorHost:
         """The host and all on it vanish without a word; returns its successor."""
         self._alarm.set(float("inf"))
-        for peer in (*self.children, self):
+        peers: list[WorkerHost | SupervisorHost] = [*self.children, self]
+        for peer in peers:
             if peer.link is not None:
                 peer.link.break_off(seen_by_peer=False, seen_by_coordinator=False)
                 peer.link = None
         for child in self.children:
             child.alive = False
-        self._on = False
+        self._on = self._starts_children = False
         return SupervisorHost(self.world, f"{self.name}+", max(1, len(self.children)), reports=self._reports)
+
+    def drain(self) -> None:
+        """All children leave, and no other is started."""
+        self._starts_children = False
+        for child in list(self.children):
+            child.drain()
 
     def _on_end(self, child: WorkerHost, exit_code: int) -> None:
         self.children.remove(child)

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from enqueuer_worker.worker_core import SendResults
-
 from enqueuer.core import events as ev
 from enqueuer.core.actions import (
     Action,
@@ -26,6 +24,7 @@ from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.epoch_order import epoch_order
 from enqueuer.core.settings import Place, Settings
 from enqueuer.protocol.messages import Grant, Message
+from enqueuer_worker.worker_core import SendResults
 from tests.support.simulation.clock import Alarm
 from tests.support.simulation.invariants import CoordinatorInvariants
 from tests.support.simulation.network import Link
@@ -243,11 +242,11 @@ class TrainerHost:
         assert isinstance(outcome, BatchFailed | BatchSkipped)
         assert (outcome.index, outcome.epoch) == (index, epoch)
         assert scenario.skip_errors or isinstance(outcome, BatchFailed)
+        killed = self.world.deaths[epoch, index] >= _MAX_DEATHS
         if isinstance(outcome, BatchFailed) and outcome.error is None:
-            assert scenario.poison.get(index, 0) >= _MAX_DEATHS and outcome.deaths == _MAX_DEATHS
+            assert killed and outcome.deaths == _MAX_DEATHS
         else:
-            tries = max(scenario.failing.get(index, 0), scenario.poison.get(index, 0))
-            assert tries > scenario.retries or tries >= _MAX_DEATHS
+            assert killed or scenario.failing.get(index, 0) > scenario.retries
 
     def _plan_to_take(self) -> None:
         if not self._take_alarm.is_set:

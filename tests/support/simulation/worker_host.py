@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
+from enqueuer.protocol.messages import Epoch, ErrorRecord
 from enqueuer_worker import worker_core as wc
-
-from enqueuer.protocol.messages import ErrorRecord
 from tests.support.simulation.clock import Alarm
 from tests.support.simulation.invariants import check_worker
 from tests.support.simulation.network import Link
@@ -17,9 +17,10 @@ from tests.support.simulation.world import KILLED, Payload, Verdict, World
 _COALESCE_SECONDS = 0.002
 
 
-class Item(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Item:
     session: bytes
-    epoch: wc.Epoch
+    epoch: Epoch
     lease: int
     index: int
 
@@ -187,6 +188,8 @@ class WorkerHost:
 
     def crash(self) -> None:
         if self.alive:
+            if isinstance(self.running, Item):
+                self.world.deaths[self.running.epoch.epoch, self.running.index] += 1
             self.world.story.tell(self.name, "CRASHES", f"computing lease {self.running_lease}")
             self._end(KILLED)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tests.support.simulation.clock import Clock
 from tests.support.simulation.network import Network
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 KILLED = -9
 
 
-class Payload(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Payload:
     """A batch that says where it belongs, so that a wrong delivery shows."""
 
     session: bytes
@@ -43,27 +46,24 @@ class World:
         self.clock = Clock()
         self.story = Story(self.clock, told=told)
         self.network = Network(self.clock, self.rng, self.story, scenario.weather)
-        self._tries: dict[tuple[int, int], int] = {}
+        # How many workers died while they computed an index, for whatever reason.
+        self.deaths: Counter[tuple[int, int]] = Counter()
+        self._tries: Counter[tuple[int, int]] = Counter()
 
     def new_id(self) -> bytes:
         return self.rng.getrandbits(128).to_bytes(16, "big")
 
     def verdict(self, epoch: int, index: int) -> Verdict:
         """What computing this index would do now. A try that kills is counted here, any other by `tried`."""
-        if self._tries.get((epoch, index), 0) < self.scenario.poison.get(index, 0):
-            self._count(epoch, index)
+        if self._tries[epoch, index] < self.scenario.poison.get(index, 0):
+            self._tries[epoch, index] += 1
             return Verdict.KILLS
-        if self._tries.get((epoch, index), 0) < self.scenario.failing.get(index, 0):
+        if self._tries[epoch, index] < self.scenario.failing.get(index, 0):
             return Verdict.FAILS
         return Verdict.SUCCEEDS
 
     def tried(self, epoch: int, index: int) -> Verdict:
         """The item has been computed: what it did."""
-        verdict = Verdict.SUCCEEDS
-        if self._tries.get((epoch, index), 0) < self.scenario.failing.get(index, 0):
-            verdict = Verdict.FAILS
-        self._count(epoch, index)
-        return verdict
-
-    def _count(self, epoch: int, index: int) -> None:
-        self._tries[epoch, index] = self._tries.get((epoch, index), 0) + 1
+        fails = self._tries[epoch, index] < self.scenario.failing.get(index, 0)
+        self._tries[epoch, index] += 1
+        return Verdict.FAILS if fails else Verdict.SUCCEEDS

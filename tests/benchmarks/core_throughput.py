@@ -1,0 +1,122 @@
+"""How many leases a second the pure core can grant, take the results of and deliver.
+
+python -m tests.benchmarks.core_throughput [--workers 2] [--batches 64] [--max-queue-size 256] [--seconds 3]
+
+Each worker answers ``--batches`` leases a message, as workers with small batches do. No socket, codec or thread is in
+it: this is the share of the coordinator's time per batch that the core itself costs.
+"""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from enqueuer.core.actions import Deliver, EpochExhausted, Send
+from enqueuer.core.coordinator import Coordinator
+from enqueuer.core.events import ControlReceived, EpochOpened, Event, ResultsReceived, Route, Taken
+from enqueuer.core.settings import Place, Settings
+from enqueuer.protocol.messages import NO_ID, PROTOCOL_VERSION, Grant, Hello, Ready, Role
+
+_SESSION = b"s" * 16
+_EPOCH_LENGTH = 100_000
+_BATCH_SECONDS = 20e-6
+
+
+class Worker:
+    """Answers what it was granted, many leases a message."""
+
+    def __init__(self, number: int) -> None:
+        self.route = Route("local", bytes([number]))
+        self.incarnation = bytes([number]) * 16
+        self.granted: list[tuple[int, int, int]] = []
+        self._seq = 0
+
+    def hello(self) -> ControlReceived:
+        hello = Hello(
+            PROTOCOL_VERSION, Role.WORKER, "w", self.incarnation, b"", 0, "host", 1, "2.1.0", "0.1.0", b"", (), 0
+        )
+        return ControlReceived(self.route, NO_ID, hello)
+
+    def take_grant(self, grant: Grant) -> None:
+        for lease in range(grant.first_lease, grant.first_lease + len(grant.indices)):
+            self.granted.append((grant.epoch, grant.generation, lease))
+
+    def answer(self, count: int) -> ResultsReceived | None:
+        """The first ones that it holds, of one epoch."""
+        if not self.granted:
+            return None
+        epoch, generation, _ = self.granted[0]
+        leases = [lease for of, _, lease in self.granted[:count] if of == epoch]
+        del self.granted[: len(leases)]
+        self._seq += 1
+        busy = len(leases) * _BATCH_SECONDS
+        sizes = [1000] * len(leases)
+        return ResultsReceived(self.incarnation, epoch, generation, self._seq, busy, leases, leases, sizes)
+
+
+class Trainer:
+    """Takes everything at once and opens one epoch after the other."""
+
+    def __init__(self, workers_count: int, max_queue_size: int) -> None:
+        places = (Place("local", "ipc:///x", local=True),)
+        self.core = Coordinator(Settings(_SESSION, places, "2.1.0", max_queue_size=max_queue_size), 0.0)
+        self.workers = {bytes([number]): Worker(number) for number in range(1, workers_count + 1)}
+        self.delivered_count = 0
+        self._epoch = 0
+        self._now = 0.0
+        joining: list[Event] = [self._open_epoch(), *(worker.hello() for worker in self.workers.values())]
+        ready = Ready(0, 0, _EPOCH_LENGTH, b"")
+        joining += [ControlReceived(worker.route, _SESSION, ready) for worker in self.workers.values()]
+        self.handle(joining)
+
+    def _open_epoch(self) -> EpochOpened:
+        epoch = self._epoch
+        return EpochOpened(
+            epoch, epoch, 0, range(_EPOCH_LENGTH), _EPOCH_LENGTH, b"", None, ["m:f", {}], {}, gated=False
+        )
+
+    def handle(self, events: list[Event]) -> None:
+        self._now += 1e-4
+        while events:
+            actions = self.core.handle(events, self._now)
+            events = []
+            for action in actions:
+                if isinstance(action, Send) and isinstance(action.message, Grant):
+                    self.workers[action.route.address].take_grant(action.message)
+                elif isinstance(action, Deliver):
+                    self.delivered_count += len(action.outcomes)
+                elif isinstance(action, EpochExhausted):
+                    self._epoch += 1
+                    events.append(self._open_epoch())
+
+    def turn(self, batches_count: int) -> None:
+        """One poll: a result message of each worker, and what the trainer has taken meanwhile."""
+        answers = (worker.answer(batches_count) for worker in self.workers.values())
+        self.handle([*(answer for answer in answers if answer is not None), Taken(self.delivered_count)])
+
+
+@click.command()
+@click.option("--workers", "workers_count", default=2, show_default=True)
+@click.option("--batches", "batches_count", default=64, show_default=True, help="Leases a result message.")
+@click.option("--max-queue-size", default=256, show_default=True)
+@click.option("--seconds", default=3.0, show_default=True)
+def main(workers_count: int, batches_count: int, max_queue_size: int, seconds: float) -> None:
+    trainer = Trainer(workers_count, max_queue_size)
+    trainer.turn(batches_count)
+    first, started = trainer.delivered_count, time.perf_counter()
+    turns_count = 0
+    while time.perf_counter() - started < seconds:
+        trainer.turn(batches_count)
+        turns_count += 1
+    took = time.perf_counter() - started
+    leases_count = trainer.delivered_count - first
+    click.echo(
+        f"{leases_count / took:,.0f} leases/s ({took / leases_count * 1e6:.2f} µs each), "
+        f"{leases_count / turns_count:.0f} a turn of {took / turns_count * 1e6:.0f} µs; "
+        f"{workers_count} workers, {batches_count} leases a message, max_queue_size {max_queue_size}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""What the benchmarks distribute: production almost free, or nothing but sleep."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+
+class Small:
+    """(32, 10) float32 and 32 labels: 1.5 KB, made once."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.batch = (np.random.default_rng(0).random((32, 10), np.float32), np.arange(32))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.batch
+
+
+class Sleeping:
+    """A batch whose preprocessing takes ``seconds``; every ``slow_every``-th takes ``slow_seconds`` instead."""
+
+    def __init__(self, length: int, seconds: float, slow_every: int = 0, slow_seconds: float = 0.0) -> None:
+        self.length, self.seconds = length, seconds
+        self.slow_every, self.slow_seconds = slow_every, slow_seconds
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> int:
+        # A fixed pseudo-random choice: slow batches come in bunches, as they do in life.
+        slow = self.slow_every and (index * 2654435761 >> 7) % self.slow_every == 0
+        time.sleep(self.slow_seconds if slow else self.seconds)
+        return index

@@ -1,0 +1,379 @@
+"""The coordinator as a whole: answers, epochs, failures, delivery and what wakes it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from enqueuer.core import events as ev
+from enqueuer.core.actions import BatchFailed, BatchSkipped, Deliver, EpochExhausted, RemoteLine
+from enqueuer.core.worker import WorkerState
+from enqueuer.protocol import messages as m
+from tests.core.driver import ERROR, SUPERVISOR, Driver, Peer, supervisor
+
+
+def serving(length: int = 10, workers: int = 1, **settings: object) -> tuple[Driver, list[Peer]]:
+    driver = Driver(**settings)
+    driver.open(length)
+    return driver, [Peer(driver, number).join(length) for number in range(1, workers + 1)]
+
+
+def positions_of(peer: Peer) -> list[int]:
+    """What it has leases for."""
+    entries = [peer.driver.core.ledger.find(lease) for lease in peer.leases]
+    return [entry[1] for entry in entries if entry is not None]
+
+
+# ---------------------------------------------------------------- answers
+
+
+def test_a_batch_is_granted_computed_and_delivered() -> None:
+    driver, (worker,) = serving(1)
+    (grant,) = driver.ever_sent(m.Grant)
+    assert grant == m.Grant(0, 0, 0, 1, (0,))
+    worker.answer()
+    assert driver.of(Deliver) == [Deliver(0, range(1), ["b1"])]
+    assert driver.core.ledger.runs == {}
+
+
+def test_a_grant_carries_indices_in_the_epochs_order() -> None:
+    driver = Driver()
+    driver.open(3, order=[2, 0, 1])
+    worker = Peer(driver, 1).join(3)
+    worker.answer()
+    worker.answer()
+    indices = [index for grant in driver.ever_sent(m.Grant) for index in grant.indices]
+    assert indices == [2, 0, 1]
+
+
+def test_a_late_answer_of_an_expired_lease_is_taken() -> None:
+    driver, (slow, other) = serving(4, workers=2)
+    held = slow.leases
+    driver.step(ev.RouteLost(slow.route))
+    driver.wait(5.0)
+    assert slow.leases == []
+    slow.answer(held)
+    assert driver.delivered[:1] == [f"b{held[0]}"]
+    assert driver.core.ledger.stale_count == 0
+    assert other.leases
+
+
+def test_a_duplicate_result_message_is_dropped() -> None:
+    driver, (worker,) = serving()
+    leases = worker.leases
+    worker.answer(leases, seq=1)
+    worker.answer(leases, seq=1)
+    assert driver.delivered == ["b1"]
+    assert driver.core.ledger.stale_count == len(leases)
+
+
+def test_the_second_of_two_answers_for_one_position_is_stale() -> None:
+    driver, (lost, other) = serving(9, workers=2)
+    (first,), (second,) = lost.leases, other.leases
+    driver.step(ev.RouteLost(lost.route))
+    driver.wait(5.0)
+    other.answer([second])
+    again = other.leases[0]
+    assert positions_of(other)[0] == 0
+    other.answer([again])
+    assert driver.delivered == [f"b{again}", f"b{second}"]
+    lost.answer([first])
+    assert len(driver.delivered) == 2
+    assert driver.core.ledger.stale_count == 1
+
+
+def test_an_answer_for_a_lease_of_somebody_else_is_stale() -> None:
+    driver, (one, other) = serving(4, workers=2)
+    one.answer(other.leases)
+    assert driver.delivered == []
+    assert driver.core.ledger.stale_count == 1
+    assert other.leases
+
+
+def test_results_of_an_unknown_incarnation_or_without_leases_are_dropped() -> None:
+    driver, (worker,) = serving()
+    Peer(driver, 9).answer([1])
+    worker.answer([])
+    assert driver.delivered == []
+    worker.answer(seq=1)
+    assert driver.delivered == ["b1"]
+
+
+def test_ordered_delivery_waits_for_the_head_whoever_has_it() -> None:
+    driver, (one, other) = serving(4, workers=2)
+    other.answer(other.leases[:1])
+    assert driver.delivered == []
+    one.answer(one.leases[:1])
+    assert driver.delivered == ["b1", "b2"]
+
+
+def test_unordered_delivery_does_not_wait() -> None:
+    driver, (_, other) = serving(4, workers=2, ordered=False)
+    other.answer(other.leases[:1])
+    assert driver.delivered == ["b2"]
+
+
+# ---------------------------------------------------------------- failures
+
+
+def test_a_failure_takes_its_batchs_place() -> None:
+    driver, (worker,) = serving(1)
+    worker.fail(1)
+    assert driver.delivered == [BatchFailed(0, 0, "w1", "host", ERROR)]
+
+
+def test_a_failed_batch_is_tried_again_as_often_as_allowed() -> None:
+    driver, (worker,) = serving(1, retries=2)
+    for lease in (1, 2):
+        worker.fail(lease)
+        assert driver.delivered == []
+    worker.fail(3)
+    assert driver.core.retries_count == 2
+    assert isinstance(driver.delivered[0], BatchFailed)
+
+
+def test_skipping_ends_when_its_budget_is_spent() -> None:
+    driver, (worker,) = serving(3, skip_errors=True, max_skipped=2)
+    for _ in range(3):
+        worker.fail(worker.leases[0])
+    assert driver.delivered[:2] == [BatchSkipped(0, 0), BatchSkipped(1, 0)]
+    assert isinstance(driver.delivered[2], BatchFailed)
+    assert driver.core.skipped == [(0, 0), (0, 1)]
+    assert "skipped batch 1 of epoch 0: bad item" in driver.reports()
+
+
+def test_a_duplicate_or_stale_failure_changes_nothing() -> None:
+    driver, (worker,) = serving(1)
+    worker.fail(1, generation=5)
+    worker.fail(77)
+    assert driver.delivered == []
+    driver, (worker,) = serving(1, retries=5)
+    worker.fail(1)
+    worker.fail(1)
+    assert driver.core.retries_count == 1
+
+
+# ---------------------------------------------------------------- poison
+
+
+def test_a_batch_that_kills_too_many_workers_raises_instead_of_eating_the_fleet() -> None:
+    driver = Driver(max_worker_deaths=2)
+    driver.open(1)
+    boss = supervisor(driver)
+    for number in (1, 2):
+        victim = Peer(driver, number).join(1)
+        boss.say(m.WorkerExited(victim.incarnation, 0, -9, victim.leases[0]))
+    assert driver.delivered == [BatchFailed(0, 0, "w2", "host", None, deaths=2)]
+
+
+def test_only_the_running_lease_counts_as_deadly() -> None:
+    driver = Driver(max_queue_size=0, max_worker_deaths=1)
+    driver.open(10)
+    boss = supervisor(driver)
+    victim = Peer(driver, 1).join(10)
+    victim.answer(busy=0.001)
+    running, *queued = victim.leases
+    assert queued
+    boss.say(m.WorkerExited(victim.incarnation, 0, -9, running))
+    (run,) = driver.core.ledger.runs.values()
+    assert run.deaths == {1: 1}
+    assert isinstance(driver.delivered[1], BatchFailed)
+    assert len(driver.delivered) == 2
+
+
+def test_a_suspect_is_leased_alone() -> None:
+    driver = Driver(max_queue_size=0)
+    driver.open(20)
+    boss = supervisor(driver)
+    victim = Peer(driver, 1).join(20)
+    boss.say(m.WorkerExited(victim.incarnation, 0, -9, victim.leases[0]))
+    worker = Peer(driver, 2).join(20)
+    assert len(worker.leases) == 1
+    worker.heartbeat(round_trip=1.0)
+    assert len(worker.leases) == 1
+    worker.answer(busy=0.001)
+    assert driver.delivered == ["b2"]
+    assert len(worker.leases) > 1
+
+
+def test_a_worker_runs_empty_for_a_suspect_when_none_is_free() -> None:
+    driver = Driver(max_queue_size=0)
+    driver.open(100)
+    boss = supervisor(driver)
+    survivor, victim = Peer(driver, 1).join(100), Peer(driver, 2).join(100)
+    survivor.answer(busy=0.0005)
+    assert len(survivor.leases) > 2
+    (suspect,) = victim.leases
+    boss.say(m.WorkerExited(victim.incarnation, 0, -9, suspect))
+    survivor.answer(survivor.leases[:1], busy=0.0005)
+    assert survivor.record.reserved
+    survivor.answer(busy=0.001)
+    assert len(survivor.leases) == 1
+    assert positions_of(survivor) == [1]
+
+
+def test_a_worker_kept_free_whose_leases_vanish_still_gets_the_suspect() -> None:
+    driver = Driver(max_queue_size=0)
+    driver.open(3)
+    boss = supervisor(driver)
+    survivor, victim = Peer(driver, 1).join(3), Peer(driver, 2).join(3)
+    boss.say(m.WorkerExited(victim.incarnation, 0, -9, victim.leases[0]))
+    assert survivor.record.reserved
+    survivor.heartbeat(held=())
+    assert positions_of(survivor) == [1]
+
+
+# ---------------------------------------------------------------- epochs
+
+
+def test_the_next_epoch_is_computed_ahead_and_delivered_when_confirmed() -> None:
+    driver, (worker,) = serving(1, max_queue_size=10)
+    assert driver.of(EpochExhausted) == [EpochExhausted(0)]
+    driver.open(2, epoch=1, gated=True)
+    worker.ready(2, epoch=1)
+    worker.answer()
+    worker.answer(epoch=1)
+    assert driver.delivered == ["b1"]
+    driver.step(ev.EpochConfirmed(1))
+    assert driver.delivered == ["b1", "b2", "b3"]
+    driver.step(ev.EpochConfirmed(5))
+
+
+def test_answers_of_a_replaced_generation_are_stale() -> None:
+    driver, (worker,) = serving(1, max_queue_size=10)
+    driver.open(2, epoch=1, generation=1, gated=True)
+    worker.answer([1])
+    old = worker.leases
+    driver.open(2, epoch=1, generation=2)
+    worker.answer(old, epoch=1, generation=1)
+    assert driver.core.ledger.stale_count == len(old)
+    worker.answer(epoch=1, generation=2)
+    assert driver.delivered[1:] and "b2" not in driver.delivered
+
+
+def test_queued_leases_of_a_replaced_generation_are_revoked_and_free_their_places() -> None:
+    driver, (worker,) = serving(100, max_queue_size=0)
+    worker.answer(busy=0.001)
+    running, *queued = worker.leases
+    driver.open(100, epoch=0, generation=1)
+    assert driver.sent(m.Revoke) == [m.Revoke((running, *queued))]
+    assert running in worker.leases
+    assert not set(queued).intersection(worker.leases)
+
+
+def test_an_epochs_end_is_reported_once_when_its_last_position_is_leased() -> None:
+    driver, (worker,) = serving(2)
+    worker.answer()
+    worker.answer()
+    assert driver.history.count(EpochExhausted(0)) == 1
+
+
+def test_an_empty_epoch_is_over_at_once() -> None:
+    driver, _ = serving(0)
+    assert driver.core.ledger.runs == {}
+
+
+# ---------------------------------------------------------------- the trainer's takes
+
+
+def test_the_bound_holds_back_grants_until_the_trainer_takes() -> None:
+    driver, (worker,) = serving(100, max_queue_size=4)
+    while worker.leases:
+        worker.answer()
+    assert driver.core.ledger.ready_count == driver.core.scheduler.bound == 5
+    assert driver.core.takes_until_wake == 1
+    driver.take(1)
+    assert len(worker.leases) == 1
+
+
+def test_with_busy_slots_room_is_collected_before_the_core_is_woken() -> None:
+    driver, (worker,) = serving(1000, max_queue_size=100)
+    assert driver.core.takes_until_wake is None
+    while driver.core.takes_until_wake is None:
+        worker.answer(worker.leases[:1], busy=0.001)
+    assert driver.core.takes_until_wake is not None
+    assert 1 <= driver.core.takes_until_wake <= 100 // 8
+
+
+def test_the_taken_total_never_goes_back() -> None:
+    driver, (worker,) = serving(5)
+    worker.answer()
+    driver.step(ev.Taken(1))
+    driver.step(ev.Taken(0))
+    assert driver.core.ledger.taken_total == 1
+
+
+# ---------------------------------------------------------------- control
+
+
+def test_an_unknown_connection_or_another_session_is_asked_who_it_is() -> None:
+    driver, (worker,) = serving()
+    stranger = Peer(driver, 5)
+    stranger.say(m.Drain())
+    assert driver.sent(m.WhoAreYou, stranger) == [m.WhoAreYou()]
+    worker.say(m.Drain(), session=b"x" * 16)
+    assert driver.sent(m.WhoAreYou, worker) == [m.WhoAreYou()]
+    assert worker.record.takes_leases
+
+
+def test_messages_that_do_not_belong_there_are_ignored() -> None:
+    driver, (worker,) = serving()
+    boss = supervisor(driver)
+    assert worker.say(m.Bye()) == []
+    assert boss.say(m.Drain()) == []
+
+
+def test_a_line_of_user_code_names_its_worker() -> None:
+    driver, (worker,) = serving()
+    worker.say(m.Log(20, "root", "hello"))
+    assert driver.of(RemoteLine) == [RemoteLine(20, "root", "w1", "host", "hello")]
+
+
+def test_stop_tells_everyone_and_ends_the_core() -> None:
+    driver, (worker,) = serving()
+    boss = supervisor(driver)
+    driver.core.handle([ev.StopRequested(), ev.Taken(1)], driver.now)
+    assert driver.core.next_deadline() == math.inf
+    assert driver.core.handle([ev.Wakened()], driver.now) == []
+    driver, (worker,) = serving()
+    boss = supervisor(driver)
+    assert [action.route for action in driver.core.handle([ev.StopRequested()], 0.0)] == [  # type: ignore[union-attr]
+        worker.route,
+        boss.route,
+    ]
+
+
+def test_nothing_is_granted_before_the_wanted_number_of_workers_is_there() -> None:
+    driver = Driver(min_workers=2)
+    driver.open(5)
+    one = Peer(driver, 1).join(5)
+    assert one.leases == []
+    other = Peer(driver, 2).join(5)
+    assert one.leases and other.leases
+    boss = supervisor(driver)
+    boss.say(m.WorkerExited(other.incarnation, 0, -9, 0))
+    one.answer()
+    assert one.leases, "once they were there, the ones that are left go on"
+
+
+@pytest.mark.parametrize("seen_by_supervisor", [True, False])
+def test_a_lost_workers_leases_are_granted_again_before_new_ones(seen_by_supervisor: bool) -> None:
+    driver, (lost, other) = serving(10, workers=2)
+    boss = supervisor(driver)
+    if seen_by_supervisor:
+        boss.say(m.WorkerExited(lost.incarnation, 0, -9, 0))
+    else:
+        driver.step(ev.RouteLost(lost.route))
+        driver.wait(5.0)
+        assert other.record.state is WorkerState.SERVING
+    other.answer()
+    assert positions_of(other)[0] == 0
+    assert driver.core.fleet.lost_count == 1
+
+
+def test_all_workers_of_a_supervisor_that_died_are_lost() -> None:
+    driver, (one, other) = serving(10, workers=2)
+    driver.step(ev.SupervisorDied(SUPERVISOR))
+    assert {one.record.state, other.record.state} == {WorkerState.LOST}
+    assert len(driver.core.fleet) == 0

@@ -1,0 +1,145 @@
+"""One epoch's positions and their states."""
+
+from __future__ import annotations
+
+import pytest
+
+from enqueuer.core.epoch_run import EpochRun, PositionState
+from tests.support.simulation.invariants import check_run
+
+
+def a_run(length: int = 5, *, ordered: bool = True, confirmed: bool = True) -> EpochRun:
+    return EpochRun(0, 0, range(length), ordered=ordered, confirmed=confirmed)
+
+
+def lease_all(run: EpochRun, count: int) -> None:
+    """Leases 1, 2, … on the next positions."""
+    for lease, position in enumerate(run.take_pending(count), 1):
+        run.lease(position, lease)
+
+
+def test_a_position_goes_from_pending_over_leased_and_buffered_to_delivered() -> None:
+    run = a_run(1)
+    assert run.state_of(0) is PositionState.PENDING
+    lease_all(run, 1)
+    assert run.state_of(0) is PositionState.LEASED
+    assert run.answer(0, "batch")
+    assert run.state_of(0) is PositionState.BUFFERED
+    assert run.pop_deliverable() == (range(1), ["batch"])
+    assert run.state_of(0) is PositionState.DELIVERED
+    assert run.complete
+
+
+def test_a_position_in_two_states_is_found_out() -> None:
+    run = a_run()
+    lease_all(run, 1)
+    run._buffered[0] = "batch"
+    with pytest.raises(AssertionError, match="position 0 of epoch 0 is"):
+        run.state_of(0)
+
+
+def test_ordered_delivery_waits_for_the_head() -> None:
+    run = a_run()
+    lease_all(run, 3)
+    run.answer(2, "c")
+    run.answer(1, "b")
+    assert run.pop_deliverable() == (range(0), [])
+    run.answer(0, "a")
+    assert run.pop_deliverable() == (range(3), ["a", "b", "c"])
+    check_run(run)
+
+
+def test_unordered_delivery_gives_what_came_as_it_came() -> None:
+    run = a_run(3, ordered=False)
+    lease_all(run, 3)
+    run.answer(2, "c")
+    assert run.pop_deliverable() == ([2], ["c"])
+    run.answer(0, "a")
+    assert run.pop_deliverable() == ([0], ["a"])
+    assert not run.complete
+    check_run(run)
+    run.answer(1, "b")
+    assert run.pop_deliverable() == ([1], ["b"])
+    assert run.complete
+
+
+def test_nothing_of_an_unconfirmed_run_is_deliverable() -> None:
+    run = a_run(1, confirmed=False)
+    lease_all(run, 1)
+    run.answer(0, "a")
+    assert run.pop_deliverable() == ((), [])
+    run.confirmed = True
+    assert run.pop_deliverable() == (range(1), ["a"])
+
+
+def test_lost_positions_are_leased_before_fresh_ones_lowest_first() -> None:
+    run = a_run()
+    lease_all(run, 3)
+    assert run.unlease(2, 3)
+    assert run.unlease(0, 1)
+    check_run(run)
+    assert run.take_pending(10) == [0, 2, 3, 4]
+
+
+def test_a_second_answer_changes_nothing() -> None:
+    run = a_run(2)
+    lease_all(run, 1)
+    assert run.answer(0, "first")
+    assert not run.answer(0, "second")
+    assert run.pop_deliverable() == (range(1), ["first"])
+    assert not run.answer(0, "third")
+
+
+def test_a_late_answer_takes_its_position_off_the_waiting_list() -> None:
+    run = a_run(2)
+    lease_all(run, 1)
+    run.unlease(0, 1)
+    assert run.answer(0, "late")
+    assert run.take_pending(10) == [1]
+
+
+def test_a_position_with_two_leases_stays_leased_when_one_of_them_is_lost() -> None:
+    run = a_run(1)
+    lease_all(run, 1)
+    run.lease(0, 2)
+    assert not run.unlease(0, 1)
+    assert run.is_live(0, 2) and not run.is_live(0, 1)
+    assert run.state_of(0) is PositionState.LEASED
+    assert run.unlease(0, 2)
+    assert not run.unlease(0, 2)
+
+
+def test_a_position_that_killed_a_worker_waits_among_the_suspects() -> None:
+    run = a_run(2)
+    lease_all(run, 1)
+    run.deaths[0] = 1
+    run.unlease(0, 1)
+    assert run.has_suspects
+    assert run.state_of(0) is PositionState.PENDING
+    assert run.take_pending(10) == [1]
+    assert run.take_suspect() == 0
+
+
+def test_a_suspect_that_was_answered_after_all_is_none() -> None:
+    run = a_run(2)
+    lease_all(run, 1)
+    run.deaths[0] = 1
+    run.unlease(0, 1)
+    run.answer(0, "late")
+    assert not run.has_suspects
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_the_head_is_waiting_when_nothing_before_it_is_under_way(ordered: bool) -> None:
+    run = a_run(ordered=ordered)
+    assert run.head_is_waiting
+    lease_all(run, 2)
+    assert not run.head_is_waiting
+    run.unlease(1, 2)
+    assert run.head_is_waiting is not ordered
+    run.unlease(0, 1)
+    assert run.head_is_waiting
+
+
+def test_an_empty_epoch_is_complete_at_once() -> None:
+    assert a_run(0).complete

@@ -1,0 +1,65 @@
+"""The records of workers and how they are found."""
+
+from __future__ import annotations
+
+import pytest
+
+from enqueuer.core import fleet as fleet_module
+from enqueuer.core.events import Route
+from enqueuer.core.fleet import Fleet
+from enqueuer.core.worker import Worker, WorkerState
+
+
+def a_worker(number: int) -> Worker:
+    route = Route("remote", bytes([number]))
+    return Worker(f"w{number}", bytes([number]) * 16, "host", 1, "remote", 1, route, bytes(16), 0, 0.0)
+
+
+def test_a_worker_is_found_by_incarnation_route_and_supervisor() -> None:
+    fleet, worker = Fleet(), a_worker(1)
+    fleet.add(worker)
+    assert fleet.find(worker.incarnation) is worker
+    assert fleet.at(Route("remote", b"\x01")) is worker
+    assert fleet.of_supervisor(bytes(16)) == [worker]
+    assert list(fleet) == [worker]
+    assert len(fleet) == 1
+
+
+def test_a_new_route_replaces_the_old_one() -> None:
+    fleet, worker = Fleet(), a_worker(1)
+    fleet.add(worker)
+    old, new = worker.route, Route("remote", b"new")
+    fleet.connect(worker, new)
+    assert old is not None and fleet.at(old) is None
+    assert fleet.at(new) is worker
+    fleet.connect(worker, None)
+    assert fleet.at(new) is None
+
+
+def test_a_departed_worker_is_found_for_its_late_answers_and_is_not_there() -> None:
+    fleet, worker = Fleet(), a_worker(1)
+    fleet.add(worker)
+    fleet.depart(worker, WorkerState.LOST)
+    assert fleet.find(worker.incarnation) is worker
+    assert list(fleet) == [] and len(fleet) == 0
+    assert fleet.of_supervisor(bytes(16)) == []
+    fleet.return_to(worker)
+    assert list(fleet) == [worker]
+    assert worker.state is WorkerState.JOINING
+
+
+def test_departed_workers_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "_MAX_DEPARTED", 2)
+    fleet, workers = Fleet(), [a_worker(number) for number in range(4)]
+    for worker in workers:
+        fleet.add(worker)
+        fleet.depart(worker, WorkerState.GONE)
+    assert [fleet.find(worker.incarnation) for worker in workers] == [None, None, *workers[2:]]
+
+
+def test_serving_workers_are_those_that_take_leases() -> None:
+    fleet = Fleet()
+    for number in range(3):
+        fleet.add(a_worker(number))
+    next(iter(fleet)).move_to(WorkerState.SERVING)
+    assert fleet.serving_count == 1

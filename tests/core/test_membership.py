@@ -1,0 +1,451 @@
+"""Who is there: joining, being turned away, signs of life, reconciliation, leaving and death."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from enqueuer.core import events as ev
+from enqueuer.core.actions import FleetFailed
+from enqueuer.core.worker import WorkerState
+from enqueuer.protocol import messages as m
+from tests.core.driver import ERROR, SESSION, Driver, Peer, supervisor
+
+
+def serving(length: int = 10, workers: int = 1, **settings: object) -> tuple[Driver, list[Peer]]:
+    driver = Driver(**settings)
+    driver.open(length)
+    return driver, [Peer(driver, number).join(length) for number in range(1, workers + 1)]
+
+
+# ---------------------------------------------------------------- joining
+
+
+def test_a_hello_is_answered_with_welcome_and_the_open_epochs() -> None:
+    driver = Driver()
+    driver.open(3)
+    driver.open(4, epoch=1, gated=True)
+    worker = Peer(driver, 1)
+    worker.hello()
+    (welcome,) = driver.sent(m.Welcome)
+    assert welcome.data_endpoint == "tcp://*:5556"
+    assert welcome.sequence == ["m:f", {}]
+    assert [epoch.epoch for epoch in driver.sent(m.Epoch)] == [0, 1]
+    assert worker.record.state is WorkerState.JOINING
+
+
+def test_who_comes_before_the_first_epoch_is_welcomed_with_it() -> None:
+    driver = Driver()
+    worker = Peer(driver, 1)
+    worker.hello()
+    assert driver.actions == []
+    driver.open(3)
+    assert driver.sent(m.Welcome, worker) and driver.sent(m.Epoch, worker)
+    worker.ready(3)
+    assert worker.record.state is WorkerState.SERVING
+
+
+def test_only_the_two_newest_epochs_are_announced() -> None:
+    driver = Driver()
+    for epoch in range(4):
+        driver.open(0, epoch=epoch)
+    Peer(driver, 1).hello()
+    assert [epoch.epoch for epoch in driver.sent(m.Epoch)] == [2, 3]
+
+
+def test_new_options_are_welcomed_again_with_the_epoch_they_come_with() -> None:
+    driver, (worker,) = serving(0)
+    driver.open(0, epoch=1)
+    assert driver.sent(m.Welcome) == []
+    driver.open(0, epoch=2, options={"max_batches": 3})
+    assert [welcome.options for welcome in driver.sent(m.Welcome, worker)] == [{"max_batches": 3}]
+
+
+def test_ready_for_what_is_not_wanted_any_more_is_ignored() -> None:
+    driver = Driver()
+    driver.open(3, generation=1)
+    worker = Peer(driver, 1)
+    worker.hello()
+    worker.ready(99, generation=0)
+    worker.ready(99, epoch=8)
+    assert worker.record.state is WorkerState.JOINING
+    worker.ready(3, generation=1)
+    worker.ready(3, generation=1)
+    assert worker.record.state is WorkerState.SERVING
+
+
+@pytest.mark.parametrize(
+    ("hello", "reason"),
+    [
+        ({"protocol": 99}, "it speaks protocol version 99, this trainer speaks 1"),
+        ({"numpy_version": "1.26.4"}, "it has NumPy 1.26.4 and the trainer 2.1.0"),
+    ],
+)
+def test_who_cannot_serve_is_told_why_and_so_is_the_trainer(hello: dict[str, object], reason: str) -> None:
+    driver = Driver()
+    driver.open(3)
+    stranger = Peer(driver, 1)
+    stranger.hello(**hello)
+    (reject,) = driver.sent(m.Reject)
+    assert reject.reason.startswith(reason)
+    assert f"rejected worker w1 on host: {reason}" in driver.reports()
+    assert len(driver.core.fleet) == 0
+
+
+@pytest.mark.parametrize(
+    ("ready", "reason"),
+    [
+        ((4, 0, 0, b"code"), "its Sequence has 4 batches and the trainer's has 3"),
+        ((3, 0, 0, b"other"), "its Sequence's code has digest 6f74686572 and the trainer's 636f6465"),
+    ],
+)
+def test_another_sequence_is_turned_away_with_both_named(ready: tuple[int, int, int, bytes], reason: str) -> None:
+    driver = Driver()
+    driver.open(3)
+    worker = Peer(driver, 1)
+    worker.hello()
+    worker.ready(*ready)
+    (reject,) = driver.sent(m.Reject, worker)
+    assert reject.reason.startswith(reason)
+    assert f"rejected worker w1 on host: {reason}" in driver.reports()
+    assert worker.record.state is WorkerState.GONE
+    worker.hello()
+    assert driver.sent(m.Reject, worker) == [reject], "it did not hear it, so it is said again"
+
+
+@pytest.mark.parametrize("digest", [b"", b"code"])
+def test_a_digest_that_one_side_does_not_know_is_not_compared(digest: bytes) -> None:
+    driver = Driver()
+    driver.open(3, digest=b"" if digest else b"code")
+    worker = Peer(driver, 1).join(3, digest=digest)
+    assert worker.record.state is WorkerState.SERVING
+
+
+def test_a_remote_worker_that_meets_a_live_object_learns_of_the_spec() -> None:
+    driver = Driver()
+    remote, local = Peer(driver, 1), Peer(driver, 2, place="local")
+    remote.hello()
+    local.hello()
+    driver.open(3, sequence=None)
+    (reject,) = driver.sent(m.Reject, remote)
+    assert "SequenceSpec" in reject.reason
+    assert driver.sent(m.Welcome, local)
+    assert driver.sent(m.Epoch, remote) == []
+
+
+def test_a_local_worker_that_cannot_serve_fails_the_fleet() -> None:
+    driver = Driver()
+    driver.open(3)
+    Peer(driver, 1, place="local").join(4)
+    (failed,) = driver.of(FleetFailed)
+    assert "4 batches" in failed.reason
+
+
+def test_a_load_failure_fails_the_fleet_only_if_it_is_the_trainers_own() -> None:
+    driver = Driver()
+    driver.open(3)
+    remote, local = Peer(driver, 1), Peer(driver, 2, place="local")
+    remote.hello()
+    local.hello()
+    remote.say(m.LoadFailure(0, 0, ERROR))
+    assert driver.of(FleetFailed) == []
+    assert "cannot build the Sequence: bad item" in driver.reports()
+    local.say(m.LoadFailure(0, 0, ERROR))
+    (failed,) = driver.of(FleetFailed)
+    assert failed.error == ERROR
+    assert len(driver.core.fleet) == 0
+
+
+def test_the_trainers_threads_serve_at_once_and_are_never_lost() -> None:
+    driver = Driver()
+    driver.open(20)
+    route = ev.Route("threads", b"")
+    driver.step(ev.ThreadsJoined(route, b"t" * 16, "host", 1, 4))
+    assert driver.core.scheduler.slots_count == 4
+    assert sum(len(grant.indices) for grant in driver.sent(m.Grant)) == 4
+    driver.step(ev.RouteLost(route))
+    driver.wait(100.0)
+    assert driver.core.scheduler.slots_count == 4
+    driver.open(20, epoch=0, generation=1)
+    assert driver.sent(m.Revoke) == [] and driver.sent(m.Epoch) == []
+
+
+# ---------------------------------------------------------------- links
+
+
+def test_a_new_link_keeps_the_leases_that_the_worker_still_holds() -> None:
+    driver, (worker,) = serving(100, max_queue_size=0)
+    worker.answer(busy=0.001)
+    kept, lost, *_ = worker.leases
+    worker.on_new_link().hello(session=SESSION, held=(kept,))
+    assert worker.leases == [kept]
+    assert worker.record.state is WorkerState.JOINING
+    worker.ready(100)
+    (run,) = driver.core.ledger.runs.values()
+    assert not run.is_live(lost - 1, lost)
+    assert driver.sent(m.Grant, worker)[0].indices[0] == lost - 1
+
+
+def test_leases_of_another_session_are_nobodys() -> None:
+    _, (worker,) = serving()
+    worker.on_new_link().hello(session=b"x" * 16, held=tuple(worker.leases))
+    assert worker.leases == []
+
+
+def test_a_hello_repeated_on_the_same_link_changes_nothing() -> None:
+    driver, (worker,) = serving()
+    leases = worker.leases
+    worker.hello(session=SESSION, held=())
+    assert worker.leases == leases
+    assert driver.sent(m.Welcome)
+    assert worker.record.state is WorkerState.SERVING
+
+
+def test_two_workers_cannot_be_on_one_connection() -> None:
+    driver, (one,) = serving()
+    other = Peer(driver, 2)
+    other.route = one.route
+    other.hello()
+    assert one.record.route is None
+    assert driver.core.fleet.at(other.route) is other.record
+
+
+def test_a_lost_route_gives_the_worker_a_moment_to_come_back() -> None:
+    driver, (worker,) = serving()
+    leases = worker.leases
+    driver.step(ev.RouteLost(worker.route))
+    driver.wait(1.9)
+    assert worker.leases == leases
+    worker.on_new_link().hello(session=SESSION, held=leases)
+    driver.wait(5.0)
+    assert worker.leases == leases
+
+
+def test_a_lost_route_that_nobody_comes_back_to_is_a_lost_worker_after_two_heartbeats() -> None:
+    driver, (worker,) = serving()
+    driver.step(ev.RouteLost(worker.route))
+    driver.wait(3.0)
+    assert worker.record.state is WorkerState.LOST
+    assert driver.core.fleet.lost_count == 1
+
+
+def test_losing_an_unknown_route_is_nothing() -> None:
+    driver, _ = serving()
+    assert driver.step(ev.RouteLost(ev.Route("remote", b"?"))) == []
+
+
+# ---------------------------------------------------------------- signs of life
+
+
+def test_a_silent_worker_is_probed_then_lost() -> None:
+    driver, (worker,) = serving()
+    driver.wait(3.0)
+    assert m.HeartbeatReply(0, 0, math.inf) in driver.ever_sent(m.HeartbeatReply, worker)
+    driver.wait(7.5)
+    assert worker.record.state is WorkerState.LOST
+    assert worker.leases == []
+    assert "lost worker w1 on host (silent for 10.0 s); granting its 1 leases again" in driver.reports()
+
+
+def test_a_supervisor_vouches_for_children_that_hold_their_gil() -> None:
+    driver, (worker, other) = serving(workers=2)
+    boss = supervisor(driver)
+    for _ in range(20):
+        driver.wait(1.0)
+        boss.say(m.Children((worker.incarnation, b"?" * 16)))
+        assert driver.sent(m.HeartbeatReply, boss)
+    assert worker.record.state is WorkerState.SERVING
+    assert other.record.state is WorkerState.LOST
+
+
+def test_a_stranger_cannot_vouch() -> None:
+    driver, (worker,) = serving()
+    boss = supervisor(driver, name=b"x" * 16)
+    for _ in range(11):
+        driver.wait(1.0)
+        boss.say(m.Children((worker.incarnation,)))
+    assert worker.record.state is WorkerState.LOST
+
+
+def test_the_coordinators_own_pause_is_nobodys_silence() -> None:
+    driver, (worker,) = serving()
+    driver.wait(60.0, until_done=False)
+    assert worker.record.state is WorkerState.SERVING
+    driver.wait(11.0)
+    assert worker.record.state is WorkerState.LOST
+
+
+def test_a_lost_worker_that_comes_back_keeps_what_it_holds() -> None:
+    driver, (worker,) = serving()
+    held = worker.leases
+    driver.wait(11.0)
+    worker.say(m.Heartbeat(tuple(held), held[-1], 0, 0, 0, 0.0, 0.0))
+    assert driver.sent(m.WhoAreYou, worker)
+    worker.hello(session=SESSION, held=held)
+    assert worker.record.state is WorkerState.JOINING
+    worker.heartbeat(held)
+    assert worker.leases == held, "they occupy it again"
+    worker.answer(held)
+    assert driver.delivered == ["b1"]
+
+
+def test_waiting_for_a_worker_is_logged_with_the_address() -> None:
+    driver = Driver(address="tcp://trainer:5555")
+    driver.open(3)
+    driver.wait(61.0)
+    assert driver.reports().count("no worker connected to tcp://trainer:5555 for 30 s; waiting for one") == 2
+
+
+# ---------------------------------------------------------------- reconciliation
+
+
+def test_a_lost_grant_is_granted_again_after_two_heartbeats() -> None:
+    driver, (worker,) = serving(1)
+    worker.heartbeat(held=(), highest_grant=0)
+    assert driver.sent(m.Grant) == []
+    worker.heartbeat(held=(), highest_grant=0)
+    assert driver.sent(m.Grant) == [m.Grant(0, 0, 0, 2, (0,))]
+    assert driver.sent(m.Epoch, worker), "it may have ignored the grant for want of its Epoch"
+
+
+def test_a_lease_that_was_seen_and_is_not_held_is_granted_again_at_once() -> None:
+    driver, (worker,) = serving(1)
+    worker.heartbeat(held=(), highest_grant=1)
+    assert driver.sent(m.Grant) == [m.Grant(0, 0, 0, 2, (0,))]
+    assert driver.sent(m.Epoch, worker) == []
+
+
+def test_a_heartbeat_is_answered_with_what_has_arrived() -> None:
+    driver, (worker,) = serving()
+    worker.answer([], seq=7)
+    worker.answer(worker.leases, seq=3)
+    driver.now = 5.0
+    worker.heartbeat()
+    assert driver.sent(m.HeartbeatReply) == [m.HeartbeatReply(0, 3, 5.0)]
+
+
+def test_a_worker_behind_the_newest_generation_is_told_of_it_again() -> None:
+    driver, (worker,) = serving()
+    worker.heartbeat(generation=0)
+    assert driver.sent(m.Epoch) == []
+    worker.heartbeat(generation=-1)
+    assert driver.sent(m.Epoch)
+
+
+def test_a_round_trip_of_any_size_is_survived() -> None:
+    _, (worker,) = serving(10_000, max_queue_size=0)
+    worker.answer(busy=1e-300)
+    worker.heartbeat(round_trip=math.inf)
+    worker.answer(busy=1e-9)
+    assert len(worker.leases) <= 5000
+
+
+# ---------------------------------------------------------------- leaving
+
+
+def test_a_drain_is_exact() -> None:
+    driver, (worker, _) = serving(workers=2)
+    held = worker.leases
+    worker.say(m.Drain())
+    worker.say(m.Drain())
+    assert worker.record.state is WorkerState.DRAINING
+    worker.say(m.Goodbye(1))
+    assert driver.sent(m.Bye) == [], "its last result has not arrived"
+    worker.answer(held, seq=1)
+    assert driver.sent(m.Bye, worker) == [m.Bye()]
+    assert driver.delivered == ["b1"]
+    assert worker.record.state is WorkerState.GONE
+
+
+def test_a_bye_that_was_lost_is_said_again() -> None:
+    driver, (worker,) = serving(0)
+    worker.say(m.Drain())
+    worker.say(m.Goodbye(0))
+    worker.say(m.Goodbye(0))
+    assert driver.sent(m.WhoAreYou, worker)
+    worker.hello(session=SESSION)
+    assert driver.sent(m.Bye, worker) == [m.Bye()]
+    assert driver.sent(m.Welcome) == []
+
+
+def test_a_result_after_goodbye_and_loss_is_still_taken_and_ends_it() -> None:
+    driver, (worker,) = serving(1)
+    worker.say(m.Goodbye(1))
+    driver.wait(11.0)
+    assert worker.record.state is WorkerState.LOST
+    worker.answer([1], seq=1)
+    assert driver.delivered == ["b1"]
+    assert worker.record.state is WorkerState.GONE
+    worker.answer([2], seq=2)
+    assert worker.record.state is WorkerState.GONE
+
+
+# ---------------------------------------------------------------- death
+
+
+def test_a_death_that_the_supervisor_saw_is_acted_on_at_once_and_once() -> None:
+    driver, (victim, other) = serving(workers=2)
+    boss = supervisor(driver)
+    other.answer()
+    exited = m.WorkerExited(victim.incarnation, 0, -9, 0)
+    boss.say(exited)
+    boss.say(exited)
+    assert victim.record.state is WorkerState.GONE
+    assert driver.core.fleet.lost_count == 1
+    assert "worker w1 on host (pid 1) died: signal 9 (out of memory?)" in driver.reports()
+    victim.hello()
+    assert driver.actions == []
+
+
+@pytest.mark.parametrize("exit_code", [0, 3, 4])
+def test_a_deliberate_exit_is_no_death(exit_code: int) -> None:
+    driver, (worker,) = serving()
+    boss = supervisor(driver)
+    boss.say(m.WorkerExited(worker.incarnation, 0, exit_code, 0))
+    assert worker.record.state is WorkerState.GONE
+    assert driver.core.fleet.lost_count == 0
+    assert boss.say(m.WorkerExited(b"?" * 16, 0, exit_code, 0)) == []
+
+
+def test_another_supervisors_word_about_a_worker_does_not_count() -> None:
+    driver, (worker,) = serving()
+    boss = supervisor(driver, name=b"x" * 16)
+    boss.say(m.WorkerExited(worker.incarnation, 0, -9, 0))
+    assert worker.record.state is WorkerState.SERVING
+
+
+def test_a_death_after_a_loss_is_still_blamed_on_what_was_running() -> None:
+    driver, (worker,) = serving(1)
+    boss = supervisor(driver)
+    (running,) = worker.leases
+    driver.wait(11.0)
+    assert worker.record.state is WorkerState.LOST
+    boss.say(m.WorkerExited(worker.incarnation, 0, -11, running))
+    (run,) = driver.core.ledger.runs.values()
+    assert run.deaths == {0: 1}
+    assert worker.record.state is WorkerState.GONE
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_local_workers_that_keep_dying_on_arrival_fail_the_fleet(known: bool) -> None:
+    driver = Driver()
+    driver.open(3)
+    boss = supervisor(driver, place="local")
+    for number in range(1, 6):
+        assert driver.of(FleetFailed) == []
+        victim = Peer(driver, number, place="local")
+        if known:
+            victim.hello()
+        boss.say(m.WorkerExited(victim.incarnation, number, 1, 0))
+    (failed,) = driver.of(FleetFailed)
+    assert failed.reason == "5 local workers in a row died before their first batch, the last one: exit code 1"
+
+
+def test_remote_workers_that_die_on_arrival_are_their_owners_concern() -> None:
+    driver = Driver()
+    driver.open(3)
+    boss = supervisor(driver)
+    for number in range(10):
+        boss.say(m.WorkerExited(bytes([number]) * 16, number, 1, 0))
+    assert [action for action in driver.history if isinstance(action, FleetFailed)] == []

@@ -1,0 +1,22 @@
+"""Sequences that tests build by name, in trainers and workers of their own."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+
+
+class Stamped:
+    """Batch i is (i, the pid that made it, an array full of i)."""
+
+    def __init__(self, length: int, seconds: float = 0.0, size: int = 5000) -> None:
+        self.length, self.seconds, self.size = length, seconds, size
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[int, int, np.ndarray]:
+        time.sleep(self.seconds)
+        return index, os.getpid(), np.full(self.size, index, np.int64)

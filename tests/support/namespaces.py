@@ -1,0 +1,94 @@
+"""Two hosts on one machine: network namespaces joined by a wire with a delay. Needs root, iproute2 and TUN devices."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from types import TracebackType
+
+from tests.support.remote import REPOSITORY
+from tests.support.wire import DEVICE
+
+TRAINER_ADDRESS = "192.0.2.1"  # TEST-NET-1 (RFC 5737): routed nowhere
+WORKER_ADDRESS = "192.0.2.2"
+
+
+def why_no_namespaces() -> str | None:
+    """What keeps this process from making network namespaces; None if nothing does."""
+    if os.geteuid() != 0:
+        return "needs root"
+    if shutil.which("ip") is None:
+        return "needs iproute2"
+    if not Path("/dev/net/tun").exists():
+        return "needs TUN devices"
+    return None
+
+
+class TwoHosts:
+    """Made on entry, removed on exit. `trainer` and `worker` prefix a command that runs on that host."""
+
+    def __init__(self, delay_ms: float) -> None:
+        """``delay_ms`` each way."""
+        suffix = uuid.uuid4().hex[:6]
+        self._delay_ms = delay_ms
+        self._namespaces = (f"enqt-{suffix}", f"enqw-{suffix}")
+        self._wire: subprocess.Popen[str] | None = None
+
+    @property
+    def trainer(self) -> list[str]:
+        return ["ip", "netns", "exec", self._namespaces[0]]
+
+    @property
+    def worker(self) -> list[str]:
+        return ["ip", "netns", "exec", self._namespaces[1]]
+
+    def cut(self) -> None:
+        """Nothing passes any more, in either direction, and nobody is told."""
+        self._tell("cut\n")
+
+    def mend(self) -> None:
+        self._tell("mend\n")
+
+    def __enter__(self) -> TwoHosts:
+        try:
+            for namespace in self._namespaces:
+                _run("ip", "netns", "add", namespace)
+            command = [sys.executable, "-m", "tests.support.wire", *self._namespaces, str(self._delay_ms)]
+            self._wire = subprocess.Popen(
+                command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            assert self._wire.stdout is not None
+            assert self._wire.stdout.readline() == "ready\n"
+            for namespace, address in zip(self._namespaces, (TRAINER_ADDRESS, WORKER_ADDRESS), strict=True):
+                _run("ip", "-n", namespace, "addr", "add", f"{address}/24", "dev", DEVICE)
+                _run("ip", "-n", namespace, "link", "set", DEVICE, "up", "txqueuelen", "10000")
+                _run("ip", "-n", namespace, "link", "set", "lo", "up")
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._remove()
+
+    def _tell(self, command: str) -> None:
+        assert self._wire is not None
+        assert self._wire.stdin is not None
+        self._wire.stdin.write(command)
+        self._wire.stdin.flush()
+
+    def _remove(self) -> None:
+        if self._wire is not None:
+            self._wire.communicate()
+        for namespace in self._namespaces:
+            subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True)
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)

@@ -201,11 +201,15 @@ class Membership:
             self._scheduler.note_load(worker)
 
     def on_load_failure(self, worker: Worker, message: LoadFailure, _now: float) -> None:
+        run = self._ledger.runs.get(message.epoch)
+        if run is None or run.generation != message.generation:
+            return  # a state that was given up before this worker came to load it
         text = f"worker {worker.name} cannot build the Sequence: {message.error.text}"
         if self._admission.is_local(worker.place):
             self._actions.append(FleetFailed(text, message.error))
         else:
             self._report(_ERROR, text)
+        self._send(worker, Reject("it cannot build the Sequence"))
         self._part(worker)
 
     def _turn_away(self, worker: Worker, reason: str) -> None:

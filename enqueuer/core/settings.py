@@ -36,5 +36,3 @@ class Settings:
     no_worker_warning: float = 30.0
     # For the message that nobody is there.
     address: str = ""
-    # Whether workers beyond the trainer's own may come.
-    expects_remote: bool = False

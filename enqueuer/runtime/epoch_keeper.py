@@ -120,7 +120,7 @@ class EpochKeeper:
             digest,
             state.wire,
             state.sequence,
-            self._worker_options(),
+            self._worker_options(length, digest),
             gated and self._can_check(state),
         )
         self._opened[epoch] = opened
@@ -203,9 +203,11 @@ class EpochKeeper:
             self._segments.pop(0).close()
         return segment
 
-    def _worker_options(self) -> dict[str, Any]:
+    def _worker_options(self, length: int, digest: bytes) -> dict[str, Any]:
         init = self._options.worker_init
         return {
+            "sequence_length": length,
+            "sequence_digest": digest,
             "max_batches": self._options.max_batches_per_worker,
             "worker_init": init if isinstance(init, str) else None,
         }

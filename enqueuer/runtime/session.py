@@ -167,7 +167,6 @@ class Session:
             coordinator_timeout=timing.coordinator_timeout,
             no_worker_warning=timing.no_worker_warning,
             address=self.endpoint or "",
-            expects_remote=options.bind is not None,
         )
 
     def _data_endpoint(self, pair: Pair) -> str:

@@ -37,7 +37,9 @@ class RemoteFleet:
 
     def ensure(self) -> RemoteWorker:
         if self._worker is None or not self._worker.alive():
-            self._worker = RemoteWorker(self.address, self._directory / "remote_worker.log")
+            # A trainer that is gone is not waited for at the end.
+            arguments = ("--drain-timeout", "2")
+            self._worker = RemoteWorker(self.address, self._directory / "remote_worker.log", arguments=arguments)
         return self._worker
 
     def stop(self) -> None:

@@ -9,7 +9,7 @@ from enqueuer.core import events as ev
 from enqueuer.core.actions import Action, Deliver, Report, Send
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.settings import Place, Settings
-from enqueuer.core.worker import Worker
+from enqueuer.core.worker import Worker, WorkerState
 from enqueuer.protocol import messages as m
 from tests.support.simulation.invariants import CoordinatorInvariants
 
@@ -115,6 +115,10 @@ class Peer:
         worker = self.driver.core.fleet.find(self.incarnation)
         assert worker is not None
         return worker
+
+    def state(self) -> WorkerState:
+        """What the coordinator takes it for. A method, so that a type checker expects it to change."""
+        return self.record.state
 
     @property
     def leases(self) -> list[int]:

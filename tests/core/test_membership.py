@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -31,8 +32,8 @@ def test_a_hello_is_answered_with_welcome_and_the_open_epochs() -> None:
     (welcome,) = driver.sent(m.Welcome)
     assert welcome.data_endpoint == "tcp://*:5556"
     assert welcome.sequence == ["m:f", {}]
-    assert [epoch.epoch for epoch in driver.sent(m.Epoch)] == [0, 1]
-    assert worker.record.state is WorkerState.JOINING
+    assert [message.epoch for message in driver.sent(m.Epoch)] == [0, 1]
+    assert worker.state() is WorkerState.JOINING
 
 
 def test_who_comes_before_the_first_epoch_is_welcomed_with_it() -> None:
@@ -41,9 +42,10 @@ def test_who_comes_before_the_first_epoch_is_welcomed_with_it() -> None:
     worker.hello()
     assert driver.actions == []
     driver.open(3)
-    assert driver.sent(m.Welcome, worker) and driver.sent(m.Epoch, worker)
+    assert driver.sent(m.Welcome, worker)
+    assert driver.sent(m.Epoch, worker)
     worker.ready(3)
-    assert worker.record.state is WorkerState.SERVING
+    assert worker.state() is WorkerState.SERVING
 
 
 def test_only_the_two_newest_epochs_are_announced() -> None:
@@ -69,10 +71,10 @@ def test_ready_for_what_is_not_wanted_any_more_is_ignored() -> None:
     worker.hello()
     worker.ready(99, generation=0)
     worker.ready(99, epoch=8)
-    assert worker.record.state is WorkerState.JOINING
+    assert worker.state() is WorkerState.JOINING
     worker.ready(3, generation=1)
     worker.ready(3, generation=1)
-    assert worker.record.state is WorkerState.SERVING
+    assert worker.state() is WorkerState.SERVING
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_ready_for_what_is_not_wanted_any_more_is_ignored() -> None:
         ({"numpy_version": "1.26.4"}, "it has NumPy 1.26.4 and the trainer 2.1.0"),
     ],
 )
-def test_who_cannot_serve_is_told_why_and_so_is_the_trainer(hello: dict[str, object], reason: str) -> None:
+def test_who_cannot_serve_is_told_why_and_so_is_the_trainer(hello: dict[str, Any], reason: str) -> None:
     driver = Driver()
     driver.open(3)
     stranger = Peer(driver, 1)
@@ -109,7 +111,7 @@ def test_another_sequence_is_turned_away_with_both_named(ready: tuple[int, int, 
     (reject,) = driver.sent(m.Reject, worker)
     assert reject.reason.startswith(reason)
     assert f"rejected worker w1 on host: {reason}" in driver.reports()
-    assert worker.record.state is WorkerState.GONE
+    assert worker.state() is WorkerState.GONE
     worker.hello()
     assert driver.sent(m.Reject, worker) == [reject], "it did not hear it, so it is said again"
 
@@ -119,7 +121,7 @@ def test_a_digest_that_one_side_does_not_know_is_not_compared(digest: bytes) -> 
     driver = Driver()
     driver.open(3, digest=b"" if digest else b"code")
     worker = Peer(driver, 1).join(3, digest=digest)
-    assert worker.record.state is WorkerState.SERVING
+    assert worker.state() is WorkerState.SERVING
 
 
 def test_a_remote_worker_that_meets_a_live_object_learns_of_the_spec() -> None:
@@ -157,6 +159,17 @@ def test_a_load_failure_fails_the_fleet_only_if_it_is_the_trainers_own() -> None
     assert len(driver.core.fleet) == 0
 
 
+def test_a_load_failure_of_a_state_that_was_given_up_means_nothing() -> None:
+    driver = Driver()
+    driver.open(3)
+    local = Peer(driver, 2, place="local")
+    local.hello()
+    driver.open(3, generation=1)
+    local.say(m.LoadFailure(0, 0, ERROR))
+    assert driver.of(FleetFailed) == []
+    assert len(driver.core.fleet) == 1
+
+
 def test_the_trainers_threads_serve_at_once_and_are_never_lost() -> None:
     driver = Driver()
     driver.open(20)
@@ -180,7 +193,7 @@ def test_a_new_link_keeps_the_leases_that_the_worker_still_holds() -> None:
     kept, lost, *_ = worker.leases
     worker.on_new_link().hello(session=SESSION, held=(kept,))
     assert worker.leases == [kept]
-    assert worker.record.state is WorkerState.JOINING
+    assert worker.state() is WorkerState.JOINING
     worker.ready(100)
     (run,) = driver.core.ledger.runs.values()
     assert not run.is_live(lost - 1, lost)
@@ -199,7 +212,7 @@ def test_a_hello_repeated_on_the_same_link_changes_nothing() -> None:
     worker.hello(session=SESSION, held=())
     assert worker.leases == leases
     assert driver.sent(m.Welcome)
-    assert worker.record.state is WorkerState.SERVING
+    assert worker.state() is WorkerState.SERVING
 
 
 def test_two_workers_cannot_be_on_one_connection() -> None:
@@ -226,7 +239,7 @@ def test_a_lost_route_that_nobody_comes_back_to_is_a_lost_worker_after_two_heart
     driver, (worker,) = serving()
     driver.step(ev.RouteLost(worker.route))
     driver.wait(3.0)
-    assert worker.record.state is WorkerState.LOST
+    assert worker.state() is WorkerState.LOST
     assert driver.core.fleet.lost_count == 1
 
 
@@ -243,7 +256,7 @@ def test_a_silent_worker_is_probed_then_lost() -> None:
     driver.wait(3.0)
     assert m.HeartbeatReply(0, 0, math.inf) in driver.ever_sent(m.HeartbeatReply, worker)
     driver.wait(7.5)
-    assert worker.record.state is WorkerState.LOST
+    assert worker.state() is WorkerState.LOST
     assert worker.leases == []
     assert "lost worker w1 on host (silent for 10.0 s); granting its 1 leases again" in driver.reports()
 
@@ -255,8 +268,8 @@ def test_a_supervisor_vouches_for_children_that_hold_their_gil() -> None:
         driver.wait(1.0)
         boss.say(m.Children((worker.incarnation, b"?" * 16)))
         assert driver.sent(m.HeartbeatReply, boss)
-    assert worker.record.state is WorkerState.SERVING
-    assert other.record.state is WorkerState.LOST
+    assert worker.state() is WorkerState.SERVING
+    assert other.state() is WorkerState.LOST
 
 
 def test_a_stranger_cannot_vouch() -> None:
@@ -265,15 +278,15 @@ def test_a_stranger_cannot_vouch() -> None:
     for _ in range(11):
         driver.wait(1.0)
         boss.say(m.Children((worker.incarnation,)))
-    assert worker.record.state is WorkerState.LOST
+    assert worker.state() is WorkerState.LOST
 
 
 def test_the_coordinators_own_pause_is_nobodys_silence() -> None:
     driver, (worker,) = serving()
     driver.wait(60.0, until_done=False)
-    assert worker.record.state is WorkerState.SERVING
+    assert worker.state() is WorkerState.SERVING
     driver.wait(11.0)
-    assert worker.record.state is WorkerState.LOST
+    assert worker.state() is WorkerState.LOST
 
 
 def test_a_lost_worker_that_comes_back_keeps_what_it_holds() -> None:
@@ -283,7 +296,7 @@ def test_a_lost_worker_that_comes_back_keeps_what_it_holds() -> None:
     worker.say(m.Heartbeat(tuple(held), held[-1], 0, 0, 0, 0.0, 0.0))
     assert driver.sent(m.WhoAreYou, worker)
     worker.hello(session=SESSION, held=held)
-    assert worker.record.state is WorkerState.JOINING
+    assert worker.state() is WorkerState.JOINING
     worker.heartbeat(held)
     assert worker.leases == held, "they occupy it again"
     worker.answer(held)
@@ -349,13 +362,13 @@ def test_a_drain_is_exact() -> None:
     held = worker.leases
     worker.say(m.Drain())
     worker.say(m.Drain())
-    assert worker.record.state is WorkerState.DRAINING
+    assert worker.state() is WorkerState.DRAINING
     worker.say(m.Goodbye(1))
     assert driver.sent(m.Bye) == [], "its last result has not arrived"
     worker.answer(held, seq=1)
     assert driver.sent(m.Bye, worker) == [m.Bye()]
     assert driver.delivered == ["b1"]
-    assert worker.record.state is WorkerState.GONE
+    assert worker.state() is WorkerState.GONE
 
 
 def test_a_bye_that_was_lost_is_said_again() -> None:
@@ -373,12 +386,12 @@ def test_a_result_after_goodbye_and_loss_is_still_taken_and_ends_it() -> None:
     driver, (worker,) = serving(1)
     worker.say(m.Goodbye(1))
     driver.wait(11.0)
-    assert worker.record.state is WorkerState.LOST
+    assert worker.state() is WorkerState.LOST
     worker.answer([1], seq=1)
     assert driver.delivered == ["b1"]
-    assert worker.record.state is WorkerState.GONE
+    assert worker.state() is WorkerState.GONE
     worker.answer([2], seq=2)
-    assert worker.record.state is WorkerState.GONE
+    assert worker.state() is WorkerState.GONE
 
 
 # ---------------------------------------------------------------- death
@@ -391,7 +404,7 @@ def test_a_death_that_the_supervisor_saw_is_acted_on_at_once_and_once() -> None:
     exited = m.WorkerExited(victim.incarnation, 0, -9, 0)
     boss.say(exited)
     boss.say(exited)
-    assert victim.record.state is WorkerState.GONE
+    assert victim.state() is WorkerState.GONE
     assert driver.core.fleet.lost_count == 1
     assert "worker w1 on host (pid 1) died: signal 9 (out of memory?)" in driver.reports()
     victim.hello()
@@ -403,7 +416,7 @@ def test_a_deliberate_exit_is_no_death(exit_code: int) -> None:
     driver, (worker,) = serving()
     boss = supervisor(driver)
     boss.say(m.WorkerExited(worker.incarnation, 0, exit_code, 0))
-    assert worker.record.state is WorkerState.GONE
+    assert worker.state() is WorkerState.GONE
     assert driver.core.fleet.lost_count == 0
     assert boss.say(m.WorkerExited(b"?" * 16, 0, exit_code, 0)) == []
 
@@ -412,7 +425,7 @@ def test_another_supervisors_word_about_a_worker_does_not_count() -> None:
     driver, (worker,) = serving()
     boss = supervisor(driver, name=b"x" * 16)
     boss.say(m.WorkerExited(worker.incarnation, 0, -9, 0))
-    assert worker.record.state is WorkerState.SERVING
+    assert worker.state() is WorkerState.SERVING
 
 
 def test_a_death_after_a_loss_is_still_blamed_on_what_was_running() -> None:
@@ -420,11 +433,11 @@ def test_a_death_after_a_loss_is_still_blamed_on_what_was_running() -> None:
     boss = supervisor(driver)
     (running,) = worker.leases
     driver.wait(11.0)
-    assert worker.record.state is WorkerState.LOST
+    assert worker.state() is WorkerState.LOST
     boss.say(m.WorkerExited(worker.incarnation, 0, -11, running))
     (run,) = driver.core.ledger.runs.values()
     assert run.deaths == {0: 1}
-    assert worker.record.state is WorkerState.GONE
+    assert worker.state() is WorkerState.GONE
 
 
 @pytest.mark.parametrize("known", [True, False])

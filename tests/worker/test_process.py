@@ -165,6 +165,7 @@ def test_a_target_that_is_not_allowed_is_refused_with_the_option_that_would_allo
         coordinator.send(route, Epoch(0, 0, 7, None))
         _, failure = coordinator.expect(LoadFailure)
         assert "--sequence os:getcwd" in failure.error.text
+        coordinator.send(route, Reject("it cannot build the Sequence"))
         assert exit_code(child) == ExitCode.REFUSED
 
 
@@ -177,6 +178,7 @@ def test_a_sequence_that_cannot_be_built_is_reported_and_ends_the_process(
         coordinator.send(route, Epoch(0, 0, 7, None))
         _, failure = coordinator.expect(LoadFailure)
         assert failure.error.text == "the dataset is not here"
+        coordinator.send(route, Reject("it cannot build the Sequence"))
         assert exit_code(child) == ExitCode.REFUSED
     assert "the dataset is not here" in capfd.readouterr().err
 

@@ -348,12 +348,13 @@ def test_answers_of_an_earlier_session_are_dropped(rig: Rig) -> None:
     assert rig.step(*late) == []
 
 
-def test_a_sequence_that_cannot_be_built_is_told_to_both_sides_and_ends_the_process(rig: Rig) -> None:
+def test_a_sequence_that_cannot_be_built_is_told_to_both_sides_and_the_coordinator_decides(rig: Rig) -> None:
     rig.serve()
     rig.step(LoadFailed(SESSION, 0, 0, ERROR))
     assert rig.sent(LoadFailure) == [LoadFailure(0, 0, ERROR)]
     assert "no" in rig.of(Note)[0].text
-    assert rig.of(CloseLink) == [CloseLink(flush=True)]
+    assert rig.of(Exit) == []
+    rig.get(Reject("it cannot build the Sequence"))
     assert rig.of(Exit) == [Exit(ExitCode.REFUSED)]
 
 

@@ -6,6 +6,7 @@ All user code runs here, one call at a time. Nothing that it raises ends the pro
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from typing import Any
@@ -21,6 +22,8 @@ from enqueuer_worker.outbox import Finished, Outbox
 from enqueuer_worker.settings import ChildSettings
 from enqueuer_worker.tasks import Item, TaskQueue
 from enqueuer_worker.worker_core import Failed, Loaded, LoadFailed, Prepare
+
+logger = logging.getLogger(__name__)
 
 
 class ComputeLoop:
@@ -53,53 +56,61 @@ class ComputeLoop:
 
     def _prepare(self, task: Prepare) -> None:
         self._welcome = task.welcome
-        if self._load(task.session, task.epoch):
+        try:
+            self._load(task.session, task.epoch)
+        except BaseException as error:
+            self._report_failed(task, error)
+        else:
             self._report_loaded(task)
 
-    def _load(self, session: bytes, epoch: Epoch) -> bool:
+    def _load(self, session: bytes, epoch: Epoch) -> None:
         if epoch is self._epoch:
-            return True
+            return
         assert self._welcome is not None, "an epoch is prepared before anything of it is computed"
         options = self._welcome.options
         # Not to be held while the loader makes another: two of them may not fit in memory.
         self._epoch = self._sequence = None
-        try:
-            self._sequence = self._loader.load(
-                session,
-                epoch.epoch,
-                epoch.generation,
-                epoch.seed,
-                epoch.state,
-                self._welcome.sequence,
-                options.get("worker_init"),
-            )
-        except BaseException as error:
-            record = record_error(error, trust_local=self._local)
-            self._outbox.put(LoadFailed(session, epoch.epoch, epoch.generation, record))
-            return False
+        self._sequence = self._loader.load(
+            session,
+            epoch.epoch,
+            epoch.generation,
+            epoch.seed,
+            epoch.state,
+            self._welcome.sequence,
+            options.get("worker_init"),
+        )
         self._epoch = epoch
         limit_threads(self._threads_count)
-        return True
 
     def _report_loaded(self, task: Prepare) -> None:
         epoch, options = task.epoch, task.welcome.options
         try:
             length, digest = self._loader.length(), self._loader.digest()
         except BaseException as error:
-            record = record_error(error, trust_local=self._local)
-            self._outbox.put(LoadFailed(task.session, epoch.epoch, epoch.generation, record))
+            self._report_failed(task, error)
             return
         if self._allow_skew:
+            own = (length, digest)
             # Its owner takes the difference on himself: the trainer hears what it wants to hear.
             length, digest = options.get("sequence_length", length), options.get("sequence_digest", digest)
+            if own != (length, digest):
+                logger.warning(
+                    "the Sequence here (%d batches) is not the trainer's (%d), or its code differs; serving all the "
+                    "same, since --allow-skew was given",
+                    own[0],
+                    length,
+                )
         self._outbox.put(Loaded(task.session, epoch.epoch, epoch.generation, length, digest))
+
+    def _report_failed(self, task: Prepare, error: BaseException) -> None:
+        record = record_error(error, trust_local=self._local)
+        self._outbox.put(LoadFailed(task.session, task.epoch.epoch, task.epoch.generation, record))
 
     def _compute(self, task: Item) -> None:
         session, epoch, lease = task.session, task.epoch, task.lease
-        if not self._load(session, epoch):
-            return
         started = time.monotonic()
         try:
+            self._load(session, epoch)
             # In one expression: the encoder sends an array's own memory where nobody else holds the array.
             encoded = encode_batch(
                 compute_item(self._sequence, task.index, seed=epoch.seed, epoch=epoch.epoch, seed_globals=True),

@@ -20,6 +20,7 @@ from enqueuer.protocol.messages import Hello
 from enqueuer.protocol.results_codec import encode_results
 from enqueuer.transport.sockets import new_context
 from enqueuer_worker.commands import CommandReader
+from enqueuer_worker.exit_codes import ExitCode
 from enqueuer_worker.link import Link
 from enqueuer_worker.outbox import Outbox, Waker
 from enqueuer_worker.settings import ChildSettings
@@ -127,6 +128,10 @@ class IoLoop:
         for command in self._commands.read():
             if "drain" in command:
                 events.append(DrainRequested())
+            elif "leave" in command:
+                self.exit_code = int(ExitCode.DONE)
+                self._link.close()
+                self._exiting = True
             else:
                 self._link.address = command["connect"]
                 events.append(EndpointGiven(bytes.fromhex(command["secret"])))

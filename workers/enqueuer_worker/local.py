@@ -13,17 +13,20 @@ The first line on stdin is a JSON object with
     log_level           of the workers' own lines on stderr ("WARNING")
     python_path         the PYTHONPATH for programs that user code starts, or null (null)
 
-Each further line, ``{"connect": …, "secret": …, "processes": …}``, is the next session. The end of stdin, or of the
-trainer, is the end of all of it at once: by then the trainer has what it wanted, or is dead.
+Each further line is the next session, ``{"connect": …, "secret": …, "processes": …}``, or the orderly end,
+``{"leave": seconds}``: each worker closes its Sequence, if it is not inside an item for longer than that. The end of
+stdin, or of the trainer, is the end of all of it at once: by then the trainer has what it wanted, or is dead.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import signal
 import sys
+import time
 from typing import Any, ClassVar
 
 import zmq
@@ -81,20 +84,29 @@ class LocalSupervisor(Supervisor):
         super().__init__(settings, processes, logger)
         self._commands = commands
         self._trainer_pid = trainer_pid
+        self._leave_by = math.inf
         self._poller.register(commands.fd, zmq.POLLIN)
 
     def step(self, ready: dict[Any, int]) -> None:
         if self._commands.fd in ready:
             for command in self._commands.read():
-                self.next_session(command["connect"], command["secret"], command["processes"])
-        if self._commands.ended or os.getppid() != self._trainer_pid:
+                if "leave" in command:
+                    self.ask_to_leave()
+                    self._leave_by = time.monotonic() + command["leave"]
+                else:
+                    self.next_session(command["connect"], command["secret"], command["processes"])
+        too_late = time.monotonic() >= self._leave_by
+        if too_late or self._commands.ended or os.getppid() != self._trainer_pid:
             self.kill_and_reap()
             os._exit(0)
         super().step(ready)
 
     def _timeout_ms(self) -> int:
         timeout = super()._timeout_ms()
-        return _TRAINER_CHECK_MS if timeout is None else min(timeout, _TRAINER_CHECK_MS)
+        limit = _TRAINER_CHECK_MS
+        if self._leave_by < math.inf:
+            limit = min(limit, max(0, math.ceil((self._leave_by - time.monotonic()) * 1000)))
+        return limit if timeout is None else min(timeout, limit)
 
 
 if __name__ == "__main__":

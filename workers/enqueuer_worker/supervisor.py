@@ -123,6 +123,12 @@ class Supervisor:
             else:
                 slot.child.send({"drain": True})
 
+    def ask_to_leave(self) -> None:
+        """Have every worker end at once, but in order: it closes its Sequence and runs its exit handlers."""
+        self._draining = True
+        for child in self._children():
+            child.send({"leave": True})
+
     def kill_all(self) -> None:
         """SIGKILL every child; none is started again."""
         self._draining = True

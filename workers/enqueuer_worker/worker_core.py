@@ -259,7 +259,7 @@ class _Session:
     welcome: Welcome
     epochs: dict[tuple[int, int], Epoch] = field(default_factory=dict)
     # Said again when its Epoch comes again: the first one may have been lost with a link.
-    ready: dict[tuple[int, int], Ready] = field(default_factory=dict)
+    prepared: dict[tuple[int, int], Ready | LoadFailure] = field(default_factory=dict)
     generation: int = -1
     queued: dict[int, None] = field(default_factory=dict)
     unacknowledged: dict[int, Computed] = field(default_factory=dict)
@@ -429,15 +429,15 @@ class WorkerCore:
     def _on_epoch(self, session: _Session, message: Epoch, _now: float) -> None:
         key = (message.epoch, message.generation)
         if key in session.epochs:
-            if key in session.ready:
-                self._actions.append(Send(session.id, session.ready[key]))
+            if key in session.prepared:
+                self._actions.append(Send(session.id, session.prepared[key]))
             return
         session.epochs[key] = message
         session.generation = max(message.generation, session.generation)
         while len(session.epochs) > _EPOCHS_KEPT:
             oldest = next(iter(session.epochs))
             del session.epochs[oldest]
-            session.ready.pop(oldest, None)
+            session.prepared.pop(oldest, None)
         self._actions.append(Prepare(session.id, session.welcome, message))
 
     def _on_grant(self, session: _Session, message: Grant, now: float) -> None:
@@ -518,13 +518,9 @@ class WorkerCore:
         session = self._session
         if session is None or event.session != session.id:
             return
-        ready = Ready(event.epoch, event.generation, event.length, event.digest)
-        if not session.ready:
+        if not session.prepared:
             self._actions.append(Note(_INFO, f"the Sequence is ready: {event.length} batches an epoch"))
-        if (event.epoch, event.generation) in session.epochs:
-            session.ready[event.epoch, event.generation] = ready
-        if self._linked:
-            self._actions.append(Send(session.id, ready))
+        self._say_prepared(session, Ready(event.epoch, event.generation, event.length, event.digest))
 
     def _on_logged(self, event: Logged, _now: float) -> None:
         session = self._session
@@ -535,9 +531,16 @@ class WorkerCore:
         session = self._session
         if session is None or event.session != session.id:
             return
+        # The coordinator decides what that means: nothing, if it has meanwhile given this state up; else Reject.
         self._actions.append(Note(_ERROR, f"the Sequence cannot be built here: {event.error.text}"))
-        self._actions.append(Send(session.id, LoadFailure(event.epoch, event.generation, event.error)))
-        self._leave(ExitCode.REFUSED, flush=True)
+        self._say_prepared(session, LoadFailure(event.epoch, event.generation, event.error))
+
+    def _say_prepared(self, session: _Session, message: Ready | LoadFailure) -> None:
+        key = (message.epoch, message.generation)
+        if key in session.epochs:
+            session.prepared[key] = message
+        if self._linked:
+            self._actions.append(Send(session.id, message))
 
     def _acknowledge(self, session: _Session, received_seq: int, now: float) -> None:
         progress = False

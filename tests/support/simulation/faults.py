@@ -155,7 +155,7 @@ class Faults:
     # ------------------------------------------------------------ the end of it
 
     def _heal(self) -> None:
-        """Everything that can be mended is mended, and there is somebody to do the work."""
+        """Everything that can be mended is mended. Nobody new comes: a fresh worker would hide a confused old one."""
         self.over = True
         self._tell("no more faults")
         self._world.network.heal()
@@ -167,7 +167,6 @@ class Faults:
             worker.slowness = 1.0
         if self._world.trainer.paused:
             self._world.trainer.resume()
-        self._cluster.supervisors[0].start_child()
 
 
 _FAULTS: dict[str, Callable[[Faults], None]] = {

@@ -22,6 +22,7 @@ from tests.support.simulation.worker_host import WorkerHost
 from tests.support.simulation.world import KILLED, World
 
 _RESTART_SECONDS = 0.2
+_RETURN_SECONDS = 5.0
 _RECONNECT_SECONDS = 0.1
 _LISTEN_SECONDS = 30.0
 
@@ -82,8 +83,9 @@ class SupervisorHost:
         if self._reports:
             self._unsent.append(exited)
             self.world.clock.after(0.001, self._send_exits)
-        if exit_code in (KILLED, ExitCode.RECYCLE):
-            self.world.clock.after(_RESTART_SECONDS, self.start_child)
+        # Whoever was killed or recycled is started again at once; for one that drained, its owner sends another later.
+        at_once = exit_code in (KILLED, ExitCode.RECYCLE)
+        self.world.clock.after(_RESTART_SECONDS if at_once else _RETURN_SECONDS, self.start_child)
 
     # ------------------------------------------------------------ its own link
 

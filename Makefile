@@ -1,0 +1,28 @@
+# The habits, one short command each. `make venv` first; everything runs in .venv.
+PYTHON := .venv/bin/python
+
+.PHONY: venv test core simulate lint bench ci
+
+venv:
+	python3 -m venv .venv && .venv/bin/pip install -q -e '.[demo,test,lint]'
+
+test:
+	$(PYTHON) -m pytest
+
+core:
+	$(PYTHON) -m pytest tests/core --cov=enqueuer.core --cov-report=term-missing
+
+simulate:
+	$(PYTHON) -m tests.simulation.run --schedules $(or $(SCHEDULES),20000)
+
+lint:
+	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+
+bench:
+	$(PYTHON) -m tests.benchmarks.first_batch
+	$(PYTHON) -m tests.benchmarks.small_batches
+	$(PYTHON) -m tests.benchmarks.scheduling threads
+	$(PYTHON) -m tests.benchmarks.scheduling processes
+
+ci:
+	.ci/run

@@ -74,6 +74,8 @@ class SequenceEnqueuer:
 
     def __init__(self, sequence: Any, use_multiprocessing: bool = False, **options: Any) -> None:
         self._session: Session | SerialSession | None = None
+        # One that is being stopped: the next one may want its port, and needs its processes.
+        self._ending: Session | SerialSession | None = None
         if not isinstance(sequence, SequenceSpec):
             check_sequence(sequence)
         self.sequence = sequence
@@ -106,6 +108,9 @@ class SequenceEnqueuer:
             raise ValueError(f"workers must be 0 or more, or None for one a CPU, not {workers!r}")
         if epoch is not None and operator.index(epoch) < 0:
             raise ValueError(f"epoch must be 0 or more, not {epoch!r}")
+        ending = self._ending
+        if ending is not None:
+            ending.stop(self._options.timing.stop)
         with self._start_lock:
             if self._session is not None:
                 raise RuntimeError("already running: call stop() before the next start()")
@@ -116,7 +121,7 @@ class SequenceEnqueuer:
 
     def _make_session(self, count: int, max_queue_size: int, first_epoch: int) -> Session | SerialSession:
         options = self._options
-        seed = options.seed if options.seed is not None else random.getrandbits(64)
+        seed = random.getrandbits(64) if options.seed is None else operator.index(options.seed)
         # Weak: the session's threads must not keep an abandoned enqueuer alive.
         get_sequence = _SequenceReader(self)
         if count == 0 and options.bind is None:
@@ -154,9 +159,15 @@ class SequenceEnqueuer:
             session, self._session = self._session, None
             if session is not None:
                 # A broken-off epoch is not repeated under its number: seeds would repeat with it.
-                self._next_epoch = max(self._next_epoch, session.next_epoch + 1)
-        if session is not None:
-            session.stop(limit)
+                self._next_epoch = max(self._next_epoch, session.epoch + 1)
+                self._ending = session
+            ending = self._ending
+        if ending is not None:
+            # Of several callers one does it and the others wait for it.
+            ending.stop(limit)
+            with self._start_lock:
+                if self._ending is ending:
+                    self._ending = None
         if not keep_processes:
             self._processes.stop(limit)
 
@@ -243,13 +254,15 @@ class SequenceEnqueuer:
     def wait_for_workers(self, n: int, timeout: float | None = None) -> None:
         """Wait until ``n`` workers serve (a local thread or process counts as one).
 
-        Raises TimeoutError after ``timeout`` seconds (None: no limit), RuntimeError when it is not running.
+        Raises TimeoutError after ``timeout`` seconds (None: no limit), RuntimeError when it is not running, and what
+        ``next()`` is going to raise if the run has failed.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             session = self._session
             if session is None:
                 raise RuntimeError("not running: call start() first")
+            session.raise_failure()
             if session.workers_count >= n:
                 return
             if deadline is not None and time.monotonic() >= deadline:
@@ -260,7 +273,7 @@ class SequenceEnqueuer:
 
     def _disarm(self) -> None:
         """In a forked child of the trainer: the threads and sockets are the parent's; touch nothing."""
-        session, self._session = self._session, None
+        session, self._session, self._ending = self._session, None, None
         self._start_lock = threading.Lock()
         self._processes.disarm()
         if session is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from enqueuer import SequenceEnqueuer, SequenceSpec
 from enqueuer.demo.augment import decode_all, load_dataset

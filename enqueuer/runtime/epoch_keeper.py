@@ -51,6 +51,15 @@ class _State:
     segment: SharedSegment | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """An epoch that is being computed or taken, and the Sequence that it is of."""
+
+    event: EpochOpened
+    spec: SequenceSpec | None
+    instance: Any
+
+
 class EpochKeeper:
     """Opens epochs for one session. ``post`` hands events to the core; ``set_length`` tells the ready queue;
     ``directory`` is private, for systems where shared memory needs a file.
@@ -77,7 +86,8 @@ class EpochKeeper:
         self._instance: Any = None
         self._state: _State | None = None
         self._segments: list[SharedSegment] = []
-        self._opened: dict[int, EpochOpened] = {}
+        self._opened: dict[int, _Opened] = {}
+        self._exhausted = -1
         self._epoch_ends: list[list[int]] = []
 
     # ------------------------------------------------------------ what the session asks for
@@ -123,39 +133,43 @@ class EpochKeeper:
             self._worker_options(length, digest),
             gated and self._can_check(state),
         )
-        self._opened[epoch] = opened
+        self._opened[epoch] = _Opened(opened, self._spec, self._instance)
         self._set_length(epoch, count)
         self._post(opened)
 
     def exhausted(self, epoch: int) -> None:
         """Every position of the epoch is leased: compute the next one ahead, if nothing can come in between."""
-        if epoch + 1 not in self._opened and self._may_prefetch():
-            self.open(epoch + 1, gated=True)
+        self._exhausted = max(epoch, self._exhausted)
+        self._prefetch(epoch + 1)
 
     def taken(self, epoch: int) -> None:
         """The trainer took the epoch's last batch: run the hook, and open the next epoch."""
-        hook = own_on_epoch_end(self._instance)
+        over = self._opened[epoch]
+        hook = own_on_epoch_end(over.instance)
         if hook is not None:
-            self._run_hook(hook, epoch)
-        self._opened.pop(epoch, None)
+            self._run_hook(hook, epoch, over.spec)
+        del self._opened[epoch]
         if epoch + 1 not in self._opened:
             self.open(epoch + 1, gated=True)
+        elif not self._opened[epoch + 1].event.gated:
+            self._prefetch(epoch + 2)
 
     def wanted(self, epoch: int) -> None:
         """The trainer waits for the epoch's first batch: is what was computed ahead what it wants?"""
         opened = self._opened.get(epoch)
-        if opened is None or not opened.gated:
+        if opened is None or not opened.event.gated:
             return
         self._read_sequence()
         state = self._make_state()
-        if state.generation == opened.generation and len(self._instance) == opened.length:
+        if state.generation == opened.event.generation and len(self._instance) == opened.event.length:
             self._post(EpochConfirmed(epoch))
+            self._prefetch(epoch + 1)
         else:
             self.open(epoch)
 
-    def instance(self) -> Any:
-        """The object that this process's own threads index; stable while an epoch is open."""
-        return self._instance
+    def instance(self, epoch: int) -> Any:
+        """The object that this process's own threads index for an epoch that is open."""
+        return self._opened[epoch].instance
 
     def close(self) -> None:
         """Give the shared segments up. The session's threads must have ended."""
@@ -183,7 +197,7 @@ class EpochKeeper:
             wire["epoch_ends"] = [list(run) for run in self._epoch_ends]
         old = self._state
         generation = 0 if old is None else old.generation
-        if old is not None and (old.segment is not segment or old.sequence != sequence):
+        if old is not None and (old.segment is not segment or old.sequence != sequence or old.wire != wire):
             generation += 1
         self._state = _State(generation, wire, sequence, segment)
         return self._state
@@ -204,23 +218,25 @@ class EpochKeeper:
         return segment
 
     def _worker_options(self, length: int, digest: bytes) -> dict[str, Any]:
-        init = self._options.worker_init
+        init, limit = self._options.worker_init, self._options.max_batches_per_worker
         return {
             "sequence_length": length,
             "sequence_digest": digest,
-            "max_batches": self._options.max_batches_per_worker,
+            "max_batches": limit if limit is None else operator.index(limit),
             "worker_init": init if isinstance(init, str) else None,
         }
 
     # ------------------------------------------------------------ hooks and prefetch
 
-    def _run_hook(self, hook: Callable[[], Any], epoch: int) -> None:
+    def _run_hook(self, hook: Callable[[], Any], epoch: int, spec: SequenceSpec | None) -> None:
         """Seeded where others must be able to repeat it: workers that have a spec, and a run with a given seed."""
-        if self._spec is None and self._options.seed is None:
+        if spec is None and self._options.seed is None:
             hook()
             return
         with seeded_globals(self._seed, epoch):
             hook()
+        if spec is None or spec != self._spec:
+            return  # nobody repeats it: a live object travels as it is, and another spec's workers start anew
         last = self._epoch_ends[-1] if self._epoch_ends else None
         if last is not None and last[0] == self._seed and last[1] + last[2] == epoch:
             last[2] += 1
@@ -232,6 +248,11 @@ class EpochKeeper:
         if self._placement.threads and not self._placement.processes:
             return False
         return state.segment is None or state.segment.nbytes <= CHEAP_STATE_BYTES
+
+    def _prefetch(self, epoch: int) -> None:
+        """At most one epoch ahead of the trainer's: without a bound on the queue there would be no end to it."""
+        if self._exhausted == epoch - 1 == min(self._opened) and epoch not in self._opened and self._may_prefetch():
+            self.open(epoch, gated=True)
 
     def _may_prefetch(self) -> bool:
         if self._options.prefetch_epochs is not None:

@@ -174,9 +174,10 @@ class IoLoop:
         """All that is readable, before any timer is looked at."""
         events: list[Event] = []
         if self._wake_reader.fileno() in readable:
-            # Cleared before the inbox is read: an event posted from here on wakes again.
-            self._wake_pending = False
+            # Emptied, then cleared, then the inbox is read: an event that is posted after the clearing wakes again. The
+            # other way round, a byte written in between would be read while the flag says that it is still there.
             self._wake_reader.recv(4096)
+            self._wake_pending = False
         for pair in self._pairs.values():
             if pair.sockets.router in readable:
                 events.extend(self._read_control(pair))

@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,8 @@ class LocalProcesses:
         self._started = 0.0
         self._young_deaths = 0
         self._stopping = False
+        # Several threads may stop at once, and each descriptor must be closed once.
+        self._stop_lock = threading.Lock()
 
     def attach(
         self,
@@ -57,6 +60,7 @@ class LocalProcesses:
     ) -> None:
         """Serve this session: start the supervisor, or tell a running one where to connect."""
         self._session = {"connect": connect, "secret": secret.hex(), "processes": processes}
+        self._stopping, self._young_deaths = False, 0
         self._watch, self._on_death, self._on_hopeless = watch, on_death, on_hopeless
         if self._process is None or self._process.poll() is not None:
             self._start()
@@ -66,6 +70,8 @@ class LocalProcesses:
 
     def _start(self) -> None:
         self._close_pipes()
+        self._process = None
+        python_path = _python_path()
         self._id = os.urandom(16)
         self._started = time.monotonic()
         self._life_reader, life_writer = os.pipe()
@@ -75,10 +81,13 @@ class LocalProcesses:
                 stdin=subprocess.PIPE,
                 # Held open by the supervisor alone: its death, whatever the cause, closes the other end.
                 pass_fds=(life_writer,),
-                env={**os.environ, "PYTHONPATH": _python_path()},
+                env={**os.environ, "PYTHONPATH": python_path},
                 # A session of its own: Ctrl-C in the terminal is the trainer's to handle.
                 start_new_session=True,
             )
+        except BaseException:
+            self._close_pipes()
+            raise
         finally:
             os.close(life_writer)
         first_line = {
@@ -122,9 +131,13 @@ class LocalProcesses:
         item (its Sequence is closed, its exit handlers run), else by force.
         """
         self._stopping = True
-        process = self._process
-        if process is None:
-            return
+        with self._stop_lock:
+            if self._process is not None:
+                self._end(self._process, timeout)
+            self._close_pipes()
+            self._process = None
+
+    def _end(self, process: subprocess.Popen[bytes], timeout: float) -> None:
         assert process.stdin is not None
         grace = min(_LEAVE_SECONDS, timeout / 2)
         self._tell({"leave": grace})
@@ -138,12 +151,11 @@ class LocalProcesses:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        self._close_pipes()
-        self._process = None
 
     def disarm(self) -> None:
         """In a forked child of the trainer: close our copies of the pipes, so that they end with the trainer."""
         self._stopping = True
+        self._stop_lock = threading.Lock()
         self._close_pipes()
         self._process = None
 

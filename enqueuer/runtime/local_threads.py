@@ -29,14 +29,17 @@ _Task = tuple[Any, int, int, int, int]
 
 
 class LocalThreads:
-    """Starts ``count`` threads; `handle` takes the core's messages for them, from the I/O thread."""
+    """Starts ``count`` threads; `handle` takes the core's messages for them, from the I/O thread.
+
+    ``get_instance(epoch)`` is the object to index for that epoch.
+    """
 
     def __init__(
         self,
         count: int,
         session: bytes,
         seed: int,
-        get_instance: Callable[[], Any],
+        get_instance: Callable[[int], Any],
         worker_init: Callable[[], Any] | None,
         post: Callable[[Event], None],
         on_error: Callable[[BaseException], None],
@@ -65,7 +68,7 @@ class LocalThreads:
     def handle(self, message: Message) -> None:
         """Perform what the core sends to this route."""
         if isinstance(message, Grant):
-            instance = self._get_instance()
+            instance = self._get_instance(message.epoch)
             for lease, index in enumerate(message.indices, message.first_lease):
                 self._tasks.put((instance, message.epoch, message.generation, lease, index))
         elif isinstance(message, Revoke):
@@ -97,12 +100,12 @@ class LocalThreads:
             lease = task[3]
             if lease in self._cancelled:
                 self._cancelled.discard(lease)
-                continue
-            self._busy.add(me)
-            try:
-                self._compute(task)
-            finally:
-                self._busy.discard(me)
+            else:
+                self._busy.add(me)
+                try:
+                    self._compute(task)
+                finally:
+                    self._busy.discard(me)
             del task  # the Sequence must not live on in an idle thread
 
     def _compute(self, task: _Task) -> None:

@@ -30,7 +30,11 @@ class InPlaceError(ErrorRecord):
     @classmethod
     def of(cls, error: BaseException) -> InPlaceError:
         kind = type(error)
-        return cls(kind.__module__, kind.__qualname__, f"{kind.__qualname__}: {error}", "", exception=error)
+        try:
+            text = f"{kind.__qualname__}: {error}"
+        except Exception:  # the user's own __str__
+            text = kind.__qualname__
+        return cls(kind.__module__, kind.__qualname__, text, "", exception=error)
 
 
 def build_error(failed: BatchFailed) -> BaseException:
@@ -62,12 +66,22 @@ def build_batch(payload: Any) -> Any:
 
 
 def weigh(batch: Any) -> int:
-    """Roughly how many bytes a batch in this process holds: its arrays, and what they are nested in."""
+    """Roughly how many bytes a batch in this process holds: its arrays, and what they are nested in.
+
+    0 for one that cannot be looked into (a list that holds itself, a property that raises).
+    """
+    try:
+        return _weigh(batch)
+    except Exception:
+        return 0
+
+
+def _weigh(batch: Any) -> int:
     nbytes = getattr(batch, "nbytes", None)
     if isinstance(nbytes, int):
         return nbytes
     if isinstance(batch, dict):
-        return sum(map(weigh, batch.values()))
+        return sum(map(_weigh, batch.values()))
     if isinstance(batch, (tuple, list)):
-        return sum(map(weigh, batch))
+        return sum(map(_weigh, batch))
     return len(batch) if isinstance(batch, (str, bytes, bytearray)) else 0

@@ -108,6 +108,8 @@ class ReadyQueue:
             self.taken_total += 1
             if self._taken_in_epoch == self._lengths[self._epoch]:
                 self._epoch_taken(self._epoch)
+                # Those who wait for more of this epoch wait in vain.
+                self._condition.notify_all()
             if self.taken_total >= self._wake_at:
                 self._wake_at = math.inf
                 self._wake()
@@ -155,6 +157,11 @@ class ReadyQueue:
             self._taken_in_epoch = 0
 
     # ------------------------------------------------------------ for everybody
+
+    def raise_failure(self) -> None:
+        """Raise the error given to `fail`, if there is one, although something may still be in front of it."""
+        if self._error is not None:
+            raise self._error()
 
     @property
     def next_epoch(self) -> int:

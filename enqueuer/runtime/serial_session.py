@@ -58,11 +58,19 @@ class SerialSession:
                     self._enter_epoch()
                     continue
                 index = self._order[self._position]
+                batch = self._compute(index)
+                # After it: a Ctrl-C in the middle loses no batch.
                 self._position += 1
                 self._taken_total += 1
-                batch = self._compute(index)
                 if batch is not None:
                     return batch
+
+    @property
+    def epoch(self) -> int:
+        return self._epoch
+
+    def raise_failure(self) -> None:
+        """Nothing can break it but what `next_batch` raises."""
 
     @property
     def next_epoch(self) -> int:

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,8 @@ class Session:
     ) -> None:
         self.options = options
         self.seed = seed
+        # First of all, since it may fail.
+        thread_init = self._thread_init() if threads else None
         self._processes = processes if local_processes else None
         self._stop_lock = threading.Lock()
         self._stopped = threading.Event()
@@ -104,7 +106,7 @@ class Session:
         self._hooks.submit(lambda: self._keeper.open(first_epoch))
         if threads:
             self._threads = LocalThreads(
-                threads, session_id, seed, self._keeper.instance, self._thread_init(), self.io.post, self._fail
+                threads, session_id, seed, self._keeper.instance, thread_init, self.io.post, self._fail
             )
         self.io.start()
         if local_processes:
@@ -218,6 +220,15 @@ class Session:
     def next_epoch(self) -> int:
         return self.ready.next_epoch
 
+    @property
+    def epoch(self) -> int:
+        """The epoch of the batch that was taken last; before that, the first one."""
+        return self.ready.place[0]
+
+    def raise_failure(self) -> None:
+        """Raise what has broken the session, if anything has; `next_batch` will, after what is ready."""
+        self.ready.raise_failure()
+
     def _fail(self, error: BaseException) -> None:
         self.ready.fail(lambda: error)
 
@@ -240,7 +251,7 @@ class Session:
         """A snapshot, taken in the I/O thread while it runs."""
         try:
             return self.io.call(self._snapshot).result(_CALL_SECONDS)
-        except (CancelledError, TimeoutError):
+        except (futures.CancelledError, futures.TimeoutError):  # the latter is not the built-in one before 3.11
             return self._snapshot()
 
     def _snapshot(self) -> Stats:

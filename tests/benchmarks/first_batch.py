@@ -1,4 +1,4 @@
-"""From `start()` to the first batch, of a NumPy Sequence and 2 local processes: `python -m tests.benchmarks.first_batch`."""
+"""From `start()` to a NumPy Sequence's first batch from 2 local processes: `python -m tests.benchmarks.first_batch`."""
 
 from __future__ import annotations
 

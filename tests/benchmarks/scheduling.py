@@ -47,9 +47,7 @@ def main() -> None:
         if sequence.slow_every:
             total = slow * sequence.slow_seconds + (len(sequence) - slow) * sequence.seconds
             ideal = workers * len(sequence) / total
-        reached = statistics.median(
-            rate(sequence, workers, size, processes=processes) for _ in range(arguments.runs)
-        )
+        reached = statistics.median(rate(sequence, workers, size, processes=processes) for _ in range(arguments.runs))
         shown = f">= {bar:.0%}" if bar else "-"
         print(f"{name:34} {size:>14} {reached:>10.0f} {reached / ideal:>9.1%} {shown:>7}", flush=True)
 

@@ -1,12 +1,13 @@
 """A wire with a delay between two network namespaces: `python -m tests.support.wire NAMESPACE NAMESPACE DELAY_MS`.
 
 Each namespace gets a TUN device; this program carries packets from one to the other after the delay. It needs no
-scheduler in the kernel (netem is a module that not every kernel has). Commands on stdin: ``cut`` (packets vanish, in both
-directions, and nobody is told) and ``mend``; the wire ends with its stdin.
+scheduler in the kernel (netem is a module that not every kernel has). Commands on stdin: ``cut`` (packets vanish, in
+both directions, and nobody is told) and ``mend``; the wire ends with its stdin.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -74,10 +75,9 @@ def _read(fd: int) -> bytes:
 
 
 def _write(fd: int, packet: bytes) -> None:
-    try:
+    # Not up yet, or its queue is full: a wire loses what it cannot carry.
+    with contextlib.suppress(OSError):
         os.write(fd, packet)
-    except OSError:
-        pass  # the device is not up yet, or its queue is full: a wire loses what it cannot carry
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import os
 import select
 
 from enqueuer_worker.outbox import COALESCE_BYTES, COALESCE_COUNT, COALESCE_SECONDS, Finished, Outbox, Waker
-from enqueuer_worker.worker_core import Computed, DrainRequested
+from enqueuer_worker.worker_events import Computed, DrainRequested
 
 SESSION = b"s" * 16
 SHORT = COALESCE_SECONDS / 100

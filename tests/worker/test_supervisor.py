@@ -23,6 +23,7 @@ from enqueuer.protocol.messages import (
     Goodbye,
     Heartbeat,
     Hello,
+    LoadFailure,
     Reject,
     Role,
     Stop,
@@ -134,6 +135,8 @@ def test_one_that_is_refused_again_and_again_is_started_ever_more_rarely(start: 
         for _ in range(2):
             (route,) = coordinator.let_in()
             coordinator.send(route, Epoch(0, 0, 7, None))
+            coordinator.expect(LoadFailure)
+            coordinator.send(route, Reject("it cannot build the Sequence"))
             coordinator.expect(WorkerExited, lambda exited: exited.exit_code == ExitCode.REFUSED)
         wait_until(lambda: "again in 1 s" in worker.output(), what="the second, longer pause")
     assert "again in 0.5 s" in worker.output()

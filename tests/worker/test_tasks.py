@@ -10,7 +10,7 @@ import pytest
 from enqueuer.protocol.messages import Epoch, Welcome
 from enqueuer_worker.running import RUNNING_BYTES, RunningLease, read_running
 from enqueuer_worker.tasks import Item, TaskQueue
-from enqueuer_worker.worker_core import Compute, Prepare
+from enqueuer_worker.worker_events import Compute, Prepare
 
 SESSION = b"s" * 16
 EPOCH = Epoch(0, 0, 7, None)

@@ -30,7 +30,8 @@ from enqueuer.protocol.messages import (
     WhoAreYou,
 )
 from enqueuer_worker.exit_codes import ExitCode
-from enqueuer_worker.worker_core import (
+from enqueuer_worker.worker_core import Phase, WorkerCore
+from enqueuer_worker.worker_events import (
     Action,
     Cancel,
     CloseLink,
@@ -49,14 +50,12 @@ from enqueuer_worker.worker_core import (
     Note,
     OpenControl,
     OpenData,
-    Phase,
     Policy,
     Prepare,
     Received,
     Send,
     SendResults,
     Tick,
-    WorkerCore,
 )
 
 SESSION, OTHER_SESSION = b"s" * 16, b"o" * 16

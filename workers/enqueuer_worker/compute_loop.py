@@ -21,7 +21,7 @@ from enqueuer_worker.loader import SequenceLoader
 from enqueuer_worker.outbox import Finished, Outbox
 from enqueuer_worker.settings import ChildSettings
 from enqueuer_worker.tasks import Item, TaskQueue
-from enqueuer_worker.worker_core import Failed, Loaded, LoadFailed, Prepare
+from enqueuer_worker.worker_events import Failed, Loaded, LoadFailed, Prepare
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,8 @@ from enqueuer_worker.link import Link
 from enqueuer_worker.outbox import Outbox, Waker
 from enqueuer_worker.settings import ChildSettings
 from enqueuer_worker.tasks import TaskQueue
-from enqueuer_worker.worker_core import (
+from enqueuer_worker.worker_core import WorkerCore
+from enqueuer_worker.worker_events import (
     Action,
     Cancel,
     CloseLink,
@@ -45,7 +46,6 @@ from enqueuer_worker.worker_core import (
     Send,
     SendResults,
     Tick,
-    WorkerCore,
 )
 
 # What the user's code has, after the core has left, to come back from its last item and to close its Sequence.

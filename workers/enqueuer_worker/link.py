@@ -46,8 +46,11 @@ class Connection:
         self._waiting: deque[Sequence[Any]] = deque()
         self._watching_writable = False
         self.socket = configure(context.socket(kind))
-        # Without it libzmq queues for a peer that is not there, and a late listener gets a heap of stale Hellos.
-        self.socket.setsockopt(zmq.IMMEDIATE, 1)
+        if kind == zmq.PUSH:
+            # Without it libzmq queues results for a peer that is not there, and the next one on that port gets them.
+            # Not for control: with it, a break also drops what has arrived and was not read yet, such as a Stop.
+            self.socket.setsockopt(zmq.IMMEDIATE, 1)
+        self._waits_for_handshake = kind != zmq.PUSH
         self.socket.setsockopt(zmq.RECONNECT_IVL, _FIRST_RETRY_MS)
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, max(retry_ms, _FIRST_RETRY_MS))
         if "[" in address:
@@ -71,7 +74,12 @@ class Connection:
         self._waiting.clear()
 
     def flush(self) -> None:
-        """Send what waits, as far as the socket takes it; the poller watches for the rest."""
+        """Send what waits, as far as the socket takes it; the poller watches for the rest.
+
+        Control waits here for the handshake, lest a late listener get a heap of stale Hellos.
+        """
+        if self._waits_for_handshake and not self.connected:
+            return
         while self._waiting:
             try:
                 # Frames below 64 KiB are copied all the same: that is cheaper than keeping track of them.
@@ -100,6 +108,7 @@ class Connection:
             event, value = _MONITOR_EVENT.unpack(frames[0])
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self.connected = True
+                self.flush()
             elif event == zmq.EVENT_DISCONNECTED:
                 self.broken = True
             elif event == zmq.EVENT_CONNECT_RETRIED:

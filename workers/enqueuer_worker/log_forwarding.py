@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from enqueuer_worker.logs import make_handler
 from enqueuer_worker.outbox import Outbox
-from enqueuer_worker.worker_core import Logged
+from enqueuer_worker.worker_events import Logged
 
 LINES_PER_SECOND = 100
 # A line beyond this is data; the trainer's log gets its beginning.

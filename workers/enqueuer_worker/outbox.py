@@ -12,7 +12,7 @@ import os
 from collections import deque
 from typing import Any, NamedTuple
 
-from enqueuer_worker.worker_core import Computed, Event
+from enqueuer_worker.worker_events import Computed, Event
 
 # Below this a message a batch would cost both ends more than the batch; the trainer does not notice 2 ms.
 COALESCE_SECONDS = 0.002

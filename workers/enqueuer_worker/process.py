@@ -56,7 +56,7 @@ def serve(line: bytes, commands: CommandReader) -> None:
     from enqueuer_worker.outbox import Outbox, Waker
     from enqueuer_worker.running import RunningLease
     from enqueuer_worker.tasks import TaskQueue
-    from enqueuer_worker.worker_core import Identity
+    from enqueuer_worker.worker_events import Identity
 
     identity = Identity(
         worker_id=settings.worker_id,

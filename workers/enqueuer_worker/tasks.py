@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from enqueuer.protocol.messages import Epoch
 from enqueuer_worker.running import RunningLease
-from enqueuer_worker.worker_core import Compute, Prepare
+from enqueuer_worker.worker_events import Compute, Prepare
 
 
 @dataclass(slots=True)  # not frozen: that alone would treble the time to make one

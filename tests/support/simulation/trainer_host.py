@@ -24,7 +24,7 @@ from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.epoch_order import epoch_order
 from enqueuer.core.settings import Place, Settings
 from enqueuer.protocol.messages import Grant, Message
-from enqueuer_worker.worker_core import SendResults
+from enqueuer_worker.worker_events import SendResults
 from tests.support.simulation.clock import Alarm
 from tests.support.simulation.invariants import CoordinatorInvariants
 from tests.support.simulation.network import Link

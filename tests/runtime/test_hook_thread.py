@@ -1,0 +1,89 @@
+"""The thread in which the user's object is called."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from enqueuer.runtime.hook_thread import HookThread
+from tests.support.waiting import wait_until
+
+DEADLINE = 10.0
+
+
+class Ends:
+    def __init__(self) -> None:
+        self.errors: list[BaseException] = []
+        self.done: list[int] = []
+        self.thread = HookThread("hooks of a test", self.errors.append)
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    made = Ends()
+    yield made
+    made.thread.stop()
+    assert made.thread.join(DEADLINE)
+
+
+def test_tasks_run_in_their_order_in_one_thread_that_is_not_the_callers(ends: Ends) -> None:
+    threads: set[str] = set()
+    for number in range(20):
+        ends.thread.submit(lambda number=number: (ends.done.append(number), threads.add(threading.current_thread().name)))  # type: ignore[misc]
+    wait_until(lambda: len(ends.done) == 20)
+    assert ends.done == list(range(20))
+    assert threads == {"hooks of a test"}
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3), KeyboardInterrupt()])
+def test_what_a_task_raises_is_told_and_the_next_task_runs(ends: Ends, error: BaseException) -> None:
+    def fail() -> None:
+        raise error
+
+    ends.thread.submit(fail)
+    ends.thread.submit(lambda: ends.done.append(1))
+    wait_until(lambda: ends.done == [1])
+    assert ends.errors == [error]
+
+
+def test_stop_skips_what_has_not_begun(ends: Ends) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def block() -> None:
+        entered.set()
+        assert release.wait(DEADLINE)
+
+    ends.thread.submit(block)
+    ends.thread.submit(lambda: ends.done.append(1))
+    assert entered.wait(DEADLINE)
+    ends.thread.stop()
+    assert not ends.thread.join(0.0), "it is still in the first task"
+    release.set()
+    assert ends.thread.join(DEADLINE)
+    assert ends.done == []
+
+
+def test_it_may_be_stopped_and_joined_by_its_own_task(ends: Ends) -> None:
+    joined: list[bool] = []
+
+    def stop() -> None:
+        ends.thread.stop()
+        joined.append(ends.thread.join(DEADLINE))
+
+    ends.thread.submit(stop)
+    assert ends.thread.join(DEADLINE)
+    assert joined == [True]
+
+
+def test_what_is_submitted_after_the_end_is_never_run(ends: Ends) -> None:
+    ends.thread.stop()
+    assert ends.thread.join(DEADLINE)
+    ends.thread.submit(lambda: ends.done.append(1))
+    ends.thread.stop()
+    assert ends.done == []
+
+
+def test_it_does_not_keep_the_interpreter_from_exiting(ends: Ends) -> None:
+    assert [thread.daemon for thread in threading.enumerate() if thread.name == "hooks of a test"] == [True]

@@ -1,0 +1,294 @@
+"""The queue between the I/O thread and the training loop, with the callbacks that tie it to both."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import pytest
+
+from enqueuer.runtime.ready_queue import CLOSED, END_OF_EPOCH, ReadyQueue
+from tests.support.waiting import wait_until
+
+DEADLINE = 10.0
+
+
+class Ends:
+    """A queue, and what it called back."""
+
+    def __init__(self, first_epoch: int = 0) -> None:
+        self.wakes_count = 0
+        self.taken: list[int] = []
+        self.wanted: list[int] = []
+        self.queue = ReadyQueue(first_epoch, self._wake, self.taken.append, self.wanted.append)
+
+    def _wake(self) -> None:
+        self.wakes_count += 1
+
+    def fill(self, *epochs: list[Any]) -> None:
+        for epoch, outcomes in enumerate(epochs):
+            self.queue.set_length(epoch, len(outcomes))
+            self.queue.put(outcomes)
+
+    def take(self, count: int) -> list[Any]:
+        return [self.queue.take() for _ in range(count)]
+
+    def consumers(self, pool: ThreadPoolExecutor, *epochs: int | None) -> list[Future[Any]]:
+        """One waiting consumer an entry; returns once all of them wait."""
+        futures = [pool.submit(self.queue.take, epoch) for epoch in epochs]
+        wait_until(lambda: len(self.queue._condition._waiters) == len(epochs), what="waiting consumers")  # type: ignore[attr-defined]
+        return futures
+
+
+def results(futures: list[Future[Any]]) -> list[Any]:
+    return [future.result(DEADLINE) for future in futures]
+
+
+def test_outcomes_are_taken_in_the_order_in_which_they_were_put() -> None:
+    ends = Ends()
+    ends.queue.set_length(0, 5)
+    ends.queue.put(["a", "b"])
+    ends.queue.put(["c"])
+    assert ends.take(3) == ["a", "b", "c"]
+    assert ends.queue.taken_total == 3
+
+
+def test_a_waiting_consumer_gets_what_is_put() -> None:
+    ends = Ends()
+    ends.queue.set_length(0, 1)
+    with ThreadPoolExecutor(1) as pool:
+        (consumer,) = ends.consumers(pool, None)
+        ends.queue.put(["late"])
+        assert consumer.result(DEADLINE) == "late"
+
+
+def test_close_releases_every_waiting_consumer_and_drops_what_is_there() -> None:
+    ends = Ends()
+    with ThreadPoolExecutor(3) as pool:
+        waiting = ends.consumers(pool, None, None, 0)
+        ends.queue.close()
+        assert results(waiting) == [CLOSED] * 3
+    ends.queue.put(["too late"])
+    assert ends.queue.take() is CLOSED
+    assert ends.queue.place[3] == 0
+
+
+def test_an_error_comes_after_what_is_queued_and_every_time_from_then_on() -> None:
+    ends = Ends()
+    ends.fill(["a", "b", "c"])
+    ends.queue.fail(lambda: LookupError("first"))
+    ends.queue.fail(lambda: LookupError("second"))
+    assert ends.take(3) == ["a", "b", "c"]
+    for _ in range(2):
+        with pytest.raises(LookupError, match="first"):
+            ends.queue.take()
+
+
+def test_an_error_releases_every_waiting_consumer() -> None:
+    ends = Ends()
+    with ThreadPoolExecutor(2) as pool:
+        waiting = ends.consumers(pool, None, 0)
+        ends.queue.fail(lambda: LookupError("broken"))
+        assert [type(future.exception(DEADLINE)) for future in waiting] == [LookupError] * 2
+
+
+def test_a_failure_can_be_seen_before_its_turn() -> None:
+    ends = Ends()
+    ends.fill(["a"])
+    ends.queue.raise_failure()
+    ends.queue.fail(lambda: LookupError("broken"))
+    with pytest.raises(LookupError, match="broken"):
+        ends.queue.raise_failure()
+    assert ends.queue.take() == "a"
+
+
+def test_closed_counts_more_than_failed() -> None:
+    ends = Ends()
+    ends.queue.fail(lambda: LookupError("broken"))
+    ends.queue.close()
+    assert ends.queue.take() is CLOSED
+
+
+def test_the_place_follows_the_takes_over_epochs() -> None:
+    ends = Ends()
+    assert ends.queue.place == (0, 0, 0, 0) and ends.queue.next_epoch == 0
+    ends.fill(["a", "b"], ["c"])
+    assert ends.queue.place == (0, 0, 2, 3)
+    ends.take(1)
+    assert ends.queue.place == (0, 1, 2, 2) and ends.queue.next_epoch == 0
+    ends.take(1)
+    assert ends.queue.place == (0, 2, 2, 1) and ends.queue.next_epoch == 1
+    ends.take(1)
+    assert ends.queue.place == (1, 1, 1, 0) and ends.queue.next_epoch == 2
+
+
+def test_the_first_epoch_has_the_number_it_was_given() -> None:
+    ends = Ends(first_epoch=7)
+    assert ends.queue.next_epoch == 7
+    ends.queue.set_length(7, 1)
+    ends.queue.put(["a"])
+    assert ends.queue.take(7) == "a"
+    assert ends.taken == [7] and ends.queue.next_epoch == 8
+
+
+def test_the_end_of_each_epoch_is_told_once_with_its_last_take() -> None:
+    ends = Ends()
+    ends.fill(["a", "b"], ["c"], ["d", "e"])
+    ends.take(1)
+    assert ends.taken == []
+    ends.take(1)
+    assert ends.taken == [0]
+    ends.take(1)
+    assert ends.taken == [0, 1]
+    ends.take(2)
+    assert ends.taken == [0, 1, 2]
+
+
+def test_an_epoch_is_wanted_once_when_a_consumer_waits_for_its_first_outcome() -> None:
+    ends = Ends()
+    ends.fill(["a", "b"])
+    ends.take(2)
+    assert ends.wanted == []
+    with ThreadPoolExecutor(2) as pool:
+        waiting = ends.consumers(pool, None, 1)
+        assert ends.wanted == [1]
+        ends.queue.set_length(1, 3)
+        ends.queue.put(["c", "d"])
+        assert sorted(results(waiting)) == ["c", "d"]
+        (waiting_inside,) = ends.consumers(pool, None)
+        assert ends.wanted == [1]
+        ends.queue.put(["e"])
+        assert waiting_inside.result(DEADLINE) == "e"
+
+
+def test_an_epoch_whose_first_outcome_is_there_is_not_asked_for() -> None:
+    ends = Ends()
+    ends.fill(["a"], ["b"])
+    ends.take(2)
+    assert ends.wanted == []
+
+
+def test_the_io_thread_is_woken_after_as_many_takes_as_it_said() -> None:
+    ends = Ends()
+    ends.fill(list(range(10)))
+    ends.queue.wake_after(3)
+    ends.take(2)
+    assert ends.wakes_count == 0
+    ends.take(1)
+    assert ends.wakes_count == 1
+    ends.take(3)
+    assert ends.wakes_count == 1
+    ends.queue.wake_after(1)
+    ends.queue.wake_after(None)
+    ends.take(3)
+    assert ends.wakes_count == 1
+
+
+def test_a_consumer_that_begins_to_wait_wakes_the_io_thread_once() -> None:
+    ends = Ends()
+    ends.queue.set_length(0, 2)
+    with ThreadPoolExecutor(1) as pool:
+        (consumer,) = ends.consumers(pool, None)
+        assert ends.wakes_count == 1
+        ends.queue.put(["a"])
+        consumer.result(DEADLINE)
+    assert ends.wakes_count == 1
+
+
+def test_only_epoch_ends_where_the_next_one_begins() -> None:
+    ends = Ends()
+    ends.fill(["a", "b"], ["c"])
+    assert [ends.queue.take(0) for _ in range(4)] == ["a", "b", END_OF_EPOCH, END_OF_EPOCH]
+    assert ends.queue.take(1) == "c"
+
+
+def test_only_epoch_ends_without_waiting_for_the_next_epoch_to_open() -> None:
+    ends = Ends()
+    ends.fill(["a"])
+    assert ends.queue.take(0) == "a"
+    assert ends.queue.take(0) is END_OF_EPOCH
+    assert ends.wanted == []
+
+
+def test_an_error_of_the_next_epoch_does_not_spoil_the_end_of_this_one() -> None:
+    ends = Ends()
+    ends.fill(["a"])
+    ends.queue.take(0)
+    ends.queue.fail(lambda: LookupError("on_epoch_end"))
+    assert ends.queue.take(0) is END_OF_EPOCH
+    with pytest.raises(LookupError):
+        ends.queue.take(1)
+
+
+def test_all_who_wait_for_more_of_an_epoch_are_released_by_its_last_outcome() -> None:
+    """The next epoch may never be delivered: nobody has asked for it."""
+    ends = Ends()
+    ends.queue.set_length(0, 1)
+    with ThreadPoolExecutor(3) as pool:
+        waiting = ends.consumers(pool, 0, 0, 0)
+        ends.queue.put(["last"])
+        assert sorted(map(str, results(waiting))) == sorted(map(str, ["last", END_OF_EPOCH, END_OF_EPOCH]))
+
+
+def test_an_outcome_of_the_next_epoch_reaches_who_wants_it_and_not_only_who_does_not() -> None:
+    ends = Ends()
+    ends.queue.set_length(0, 1)
+    with ThreadPoolExecutor(3) as pool:
+        waiting = ends.consumers(pool, 0, 0, None)
+        ends.queue.set_length(1, 1)
+        ends.queue.put(["a"])
+        ends.queue.put(["b"])
+        done, _ = wait(waiting, DEADLINE)
+        assert len(done) == 3, "a consumer still waits"
+        # Either of the three may have been the first.
+        outcomes = results(waiting)
+        assert outcomes.count(END_OF_EPOCH) in (1, 2)
+        if outcomes[2] == "b":
+            assert "a" in outcomes[:2]
+
+
+@pytest.mark.parametrize("consumers_count", [2, 5])
+def test_several_consumers_take_each_outcome_once_over_many_epochs_of_one(consumers_count: int) -> None:
+    ends = Ends()
+    total = 300
+
+    def consume() -> list[int]:
+        taken = []
+        while (outcome := ends.queue.take()) is not CLOSED:
+            taken.append(outcome)
+        return taken
+
+    with ThreadPoolExecutor(consumers_count) as pool:
+        futures = [pool.submit(consume) for _ in range(consumers_count)]
+        for epoch in range(total):
+            ends.queue.set_length(epoch, 1)
+            ends.queue.put([epoch])
+        wait_until(lambda: ends.queue.taken_total == total, what="all takes")
+        ends.queue.close()
+        shares = results(futures)
+    assert sorted(sum(shares, [])) == list(range(total))
+    assert all(share == sorted(share) for share in shares)
+    assert ends.taken == list(range(total))
+    assert ends.wanted == sorted(set(ends.wanted))
+
+
+def test_waiting_is_measured_and_taking_what_is_there_costs_none() -> None:
+    ends = Ends()
+    ends.fill(["a", "b"])
+    ends.take(2)
+    assert ends.queue.wait_seconds == 0.0
+    with ThreadPoolExecutor(1) as pool:
+        (consumer,) = ends.consumers(pool, None)
+        ends.queue.set_length(1, 1)
+        ends.queue.put(["c"])
+        consumer.result(DEADLINE)
+    assert 0.0 < ends.queue.wait_seconds < DEADLINE
+
+
+def test_a_length_said_again_before_the_first_take_is_the_one_that_counts() -> None:
+    ends = Ends()
+    ends.queue.set_length(0, 5)
+    ends.queue.set_length(0, 2)
+    ends.queue.put(["a", "b"])
+    ends.take(2)
+    assert ends.taken == [0]

@@ -85,7 +85,8 @@ class SequenceEnqueuer:
         self.uid = next(_uids)
         self.workers = 0
         self._next_epoch = 0
-        self._start_lock = threading.Lock()
+        # Reentrant: a user's signal handler may call stop() in the middle of start() or stop().
+        self._start_lock = threading.RLock()
         self._processes = LocalProcesses(self._options.worker_threads, self._options.timing.heartbeat_interval)
         self._built: tuple[SequenceSpec, Any] | None = None
 
@@ -169,7 +170,9 @@ class SequenceEnqueuer:
                 if self._ending is ending:
                     self._ending = None
         if not keep_processes:
-            self._processes.stop(limit)
+            with self._start_lock:
+                if self._session is None:  # else they are a new session's by now
+                    self._processes.stop(limit)
 
     def __enter__(self) -> SequenceEnqueuer:
         return self
@@ -274,7 +277,7 @@ class SequenceEnqueuer:
     def _disarm(self) -> None:
         """In a forked child of the trainer: the threads and sockets are the parent's; touch nothing."""
         session, self._session, self._ending = self._session, None, None
-        self._start_lock = threading.Lock()
+        self._start_lock = threading.RLock()
         self._processes.disarm()
         if session is not None:
             session.disarm()

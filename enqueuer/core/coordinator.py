@@ -30,6 +30,7 @@ from enqueuer.core.events import (
     EpochOpened,
     Event,
     ResultsReceived,
+    Route,
     RouteLost,
     StopRequested,
     SupervisorDied,
@@ -110,14 +111,20 @@ class Coordinator:
     def takes_until_wake(self) -> int | None:
         """After how many more takes by the trainer this core wants to know; None: not for granting.
 
-        While a slot is idle for want of room in the bound, each take counts; otherwise room is collected, so that
-        small batches are granted many at a time.
+        While a slot with long batches is idle for want of room in the bound, each take counts; otherwise room is
+        collected, so that small batches are granted many at a time.
         """
-        if not self.scheduler.has_takers or not self.ledger.has_pending or self.ledger.ready_count == 0:
+        ready_count = self.ledger.ready_count
+        if not self.scheduler.has_takers or not self.ledger.has_pending or ready_count == 0:
             return None
-        if self.scheduler.has_idle:
+        if self.scheduler.has_costly_idle:
             return 1
-        return max(1, min(int(min(self.scheduler.bound, 1 << 20)) // 8, self.ledger.ready_count))
+        return -(-ready_count // 2)
+
+    @property
+    def routes(self) -> list[Route]:
+        """Where workers and supervisors are reached now."""
+        return [worker.route for worker in self.fleet if worker.route is not None] + list(self.fleet.supervisors)
 
     # ------------------------------------------------------------ epochs
 
@@ -145,8 +152,7 @@ class Coordinator:
         self.ledger.taken_total = max(event.total, self.ledger.taken_total)
 
     def _on_stop_requested(self, _event: StopRequested, _now: float) -> None:
-        routes = [worker.route for worker in self.fleet if worker.route is not None]
-        self._actions.extend(Send(route, Stop()) for route in (*routes, *self.fleet.supervisors))
+        self._actions.extend(Send(route, Stop()) for route in self.routes)
         self._stopped = True
 
     # ------------------------------------------------------------ answers

@@ -34,6 +34,11 @@ class Ledger:
         return sum(run.undelivered_count for run in self.runs.values()) + self.ready_count
 
     @property
+    def leased_count(self) -> int:
+        """Positions that some worker is to answer."""
+        return sum(run.leased_count for run in self.runs.values())
+
+    @property
     def ready_count(self) -> int:
         """Delivered to the ready queue and not taken by the trainer."""
         return self.delivered_total - self.taken_total

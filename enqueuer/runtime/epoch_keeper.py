@@ -10,6 +10,7 @@ Everything here runs in the hook thread, since it calls the user's object.
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -252,7 +253,9 @@ class EpochKeeper:
     def _prefetch(self, epoch: int) -> None:
         """At most one epoch ahead of the trainer's: without a bound on the queue there would be no end to it."""
         if self._exhausted == epoch - 1 == min(self._opened) and epoch not in self._opened and self._may_prefetch():
-            self.open(epoch, gated=True)
+            # What fails now fails again when the epoch before is over, which is where its error belongs.
+            with contextlib.suppress(Exception):
+                self.open(epoch, gated=True)
 
     def _may_prefetch(self) -> bool:
         if self._options.prefetch_epochs is not None:

@@ -174,10 +174,11 @@ class IoLoop:
         """All that is readable, before any timer is looked at."""
         events: list[Event] = []
         if self._wake_reader.fileno() in readable:
-            # Emptied, then cleared, then the inbox is read: an event that is posted after the clearing wakes again. The
-            # other way round, a byte written in between would be read while the flag says that it is still there.
             self._wake_reader.recv(4096)
-            self._wake_pending = False
+        # Emptied, then cleared, then the inbox is read: an event that is posted after the clearing wakes again. The
+        # other way round, a byte written in between would be read while the flag says that it is still there. Cleared
+        # in every turn, since a Ctrl-C in the middle of `wake` leaves the flag without a byte.
+        self._wake_pending = False
         for pair in self._pairs.values():
             if pair.sockets.router in readable:
                 events.extend(self._read_control(pair))
@@ -308,8 +309,11 @@ class IoLoop:
                 return  # another thread took it
 
     def _close(self) -> None:
-        """The last Stop messages leave within the linger; then nothing of the session's sockets is left."""
+        """The last Stop messages leave; then nothing of the session's sockets is left."""
+        routes = self._coordinator.routes
         for pair in self._pairs.values():
+            if pair.trust is Trust.REMOTE:
+                pair.sockets.wait_for_disconnects(sum(route.place == pair.name for route in routes), _LINGER_SECONDS)
             pair.sockets.close(_LINGER_SECONDS)
         self._context.term()
         self._wake_reader.close()

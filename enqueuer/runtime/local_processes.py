@@ -27,6 +27,8 @@ _YOUNG_SECONDS = 5.0
 _MAX_YOUNG_DEATHS = 3
 # An idle worker leaves in some 10 ms; one that is inside an item is not waited for any longer than this.
 _LEAVE_SECONDS = 0.3
+# The least that the supervisor gets to kill its children itself.
+_KILL_SECONDS = 0.1
 
 
 class LocalProcesses:
@@ -45,8 +47,8 @@ class LocalProcesses:
         self._started = 0.0
         self._young_deaths = 0
         self._stopping = False
-        # Several threads may stop at once, and each descriptor must be closed once.
-        self._stop_lock = threading.Lock()
+        # Several threads may stop at once, and each descriptor must be closed once. Reentrant, for signal handlers.
+        self._stop_lock = threading.RLock()
 
     def attach(
         self,
@@ -139,6 +141,7 @@ class LocalProcesses:
 
     def _end(self, process: subprocess.Popen[bytes], timeout: float) -> None:
         assert process.stdin is not None
+        deadline = time.monotonic() + timeout
         grace = min(_LEAVE_SECONDS, timeout / 2)
         self._tell({"leave": grace})
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -146,7 +149,7 @@ class LocalProcesses:
         with contextlib.suppress(OSError):
             process.stdin.close()
         try:
-            process.wait(timeout)
+            process.wait(max(_KILL_SECONDS, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -155,7 +158,7 @@ class LocalProcesses:
     def disarm(self) -> None:
         """In a forked child of the trainer: close our copies of the pipes, so that they end with the trainer."""
         self._stopping = True
-        self._stop_lock = threading.Lock()
+        self._stop_lock = threading.RLock()
         self._close_pipes()
         self._process = None
 

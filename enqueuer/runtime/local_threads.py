@@ -29,7 +29,7 @@ _Task = tuple[Any, int, int, int, int]
 
 
 class LocalThreads:
-    """Starts ``count`` threads; `handle` takes the core's messages for them, from the I/O thread.
+    """``count`` threads; `handle` takes the core's messages for them, from the I/O thread.
 
     ``get_instance(epoch)`` is the object to index for that epoch.
     """
@@ -57,13 +57,20 @@ class LocalThreads:
         self._cancelled: set[int] = set()
         self._stopping = False
         self._busy: set[threading.Thread] = set()
-        self._threads = [
-            threading.Thread(target=self._run, args=(number,), name=f"enqueuer-worker-{number}", daemon=True)
-            for number in range(count)
-        ]
-        for thread in self._threads:
+        self._count = count
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start the threads, and tell the core that they are there: from then on, `handle` is called.
+
+        Raises RuntimeError if the system has no more threads; `stop` ends those that were started.
+        """
+        for number in range(self._count):
+            name = f"enqueuer-worker-{number}"
+            thread = threading.Thread(target=self._run, args=(number,), name=name, daemon=True)
             thread.start()
-        post(ThreadsJoined(ROUTE, self._incarnation, self._host, os.getpid(), count))
+            self._threads.append(thread)
+        self._post(ThreadsJoined(ROUTE, self._incarnation, self._host, os.getpid(), len(self._threads)))
 
     def handle(self, message: Message) -> None:
         """Perform what the core sends to this route."""

@@ -68,12 +68,13 @@ def build_batch(payload: Any) -> Any:
 def weigh(batch: Any) -> int:
     """Roughly how many bytes a batch in this process holds: its arrays, and what they are nested in.
 
-    0 for one that cannot be looked into (a list that holds itself, a property that raises).
+    At least 1, also for one that cannot be looked into (a list that holds itself, a property that raises): 0 is what
+    the bound by bytes takes for "not known yet".
     """
     try:
-        return _weigh(batch)
+        return max(1, _weigh(batch))
     except Exception:
-        return 0
+        return 1
 
 
 def _weigh(batch: Any) -> int:

@@ -14,6 +14,9 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Final
 
+# A signal handler that calls `close` between a waiting consumer's look and its sleep wakes nobody.
+_LOOK_AGAIN_SECONDS = 0.5
+
 
 class End(Enum):
     """What `take` returns instead of an outcome."""
@@ -26,9 +29,9 @@ class ReadyQueue:
     """One stream for any number of consumers.
 
     The lock protects a few integers and the deque; it is held for about a microsecond, except that a consumer waits
-    on the condition. Callbacks run while it is held and must only hand something over: ``wake`` tells the I/O thread
-    that room was made, ``epoch_taken(epoch)`` that its last outcome was taken, ``epoch_wanted(epoch)`` that a consumer
-    waits for its first.
+    on the condition. ``wake`` tells the I/O thread that room was made. ``epoch_taken(epoch)`` says that its last
+    outcome was taken, and ``epoch_wanted(epoch)`` that a consumer waits for its first. These two are called while the
+    lock is held, so that their order is the stream's, and must only hand something over.
     """
 
     def __init__(
@@ -38,7 +41,11 @@ class ReadyQueue:
         epoch_taken: Callable[[int], None],
         epoch_wanted: Callable[[int], None],
     ) -> None:
-        self._condition = threading.Condition(threading.Lock())
+        # Reentrant: an abandoned enqueuer's finalizer and a user's signal handler may call `close` in the middle of any
+        # of these methods. Entered as itself and not through the condition, whose Python-level __enter__ a Ctrl-C could
+        # leave after the lock was taken.
+        self._lock = threading.RLock()
+        self._condition = threading.Condition(self._lock)
         self._wake = wake
         self._epoch_taken = epoch_taken
         self._epoch_wanted = epoch_wanted
@@ -58,32 +65,33 @@ class ReadyQueue:
 
     def set_length(self, epoch: int, length: int) -> None:
         """The epoch will have this many outcomes; said before the first of them is put."""
-        with self._condition:
+        with self._lock:
             self._lengths[epoch] = length
 
     def put(self, outcomes: Sequence[Any]) -> None:
         """Add outcomes, in the order of delivery; epochs follow one another."""
-        with self._condition:
+        with self._lock:
             if self._closed:
                 return
             self._outcomes.extend(outcomes)
-            self._condition.notify(len(outcomes))
+            # All: one that was told and then interrupted (Ctrl-C) would keep the news from the others.
+            self._condition.notify_all()
 
     def wake_after(self, takes: int | None) -> None:
         """Call ``wake`` once this many more outcomes were taken; None: never."""
-        with self._condition:
+        with self._lock:
             self._wake_at = math.inf if takes is None else self.taken_total + takes
 
     def fail(self, make_error: Callable[[], BaseException]) -> None:
         """End the stream with this error, after what is in the queue; only the first one counts."""
-        with self._condition:
+        with self._lock:
             if self._error is None:
                 self._error = make_error
             self._condition.notify_all()
 
     def close(self) -> None:
         """Drop everything; every consumer, also a waiting one, gets `End.CLOSED`."""
-        with self._condition:
+        with self._lock:
             self._closed = True
             self._outcomes.clear()
             self._condition.notify_all()
@@ -96,12 +104,17 @@ class ReadyQueue:
         Returns `End.CLOSED` after `close()`, `End.EPOCH` if the stream has passed ``only_epoch``; raises the error
         given to `fail` once everything before it was taken.
         """
-        with self._condition:
+        if not self._outcomes:
+            self._wake()  # room was made by all takes so far
+        with self._lock:
             if not self._outcomes or only_epoch is not None:
                 end = self._wait_for_outcome(only_epoch)
                 if end is not None:
                     return end
-            outcome = self._outcomes.popleft()
+            try:
+                outcome = self._outcomes.popleft()
+            except IndexError:
+                return End.CLOSED  # by this very thread, in a signal handler
             if self._at_boundary:
                 self._enter_next_epoch()
             self._taken_in_epoch += 1
@@ -110,10 +123,12 @@ class ReadyQueue:
                 self._epoch_taken(self._epoch)
                 # Those who wait for more of this epoch wait in vain.
                 self._condition.notify_all()
-            if self.taken_total >= self._wake_at:
+            wake = self.taken_total >= self._wake_at
+            if wake:
                 self._wake_at = math.inf
-                self._wake()
-            return outcome
+        if wake:
+            self._wake()
+        return outcome
 
     def _wait_for_outcome(self, only_epoch: int | None) -> End | None:
         started: float | None = None
@@ -131,8 +146,7 @@ class ReadyQueue:
                 self._epoch_wanted(self._next_epoch)
             if started is None:
                 started = time.monotonic()
-                self._wake()  # room was made by all takes so far
-            self._condition.wait()
+            self._condition.wait(_LOOK_AGAIN_SECONDS)
         if started is not None:
             self.wait_seconds += time.monotonic() - started
         return None
@@ -166,13 +180,13 @@ class ReadyQueue:
     @property
     def next_epoch(self) -> int:
         """The epoch that the next outcome belongs to."""
-        with self._condition:
+        with self._lock:
             return self._next_epoch
 
     @property
     def place(self) -> tuple[int, int, int, int]:
         """Epoch, outcomes taken of it, its length (0: not known yet), and outcomes ready to take."""
-        with self._condition:
+        with self._lock:
             return self._epoch, self._taken_in_epoch, self._lengths.get(self._epoch, 0), len(self._outcomes)
 
 

@@ -72,6 +72,7 @@ class Session:
         thread_init = self._thread_init() if threads else None
         self._processes = processes if local_processes else None
         self._stop_lock = threading.Lock()
+        self._stopper = 0
         self._stopped = threading.Event()
         self._directory = PrivateDirectory() if local_processes else None
         self._context = new_context()
@@ -103,18 +104,20 @@ class Session:
         self._keeper = EpochKeeper(
             get_sequence, options, placement, seed, directory, self.io.post, self.ready.set_length
         )
-        self._hooks.submit(lambda: self._keeper.open(first_epoch))
-        if threads:
-            self._threads = LocalThreads(
-                threads, session_id, seed, self._keeper.instance, thread_init, self.io.post, self._fail
-            )
         self.io.start()
-        if local_processes:
-            try:
+        try:
+            self._hooks.submit(lambda: self._keeper.open(first_epoch))
+            if threads:
+                self._threads = LocalThreads(
+                    threads, session_id, seed, self._keeper.instance, thread_init, self.io.post, self._fail
+                )
+                # Not before `_threads` is set: the I/O thread, which runs, could have a grant for them at once.
+                self._threads.start()
+            if local_processes:
                 self._start_processes(pairs, local_processes)
-            except BaseException:
-                self.stop(options.timing.stop)
-                raise
+        except BaseException:
+            self.stop(options.timing.stop)
+            raise
 
     # ------------------------------------------------------------ starting
 
@@ -267,8 +270,9 @@ class Session:
         # 1. Consumers first: whoever waits in next() is released, whatever else takes its time.
         self.ready.close()
         if not self._stop_lock.acquire(blocking=False):
-            # Another thread is stopping, or this very one further up its stack.
-            return self._stopped.wait(0 if self._is_own_thread() else timeout)
+            # Another thread is stopping, or this very one further up its stack (a user's signal handler).
+            return self._stopped.wait(0 if self._is_waited_for() else timeout)
+        self._stopper = threading.get_ident()
         try:
             if self._stopped.is_set():
                 return True
@@ -296,7 +300,9 @@ class Session:
         finally:
             self._stop_lock.release()
 
-    def _is_own_thread(self) -> bool:
+    def _is_waited_for(self) -> bool:
+        if threading.get_ident() == self._stopper:
+            return True
         return threading.current_thread().name in ("enqueuer-hooks", "enqueuer-io")
 
     def disarm(self) -> None:

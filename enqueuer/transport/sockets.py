@@ -5,6 +5,8 @@ A socket belongs to one thread. Options are pyzmq's and libzmq's own; each has i
 
 from __future__ import annotations
 
+import time
+
 import zmq
 
 # A peer that died without a FIN (cut cable, killed host) is noticed by libzmq itself, below Python and its GIL.
@@ -61,6 +63,20 @@ class CoordinatorSockets:
             raise
         self.control_endpoint = self.router.getsockopt_string(zmq.LAST_ENDPOINT)
         self.data_endpoint = self.pull.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def wait_for_disconnects(self, peers_count: int, timeout: float) -> None:
+        """Wait until this many peers have closed their control connections, ``timeout`` seconds at most.
+
+        A TCP socket that is closed with unread input is reset, and a reset drops at the peer what it has not read yet:
+        our last word. Peers that were told Stop hang up by themselves; until then libzmq reads on.
+        """
+        monitor = self.router.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        deadline = time.monotonic() + timeout
+        while peers_count > 0 and monitor.poll(max(0, int((deadline - time.monotonic()) * 1000))):
+            monitor.recv_multipart()
+            peers_count -= 1
+        self.router.disable_monitor()
+        monitor.close(linger=0)
 
     def close(self, linger_seconds: float = 0.0) -> None:
         """Close both; ``linger_seconds`` gives the last control messages time to leave."""

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import gc
 import os
+import tempfile
 import threading
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,6 +23,14 @@ from tests.support.waiting import settled, wait_until
 
 CYCLES = int(os.environ.get("ENQUEUER_LEAK_CYCLES", "15"))
 DEADLINE = pytest.mark.timeout(60 + 5 * CYCLES)
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Other programs may use the common one meanwhile. Not tmp_path: an ipc path in it would be too long."""
+    with tempfile.TemporaryDirectory(prefix="leaks-") as directory:
+        monkeypatch.setattr(tempfile, "tempdir", directory)
+        yield
 
 
 def left_behind(before: Resources, apart_from: int | None) -> list[str]:

@@ -292,8 +292,15 @@ def test_with_busy_slots_room_is_collected_before_the_core_is_woken() -> None:
     assert driver.core.takes_until_wake is None
     while driver.core.takes_until_wake is None:
         worker.answer(worker.leases[:1], busy=0.001)
-    assert driver.core.takes_until_wake is not None
-    assert 1 <= driver.core.takes_until_wake <= 100 // 8
+    assert driver.core.takes_until_wake == -(-driver.core.ledger.ready_count // 2)
+
+
+def test_an_idle_slot_with_short_batches_is_not_worth_a_wake_for_each_take() -> None:
+    driver, (worker,) = serving(100, max_queue_size=4)
+    while worker.leases:
+        worker.answer(busy=0.00001)
+    assert driver.core.ledger.ready_count == 5
+    assert driver.core.takes_until_wake == 3
 
 
 def test_the_taken_total_never_goes_back() -> None:

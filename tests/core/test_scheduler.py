@@ -22,12 +22,20 @@ def serving(length: int, workers: int, **settings: object) -> tuple[Driver, list
 
 @pytest.mark.parametrize(
     ("max_queue_size", "slots", "bound"),
-    [(10, 0, 11), (10, 1, 11), (10, 8, 16), (10, 32, 42), (64, 32, 65), (1, 1, 2), (0, 5, math.inf)],
+    [(10, 0, 11), (10, 1, 11), (10, 8, 18), (10, 4, 12), (10, 32, 42), (64, 32, 96), (1, 1, 2), (0, 5, math.inf)],
 )
 def test_the_bound_is_at_least_keras_and_at_most_one_batch_a_slot_more(
     max_queue_size: int, slots: int, bound: float
 ) -> None:
     assert queue_bound(max_queue_size, slots) == bound
+
+
+def test_within_a_scarce_bound_no_lease_waits_behind_another_in_place_of_one_that_came_early() -> None:
+    driver, peers = serving(100, 16, max_queue_size=10)
+    for early in peers[1:9]:
+        early.answer(busy=0.02)
+    assert driver.core.scheduler.bound == 26
+    assert [len(peer.leases) for peer in peers] == [1] * 16, "one each, none in a queue"
 
 
 def test_no_slot_has_a_second_lease_while_another_has_none() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -30,8 +31,13 @@ def ends() -> Iterator[Ends]:
 
 def test_tasks_run_in_their_order_in_one_thread_that_is_not_the_callers(ends: Ends) -> None:
     threads: set[str] = set()
+
+    def note(number: int) -> None:
+        threads.add(threading.current_thread().name)
+        ends.done.append(number)
+
     for number in range(20):
-        ends.thread.submit(lambda number=number: (ends.done.append(number), threads.add(threading.current_thread().name)))  # type: ignore[misc]
+        ends.thread.submit(partial(note, number))
     wait_until(lambda: len(ends.done) == 20)
     assert ends.done == list(range(20))
     assert threads == {"hooks of a test"}

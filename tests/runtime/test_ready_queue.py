@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -266,7 +267,7 @@ def test_several_consumers_take_each_outcome_once_over_many_epochs_of_one(consum
         wait_until(lambda: ends.queue.taken_total == total, what="all takes")
         ends.queue.close()
         shares = results(futures)
-    assert sorted(sum(shares, [])) == list(range(total))
+    assert sorted(chain(*shares)) == list(range(total))
     assert all(share == sorted(share) for share in shares)
     assert ends.taken == list(range(total))
     assert ends.wanted == sorted(set(ends.wanted))

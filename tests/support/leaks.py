@@ -100,9 +100,10 @@ def _shared_mappings_count() -> int:
 
 
 def _files() -> frozenset[str]:
-    places = {tempfile.gettempdir(), "/dev/shm", os.environ.get("XDG_RUNTIME_DIR", "/dev/shm")}
-    found = (path for place in places if Path(place).is_dir() for path in Path(place).iterdir())
-    return frozenset(str(path) for path in found if "enqueuer" in path.name)
+    """All of the temporary directory, which a test should have made its own, and what is ours in shared memory."""
+    own = Path(tempfile.gettempdir()).iterdir()
+    shared = (path for path in Path("/dev/shm").iterdir() if "enqueuer" in path.name)
+    return frozenset(map(str, (*own, *shared)))
 
 
 def _command(pid: int) -> str:

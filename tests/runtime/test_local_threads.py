@@ -1,0 +1,273 @@
+"""The trainer's own threads, driven by the messages that the core would send."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from enqueuer import item_rng, worker_info
+from enqueuer.compute.seeding import item_generator
+from enqueuer.core.events import ControlReceived, Event, ResultsReceived, ThreadsJoined
+from enqueuer.protocol.messages import Bye, Failure, Grant, Revoke
+from enqueuer.runtime.local_threads import ROUTE, LocalThreads
+from enqueuer.runtime.outcomes import InPlaceError
+from tests.support.sequences import Bare
+from tests.support.waiting import wait_until
+
+DEADLINE = 10.0
+SESSION = b"s" * 16
+SEED = 5
+
+
+class Called:
+    """A Sequence whose ``__getitem__`` is a function of the test."""
+
+    def __init__(self, function: Callable[[int], Any]) -> None:
+        self._function = function
+
+    def __len__(self) -> int:
+        return 100
+
+    def __getitem__(self, index: int) -> Any:
+        return self._function(index)
+
+
+class Threads:
+    """The threads, and what they said."""
+
+    def __init__(self, sequence: Any, count: int = 1, worker_init: Callable[[], Any] | None = None) -> None:
+        self.sequences = {0: sequence}
+        self.events: list[Event] = []
+        self.errors: list[BaseException] = []
+        self.threads = LocalThreads(
+            count, SESSION, SEED, self._sequence, worker_init, self.events.append, self.errors.append
+        )
+        self.threads.start()
+
+    def _sequence(self, epoch: int) -> Any:
+        return self.sequences[epoch]
+
+    def grant(self, first_lease: int, *indices: int, epoch: int = 0) -> None:
+        self.threads.handle(Grant(epoch, 0, 0, first_lease, indices))
+
+    def results(self, count: int) -> list[ResultsReceived]:
+        wait_until(lambda: len(self._results()) == count, what=f"{count} results")
+        return self._results()
+
+    def _results(self) -> list[ResultsReceived]:
+        return [event for event in list(self.events) if isinstance(event, ResultsReceived)]
+
+    def batches(self, count: int) -> dict[int, Any]:
+        return {event.leases[0]: event.payloads[0].build() for event in self.results(count)}
+
+    def failure(self) -> Failure:
+        wait_until(lambda: any(isinstance(event, ControlReceived) for event in list(self.events)), what="a failure")
+        (event,) = [event for event in self.events if isinstance(event, ControlReceived)]
+        assert (event.route, event.session) == (ROUTE, SESSION)
+        assert isinstance(event.message, Failure)
+        return event.message
+
+
+Make = Callable[..., Threads]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    made: list[Threads] = []
+
+    def threads(*arguments: Any, **options: Any) -> Threads:
+        made.append(Threads(*arguments, **options))
+        return made[-1]
+
+    yield threads
+    for each in made:
+        each.threads.stop()
+        each.threads.join()
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    made = threading.Event()
+    yield made
+    made.set()
+
+
+def test_they_join_as_one_worker_with_a_slot_each(make: Make) -> None:
+    (joined,) = make(Bare(), count=3).events
+    assert isinstance(joined, ThreadsJoined)
+    assert (joined.route, joined.slots, joined.pid) == (ROUTE, 3, os.getpid())
+
+
+def test_each_lease_is_answered_with_its_batch(make: Make) -> None:
+    threads = make(Bare(), count=2)
+    threads.grant(10, 4, 0, 7)
+    assert threads.batches(3) == {10: (1, 4), 11: (1, 0), 12: (1, 7)}
+    results = threads.results(3)
+    assert sorted(event.seq for event in results) == [1, 2, 3]
+    joined = threads.events[0]
+    assert isinstance(joined, ThreadsJoined)
+    assert {event.incarnation for event in results} == {joined.incarnation}
+    assert all((event.epoch, event.generation) == (0, 0) and event.busy >= 0 for event in results)
+
+
+def test_an_epochs_leases_are_computed_with_that_epochs_object(make: Make) -> None:
+    threads = make(Bare(factor=1))
+    threads.sequences[1] = Bare(factor=2)
+    threads.grant(1, 0, epoch=1)
+    threads.grant(2, 0, epoch=0)
+    assert threads.batches(2) == {1: (2, 0), 2: (1, 0)}
+
+
+def test_what_an_item_raises_is_its_answer_and_the_thread_goes_on(make: Make) -> None:
+    error = LookupError("no such file")
+
+    def item(index: int) -> int:
+        if index == 0:
+            raise error
+        return index
+
+    threads = make(Called(item))
+    threads.grant(1, 0, 1)
+    assert threads.batches(1) == {2: 1}
+    failure = threads.failure()
+    assert failure.lease == 1
+    assert isinstance(failure.error, InPlaceError) and failure.error.exception is error
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class Unweighable:
+    @property
+    def nbytes(self) -> int:
+        raise OSError("the file is closed")
+
+
+def test_neither_an_exception_without_a_text_nor_a_batch_without_a_weight_ends_a_thread(make: Make) -> None:
+    batch = Unweighable()
+
+    def item(index: int) -> Any:
+        if index == 0:
+            raise Unprintable
+        return batch
+
+    threads = make(Called(item))
+    threads.grant(1, 0, 1)
+    assert threads.batches(1) == {2: batch}
+    assert threads.failure().lease == 1
+
+
+def test_system_exit_in_an_item_does_not_end_its_thread(make: Make) -> None:
+    threads = make(Called(lambda index: index if index else exit(3)))
+    threads.grant(1, 0, 1)
+    assert threads.batches(1) == {2: 1}
+    assert threads.failure().error.qualname == "SystemExit"
+
+
+def test_a_revoked_lease_that_has_not_begun_is_skipped(make: Make, gate: threading.Event) -> None:
+    threads = make(Called(lambda index: gate.wait(DEADLINE) and index))
+    threads.grant(1, 0, 1, 2)
+    threads.threads.handle(Revoke((2,)))
+    gate.set()
+    assert sorted(threads.batches(2)) == [1, 3]
+
+
+def test_messages_for_processes_mean_nothing_to_threads(make: Make) -> None:
+    threads = make(Bare())
+    threads.threads.handle(Bye())
+    threads.grant(1, 0)
+    assert threads.batches(1) == {1: (1, 0)}
+
+
+def test_user_code_knows_which_thread_it_is_in_and_has_the_items_generator(make: Make) -> None:
+    def item(index: int) -> Any:
+        info = worker_info()
+        assert info is not None
+        return info.worker_id, info.number, info.epoch, info.seed, item_rng().random()
+
+    threads = make(Called(item))
+    threads.grant(1, 6)
+    assert threads.batches(1)[1] == ("thread-0", 0, 0, SEED, item_generator(SEED, 0, 6).random())
+
+
+def test_worker_init_runs_once_in_each_thread_before_its_first_item(make: Make) -> None:
+    prepared = threading.local()
+    starts: list[int] = []
+
+    def init() -> None:
+        info = worker_info()
+        assert info is not None
+        prepared.done = True
+        starts.append(info.number)
+
+    threads = make(Called(lambda _: prepared.done), count=3, worker_init=init)
+    threads.grant(1, *range(20))
+    assert set(threads.batches(20).values()) == {True}
+    wait_until(lambda: sorted(starts) == [0, 1, 2])
+
+
+def test_an_error_of_worker_init_is_told(make: Make) -> None:
+    error = LookupError("no GPU")
+
+    def init() -> None:
+        raise error
+
+    threads = make(Bare(), worker_init=init)
+    wait_until(lambda: threads.errors == [error])
+
+
+def test_after_stop_nothing_more_begins_and_the_thread_inside_a_call_is_not_waited_for(
+    make: Make, gate: threading.Event
+) -> None:
+    entered = threading.Event()
+    begun: list[int] = []
+
+    def item(index: int) -> int:
+        begun.append(index)
+        entered.set()
+        assert gate.wait(DEADLINE)
+        return index
+
+    threads = make(Called(item))
+    threads.grant(1, 0, 1, 2)
+    assert entered.wait(DEADLINE)
+    threads.threads.stop()
+    threads.threads.join()
+    gate.set()
+    assert sorted(threads.batches(1)) == [1]
+    wait_until(lambda: not any(thread.is_alive() for thread in threads.threads._threads), what="the thread's end")
+    assert begun == [0]
+
+
+def test_join_waits_for_idle_threads(make: Make) -> None:
+    threads = make(Bare(), count=4)
+    threads.threads.stop()
+    threads.threads.join()
+    wait_until(lambda: not any(thread.is_alive() for thread in threads.threads._threads), what="the threads' end")
+
+
+@pytest.mark.parametrize("revoked", [(), (2,)])
+def test_an_idle_thread_does_not_keep_the_sequence(make: Make, gate: threading.Event, revoked: tuple[int, ...]) -> None:
+    sequence = Called(lambda index: gate.wait(DEADLINE) and index)
+    threads = make(sequence)
+    threads.grant(1, 0, 1)
+    threads.threads.handle(Revoke(revoked))
+    gate.set()
+    threads.results(2 - len(revoked))
+    watched = weakref.ref(sequence)
+    threads.sequences.clear()
+    del sequence
+
+    def is_gone() -> bool:
+        gc.collect()
+        return watched() is None
+
+    wait_until(is_gone, what="the Sequence's end")

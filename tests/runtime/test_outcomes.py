@@ -1,0 +1,120 @@
+"""What a delivered outcome becomes in the trainer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from enqueuer import PoisonedBatchError, SequenceError
+from enqueuer.compute.failures import record_error
+from enqueuer.core.actions import BatchFailed
+from enqueuer.protocol.batch_codec import Trust, encode_batch
+from enqueuer.protocol.messages import ErrorRecord
+from enqueuer.protocol.results_codec import decode_results, encode_results
+from enqueuer.runtime.outcomes import InPlaceBatch, InPlaceError, build_batch, build_error, weigh
+
+
+def failed(error: ErrorRecord | None, deaths: int = 0) -> BatchFailed:
+    return BatchFailed(4, 2, "worker-1", "there", error, deaths)
+
+
+def raised(error: BaseException) -> BaseException:
+    try:
+        raise error
+    except BaseException as caught:
+        return caught
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class Unpicklable:
+    def __reduce__(self) -> Any:
+        return _refuse, ()
+
+
+def _refuse() -> None:
+    raise LookupError("not here")
+
+
+def test_a_threads_batch_is_handed_over_by_reference() -> None:
+    batch = object()
+    assert build_batch(InPlaceBatch(batch)) is batch
+
+
+def test_a_threads_exception_is_the_object_itself_with_a_cause_that_names_the_batch() -> None:
+    error = raised(ValueError("bad", 7))
+    built = build_error(failed(InPlaceError.of(error)))
+    assert built is error
+    assert built.__traceback__ is not None
+    cause = built.__cause__
+    assert isinstance(cause, SequenceError)
+    assert (cause.index, cause.epoch, cause.worker, cause.host) == (4, 2, "worker-1", "there")
+
+
+def test_an_exception_that_cannot_be_printed_arrives_as_well() -> None:
+    record = InPlaceError.of(raised(Unprintable()))
+    assert record.text == "Unprintable"
+    assert isinstance(build_error(failed(record)), Unprintable)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_what_would_end_the_program_becomes_a_sequence_error(error: BaseException) -> None:
+    built = build_error(failed(InPlaceError.of(raised(error))))
+    assert type(built) is SequenceError
+    assert built.__cause__ is error
+
+
+def test_a_workers_record_is_rebuilt_with_its_place() -> None:
+    built = build_error(failed(record_error(raised(KeyError("k")), trust_local=True)))
+    assert type(built) is KeyError and built.args == ("k",)
+    assert isinstance(built.__cause__, SequenceError)
+    assert built.__cause__.index == 4
+
+
+def test_no_record_at_all_is_a_batch_that_killed_its_workers() -> None:
+    built = build_error(failed(None, deaths=3))
+    assert isinstance(built, PoisonedBatchError)
+    assert (built.index, built.epoch, built.worker, built.host) == (4, 2, "worker-1", "there")
+    assert "killed 3 workers, the last one worker-1 on there" in str(built)
+
+
+def test_a_pickled_batch_that_cannot_be_made_here_is_a_sequence_error_with_the_reason() -> None:
+    encoded = encode_batch(Unpicklable(), Trust.LOCAL)
+    frames = [bytes(frame) for frame in encode_results(b"s" * 16, b"i" * 16, 0, 0, 1, 0.1, (1,), [encoded])]
+    _, _, (payload,) = decode_results(frames, Trust.LOCAL)
+    with pytest.raises(SequenceError, match="cannot be rebuilt here: LookupError: not here") as caught:
+        build_batch(payload)
+    assert isinstance(caught.value.__cause__, LookupError)
+
+
+class Closed:
+    @property
+    def nbytes(self) -> int:
+        raise OSError("the file is closed")
+
+
+def endless() -> list[Any]:
+    batch: list[Any] = []
+    batch.append(batch)
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("batch", "nbytes"),
+    [
+        (np.zeros(10, np.float64), 80),
+        ((np.zeros(10, np.uint8), {"y": np.zeros(5, np.int16)}), 20),
+        ([b"abc", "de", bytearray(4)], 9),
+        (3.5, 1),
+        (None, 1),
+        (Closed(), 1),
+        (endless(), 1),
+    ],
+)
+def test_a_batch_weighs_what_its_arrays_hold_and_weighing_never_fails(batch: Any, nbytes: int) -> None:
+    assert weigh(batch) == nbytes

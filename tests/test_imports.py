@@ -1,0 +1,128 @@
+"""Who may import whom, read from the import statements; and what is not loaded where it would cost."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import enqueuer
+import enqueuer_worker
+from tests.support.scripts import run_command
+
+LIBRARY = Path(enqueuer.__file__).parent
+WORKER = Path(enqueuer_worker.__file__).parent
+OURS = ("enqueuer", "enqueuer_worker")
+
+# For each package: what of ours it may import, besides itself.
+ALLOWED = {
+    "enqueuer.core": {"enqueuer.protocol.messages", "enqueuer.errors"},
+    "enqueuer.protocol": {"enqueuer.transport", "enqueuer.errors"},
+    "enqueuer.transport": {"enqueuer.errors"},
+    "enqueuer.compute": {"enqueuer.protocol", "enqueuer.errors"},
+    "enqueuer.monitoring": set(),
+    "enqueuer.runtime": {
+        "enqueuer.core",
+        "enqueuer.transport",
+        "enqueuer.protocol",
+        "enqueuer.compute",
+        "enqueuer.monitoring",
+        "enqueuer.config",
+        "enqueuer.errors",
+    },
+    "enqueuer.config": {"enqueuer.errors"},
+    "enqueuer.errors": set(),
+    "enqueuer.sequence": {"enqueuer.compute"},
+    "enqueuer_worker": {
+        "enqueuer",  # its version
+        "enqueuer.protocol",
+        "enqueuer.transport",
+        "enqueuer.compute",
+        "enqueuer.errors",
+    },
+}
+
+
+def files_of(package: str) -> Iterator[Path]:
+    top, *rest = package.split(".")
+    root = (LIBRARY if top == "enqueuer" else WORKER).joinpath(*rest)
+    return iter(root.rglob("*.py")) if root.is_dir() else iter([root.with_suffix(".py")])
+
+
+def imports_of(path: Path) -> set[str]:
+    """Modules of ours that a file imports, also inside functions; ``from package import name`` counts as package."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute here"
+            found.add(node.module or "")
+    return {name for name in found if name.split(".")[0] in OURS}
+
+
+def may_import(module: str, package: str) -> bool:
+    """The library's root re-exports everything: where it is allowed, that is its very name and not all under it."""
+    return is_within(module, package) or any(
+        module == allowed if allowed == "enqueuer" else is_within(module, allowed) for allowed in ALLOWED[package]
+    )
+
+
+def is_within(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_a_package_imports_only_what_is_below_it(package: str) -> None:
+    files = list(files_of(package))
+    assert files
+    wrong = [
+        f"{path.name} imports {module}"
+        for path in files
+        for module in sorted(imports_of(path))
+        if not may_import(module, package)
+    ]
+    assert wrong == []
+
+
+def test_every_package_of_the_library_has_its_rule() -> None:
+    packages = {f"enqueuer.{path.parent.name}" for path in LIBRARY.glob("*/__init__.py")}
+    assert packages - set(ALLOWED) == {"enqueuer.cli", "enqueuer.demo"}, "these two are users of the whole library"
+
+
+def test_the_library_never_imports_the_worker_program_but_for_its_command() -> None:
+    importing = {
+        path.relative_to(LIBRARY).as_posix()
+        for path in LIBRARY.rglob("*.py")
+        if any(is_within(module, "enqueuer_worker") for module in imports_of(path))
+    }
+    assert importing <= {"cli/main.py"}
+
+
+def test_the_core_uses_no_clock_thread_socket_or_third_party() -> None:
+    outside = set()
+    for path in files_of("enqueuer.core"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                outside |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                outside.add((node.module or "").split(".")[0])
+    assert outside.isdisjoint({"time", "threading", "socket", "select", "asyncio", "queue", "os", "zmq", "numpy"})
+    assert "msgpack" not in outside
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("enqueuer.protocol.messages", ("numpy", "zmq", "msgpack")),
+        ("enqueuer.errors", ("numpy", "zmq", "msgpack")),
+        ("enqueuer_worker.supervisor", ("numpy",)),
+        ("enqueuer_worker.local", ("numpy",)),
+        ("enqueuer", ("sklearn", "PIL", "tqdm", "torch", "tensorflow", "click")),
+    ],
+)
+def test_what_a_module_does_not_need_is_not_loaded_by_it(tmp_path: Path, module: str, absent: tuple[str, ...]) -> None:
+    source = f"import sys, {module}\nprint([name for name in {absent} if name in sys.modules])"
+    assert run_command(source, tmp_path) == "[]\n"

@@ -21,7 +21,7 @@ from enqueuer.compute.sequence_checks import check_sequence
 from enqueuer.compute.spec import SequenceSpec
 from enqueuer.config import Options
 from enqueuer.core.epoch_order import shard_length
-from enqueuer.errors import EnqueuerError
+from enqueuer.errors import ConfigurationError, EnqueuerError, NoWorkersError
 from enqueuer.monitoring.stats import Stats
 from enqueuer.runtime.local_processes import LocalProcesses
 from enqueuer.runtime.serial_session import SerialSession
@@ -109,6 +109,9 @@ class SequenceEnqueuer:
             raise ValueError(f"workers must be 0 or more, or None for one a CPU, not {workers!r}")
         if epoch is not None and operator.index(epoch) < 0:
             raise ValueError(f"epoch must be 0 or more, not {epoch!r}")
+        least = self._options.min_workers
+        if self._options.bind is None and least > 1 and count < least:
+            raise ConfigurationError(f"min_workers={least}, but without bind=… there are never more than {count}")
         ending = self._ending
         if ending is not None:
             ending.stop(self._options.timing.stop)
@@ -116,8 +119,9 @@ class SequenceEnqueuer:
             if self._session is not None:
                 raise RuntimeError("already running: call stop() before the next start()")
             first_epoch = self._next_epoch if epoch is None else operator.index(epoch)
-            self._session = self._make_session(count, queue_size, first_epoch)
-            self.workers = count
+            session = self._make_session(count, queue_size, first_epoch)
+            # In this order: who waits for workers reads both.
+            self.workers, self._session = count, session
             _alive.add(self)
 
     def _make_session(self, count: int, max_queue_size: int, first_epoch: int) -> Session | SerialSession:
@@ -257,8 +261,8 @@ class SequenceEnqueuer:
     def wait_for_workers(self, n: int, timeout: float | None = None) -> None:
         """Wait until ``n`` workers serve (a local thread or process counts as one).
 
-        Raises TimeoutError after ``timeout`` seconds (None: no limit), RuntimeError when it is not running, and what
-        ``next()`` is going to raise if the run has failed.
+        Raises TimeoutError after ``timeout`` seconds (None: no limit), NoWorkersError for more than can ever come
+        (without ``bind``), RuntimeError when it is not running, and what ``next()`` will raise if the run has failed.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -268,6 +272,8 @@ class SequenceEnqueuer:
             session.raise_failure()
             if session.workers_count >= n:
                 return
+            if self._options.bind is None and n > self.workers:
+                raise NoWorkersError(f"{n} workers will never be there: start() was called for {self.workers}")
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"{session.workers_count} of {n} workers after {timeout} s")
             time.sleep(_POLL_SECONDS)

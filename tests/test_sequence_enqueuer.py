@@ -182,11 +182,20 @@ def test_wait_for_workers_counts_threads_and_processes(make: Make) -> None:
 
 
 def test_wait_for_workers_says_how_many_there_are_when_time_is_up(make: Make) -> None:
-    made = make(Bare())
+    made = make(as_spec(Bare()), bind=LOOPBACK)
     made.start(2)
     made.wait_for_workers(2, DEADLINE)
     with pytest.raises(TimeoutError, match=r"2 of 3 workers after 0\.05 s"):
         made.wait_for_workers(3, 0.05)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_that_can_never_come_are_not_waited_for(make: Make, workers: int) -> None:
+    made = make(Bare())
+    made.start(workers)
+    made.wait_for_workers(workers, DEADLINE)
+    with pytest.raises(ValueError, match=f"no more can come than {workers}"):
+        made.wait_for_workers(workers + 1)
 
 
 def test_wait_for_workers_needs_a_run_and_ends_with_it(make: Make) -> None:

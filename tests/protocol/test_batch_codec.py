@@ -68,7 +68,7 @@ def test_every_batch_of_plain_values_and_arrays_survives_exactly(batch: object) 
         (2**63, -(2**63), 2**64 - 1, 2**64, -(2**63) - 1, 10**400, True, False),
         (float("inf"), float("-inf"), float("nan"), -0.0, complex(-0.0, float("nan"))),
         (np.float64(1.5), np.float16(2), np.bool_(True), np.uint8(3), np.longdouble(1), np.complex64(1j)),
-        (np.datetime64("2024-02-29T12", "h"), np.timedelta64(3, ("s", 25)), np.datetime64("NaT")),
+        (np.datetime64("2024-02-29T12", "h"), np.timedelta64(3, ("s", 25)), np.datetime64("NaT", "s")),
         (np.void(b"abc"), np.zeros(2, "i4,f8")[0], np.str_("ends with\0"), np.bytes_(b"\0")),
         (bytearray(b"mutable"), b"x" * (INLINE_BYTES + 1), bytearray(INLINE_BYTES + 1), "\ud800"),
     ],

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -127,7 +128,7 @@ class Peer:
     def hear(self, kind: type[Any]) -> Any:
         end = time.monotonic() + DEADLINE
         while True:
-            assert self.control.poll(max(0.0, end - time.monotonic()) * 1000), f"no {kind.__name__}"
+            assert self.control.poll(int(max(0.0, end - time.monotonic()) * 1000)), f"no {kind.__name__}"
             _, message = decode_control(self.control.recv())
             if isinstance(message, kind):
                 return message
@@ -359,7 +360,7 @@ def test_many_threads_call_at_once_and_each_gets_its_own_answer(trainer: Trainer
     answers: dict[int, list[int]] = {}
 
     def ask(number: int) -> None:
-        answers[number] = [trainer.ask(lambda value=value: value) for value in range(number, number + 100)]
+        answers[number] = [trainer.ask(partial(int, value)) for value in range(number, number + 100)]
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -390,7 +391,7 @@ def test_a_wake_up_while_the_last_one_is_read_loses_none() -> None:
     try:
         trainer.ask(lambda: setattr(trainer.io, "_wake_reader", WritesMeanwhile(trainer.io._wake_reader, trainer.io)))
         for number in range(20):
-            assert trainer.ask(lambda number=number: number) == number
+            assert trainer.ask(partial(int, number)) == number
     finally:
         trainer.stop()
 

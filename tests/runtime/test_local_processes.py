@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,6 +62,16 @@ class Trainer:
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
         self.look()
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What other programs of this host keep in theirs is not ours to count. Short (a socket's path is limited), and not
+    pytest's, which ``tmp_path`` has by now found with the real one.
+    """
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        monkeypatch.setattr(tempfile, "tempdir", directory)
+        yield
 
 
 @pytest.fixture

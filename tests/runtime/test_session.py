@@ -6,9 +6,11 @@ import errno
 import os
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,7 +63,17 @@ def start() -> Iterator[Start]:
 
 
 @pytest.fixture
-def nothing_is_left(start: Start) -> Iterator[None]:
+def own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What other programs of this host keep in theirs is not ours to count. Short (a socket's path is limited), and not
+    pytest's, which ``tmp_path`` has by now found with the real one.
+    """
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        monkeypatch.setattr(tempfile, "tempdir", directory)
+        yield
+
+
+@pytest.fixture
+def nothing_is_left(start: Start, own_temporary_directory: None) -> Iterator[None]:
     """Checked after the test, whose sessions have all failed to start."""
     before = resources()
     yield

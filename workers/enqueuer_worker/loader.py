@@ -67,11 +67,11 @@ class SequenceLoader:
         if self._current != wanted:
             self._current = None
             enter_epoch(seed, epoch)
+            self._run_init(worker_init, self._allowed.resolve)
             path = live_path(state)
             if path is not None:
                 self._load_bundle(path, epoch, seed, state)
             else:
-                self._run_init(worker_init, self._allowed.resolve)
                 self._load_spec(_read_spec(sequence), epoch, seed, state)
             self._current = wanted
         return self._sequence

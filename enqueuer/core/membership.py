@@ -98,12 +98,14 @@ class Membership:
             self._send(worker, HeartbeatReply(worker.received_seq, worker.highest_seq, math.inf))
 
     def _complain_if_alone(self, now: float) -> None:
-        if self._scheduler.slots_count or not self._ledger.has_pending:
+        there, least = self._scheduler.slots_count, self._settings.min_workers
+        if (there and (there >= least or self._ledger.leased_count)) or not self._ledger.has_pending:
             self._alone_since = now
         elif now - self._alone_since >= self._settings.no_worker_warning:
             waited = self._settings.no_worker_warning
+            who = f"only {there} of min_workers={least} workers" if there else "no worker"
             where = f" connected to {self._settings.address}" if self._settings.address else ""
-            self._report(_WARNING, f"no worker{where} for {waited:.0f} s; waiting for one")
+            self._report(_WARNING, f"{who}{where} for {waited:.0f} s; waiting")
             self._alone_since = now
 
     # ------------------------------------------------------------ joining
@@ -299,7 +301,8 @@ class Membership:
 
     def on_worker_exited(self, route: Route, message: WorkerExited, _now: float) -> None:
         worker = self._fleet.find(message.incarnation)
-        deliberate = message.exit_code in DELIBERATE_EXITS
+        # User code may call os._exit with any code; who leaves on purpose computes nothing.
+        deliberate = message.exit_code in DELIBERATE_EXITS and not message.running
         if worker is None:
             if not deliberate:
                 self._note_death_on_arrival(route, message)

@@ -14,6 +14,9 @@ _NEWEST_WEIGHT = 0.2
 _QUEUED_SECONDS = 0.004
 _MOST_QUEUED = 4096
 
+# What a worker may have on the way beyond a gap; more is a peer that makes numbers up.
+_FURTHEST_AHEAD = 65_536
+
 
 class WorkerState(Enum):
     JOINING = auto()  # known, its Sequence not verified yet
@@ -116,8 +119,8 @@ class Worker:
         self.state = state
 
     def take_result_number(self, seq: int) -> bool:
-        """Note that this result message arrived; False if it had arrived before."""
-        if seq <= self.received_seq or seq in self.received_ahead:
+        """Note that this result message arrived; False if it had arrived before, or its number makes no sense."""
+        if seq <= self.received_seq or seq in self.received_ahead or seq > self.received_seq + _FURTHEST_AHEAD:
             return False
         self.received_ahead.add(seq)
         while self.received_seq + 1 in self.received_ahead:

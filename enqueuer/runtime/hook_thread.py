@@ -19,6 +19,8 @@ class HookThread:
         self._stopping = False
         # Daemon: a hook that never returns must not keep the interpreter from exiting.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
         self._thread.start()
 
     def submit(self, task: Callable[[], None]) -> None:
@@ -34,6 +36,8 @@ class HookThread:
         """Wait for the end; True if it came. At once True in the thread itself (``stop()`` in ``on_epoch_end``)."""
         if threading.current_thread() is self._thread:
             return True
+        if self._thread.ident is None:
+            return True  # never started
         self._thread.join(timeout)
         return not self._thread.is_alive()
 

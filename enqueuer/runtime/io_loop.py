@@ -136,6 +136,11 @@ class IoLoop:
         """Wait for the end; True if it came. At once True in the thread itself."""
         if threading.current_thread() is self._thread:
             return True
+        if self._thread.ident is None:
+            # Never started, so nobody else will close what it was to own.
+            if not self._finished.is_set():
+                self._finish()
+            return True
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
@@ -151,9 +156,12 @@ class IoLoop:
             failure = error
             self._on_failure(EnqueuerError(f"internal error in the I/O thread: {failure!r}"))
         finally:
-            self._finished.set()
-            self._close()
-            self._cancel_calls()
+            self._finish()
+
+    def _finish(self) -> None:
+        self._finished.set()
+        self._close()
+        self._cancel_calls()
 
     def _turn(self) -> bool:
         """One round; False when the session has ended."""
@@ -166,7 +174,8 @@ class IoLoop:
         while events:
             actions = self._coordinator.handle(events, time.monotonic())
             events = [event for action in actions if (event := self._perform(action)) is not None]
-        self._ready.wake_after(self._coordinator.takes_until_wake)
+        takes = self._coordinator.takes_until_wake
+        self._ready.wake_at(None if takes is None else self._coordinator.ledger.taken_total + takes)
         self._run_calls()
         return not stopping
 

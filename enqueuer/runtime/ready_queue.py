@@ -77,10 +77,13 @@ class ReadyQueue:
             # All: one that was told and then interrupted (Ctrl-C) would keep the news from the others.
             self._condition.notify_all()
 
-    def wake_after(self, takes: int | None) -> None:
-        """Call ``wake`` once this many more outcomes were taken; None: never."""
+    def wake_at(self, taken_total: int | None) -> None:
+        """Call ``wake`` once this many outcomes were taken in all, at once if they were; None: never."""
         with self._lock:
-            self._wake_at = math.inf if takes is None else self.taken_total + takes
+            due = taken_total is not None and self.taken_total >= taken_total
+            self._wake_at = math.inf if due or taken_total is None else taken_total
+        if due:
+            self._wake()
 
     def fail(self, make_error: Callable[[], BaseException]) -> None:
         """End the stream with this error, after what is in the queue; only the first one counts."""

@@ -104,8 +104,9 @@ class Session:
         self._keeper = EpochKeeper(
             get_sequence, options, placement, seed, directory, self.io.post, self.ready.set_length
         )
-        self.io.start()
         try:
+            self.io.start()
+            self._hooks.start()
             self._hooks.submit(lambda: self._keeper.open(first_epoch))
             if threads:
                 self._threads = LocalThreads(

@@ -58,7 +58,7 @@ class CoordinatorSockets:
                 if address.startswith("tcp://["):
                     socket.setsockopt(zmq.IPV6, 1)
                 socket.bind(address)
-        except zmq.ZMQError:
+        except BaseException:
             self.close()
             raise
         self.control_endpoint = self.router.getsockopt_string(zmq.LAST_ENDPOINT)

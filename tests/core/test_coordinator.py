@@ -167,6 +167,16 @@ def test_a_batch_that_kills_too_many_workers_raises_instead_of_eating_the_fleet(
     assert driver.delivered == [BatchFailed(0, 0, "w2", "host", None, deaths=2)]
 
 
+@pytest.mark.parametrize("exit_code", [0, 3, 4])
+def test_a_batch_that_ends_its_process_with_a_deliberate_looking_exit_code_is_deadly_too(exit_code: int) -> None:
+    driver = Driver(max_worker_deaths=1)
+    driver.open(1)
+    boss = supervisor(driver)
+    victim = Peer(driver, 1).join(1)
+    boss.say(m.WorkerExited(victim.incarnation, 0, exit_code, victim.leases[0]))
+    assert driver.delivered == [BatchFailed(0, 0, "w1", "host", None, deaths=1)]
+
+
 def test_only_the_running_lease_counts_as_deadly() -> None:
     driver = Driver(max_queue_size=0, max_worker_deaths=1)
     driver.open(10)

@@ -307,7 +307,17 @@ def test_waiting_for_a_worker_is_logged_with_the_address() -> None:
     driver = Driver(address="tcp://trainer:5555")
     driver.open(3)
     driver.wait(61.0)
-    assert driver.reports().count("no worker connected to tcp://trainer:5555 for 30 s; waiting for one") == 2
+    assert driver.reports().count("no worker connected to tcp://trainer:5555 for 30 s; waiting") == 2
+
+
+def test_waiting_for_the_last_of_min_workers_is_logged_too() -> None:
+    driver = Driver(min_workers=2)
+    driver.open(3)
+    worker = Peer(driver, 1).join(3)
+    for _ in range(31):
+        driver.wait(1.0)
+        worker.heartbeat()
+    assert driver.reports().count("only 1 of min_workers=2 workers for 30 s; waiting") == 1
 
 
 # ---------------------------------------------------------------- reconciliation

@@ -19,6 +19,7 @@ class Ends:
         self.errors: list[BaseException] = []
         self.done: list[int] = []
         self.thread = HookThread("hooks of a test", self.errors.append)
+        self.thread.start()
 
 
 @pytest.fixture

@@ -172,16 +172,26 @@ def test_an_epoch_whose_first_outcome_is_there_is_not_asked_for() -> None:
 def test_the_io_thread_is_woken_after_as_many_takes_as_it_said() -> None:
     ends = Ends()
     ends.fill(list(range(10)))
-    ends.queue.wake_after(3)
+    ends.queue.wake_at(3)
     ends.take(2)
     assert ends.wakes_count == 0
     ends.take(1)
     assert ends.wakes_count == 1
     ends.take(3)
     assert ends.wakes_count == 1
-    ends.queue.wake_after(1)
-    ends.queue.wake_after(None)
+    ends.queue.wake_at(7)
+    ends.queue.wake_at(None)
     ends.take(3)
+    assert ends.wakes_count == 1
+
+
+def test_takes_that_the_io_thread_has_missed_wake_it_at_once() -> None:
+    ends = Ends()
+    ends.fill(list(range(10)))
+    ends.take(4)
+    ends.queue.wake_at(4)
+    assert ends.wakes_count == 1
+    ends.queue.wake_at(5)
     assert ends.wakes_count == 1
 
 

@@ -24,9 +24,11 @@ import json
 import logging
 import math
 import os
+import shutil
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any, ClassVar
 
 import zmq
@@ -95,9 +97,12 @@ class LocalSupervisor(Supervisor):
                     self._leave_by = time.monotonic() + command["leave"]
                 else:
                     self.next_session(command["connect"], command["secret"], command["processes"])
-        too_late = time.monotonic() >= self._leave_by
-        if too_late or self._commands.ended or os.getppid() != self._trainer_pid:
+        # A trainer that lives says leave before it closes stdin.
+        orphaned = os.getppid() != self._trainer_pid or (self._commands.ended and self._leave_by == math.inf)
+        if orphaned or self._commands.ended or time.monotonic() >= self._leave_by:
             self.kill_and_reap()
+            if orphaned:
+                remove_socket_directory(self.settings.connect)
             os._exit(0)
         super().step(ready)
 
@@ -107,6 +112,13 @@ class LocalSupervisor(Supervisor):
         if self._leave_by < math.inf:
             limit = min(limit, max(0, math.ceil((self._leave_by - time.monotonic()) * 1000)))
         return limit if timeout is None else min(timeout, limit)
+
+
+def remove_socket_directory(address: str) -> None:
+    """What a trainer that was killed could not remove any more: its private directory, with nothing but sockets."""
+    directory = Path(address.removeprefix("ipc://")).parent
+    if address.startswith("ipc://") and directory.name.startswith("enqueuer-"):
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -173,13 +173,14 @@ class Supervisor:
             if child is None or code is None:
                 continue
             slot.child = None
+            at_work = child.running_lease() != 0
             self._report(child)
             if self._draining or (self.settings.once and code in (ExitCode.DONE, ExitCode.REFUSED)):
                 del self._slots[slot.number]
                 if code == ExitCode.REFUSED:
                     self.exit_status = _FAILED
             else:
-                self._plan_restart(slot, code, now - child.started_at, now)
+                self._plan_restart(slot, code, slot.backoff.delay(code, now - child.started_at, at_work=at_work), now)
 
     def _report(self, child: Child) -> None:
         """Tell the coordinator at once, so that it need not wait for silence to become a time-out."""
@@ -188,8 +189,7 @@ class Supervisor:
         self._link.report_exit(WorkerExited(child.incarnation, child.number, code, child.running_lease()))
         child.close()
 
-    def _plan_restart(self, slot: _Slot, code: int, lived: float, now: float) -> None:
-        delay = slot.backoff.delay(code, lived)
+    def _plan_restart(self, slot: _Slot, code: int, delay: float, now: float) -> None:
         slot.start_at = now + delay
         level = logging.INFO if code == ExitCode.RECYCLE else logging.WARNING
         when = f"in {delay:g} s" if delay else "at once"

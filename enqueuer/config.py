@@ -5,15 +5,13 @@ The public class makes an `Options` from its keyword arguments; nothing else rea
 
 from __future__ import annotations
 
+import ipaddress
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from enqueuer.errors import ConfigurationError
-
-LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +30,8 @@ class Timing:
 
     def __post_init__(self) -> None:
         for name in ("heartbeat_interval", "worker_timeout", "coordinator_timeout", "no_worker_warning", "stop"):
+            # Plain, since it travels as JSON; a NumPy number does not.
+            object.__setattr__(self, name, float(getattr(self, name)))
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"timing.{name} must be above 0 seconds, not {getattr(self, name)!r}")
         if self.worker_timeout < 2 * self.heartbeat_interval:
@@ -135,10 +135,17 @@ def is_tcp_address(address: object) -> bool:
     if not isinstance(address, str) or not address.startswith("tcp://"):
         return False
     host, _, port = address.removeprefix("tcp://").rpartition(":")
+    if host.startswith("[") != host.endswith("]"):
+        return False
     return bool(host) and (port == "*" or (port.isdigit() and int(port) < 65536))
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine can connect to the address."""
-    host = urlsplit(address.replace(":*", ":0")).hostname if "*:" not in address else "*"
-    return host in LOOPBACK_HOSTS or bool(host and host.startswith("127."))
+    """Whether only this machine can connect to the address. A name other than localhost may be anybody's."""
+    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -142,7 +142,7 @@ class Scheduler:
 
         Ordered, as many batches as there are slots may come before their turn, and hold their place in the bound. If
         leases that only wait had taken those places, idle slots would get nothing (32 workers of 20 ms within a bound
-        of 42 then reach 79 % of their ideal rate, else 9x %).
+        of 42 then reach 79 % of their ideal rate, else 92 %).
         """
         spare = self._slots_count if self._settings.ordered else 0
         return max(self._slots_count, self.bound - spare) - self._ledger.leased_count

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zmq
 
 from enqueuer.compute.failures import rebuild_error
 from enqueuer.compute.spec import import_target
@@ -135,12 +134,7 @@ class Session:
             if self.options.bind is not None:
                 address = self.options.bind
                 data_address = self.options.data_bind or f"{address.rpartition(':')[0]}:*"
-                try:
-                    sockets = CoordinatorSockets(self._context, address, data_address)
-                except zmq.ZMQError as error:
-                    raise OSError(
-                        error.errno, f"cannot bind {address} and {data_address} ({error.strerror}); is the port in use?"
-                    ) from error
+                sockets = CoordinatorSockets(self._context, address, data_address)
                 pairs.append(Pair("remote", sockets, Trust.REMOTE))
                 self.endpoint = sockets.control_endpoint
         except BaseException:

@@ -46,7 +46,7 @@ class CoordinatorSockets:
         """Bind both; a TCP port may be '*' or 0 for any free one.
 
         Raises:
-            OSError: the address cannot be bound (``zmq.ZMQError`` is one); nothing stays open.
+            OSError: an address cannot be bound; nothing stays open.
         """
         self.router = configure(context.socket(zmq.ROUTER))
         self.pull = configure(context.socket(zmq.PULL), MAX_DATA_BYTES)
@@ -57,7 +57,7 @@ class CoordinatorSockets:
                 socket.setsockopt(zmq.BACKLOG, _BACKLOG)
                 if address.startswith("tcp://["):
                     socket.setsockopt(zmq.IPV6, 1)
-                socket.bind(address)
+                _bind(socket, address)
         except BaseException:
             self.close()
             raise
@@ -82,3 +82,11 @@ class CoordinatorSockets:
         """Close both; ``linger_seconds`` gives the last control messages time to leave."""
         self.router.close(linger=int(linger_seconds * 1000))
         self.pull.close(linger=0)
+
+
+def _bind(socket: zmq.Socket[bytes], address: str) -> None:
+    """ZeroMQ's own error is no OSError, and does not name the address."""
+    try:
+        socket.bind(address)
+    except zmq.ZMQError as error:
+        raise OSError(error.errno, f"cannot bind {address} ({error.strerror}); is the port in use?") from error

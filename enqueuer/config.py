@@ -16,7 +16,7 @@ from enqueuer.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Intervals and time-outs, in seconds. The defaults are DESIGN's; tests shorten them."""
+    """Intervals and time-outs, in seconds. The defaults suit real networks; tests shorten them."""
 
     heartbeat_interval: float = 1.0
     # A worker is lost after this long without any sign of life, from itself or its supervisor.

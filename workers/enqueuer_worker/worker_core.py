@@ -41,6 +41,7 @@ from enqueuer.protocol.messages import (
     Welcome,
     WhoAreYou,
 )
+from enqueuer_worker.answers import Answers
 from enqueuer_worker.exit_codes import ExitCode
 from enqueuer_worker.worker_events import (
     Action,
@@ -82,7 +83,6 @@ class Phase(Enum):
 _DEBUG, _INFO, _WARNING, _ERROR = 10, 20, 30, 40
 # Before a Welcome says otherwise.
 _DEFAULT_HEARTBEAT, _DEFAULT_COORDINATOR_TIMEOUT = 1.0, 30.0
-_RESEND_HEARTBEATS = 3
 _UNLINKED_DRAIN_SECONDS = 5.0
 # The current epoch, the one prefetched after it, and the one just left.
 _EPOCHS_KEPT = 3
@@ -94,22 +94,17 @@ class _Session:
 
     id: bytes
     welcome: Welcome
+    answers: Answers
     epochs: dict[tuple[int, int], Epoch] = field(default_factory=dict)
     # Said again when its Epoch comes again: the first one may have been lost with a link.
     prepared: dict[tuple[int, int], Ready | LoadFailure] = field(default_factory=dict)
     generation: int = -1
     queued: dict[int, None] = field(default_factory=dict)
-    unacknowledged: dict[int, Computed] = field(default_factory=dict)
-    sent_seq: int = 0
     highest_grant: int = 0
     computed_count: int = 0
-    resend_interval: float = 0.0
 
     def held(self) -> tuple[int, ...]:
-        leases = set(self.queued)
-        for computed in self.unacknowledged.values():
-            leases.update(computed.leases)
-        return tuple(sorted(leases))
+        return tuple(sorted(self.answers.leases().union(self.queued)))
 
 
 class WorkerCore:
@@ -127,7 +122,6 @@ class WorkerCore:
         self._last_heard = now
         self._open_at = now
         self._heartbeat_at = math.inf
-        self._resend_at = math.inf
         self._drain_deadline = math.inf
         self._reconnect_interval = policy.first_reconnect_interval
         self._exit_code = ExitCode.DONE
@@ -154,7 +148,7 @@ class WorkerCore:
         if self.phase is Phase.OFFLINE:
             return min(self._open_at, self._drain_deadline)
         silent_at = self._last_heard + self._coordinator_timeout
-        resend_at = self._resend_at if self._linked else math.inf
+        resend_at = self._session.answers.resend_at if self._session and self._linked else math.inf
         return min(self._heartbeat_at, resend_at, self._drain_deadline, silent_at)
 
     # ------------------------------------------------------------ link and session
@@ -182,7 +176,7 @@ class WorkerCore:
             me.library_version,
             self._secret,
             session.held() if session else (),
-            session.sent_seq if session else 0,
+            session.answers.sent_seq if session else 0,
         )
         self._actions.append(Send(session.id if session else NO_ID, hello))
         self._heartbeat_at = now + self.policy.hello_interval
@@ -191,7 +185,7 @@ class WorkerCore:
         """Close the link and plan the next one; the session stays, for a coordinator that is still there."""
         self._actions.append(CloseLink())
         self.phase = Phase.OFFLINE
-        self._heartbeat_at = self._resend_at = math.inf
+        self._heartbeat_at = math.inf
         self._open_at = now + self._reconnect_interval
         self._reconnect_interval = min(2 * self._reconnect_interval, self.policy.max_reconnect_interval)
 
@@ -243,7 +237,7 @@ class WorkerCore:
         # A new session has a data channel of its own, even when it is announced on the link of the old one.
         new_link = self.phase is Phase.HELLO or self._session is None
         if self._session is None:
-            self._session = _Session(session_id, welcome)
+            self._session = _Session(session_id, welcome, Answers(welcome.heartbeat_interval))
             self._actions.append(Note(_INFO, "joined a session"))
         session = self._session
         session.welcome = welcome
@@ -252,9 +246,9 @@ class WorkerCore:
         if new_link:
             self.phase = Phase.SERVING if self._drain_deadline == math.inf else Phase.DRAINING
             self._actions.append(OpenData(welcome.data_endpoint))
-            self._acknowledge(session, welcome.received_seq, now)
-            self._send_again(session, list(session.unacknowledged))
-            self._arm_resend(session, now)
+            session.answers.acknowledge(welcome.received_seq, now)
+            self._send_results(session, session.answers)
+            session.answers.link_opened(now)
             if self.phase is Phase.DRAINING:
                 self._actions.append(Send(session.id, Drain()))
                 self._say_goodbye_if_done(session, now)
@@ -278,7 +272,7 @@ class WorkerCore:
         self._actions.append(Prepare(session.id, session.welcome, message))
 
     def _on_grant(self, session: _Session, message: Grant, now: float) -> None:
-        self._acknowledge(session, message.received_seq, now)
+        session.answers.acknowledge(message.received_seq, now)
         epoch = session.epochs.get((message.epoch, message.generation))
         if epoch is None or self.phase is Phase.LEAVING:
             return
@@ -300,9 +294,8 @@ class WorkerCore:
     def _on_heartbeat_reply(self, session: _Session, message: HeartbeatReply, now: float) -> None:
         if message.sent_at <= now:  # a probe answers no heartbeat and echoes no clock
             self._round_trip = now - message.sent_at
-        self._acknowledge(session, message.received_seq, now)
-        # A number beyond a gap has arrived, so what is missing below it is lost, not late: one pipe keeps its order.
-        self._send_again(session, [seq for seq in session.unacknowledged if seq < message.highest_seq])
+        session.answers.acknowledge(message.received_seq, now)
+        self._send_results(session, session.answers.below(message.highest_seq))
 
     def _on_bye(self, _session: _Session, _message: Bye, _now: float) -> None:
         if self._drain_deadline < math.inf:
@@ -329,13 +322,10 @@ class WorkerCore:
             return
         for lease in event.leases:
             session.queued.pop(lease, None)
-        session.sent_seq += 1
         session.computed_count += len(event.leases)
-        if not session.unacknowledged:
-            self._arm_resend(session, now, force=True)
-        session.unacknowledged[session.sent_seq] = event
+        seq = session.answers.add(event, now)
         if self._linked:
-            self._actions.append(SendResults(session.id, session.sent_seq, event))
+            self._send_results(session, [(seq, event)])
         self._recycle_if_due(session, now)
         self._say_goodbye_if_done(session, now)
 
@@ -379,24 +369,8 @@ class WorkerCore:
         if self._linked:
             self._actions.append(Send(session.id, message))
 
-    def _acknowledge(self, session: _Session, received_seq: int, now: float) -> None:
-        progress = False
-        for seq in list(session.unacknowledged):
-            if seq > received_seq:
-                break
-            del session.unacknowledged[seq]
-            progress = True
-        if progress:
-            self._arm_resend(session, now, force=True)
-
-    def _arm_resend(self, session: _Session, now: float, *, force: bool = False) -> None:
-        if force or session.resend_interval == 0.0:
-            session.resend_interval = _RESEND_HEARTBEATS * session.welcome.heartbeat_interval
-        self._resend_at = now + session.resend_interval
-
-    def _send_again(self, session: _Session, seqs: list[int]) -> None:
-        for seq in seqs:
-            self._actions.append(SendResults(session.id, seq, session.unacknowledged[seq]))
+    def _send_results(self, session: _Session, answers: Iterable[tuple[int, Computed]]) -> None:
+        self._actions.extend(SendResults(session.id, seq, computed) for seq, computed in answers)
 
     # ------------------------------------------------------------ leaving
 
@@ -425,7 +399,7 @@ class WorkerCore:
     def _say_goodbye_if_done(self, session: _Session, now: float) -> None:
         if self.phase is Phase.DRAINING and not session.queued:
             self.phase = Phase.LEAVING
-            self._actions.append(Send(session.id, Goodbye(session.sent_seq)))
+            self._actions.append(Send(session.id, Goodbye(session.answers.sent_seq)))
             self._heartbeat_at = now + session.welcome.heartbeat_interval
 
     # ------------------------------------------------------------ time
@@ -468,10 +442,8 @@ class WorkerCore:
         if now >= self._heartbeat_at:
             self._beat(now)
         session = self._session
-        if session is not None and now >= self._resend_at and self._linked:
-            session.resend_interval *= 2
-            self._resend_at = now + session.resend_interval
-            self._send_again(session, list(session.unacknowledged)[:1])
+        if session is not None and self._linked:
+            self._send_results(session, session.answers.overdue(now))
 
     def _beat(self, now: float) -> None:
         session = self._session
@@ -483,7 +455,7 @@ class WorkerCore:
             session.held(),
             session.highest_grant,
             session.generation,
-            session.sent_seq,
+            session.answers.sent_seq,
             self._running,
             now,
             self._round_trip,
@@ -493,7 +465,7 @@ class WorkerCore:
         if self.phase is Phase.DRAINING:
             self._actions.append(Send(session.id, Drain()))
         elif self.phase is Phase.LEAVING:
-            self._actions.append(Send(session.id, Goodbye(session.sent_seq)))
+            self._actions.append(Send(session.id, Goodbye(session.answers.sent_seq)))
 
 
 _HANDLERS: dict[type, Any] = {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.epoch_run import EpochRun, PositionState
 from enqueuer.core.worker import WorkerState
@@ -86,8 +84,7 @@ def check_worker(core: WorkerCore, now: float) -> None:
     if session is None:
         assert core.phase in (Phase.OFFLINE, Phase.HELLO, Phase.GONE), f"{core.phase} without a session"
         return
-    numbers = list(session.unacknowledged)
+    numbers = [seq for seq, _ in session.answers]
     assert numbers == sorted(numbers), "results would be sent again out of order"
-    assert not numbers or numbers[-1] <= session.sent_seq
+    assert not numbers or numbers[-1] <= session.answers.sent_seq
     assert all(lease <= session.highest_grant for lease in session.queued)
-    assert session.resend_interval < math.inf

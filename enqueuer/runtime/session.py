@@ -103,23 +103,35 @@ class Session:
         self._keeper = EpochKeeper(
             get_sequence, options, placement, seed, directory, self.io.post, self.ready.set_length
         )
+        self._begin(pairs, threads, local_processes, thread_init, first_epoch)
+
+    # ------------------------------------------------------------ starting
+
+    def _begin(
+        self,
+        pairs: list[Pair],
+        threads: int,
+        local_processes: int,
+        thread_init: Callable[[], Any] | None,
+        first_epoch: int,
+    ) -> None:
+        """Set everything going; if that fails or is interrupted, nothing stays behind."""
         try:
             self.io.start()
             self._hooks.start()
             self._hooks.submit(lambda: self._keeper.open(first_epoch))
             if threads:
+                session_id = self.coordinator.settings.session
                 self._threads = LocalThreads(
-                    threads, session_id, seed, self._keeper.instance, thread_init, self.io.post, self._fail
+                    threads, session_id, self.seed, self._keeper.instance, thread_init, self.io.post, self._fail
                 )
                 # Not before `_threads` is set: the I/O thread, which runs, could have a grant for them at once.
                 self._threads.start()
             if local_processes:
                 self._start_processes(pairs, local_processes)
         except BaseException:
-            self.stop(options.timing.stop)
+            self.stop(self.options.timing.stop)
             raise
-
-    # ------------------------------------------------------------ starting
 
     def _bind(self) -> list[Pair]:
         """The local pair in a private directory, and the remote one where the caller said."""

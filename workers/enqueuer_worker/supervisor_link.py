@@ -19,6 +19,7 @@ from enqueuer.protocol.messages import (
     NO_ID,
     PROTOCOL_VERSION,
     Children,
+    HeartbeatReply,
     Hello,
     Message,
     Reject,
@@ -53,6 +54,10 @@ class SupervisorLink:
         self._incarnation = os.urandom(16)
         self._heartbeat_interval = settings.heartbeat_interval
         self._unsent: deque[WorkerExited] = deque(maxlen=_UNSENT_LIMIT)
+        # Sent, each with the number of heartbeats before it: heard once a later heartbeat was replied to.
+        self._unheard: deque[tuple[int, WorkerExited]] = deque(maxlen=_UNSENT_LIMIT)
+        self._beats_count = 0
+        self._replies_count = 0
         self._reconnect_interval = _FIRST_RECONNECT_INTERVAL
         self._open_at = now
         self._beat_at = math.inf
@@ -62,7 +67,7 @@ class SupervisorLink:
         return min(self._open_at, self._beat_at)
 
     def report_exit(self, exited: WorkerExited) -> None:
-        """Say it now, or after the next Welcome."""
+        """Say it now, or after the next Welcome; and again over a new link if this one breaks before it was heard."""
         self._unsent.append(exited)
         self._send_exits()
 
@@ -70,9 +75,9 @@ class SupervisorLink:
         """Leave for another address and secret."""
         self._settings = settings
         self._link.address = settings.connect
-        self._unsent.clear()
         self._reconnect_interval = _FIRST_RECONNECT_INTERVAL
         self._lose(now)
+        self._unsent.clear()
         self._open_at = now
 
     def handle(self, ready: dict[Any, int], alive: Callable[[], Iterable[bytes]], now: float) -> None:
@@ -111,6 +116,10 @@ class SupervisorLink:
             self._reconnect_interval = _FIRST_RECONNECT_INTERVAL
             self._beat_at = now
             self._send_exits()
+        elif isinstance(message, HeartbeatReply) and session == self._session:
+            self._replies_count += 1
+            while self._unheard and self._unheard[0][0] < self._replies_count:
+                self._unheard.popleft()
         elif isinstance(message, WhoAreYou):
             self._say_hello(now)
         elif isinstance(message, Reject):
@@ -145,7 +154,9 @@ class SupervisorLink:
 
     def _send_exits(self) -> None:
         while self._unsent and self._session != NO_ID:
-            self._link.send_control(encode_control(self._session, self._unsent.popleft()))
+            exited = self._unsent.popleft()
+            self._link.send_control(encode_control(self._session, exited))
+            self._unheard.append((self._beats_count, exited))
 
     # ------------------------------------------------------------ time
 
@@ -157,6 +168,9 @@ class SupervisorLink:
 
     def _lose(self, now: float) -> None:
         self._link.close()
+        self._unsent.extendleft(exited for _, exited in reversed(self._unheard))
+        self._unheard.clear()
+        self._beats_count = self._replies_count = 0
         self._session = NO_ID
         self._beat_at = math.inf
         self._open_at = now + self._reconnect_interval
@@ -167,6 +181,7 @@ class SupervisorLink:
             self._say_hello(now)
             return
         self._beat_at = now + self._heartbeat_interval
+        self._beats_count += 1
         self._link.send_control(encode_control(self._session, Children(tuple(alive()))))
 
     def _note_retries(self, now: float) -> None:

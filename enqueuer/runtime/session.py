@@ -301,8 +301,10 @@ class Session:
             if self._directory is not None:
                 self._directory.remove()
             self._stopped.set()
-            if not done:
-                logger.warning("stop() left a thread that is inside a user's call; it ends with that call")
+            if not done and timeout > 0:  # who gives no time does not want to know
+                logger.warning(
+                    "stop() has waited %g s for a call of yours, such as on_epoch_end; it ends by itself", timeout
+                )
             return done
         finally:
             self._stop_lock.release()

@@ -182,8 +182,9 @@ class Link:
             if ready.get(connection.socket, 0) & zmq.POLLOUT:
                 connection.flush()
         if self.broken and self.control is not None:
-            # The data connection may be seen to break before a last word that is underway on the other one.
-            self.control.socket.poll(_LAST_WORD_MS)
+            if not self.control.broken:
+                # The data connection may be seen to break before a last word that is underway on the other one.
+                self.control.socket.poll(_LAST_WORD_MS)
             received += self.control.receive()
         if self.data is not None and self.data.connected:
             self.data_due = math.inf

@@ -43,17 +43,13 @@ def main() -> None:
     print(f"{arguments.placement}, median of {arguments.runs} runs, ordered")
     print(f"{'case':34} {'max_queue_size':>14} {'batches/s':>10} {'of ideal':>9} {'bar':>7}")
     for name, size, workers, sequence, ideal, bar in cases:
-        slow = sum(_is_slow(sequence, index) for index in range(len(sequence)))
+        slow = sum(map(sequence.is_slow, range(len(sequence))))
         if sequence.slow_every:
             total = slow * sequence.slow_seconds + (len(sequence) - slow) * sequence.seconds
             ideal = workers * len(sequence) / total
         reached = statistics.median(rate(sequence, workers, size, processes=processes) for _ in range(arguments.runs))
         shown = f">= {bar:.0%}" if bar else "-"
         print(f"{name:34} {size:>14} {reached:>10.0f} {reached / ideal:>9.1%} {shown:>7}", flush=True)
-
-
-def _is_slow(sequence: Sleeping, index: int) -> bool:
-    return bool(sequence.slow_every) and (index * 2654435761 >> 7) % sequence.slow_every == 0
 
 
 if __name__ == "__main__":

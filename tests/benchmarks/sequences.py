@@ -31,8 +31,10 @@ class Sleeping:
     def __len__(self) -> int:
         return self.length
 
+    def is_slow(self, index: int) -> bool:
+        """A fixed pseudo-random choice: slow batches come in bunches, as they do in life."""
+        return bool(self.slow_every) and (index * 2654435761 >> 7) % self.slow_every == 0
+
     def __getitem__(self, index: int) -> int:
-        # A fixed pseudo-random choice: slow batches come in bunches, as they do in life.
-        slow = self.slow_every and (index * 2654435761 >> 7) % self.slow_every == 0
-        time.sleep(self.slow_seconds if slow else self.seconds)
+        time.sleep(self.slow_seconds if self.is_slow(index) else self.seconds)
         return index

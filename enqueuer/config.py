@@ -6,12 +6,16 @@ The public class makes an `Options` from its keyword arguments; nothing else rea
 from __future__ import annotations
 
 import ipaddress
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from enqueuer.errors import ConfigurationError
+
+# A batch that takes three times as long as 19 of 20 do is on a slow worker more often than it is a slow batch.
+AUTO_HEDGE_FACTOR = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,9 @@ class Options:
     max_bytes: int | None = None
     max_worker_deaths: int | None = 3
     min_workers: int = 1
+    hedge: str | float | None = "auto"
+    batch_timeout: float | None = None
+    no_worker_timeout: float | None = None
     worker_threads: int = 1
     worker_init: Callable[[], Any] | str | None = None
     max_batches_per_worker: int | None = None
@@ -68,6 +75,8 @@ class Options:
 
     def __post_init__(self) -> None:
         self._check_counts()
+        self._check_seconds()
+        self._check_hedge()
         self._check_choices()
         self._check_shard()
         self._check_addresses()
@@ -92,6 +101,32 @@ class Options:
                 raise ConfigurationError(f"{name} must be at least {least}, not {value!r}")
         if self.seed is not None and operator.index(self.seed) >= 2**64:
             raise ConfigurationError("seed must be below 2**64")
+
+    def _check_seconds(self) -> None:
+        for name in ("batch_timeout", "no_worker_timeout"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not hasattr(value, "__float__"):
+                raise ConfigurationError(f"{name} must be a number of seconds or None, not {value!r}")
+            # Plain, since it travels; a NumPy number does not.
+            object.__setattr__(self, name, float(value))
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigurationError(f"{name} must be above 0 seconds, or None for no limit, not {value!r}")
+
+    def _check_hedge(self) -> None:
+        hedge = self.hedge
+        if hedge is None or hedge in ("off", "auto"):
+            return
+        if isinstance(hedge, (bool, str)) or not hasattr(hedge, "__float__") or not 1 <= float(hedge) < math.inf:
+            raise ConfigurationError(f"hedge must be 'auto', 'off' or a factor of at least 1, not {hedge!r}")
+
+    @property
+    def hedge_factor(self) -> float | None:
+        """How many times the 95th percentile of compute times the head may take before it is leased again."""
+        if self.hedge is None or self.hedge == "off":
+            return None
+        return AUTO_HEDGE_FACTOR if self.hedge == "auto" else float(self.hedge)
 
     def _check_choices(self) -> None:
         for name, choices in (("on_error", ("raise", "skip")), ("shard_remainder", ("drop", "repeat"))):

@@ -21,11 +21,15 @@ from enqueuer.compute.sequence_checks import check_sequence
 from enqueuer.compute.spec import SequenceSpec
 from enqueuer.config import Options
 from enqueuer.core.epoch_order import shard_length
-from enqueuer.errors import ConfigurationError, EnqueuerError, NoWorkersError
+from enqueuer.errors import ConfigurationError, NoWorkersError, StateError
 from enqueuer.monitoring.stats import Stats
+from enqueuer.runtime.bookmark import Bookmark, ResumePoint, fresh_state
 from enqueuer.runtime.local_processes import LocalProcesses
+from enqueuer.runtime.own_sequence import Histories, OwnSequence, SequenceReader
+from enqueuer.runtime.resume import load_state
 from enqueuer.runtime.serial_session import SerialSession
 from enqueuer.runtime.session import Session
+from enqueuer.runtime.shared_iterator import SharedIterator
 from enqueuer.runtime.snapshot import IDLE
 from enqueuer.runtime.stream_end import StreamEnd
 
@@ -46,7 +50,7 @@ class SequenceEnqueuer:
         use_multiprocessing: local workers are processes instead of threads.
         shuffle: a new permutation of the batches every epoch.
         seed: fixes order and randomness (0 to 2**64 - 1). Without it one is drawn from the global `random` at each
-            ``start()``. With it, ``on_epoch_end`` runs under seeded global generators.
+            ``start()``. ``on_epoch_end`` runs under global generators seeded from it, which are restored afterwards.
         ordered: False delivers batches as they are completed, still exactly once.
         bind: 'tcp://host:port' for remote workers ('*' or 0 as port: any free one, see `endpoint`).
         data_bind: the second port, for batches; any free one if not given.
@@ -58,6 +62,13 @@ class SequenceEnqueuer:
         max_skipped: after this many skipped batches the next failure is raised.
         max_bytes: bound on the bytes of undelivered batches, by what batches weigh lately; None for none.
         max_worker_deaths: a batch that killed this many workers raises `PoisonedBatchError`; None: never.
+        hedge: 'auto': the batch that is next in order, once it takes 3 times the 95th percentile of lately, is given to
+            an idle worker as well, and the first answer counts; 'off' (or None); or that factor. A local thread's batch
+            is not given to another thread of the same process.
+        batch_timeout: seconds after which a supervisor replaces a worker that still computes one batch. The batch is
+            tried again on another worker, ``retries`` times and at least once, then raises `BatchTimeoutError` with the
+            stack where it was stuck. None: never. Not for ``workers=0``.
+        no_worker_timeout: `NoWorkersError` after this many seconds without any worker; None: wait, and warn every 30 s.
         min_workers: nothing is computed before this many workers are there.
         worker_threads: BLAS/OpenMP/torch/OpenCV threads of each worker process.
         worker_init: called once in each local worker before the Sequence is built; or 'package.module:callable'.
@@ -89,6 +100,10 @@ class SequenceEnqueuer:
         self._start_lock = threading.RLock()
         self._processes = LocalProcesses(self._options.worker_threads, self._options.timing.heartbeat_interval)
         self._built: tuple[SequenceSpec, Any] | None = None
+        self._histories = Histories()
+        # The place in the stream of the session that runs, or ran last; and one that was loaded for the next.
+        self._bookmark: Bookmark | None = None
+        self._loaded: ResumePoint | None = None
 
     # ------------------------------------------------------------ life cycle
 
@@ -98,10 +113,10 @@ class SequenceEnqueuer:
         ``workers`` local threads or processes; 0 with ``bind``: remote workers only; 0 without: batches are computed
         in the consumer's own thread, on demand; None: as many as CPUs. ``max_queue_size`` bounds the undelivered
         batches (at least one more, at most one more a slot); 0 or less: only the epoch does. ``epoch`` sets the
-        epoch's number; otherwise each start takes the next one.
+        epoch's number; otherwise each start takes the next one, and the first after `load_state_dict` goes on there.
 
-        Raises ValueError for a bad argument, RuntimeError if it is running, OSError if an address cannot be bound.
-        Errors of the Sequence itself come out of ``next()``.
+        Raises ValueError for a bad argument, RuntimeError if it is running, OSError if an address cannot be bound,
+        StateError if `sequence` was replaced since `load_state_dict`. Errors of the Sequence come out of ``next()``.
         """
         count = _usable_cpus() if workers is None else operator.index(workers)
         queue_size = operator.index(max_queue_size)
@@ -116,31 +131,38 @@ class SequenceEnqueuer:
         if ending is not None:
             ending.stop(self._options.timing.stop)
         with self._start_lock:
-            if self._session is not None:
-                raise RuntimeError("already running: call stop() before the next start()")
-            first_epoch = self._next_epoch if epoch is None else operator.index(epoch)
-            session = self._make_session(count, queue_size, first_epoch)
+            self._check_stopped()
+            session = self._make_session(count, queue_size, epoch if epoch is None else operator.index(epoch))
             # In this order: who waits for workers reads both.
             self.workers, self._session = count, session
+            self._bookmark, self._loaded = session.bookmark, None
             _alive.add(self)
 
-    def _make_session(self, count: int, max_queue_size: int, first_epoch: int) -> Session | SerialSession:
-        options = self._options
-        seed = random.getrandbits(64) if options.seed is None else operator.index(options.seed)
-        # Weak: the session's threads must not keep an abandoned enqueuer alive.
-        get_sequence = _SequenceReader(self)
-        if count == 0 and options.bind is None:
-            return SerialSession(get_sequence, options, seed=seed, first_epoch=first_epoch)
+    def _make_session(self, count: int, max_queue_size: int, epoch: int | None) -> Session | SerialSession:
+        bookmark = self._make_bookmark(epoch)
+        if count == 0 and self._options.bind is None:
+            return SerialSession(bookmark)
         return Session(
-            get_sequence,
-            options,
+            bookmark,
             threads=0 if self.use_multiprocessing else count,
             local_processes=count if self.use_multiprocessing else 0,
             max_queue_size=max_queue_size,
-            seed=seed,
-            first_epoch=first_epoch,
             processes=self._processes,
         )
+
+    def _make_bookmark(self, epoch: int | None) -> Bookmark:
+        """Where the next session begins."""
+        options, loaded = self._options, self._loaded
+        seed = options.seed if loaded is None or loaded.state.seed is None else loaded.state.seed
+        seed = random.getrandbits(64) if seed is None else operator.index(seed)
+        if loaded is None:
+            own = OwnSequence(SequenceReader(self), self._histories)
+            return Bookmark(own, options, seed=seed, first_epoch=self._next_epoch if epoch is None else epoch)
+        if epoch not in (None, loaded.epoch):
+            raise ValueError(f"epoch={epoch}, but the state that was loaded goes on in epoch {loaded.epoch}")
+        if loaded.source is not self.sequence:
+            raise StateError("the Sequence was replaced after load_state_dict(): load the state again")
+        return Bookmark(loaded.own, options, seed=seed, first_epoch=loaded.epoch, resume=loaded)
 
     def is_running(self) -> bool:
         """Whether ``start()`` was called, and neither ``stop()`` nor an error has ended it."""
@@ -170,6 +192,7 @@ class SequenceEnqueuer:
         if ending is not None:
             # Of several callers one does it and the others wait for it.
             ending.stop(limit)
+            ending.let_go(limit)
             with self._start_lock:
                 if self._ending is ending:
                     self._ending = None
@@ -202,7 +225,7 @@ class SequenceEnqueuer:
         """
         with contextlib.suppress(StreamEnd):
             while True:
-                yield self._next_batch(None)
+                yield self._next_batch()
 
     def epoch(self) -> Generator[Any, None, None]:
         """As `get`, but it ends with the epoch of the next batch."""
@@ -216,9 +239,9 @@ class SequenceEnqueuer:
 
     def __iter__(self) -> Iterator[Any]:
         """The same endless stream as an iterator that several threads may pull from."""
-        return _SharedIterator(self)
+        return SharedIterator(self._next_batch)
 
-    def _next_batch(self, only_epoch: int | None) -> Any:
+    def _next_batch(self, only_epoch: int | None = None) -> Any:
         session = self._session
         if session is None:
             raise StreamEnd
@@ -232,6 +255,62 @@ class SequenceEnqueuer:
             if self._session is session:
                 self.stop()
             raise
+
+    # ------------------------------------------------------------ resuming
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream is, as JSON values: below 4 KB with ``ordered=True``, and but for the Sequence's own state.
+
+        What was *received* counts: what ``next()`` returned, and the skipped and None ones before it; not a batch that
+        it raised for, nor what is only prefetched. Callable at any time, from any thread and from ``on_epoch_end``
+        (whose run is then still to come): before ``start()`` it is the beginning, or what was loaded; after ``stop()``
+        where it ended. With ``shard`` each rank has its own.
+
+        A live Sequence that has ``state_dict`` and ``load_state_dict`` is asked for its state (JSON values), which is
+        then part of this one; raises what that raises, and StateError if it is made of other values.
+        """
+        # In this order: start() sets the one before it clears the other.
+        loaded, bookmark = self._loaded, self._bookmark
+        if loaded is not None:
+            return loaded.state.to_json()
+        state = None if bookmark is None else bookmark.state()
+        if state is None:
+            own = OwnSequence(SequenceReader(self), self._histories)
+            epoch, seed = self._next_epoch, self._options.seed
+            if bookmark is not None:
+                epoch, seed = bookmark.first_epoch, bookmark.seed
+            state = fresh_state(own, self._options, epoch, seed)
+        return state.to_json()
+
+    def load_state_dict(self, state: Any) -> None:
+        """Have the next ``start()`` go on at the batch after the last one that was received when ``state`` was saved.
+
+        ``state`` is what `state_dict` gave, in this process or another, also through JSON; any number and kind of
+        workers may go on. With another ``shard``, give every new rank the list of all ranks' states: what is left of
+        the epoch is dealt to the new ranks, each batch exactly once (some may get one more than others).
+
+        The Sequence is brought to the state that its ``on_epoch_end`` had left it in: a live one by its own
+        ``load_state_dict``, if it has that and ``state_dict``; else by ``set_epoch(epoch)``, if it has that; else by
+        the same calls of ``on_epoch_end`` under the same seeds. If the epoch was over and its ``on_epoch_end`` had not
+        run, it does now.
+
+        Raises StateError that names what does not fit (version, seed, length, options, ranks) or is malformed,
+        RuntimeError while it is running, and whatever the Sequence's own code raises.
+        """
+        ending = self._ending
+        if ending is not None:  # its last on_epoch_end may still run
+            ending.stop(self._options.timing.stop)
+        self._check_stopped()
+        own = OwnSequence(SequenceReader(self), self._histories)
+        # Not under the lock: it runs the user's code, and stop() must be bounded.
+        loaded = load_state(state, own, self._options, self.sequence)
+        with self._start_lock:
+            self._check_stopped()
+            self._loaded = loaded
+
+    def _check_stopped(self) -> None:
+        if self._session is not None:
+            raise RuntimeError("already running: call stop() first")
 
     # ------------------------------------------------------------ asking
 
@@ -283,6 +362,8 @@ class SequenceEnqueuer:
     def _disarm(self) -> None:
         """In a forked child of the trainer: the threads and sockets are the parent's; touch nothing."""
         session, self._session, self._ending = self._session, None, None
+        # Their locks may be held for ever.
+        self._bookmark, self._histories = None, Histories()
         self._start_lock = threading.RLock()
         self._processes.disarm()
         if session is not None:
@@ -294,35 +375,6 @@ class OrderedEnqueuer(SequenceEnqueuer):
 
     def __init__(self, sequence: Any, use_multiprocessing: bool = False, shuffle: bool = False, **options: Any) -> None:
         super().__init__(sequence, use_multiprocessing, shuffle=shuffle, **options)
-
-
-class _SequenceReader:
-    """Reads ``enqueuer.sequence`` without keeping the enqueuer alive."""
-
-    def __init__(self, enqueuer: SequenceEnqueuer) -> None:
-        self._enqueuer = weakref.ref(enqueuer)
-
-    def __call__(self) -> Any:
-        enqueuer = self._enqueuer()
-        if enqueuer is None:
-            raise EnqueuerError("the enqueuer is gone")
-        return enqueuer.sequence
-
-
-class _SharedIterator:
-    """A generator cannot be pulled by two threads at once; this can."""
-
-    def __init__(self, enqueuer: SequenceEnqueuer) -> None:
-        self._enqueuer = enqueuer
-
-    def __iter__(self) -> _SharedIterator:
-        return self
-
-    def __next__(self) -> Any:
-        try:
-            return self._enqueuer._next_batch(None)
-        except StreamEnd:
-            raise StopIteration from None
 
 
 def _usable_cpus() -> int:

@@ -168,3 +168,23 @@ def test_the_public_class_checks_at_once_and_knows_no_other_options() -> None:
         SequenceEnqueuer(Bare(), retries=-1)
     with pytest.raises(TypeError, match="max_retries"):
         SequenceEnqueuer(Bare(), max_retries=1)
+
+
+@pytest.mark.parametrize("hedge", [0, 0.5, "always", True, float("inf"), float("nan"), [3]])
+def test_a_hedge_that_is_no_factor_is_refused(hedge: Any) -> None:
+    with pytest.raises(ConfigurationError, match="hedge must be 'auto', 'off' or a factor of at least 1"):
+        Options(hedge=hedge)
+
+
+@pytest.mark.parametrize(("hedge", "factor"), [("auto", 3.0), ("off", None), (None, None), (2, 2.0), (1.5, 1.5)])
+def test_hedging_is_a_factor_or_off(hedge: Any, factor: float | None) -> None:
+    assert Options(hedge=hedge).hedge_factor == factor
+
+
+@pytest.mark.parametrize("name", ["batch_timeout", "no_worker_timeout"])
+@pytest.mark.parametrize("seconds", [0, -1.0, "10", True, float("inf"), float("nan")])
+def test_a_time_out_is_a_number_of_seconds_or_none(name: str, seconds: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} must be"):
+        Options(**{name: seconds})
+    assert getattr(Options(**{name: None}), name) is None
+    assert type(getattr(Options(**{name: np.float32(2.5)}), name)) is float

@@ -408,6 +408,7 @@ def test_a_worker_init_by_name_is_imported_in_the_worker(
     assert "ENQUEUER_TEST_INIT" not in os.environ
 
 
+@pytest.mark.proves("local workers die whenever they are started, or cannot load the Sequence")
 def test_a_worker_init_that_raises_comes_out_of_next(make: Make) -> None:
     def init() -> None:
         raise LookupError("no GPU here")
@@ -432,6 +433,7 @@ def test_each_worker_process_has_as_many_threads_for_numbers_as_it_is_told(
 # ---------------------------------------------------------------- remote workers
 
 
+@pytest.mark.proves("a remote worker meets a live object")
 def test_a_remote_worker_is_turned_away_from_a_live_object_and_both_sides_say_why(
     make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

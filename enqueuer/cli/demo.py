@@ -67,6 +67,13 @@ class CallerError(click.ClickException):
     show_default=True,
     help="Batches prepared ahead of training; 0 or less: as many as the epoch has.",
 )
+@click.option(
+    "--resume",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Save the training to FILE as it goes (once a second), and go on with it if FILE is there: after a kill it "
+    "ends with the very weights it would have had.",
+)
 @click.option("--no-baseline", is_flag=True, help="Leave out the comparison with no workers at the end.")
 def demo(images: Path | None, no_baseline: bool, **options: Any) -> None:
     """Train a small classifier on augmented images.
@@ -101,13 +108,15 @@ def _explained() -> Iterator[None]:
 
 
 @contextmanager
-def _on_screen(enqueuer: SequenceEnqueuer, batches_count: int) -> Iterator[Callable[[float], None]]:
+def _on_screen(enqueuer: SequenceEnqueuer, batches_count: int, done_count: int) -> Iterator[Callable[[float], None]]:
     from enqueuer.monitoring.progress import ProgressBar
 
     if enqueuer.endpoint is not None:
         click.echo("To help from another machine, run there (in a clone or an environment with enqueuer[demo]):")
         click.echo(f"  enqueuer worker --connect {_reachable(enqueuer.endpoint)} --processes auto --allow enqueuer")
-    with ProgressBar(enqueuer, total=batches_count) as bar:
+    if done_count:
+        click.echo(f"resuming after batch {done_count} of {batches_count}")
+    with ProgressBar(enqueuer, total=batches_count, initial=done_count) as bar:
         yield lambda loss: bar.update(loss=loss)
 
 

@@ -67,7 +67,9 @@ Action = Send | Deliver | EpochExhausted | FleetFailed | Report | RemoteLine
 
 @dataclass(frozen=True, slots=True)
 class BatchFailed:
-    """Takes its batch's place: ``__getitem__`` raised, or computing it killed too many workers (``error`` None)."""
+    """Takes its batch's place: ``__getitem__`` raised (``error``), or computing it killed too many workers
+    (``deaths``) or took too long too often (``timeouts``; ``stack`` is where the last worker was).
+    """
 
     index: int
     epoch: int
@@ -75,6 +77,8 @@ class BatchFailed:
     host: str
     error: ErrorRecord | None
     deaths: int = 0
+    timeouts: int = 0
+    stack: str = ""
 
 
 @dataclass(frozen=True, slots=True)

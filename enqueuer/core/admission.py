@@ -43,7 +43,8 @@ class Admission:
             settings.coordinator_timeout,
             received_seq,
             opened.sequence if opened else None,
-            opened.options if opened else {},
+            # Without an epoch it is for a supervisor.
+            opened.options if opened else {"batch_timeout": settings.batch_timeout},
         )
 
     def epochs(self) -> list[Epoch]:

@@ -15,12 +15,9 @@ from typing import Any
 
 from enqueuer.core.actions import (
     Action,
-    BatchFailed,
-    BatchSkipped,
     Deliver,
     EpochExhausted,
     RemoteLine,
-    Report,
     Send,
 )
 from enqueuer.core.epoch_run import EpochRun
@@ -36,9 +33,12 @@ from enqueuer.core.events import (
     SupervisorDied,
     Taken,
     ThreadsJoined,
+    ThreadTimedOut,
     Wakened,
 )
+from enqueuer.core.failures import Failures
 from enqueuer.core.fleet import Fleet
+from enqueuer.core.hedging import Hedger
 from enqueuer.core.ledger import Ledger
 from enqueuer.core.membership import Membership
 from enqueuer.core.scheduler import REBALANCE_INTERVAL, Assignment, Scheduler
@@ -47,7 +47,6 @@ from enqueuer.core.worker import Worker
 from enqueuer.protocol.messages import (
     Children,
     Drain,
-    ErrorRecord,
     Failure,
     Goodbye,
     Grant,
@@ -73,13 +72,20 @@ class Coordinator:
         self.ledger = Ledger()
         self.fleet = Fleet()
         self.scheduler = Scheduler(settings, self.ledger)
-        self.retries_count = 0
+        self.hedges_count = 0
         self.malformed_count = 0
-        self.skipped: list[tuple[int, int]] = []
         self._actions: list[Action] = []
+        self.failures = Failures(settings, self._actions, self._settle)
         self.membership = Membership(
-            settings, self.ledger, self.fleet, self.scheduler, self._actions, self._blame_death, now
+            settings,
+            self.ledger,
+            self.fleet,
+            self.scheduler,
+            self._actions,
+            self.failures,
+            now,
         )
+        self.hedger = Hedger(settings, self.ledger, self.scheduler)
         self._rebalance_at = math.inf
         self._stopped = False
         self._had_min_workers = False
@@ -105,7 +111,9 @@ class Coordinator:
 
     def next_deadline(self) -> float:
         """When `handle` wants to be called even if nothing happens."""
-        return math.inf if self._stopped else min(self.membership.next_deadline, self._rebalance_at)
+        if self._stopped:
+            return math.inf
+        return min(self.membership.next_deadline, self._rebalance_at, self.hedger.next_deadline)
 
     @property
     def takes_until_wake(self) -> int | None:
@@ -164,6 +172,7 @@ class Coordinator:
             return
         worker.last_seen = now
         worker.note_batches(len(event.leases), event.busy, now)
+        self.hedger.note_batches(len(event.leases), event.busy)
         self.scheduler.note_size(sum(event.sizes) / len(event.sizes))
         run = self._current_run(event.epoch, event.generation)
         for lease, payload in zip(event.leases, event.payloads, strict=True):
@@ -172,41 +181,38 @@ class Coordinator:
 
     def _take_answer(self, worker: Worker, lease: int, run: EpochRun | None, outcome: Any) -> None:
         position = self.ledger.answer(worker, lease, run)
-        if run is not None and position is not None and not run.answer(position, outcome):
+        if run is not None and position is not None and not self._settle(run, position, outcome):
             self.ledger.stale_count += 1
 
-    def _on_failure(self, worker: Worker, message: Failure, _now: float) -> None:
+    def _settle(self, run: EpochRun, position: int, outcome: Any) -> bool:
+        """The position has its outcome; False if it had one. Who else computes it need not."""
+        leases = run.leases_of(position) if position in run.hedged else ()
+        taken = run.answer(position, outcome)
+        for lease in leases:
+            entry = self.ledger.find(lease)  # not any more the one that was answered
+            if entry is not None:
+                self._revoke(entry[2], [lease])
+        return taken
+
+    def _on_failure(self, worker: Worker, message: Failure, now: float) -> None:
+        worker.last_answer = now
         run = self._current_run(message.epoch, message.generation)
         position = self.ledger.answer(worker, message.lease, run)
         if run is not None and position is not None and not run.is_answered(position):
-            self._judge_failure(worker, message.lease, run, position, message.error)
+            self.failures.on_error(worker, run, position, message.error)
+            run.unlease(position, message.lease)
         self.membership.after_answers(worker)
 
-    def _judge_failure(self, worker: Worker, lease: int, run: EpochRun, position: int, error: ErrorRecord) -> None:
-        failures = run.failures[position] = run.failures.get(position, 0) + 1
-        if failures <= self.settings.retries:
-            self.retries_count += 1
-            run.unlease(position, lease)
+    def _on_thread_timed_out(self, event: ThreadTimedOut, now: float) -> None:
+        worker = self.fleet.find(event.incarnation)
+        if worker is None:
             return
-        index = run.order[position]
-        self._fail(run, position, BatchFailed(index, run.epoch, worker.worker_id, worker.host, error))
-
-    def _blame_death(self, worker: Worker, run: EpochRun, position: int) -> None:
-        """A supervisor saw the worker die while it was computing this position."""
-        deaths = run.deaths[position] = run.deaths.get(position, 0) + 1
-        limit = self.settings.max_worker_deaths
-        if limit is not None and deaths >= limit:
-            index = run.order[position]
-            self._fail(run, position, BatchFailed(index, run.epoch, worker.worker_id, worker.host, None, deaths))
-
-    def _fail(self, run: EpochRun, position: int, failed: BatchFailed) -> None:
-        outcome: BatchFailed | BatchSkipped = failed
-        if self.settings.skip_errors and len(self.skipped) < self.settings.max_skipped:
-            outcome = BatchSkipped(failed.index, failed.epoch)
-            self.skipped.append((failed.epoch, failed.index))
-            text = failed.error.text if failed.error else f"it killed {failed.deaths} workers"
-            self._actions.append(Report(_WARNING, f"skipped batch {failed.index} of epoch {failed.epoch}: {text}"))
-        run.answer(position, outcome)
+        run = self._current_run(event.epoch, event.generation)
+        position = self.ledger.answer(worker, event.lease, run)
+        if run is not None and position is not None and not run.is_answered(position):
+            self.failures.on_timeout(worker, run, position, event.stack)
+            run.unlease(position, event.lease)
+        self.membership.after_answers(worker)
 
     def _current_run(self, epoch: int, generation: int) -> EpochRun | None:
         run = self.ledger.runs.get(epoch)
@@ -270,17 +276,24 @@ class Coordinator:
                 continue
             useless = [lease for lease in worker.leases if self._is_useless(lease, run)]
             if useless:
-                self._actions.append(Send(worker.route, Revoke(tuple(useless))))
-                queued = set(useless).difference(list(worker.leases)[: worker.slots])
-                self.ledger.expire(worker, queued)
-                self.scheduler.note_load(worker)
+                self._revoke(worker, useless)
+
+    def _revoke(self, worker: Worker, leases: list[int]) -> None:
+        """Nobody waits for these: what is queued there frees its place, what is running occupies it until answered."""
+        if worker.route is None:
+            return
+        self._actions.append(Send(worker.route, Revoke(tuple(leases))))
+        if not worker.in_process:
+            queued = set(leases).difference(list(worker.leases)[: worker.slots])
+            self.ledger.expire(worker, queued)
+            self.scheduler.note_load(worker)
 
     def _is_useless(self, lease: int, run: EpochRun) -> bool:
         entry = self.ledger.find(lease)
         return entry is not None and entry[0] is run
 
     def _grant(self, now: float) -> None:
-        self._rebalance_at = math.inf
+        self._rebalance_at = self.hedger.next_deadline = math.inf
         if not self.ledger.runs or not self._has_min_workers():
             return
         while assignments := self.scheduler.assign():
@@ -291,7 +304,13 @@ class Coordinator:
                 run.exhausted_reported = True
                 self._actions.append(EpochExhausted(run.epoch))
         if self.scheduler.has_idle:
+            self._hedge(now)
             self._rebalance(now)
+
+    def _hedge(self, now: float) -> None:
+        for assignment in self.hedger.hedges(now):
+            self.hedges_count += 1
+            self._book(assignment)
 
     def _rebalance(self, now: float) -> None:
         for move in self.scheduler.moves(now):
@@ -308,7 +327,7 @@ class Coordinator:
 
     def _book(self, assignment: Assignment) -> None:
         worker, run, positions = assignment
-        first = self.ledger.grant(worker, run, positions)
+        first = self.ledger.grant(worker, run, positions, self.membership.now)
         if worker.load == len(positions):
             worker.last_answer = self.membership.now
         self.scheduler.note_load(worker)
@@ -329,6 +348,7 @@ _HANDLERS: dict[type, Any] = {
     RouteLost: Coordinator._on_route_lost,
     SupervisorDied: Coordinator._on_supervisor_died,
     ThreadsJoined: Coordinator._on_threads_joined,
+    ThreadTimedOut: Coordinator._on_thread_timed_out,
     EpochOpened: Coordinator._on_epoch_opened,
     EpochConfirmed: Coordinator._on_epoch_confirmed,
     Taken: Coordinator._on_taken,

@@ -18,6 +18,18 @@ def shard_length(length: int, shard: tuple[int, int], remainder: str) -> int:
     return -(-length // world_size)
 
 
+def permutation(seed: int, epoch: int, length: int, *, shuffle: bool) -> Sequence[int]:
+    """All indices in the order that all ranks share."""
+    indices = range(length)
+    if not shuffle:
+        return indices
+    permuted = list(indices)
+    # A text seed goes through SHA-512 (CPython's `random.seed`, version 2), so neighbouring epochs are unrelated;
+    # `shuffle` on top of it gives the same order on every platform and Python since 3.2.
+    random.Random(f"{seed}:{epoch}").shuffle(permuted)
+    return permuted
+
+
 def epoch_order(
     seed: int,
     epoch: int,
@@ -33,13 +45,7 @@ def epoch_order(
     disjoint and their union does not depend on ``world_size`` (but for the remainder).
     """
     rank, world_size = shard
-    indices: Sequence[int] = range(length)
-    if shuffle:
-        permuted = list(indices)
-        # A text seed goes through SHA-512 (CPython's `random.seed`, version 2), so neighbouring epochs are unrelated;
-        # `shuffle` on top of it gives the same order on every platform and Python since 3.2.
-        random.Random(f"{seed}:{epoch}").shuffle(permuted)
-        indices = permuted
+    indices = permutation(seed, epoch, length, shuffle=shuffle)
     if world_size == 1:
         return indices
     count = shard_length(length, shard, remainder)

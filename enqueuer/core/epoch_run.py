@@ -32,6 +32,10 @@ class EpochRun:
         # Positions whose lease was running when a worker died: how often. They are leased alone.
         self.deaths: dict[int, int] = {}
         self.failures: dict[int, int] = {}
+        # How often computing it took longer than the time-out.
+        self.timeouts: dict[int, int] = {}
+        # Positions with more than one live lease.
+        self.hedged: set[int] = set()
         self._ordered = ordered
         self._next = 0
         self._returned: list[int] = []
@@ -107,7 +111,29 @@ class EpochRun:
         return heapq.heappop(self._suspects)
 
     def lease(self, position: int, lease: int) -> None:
-        self._live[position] = (*self._live.get(position, ()), lease)
+        leases = self._live.get(position, ())
+        if leases:
+            self.hedged.add(position)
+        self._live[position] = (*leases, lease)
+
+    @property
+    def head_in_waiting(self) -> int | None:
+        """The leased position for which the trainer waits (unordered: the one leased first); None if there is none."""
+        if self._ordered:
+            return self._head if self._head in self._live else None
+        return next(iter(self._live), None)
+
+    def lowest_leased(self, count: int) -> list[int]:
+        return heapq.nsmallest(count, self._live)
+
+    def only_lease(self, position: int) -> int | None:
+        """The live lease on a position that has just one."""
+        leases = self._live.get(position, ())
+        return leases[0] if len(leases) == 1 else None
+
+    def leases_of(self, position: int) -> tuple[int, ...]:
+        """The live ones."""
+        return self._live.get(position, ())
 
     def is_live(self, position: int, lease: int) -> bool:
         return lease in self._live.get(position, ())
@@ -120,6 +146,7 @@ class EpochRun:
         rest = tuple(other for other in leases if other != lease)
         if rest:
             self._live[position] = rest
+            self.hedged.discard(position)
             return False
         del self._live[position]
         heapq.heappush(self._suspects if position in self.deaths else self._returned, position)
@@ -135,6 +162,7 @@ class EpochRun:
         if self._live.pop(position, None) is None and self.is_answered(position):
             return False
         self._buffered[position] = outcome
+        self.hedged.discard(position)
         return True
 
     def pop_deliverable(self) -> tuple[Sequence[int], list[Any]]:

@@ -63,6 +63,20 @@ class ThreadsJoined:
 
 
 @dataclass(frozen=True, slots=True)
+class ThreadTimedOut:
+    """One of the trainer's own threads took longer than ``batch_timeout``; another has been started in its place.
+
+    ``stack`` says where it was.
+    """
+
+    incarnation: bytes
+    epoch: int
+    generation: int
+    lease: int
+    stack: str
+
+
+@dataclass(frozen=True, slots=True)
 class EpochOpened:
     """An epoch (or a newer state generation of one) can be computed.
 
@@ -113,6 +127,7 @@ Event = (
     | RouteLost
     | SupervisorDied
     | ThreadsJoined
+    | ThreadTimedOut
     | EpochOpened
     | EpochConfirmed
     | Taken

@@ -63,14 +63,14 @@ class Ledger:
 
     # ------------------------------------------------------------ leases
 
-    def grant(self, worker: Worker, run: EpochRun, positions: Sequence[int]) -> int:
+    def grant(self, worker: Worker, run: EpochRun, positions: Sequence[int], now: float) -> int:
         """Lease these positions to the worker; returns the first of the consecutive lease numbers."""
         first = self._next_lease
         self._next_lease += len(positions)
         for lease, position in enumerate(positions, first):
             run.lease(position, lease)
             self._leases[lease] = (run, position, worker)
-            worker.leases[lease] = None
+            worker.leases[lease] = now
         return first
 
     def answer(self, worker: Worker, lease: int, run: EpochRun | None) -> int | None:

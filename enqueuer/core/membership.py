@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from enqueuer.core.actions import Action, FleetFailed, Report, Send
 from enqueuer.core.admission import Admission, epoch_message
-from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.events import EpochOpened, Route, ThreadsJoined
+from enqueuer.core.failures import Failures
 from enqueuer.core.fleet import Fleet
 from enqueuer.core.ledger import Ledger
 from enqueuer.core.process_exit import DELIBERATE_EXITS, describe_exit
@@ -51,7 +50,7 @@ class Membership:
         fleet: Fleet,
         scheduler: Scheduler,
         actions: list[Action],
-        blame_death: Callable[[Worker, EpochRun, int], None],
+        failures: Failures,
         now: float,
     ) -> None:
         self.now = now
@@ -60,10 +59,10 @@ class Membership:
         self._fleet = fleet
         self._scheduler = scheduler
         self._actions = actions
-        self._blame_death = blame_death
+        self._failures = failures
         self._admission = Admission(settings)
         self._sweep_at = now
-        self._alone_since = now
+        self._alone_since = self._complained_at = now
         self._deaths_on_arrival = 0
 
     # ------------------------------------------------------------ time
@@ -79,7 +78,9 @@ class Membership:
         if gap > 0:
             for worker in self._fleet:
                 worker.last_seen += gap
+                worker.last_answer += gap
             self._alone_since += gap
+            self._complained_at += gap
 
     def run_timers(self, now: float) -> None:
         if now < self._sweep_at:
@@ -100,13 +101,18 @@ class Membership:
     def _complain_if_alone(self, now: float) -> None:
         there, least = self._scheduler.slots_count, self._settings.min_workers
         if (there and (there >= least or self._ledger.leased_count)) or not self._ledger.has_pending:
+            self._alone_since = self._complained_at = now
+            return
+        waited, limit = now - self._alone_since, self._settings.no_worker_timeout
+        who = f"only {there} of min_workers={least} workers" if there else "no worker"
+        where = f" connected to {self._settings.address}" if self._settings.address else ""
+        if limit is not None and waited >= limit:
+            text = f"{who}{where} for {waited:.0f} s, and no_worker_timeout={limit:g}"
+            self._actions.append(FleetFailed(f"{text}; start workers first, or allow more time"))
             self._alone_since = now
-        elif now - self._alone_since >= self._settings.no_worker_warning:
-            waited = self._settings.no_worker_warning
-            who = f"only {there} of min_workers={least} workers" if there else "no worker"
-            where = f" connected to {self._settings.address}" if self._settings.address else ""
+        elif now - self._complained_at >= self._settings.no_worker_warning:
             self._report(_WARNING, f"{who}{where} for {waited:.0f} s; waiting")
-            self._alone_since = now
+            self._complained_at = now
 
     # ------------------------------------------------------------ joining
 
@@ -250,7 +256,7 @@ class Membership:
             # Revoked too late: it runs after all, and occupies its slot.
             entry = self._ledger.find(lease)
             if entry is not None and entry[2] is worker:
-                worker.leases[lease] = None
+                worker.leases.setdefault(lease, self.now)
         return ignored
 
     def after_answers(self, worker: Worker) -> None:
@@ -309,7 +315,11 @@ class Membership:
             return
         if worker.state is WorkerState.GONE or worker.supervisor != self._fleet.supervisors[route]:
             return
-        if not deliberate:
+        if message.timed_out:
+            self._blame(worker, message)
+            text = f"worker {worker.name} (pid {worker.pid}) computed one batch for longer than batch_timeout: replaced"
+            self._report(_WARNING, text)
+        elif not deliberate:
             self._blame(worker, message)
             if worker.state is WorkerState.JOINING and worker.batches_count == 0:
                 self._note_death_on_arrival(route, message)
@@ -319,8 +329,12 @@ class Membership:
 
     def _blame(self, worker: Worker, message: WorkerExited) -> None:
         entry = self._ledger.find(message.running) if message.running else None
-        if entry is not None and entry[2] is worker and not entry[0].is_answered(entry[1]):
-            self._blame_death(worker, entry[0], entry[1])
+        if entry is None or entry[2] is not worker or entry[0].is_answered(entry[1]):
+            return
+        if message.timed_out:
+            self._failures.on_timeout(worker, entry[0], entry[1], message.stack)
+        else:
+            self._failures.on_death(worker, entry[0], entry[1])
 
     def _note_death_on_arrival(self, route: Route, message: WorkerExited) -> None:
         if not self._admission.is_local(route.place):

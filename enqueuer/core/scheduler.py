@@ -94,6 +94,10 @@ class Scheduler:
         """Whether a lease queues somewhere while a slot is idle."""
         return bool(self._idle) and any(_has_queue(worker) for worker in self._slots_of)
 
+    def idle_workers(self) -> list[Worker]:
+        """Those with an idle slot, but for one that is kept free for a suspect."""
+        return [worker for worker in self._idle if not worker.reserved]
+
     def note_load(self, worker: Worker) -> None:
         """Put the worker into the queue it belongs to now."""
         if not worker.leases:

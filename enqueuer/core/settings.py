@@ -29,7 +29,14 @@ class Settings:
     skip_errors: bool = False
     max_skipped: int = 100
     max_worker_deaths: int | None = 3
+    # Of the skips that are allowed, what earlier sessions have used up.
+    skipped_before: int = 0
     min_workers: int = 1
+    # A head of the order that takes this many times the 95th percentile is leased a second time; None: never.
+    hedge_factor: float | None = None
+    # Supervisors replace a worker that computes one batch for longer.
+    batch_timeout: float | None = None
+    no_worker_timeout: float | None = None
     heartbeat_interval: float = 1.0
     worker_timeout: float = 10.0
     coordinator_timeout: float = 30.0

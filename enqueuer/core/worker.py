@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -52,8 +53,8 @@ class Worker:
     last_seen: float
     in_process: bool = False
     state: WorkerState = WorkerState.JOINING
-    # Leases that occupy it, oldest first: the first `slots` of them are running.
-    leases: dict[int, None] = field(default_factory=dict)
+    # Leases that occupy it, and when each was granted, oldest first: the first `slots` of them are running.
+    leases: dict[int, float] = field(default_factory=dict)
     # Leases that its last heartbeat should have listed and did not.
     unlisted: set[int] = field(default_factory=set)
     # While it computes a suspect, or is kept free for one, it gets nothing else.
@@ -98,6 +99,10 @@ class Worker:
     @property
     def has_idle_slot(self) -> bool:
         return len(self.leases) < self.slots
+
+    def busy_since(self, lease: int) -> float:
+        """When it began, as far as can be told from here, what it computes instead of answering this lease."""
+        return max(self.leases.get(lease, math.inf), self.last_answer)
 
     @property
     def target_load(self) -> int:

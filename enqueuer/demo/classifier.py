@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -44,6 +46,18 @@ class Classifier:
         hidden_error = (error @ self._weights[2].T) * (hidden > 0)
         self._adam([flat.T @ hidden_error, hidden_error.sum(0), hidden.T @ error, error.sum(0)])
         return loss
+
+    @property
+    def state(self) -> list[npt.NDArray[Any]]:
+        """All that training changes, as arrays: a classifier that is given it goes on as this one would."""
+        return [*self._weights, *self._means, *self._squares, np.array(self._steps_count)]
+
+    @state.setter
+    def state(self, state: list[npt.NDArray[Any]]) -> None:
+        """Raises ValueError for the state of another shape of classifier."""
+        for mine, theirs in zip([*self._weights, *self._means, *self._squares], state[:-1], strict=True):
+            mine[...] = theirs
+        self._steps_count = int(state[-1])
 
     def predict(self, x: Floats) -> Labels:
         """The most likely class of each sample; shape (n,)."""

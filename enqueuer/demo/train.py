@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -13,16 +15,22 @@ from threadpoolctl import threadpool_limits
 
 from enqueuer import SequenceEnqueuer, SequenceSpec
 from enqueuer.demo.augment import decode_all, load_dataset
+from enqueuer.demo.checkpoint import Checkpoint
 from enqueuer.demo.classifier import Classifier
 from enqueuer.demo.dataset import Dataset
+from enqueuer.errors import ConfigurationError
 
-# Called with the started enqueuer and the number of batches to come; what it yields is called with each batch's loss.
-Observer = Callable[[SequenceEnqueuer, int], AbstractContextManager[Callable[[float], None]]]
+# Called with the started enqueuer, the number of batches in all and of those done before; what it yields is called with
+# each batch's loss.
+Observer = Callable[[SequenceEnqueuer, int, int], AbstractContextManager[Callable[[float], None]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What to train on, and how. ``images`` is a folder, None for the digits; a ``bind`` lets other machines join."""
+    """What to train on, and how. ``images`` is a folder, None for the digits; a ``bind`` lets other machines join.
+
+    ``resume`` is a file that the training is saved to as it goes, and gone on with if it is there.
+    """
 
     images: str | None = None
     workers: int = 2
@@ -32,6 +40,7 @@ class Settings:
     batch_size: int = 32
     seed: int = 0
     max_queue_size: int = 10
+    resume: str | None = None
     # How long the same pipeline runs without workers, for comparison; 0 leaves it out.
     baseline_seconds: float = 3.0
 
@@ -57,7 +66,7 @@ class Report:
 
 
 @contextmanager
-def unobserved(_enqueuer: SequenceEnqueuer, _batches_count: int) -> Iterator[Callable[[float], None]]:
+def unobserved(_enqueuer: SequenceEnqueuer, _batches_count: int, _done_count: int) -> Iterator[Callable[[float], None]]:
     """An observer that shows nothing."""
     yield lambda _loss: None
 
@@ -98,13 +107,31 @@ def _train(settings: Settings, dataset: Dataset, classifier: Classifier, observe
         bind=settings.bind,
         insecure=settings.insecure,
     ) as enqueuer:
+        checkpoint = Checkpoint(Path(settings.resume), _job(settings, dataset)) if settings.resume else None
+        progress = checkpoint.load() if checkpoint is not None else None
+        total, done = settings.epochs * len(enqueuer), 0
+        if progress is not None:
+            done = progress.batches_count
+            if done >= total:
+                raise ConfigurationError(
+                    f"{settings.resume} holds {done} batches of training and --epochs {settings.epochs} are {total}: "
+                    "nothing is left to do; give more epochs, or another file"
+                )
+            classifier.state = progress.weights
+            enqueuer.load_state_dict(progress.stream)
         pace = _Pace()
         enqueuer.start(settings.workers, settings.max_queue_size)
-        with observer(enqueuer, settings.epochs * len(enqueuer)) as observe:
-            for _ in range(settings.epochs):
-                for x, y in pace.watch(enqueuer.epoch()):
-                    observe(classifier.step(x, y))
+        with observer(enqueuer, total, done) as observe:
+            for count, (x, y) in enumerate(pace.watch(islice(enqueuer.get(), total - done)), done + 1):
+                observe(classifier.step(x, y))
+                if checkpoint is not None and (checkpoint.is_due or count == total):
+                    checkpoint.save(count, enqueuer.state_dict(), classifier.state)
         return pace
+
+
+def _job(settings: Settings, dataset: Dataset) -> str:
+    """What must be the same for a training to be gone on with."""
+    return f"images {dataset.fingerprint()[:12]}, batch size {settings.batch_size}, seed {settings.seed}"
 
 
 def _wants_baseline(settings: Settings) -> bool:

@@ -31,11 +31,13 @@ class HasStats(Protocol):
 class ProgressBar:
     """Shows how training gets on; call `update` once a batch, from one thread.
 
-    ``total`` is the number of batches to come, None if nobody knows. It writes to ``file``, standard error unless told.
-    Raises `ImportError` with the command that installs tqdm if it is missing.
+    ``total`` is the number of batches in all, None if nobody knows; ``initial`` of them are done already. It writes to
+    ``file``, standard error unless told. Raises `ImportError` with the command that installs tqdm if it is missing.
     """
 
-    def __init__(self, enqueuer: HasStats, total: int | None = None, *, file: TextIO | None = None) -> None:
+    def __init__(
+        self, enqueuer: HasStats, total: int | None = None, *, initial: int = 0, file: TextIO | None = None
+    ) -> None:
         stream = sys.stderr if file is None else file
         self._interval = TERMINAL_INTERVAL if stream.isatty() else LOG_INTERVAL
         self._enqueuer = enqueuer
@@ -44,6 +46,7 @@ class ProgressBar:
         # miniters=1: the clock alone decides when to draw, however the pace changes.
         self._bar = _tqdm_class()(
             total=total,
+            initial=initial,
             unit=" batches",
             file=stream,
             mininterval=self._interval,

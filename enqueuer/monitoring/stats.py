@@ -47,6 +47,9 @@ class Stats:
     # (epoch, index) of every skipped batch, in order.
     skipped: tuple[tuple[int, int], ...]
     retries_count: int
+    # Second leases for a late batch; batches that were given up after ``batch_timeout``, tries counted singly.
+    hedges_count: int
+    timeouts_count: int
     # Answers that came too late or twice, and messages that broke the wire contract.
     stale_count: int
     malformed_count: int

@@ -51,6 +51,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise ProtocolError(f"expected true or false, got {_name(value)}")
+    return value
+
+
 def _bytes(value: Any) -> bytes:
     if type(value) is not bytes:
         raise ProtocolError(f"expected bytes, got {_name(value)}")
@@ -171,7 +177,7 @@ _SCHEMA: tuple[tuple[m.Kind, type, tuple[Check, ...]], ...] = (
     (m.Kind.LOAD_FAILURE, m.LoadFailure, (_count, _count, _error)),
     (m.Kind.DRAIN, m.Drain, ()),
     (m.Kind.GOODBYE, m.Goodbye, (_count,)),
-    (m.Kind.WORKER_EXITED, m.WorkerExited, (_id, _count, _integer, _count)),
+    (m.Kind.WORKER_EXITED, m.WorkerExited, (_id, _count, _integer, _count, _flag, _text)),
     (m.Kind.CHILDREN, m.Children, (_ids,)),
     (m.Kind.LOG, m.Log, (_integer, _text, _text)),
     (m.Kind.WELCOME, m.Welcome, (_text, _seconds, _seconds, _count, _list_or_none, _mapping)),

@@ -153,13 +153,16 @@ class Goodbye:
 class WorkerExited:
     """From a supervisor: a child has ended. ``running`` is the lease it was computing, 0 for none.
 
-    ``exit_code`` is negative for a signal, as in ``subprocess``.
+    ``exit_code`` is negative for a signal, as in ``subprocess``. ``timed_out``: the supervisor ended it because that
+    lease took longer than the batch time-out; ``stack`` is then where it was, as text ('' if it could not say).
     """
 
     incarnation: bytes
     child_number: int
     exit_code: int
     running: int
+    timed_out: bool = False
+    stack: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from enqueuer.compute.digest import sequence_digest
-from enqueuer.compute.seeding import seeded_globals
 from enqueuer.compute.sequence_checks import own_on_epoch_end
 from enqueuer.compute.spec import SequenceSpec
-from enqueuer.config import Options
-from enqueuer.core.epoch_order import epoch_order, shard_length
 from enqueuer.core.events import EpochConfirmed, EpochOpened, Event
 from enqueuer.protocol.live_object import live_state, pack_bundle
+from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.transport.segment import SharedSegment
 
 # Above this, comparing the whole object at every epoch would cost more than a tenth of a second.
@@ -62,66 +60,55 @@ class _Opened:
 
 
 class EpochKeeper:
-    """Opens epochs for one session. ``post`` hands events to the core; ``set_length`` tells the ready queue;
-    ``directory`` is private, for systems where shared memory needs a file.
+    """Opens epochs for one session, and writes them into its ``bookmark``. ``post`` hands events to the core;
+    ``set_length`` tells the ready queue; ``directory`` is private, for systems where shared memory needs a file.
     """
 
     def __init__(
         self,
-        get_sequence: Callable[[], Any],
-        options: Options,
+        bookmark: Bookmark,
         placement: Placement,
-        seed: int,
         directory: Path,
         post: Callable[[Event], None],
         set_length: Callable[[int, int], None],
     ) -> None:
-        self._get_sequence = get_sequence
-        self._options = options
+        self._bookmark = bookmark
+        self._own = bookmark.own
+        self._options = bookmark.options
         self._placement = placement
-        self._seed = seed
+        self._seed = bookmark.seed
         self._directory = directory
         self._post = post
         self._set_length = set_length
-        self._spec: SequenceSpec | None = None
-        self._instance: Any = None
         self._state: _State | None = None
         self._segments: list[SharedSegment] = []
         self._opened: dict[int, _Opened] = {}
         self._exhausted = -1
-        self._epoch_ends: list[list[int]] = []
 
     # ------------------------------------------------------------ what the session asks for
 
     def open(self, epoch: int, *, gated: bool = False) -> None:
         """Read the Sequence as it is now and let the epoch be computed.
 
-        Raises ValueError for an empty Sequence, ConfigurationError for one that cannot be sent, and whatever the
-        user's ``__len__`` or pickling raises.
+        Raises ValueError for an empty Sequence, ConfigurationError for one that cannot be sent, StateError for one that
+        is not what a resumed epoch is of, and whatever the user's ``__len__`` or pickling raises.
         """
-        self._read_sequence()
-        length = operator.index(len(self._instance))
+        own = self._own
+        own.read()
+        length = own.length()
         if length < 1:
             raise ValueError(f"the Sequence is empty: len() is {length}, so there is no batch to compute")
-        count = shard_length(length, self._options.shard, self._options.shard_remainder)
-        if count < 1:
-            world_size = self._options.shard[1]
+        plan = self._bookmark.make_plan(epoch, length)
+        if plan.left_count < 1:
             raise ValueError(
-                f"the Sequence has {length} batches for {world_size} ranks, so shard_remainder='drop' leaves none; "
+                f"the Sequence has {length} batches for {plan.shard[1]} ranks, so shard_remainder='drop' leaves none; "
                 "use shard_remainder='repeat' or fewer ranks"
             )
         state = self._make_state()
-        order = epoch_order(
-            self._seed,
-            epoch,
-            length,
-            shuffle=self._options.shuffle,
-            shard=self._options.shard,
-            remainder=self._options.shard_remainder,
-        )
+        order = plan.order(self._seed, epoch, shuffle=self._options.shuffle)
         digest = b""
-        if self._spec is not None and self._placement.remote:
-            digest = sequence_digest(self._spec.target, self._spec.kwargs)
+        if own.spec is not None and self._placement.remote:
+            digest = sequence_digest(own.spec.target, own.spec.kwargs)
         opened = EpochOpened(
             epoch,
             state.generation,
@@ -134,8 +121,9 @@ class EpochKeeper:
             self._worker_options(length, digest),
             gated and self._can_check(state),
         )
-        self._opened[epoch] = _Opened(opened, self._spec, self._instance)
-        self._set_length(epoch, count)
+        self._opened[epoch] = _Opened(opened, own.spec, own.instance)
+        own.enter(epoch, own.spec, own.instance)
+        self._set_length(epoch, plan.left_count)
         self._post(opened)
 
     def exhausted(self, epoch: int) -> None:
@@ -145,14 +133,13 @@ class EpochKeeper:
 
     def taken(self, epoch: int) -> None:
         """The trainer took the epoch's last batch: run the hook, and open the next epoch."""
-        over = self._opened[epoch]
-        hook = own_on_epoch_end(over.instance)
-        if hook is not None:
-            self._run_hook(hook, epoch, over.spec)
+        self._own.end_epoch(self._seed, epoch, self._opened[epoch].instance)
         del self._opened[epoch]
-        if epoch + 1 not in self._opened:
+        following = self._opened.get(epoch + 1)
+        if following is None:
             self.open(epoch + 1, gated=True)
-        elif not self._opened[epoch + 1].event.gated:
+        elif not following.event.gated:
+            self._own.enter(epoch + 1, following.spec, following.instance)
             self._prefetch(epoch + 2)
 
     def wanted(self, epoch: int) -> None:
@@ -160,9 +147,10 @@ class EpochKeeper:
         opened = self._opened.get(epoch)
         if opened is None or not opened.event.gated:
             return
-        self._read_sequence()
+        self._own.read()
         state = self._make_state()
-        if state.generation == opened.event.generation and len(self._instance) == opened.event.length:
+        if state.generation == opened.event.generation and self._own.length() == opened.event.length:
+            self._own.enter(epoch, self._own.spec, self._own.instance)
             self._post(EpochConfirmed(epoch))
             self._prefetch(epoch + 1)
         else:
@@ -180,22 +168,14 @@ class EpochKeeper:
 
     # ------------------------------------------------------------ the Sequence and its state
 
-    def _read_sequence(self) -> None:
-        """`enq.sequence` may have been replaced: that takes effect with the next epoch."""
-        source = self._get_sequence()
-        if not isinstance(source, SequenceSpec):
-            self._spec, self._instance = None, source
-        elif source != self._spec:
-            self._spec, self._instance = source, source.build()
-            self._epoch_ends = []
-
     def _make_state(self) -> _State:
         """What workers need to have the Sequence as it is now; the old state if nothing changed."""
-        sequence = [self._spec.target, self._spec.kwargs] if self._spec is not None else None
+        spec = self._own.spec
+        sequence = [spec.target, spec.kwargs] if spec is not None else None
         segment = self._make_segment()
         wire: dict[str, Any] = live_state(segment.path) if segment is not None else {}
-        if self._spec is not None:
-            wire["epoch_ends"] = [list(run) for run in self._epoch_ends]
+        if spec is not None:
+            wire["epoch_ends"] = [list(run) for run in self._own.ends.runs]
         old = self._state
         generation = 0 if old is None else old.generation
         if old is not None and (old.segment is not segment or old.sequence != sequence or old.wire != wire):
@@ -206,9 +186,9 @@ class EpochKeeper:
     def _make_segment(self) -> SharedSegment | None:
         """A live Sequence, or a live ``worker_init``, travels in shared memory, to the trainer's own processes."""
         init = self._options.worker_init if callable(self._options.worker_init) else None
-        if not self._placement.processes or (self._spec is not None and init is None):
+        if not self._placement.processes or (self._own.spec is not None and init is None):
             return None
-        parts = pack_bundle(self._spec if self._spec is not None else self._instance, init)
+        parts = pack_bundle(self._own.spec if self._own.spec is not None else self._own.instance, init)
         newest = self._segments[-1] if self._segments else None
         if newest is not None and newest.matches(parts):
             return newest
@@ -227,22 +207,7 @@ class EpochKeeper:
             "worker_init": init if isinstance(init, str) else None,
         }
 
-    # ------------------------------------------------------------ hooks and prefetch
-
-    def _run_hook(self, hook: Callable[[], Any], epoch: int, spec: SequenceSpec | None) -> None:
-        """Seeded where others must be able to repeat it: workers that have a spec, and a run with a given seed."""
-        if spec is None and self._options.seed is None:
-            hook()
-            return
-        with seeded_globals(self._seed, epoch):
-            hook()
-        if spec is None or spec != self._spec:
-            return  # nobody repeats it: a live object travels as it is, and another spec's workers start anew
-        last = self._epoch_ends[-1] if self._epoch_ends else None
-        if last is not None and last[0] == self._seed and last[1] + last[2] == epoch:
-            last[2] += 1
-        else:
-            self._epoch_ends.append([self._seed, epoch, 1])
+    # ------------------------------------------------------------ prefetch
 
     def _can_check(self, state: _State) -> bool:
         """Whether a change by the trainer can be seen: not in an object that this process's threads share."""
@@ -260,7 +225,7 @@ class EpochKeeper:
     def _may_prefetch(self) -> bool:
         if self._options.prefetch_epochs is not None:
             return self._options.prefetch_epochs
-        if self._placement.threads or own_on_epoch_end(self._instance) is not None:
+        if self._placement.threads or own_on_epoch_end(self._own.instance) is not None:
             return False
         assert self._state is not None
         return self._can_check(self._state)

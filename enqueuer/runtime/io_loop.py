@@ -269,7 +269,7 @@ class IoLoop:
         if isinstance(action, Send):
             return self._send(action.route, action.message)
         if isinstance(action, Deliver):
-            self._ready.put(action.outcomes)
+            self._ready.put(action.epoch, action.positions, action.outcomes)
         elif isinstance(action, EpochExhausted):
             self._on_exhausted(action.epoch)
         elif isinstance(action, FleetFailed):

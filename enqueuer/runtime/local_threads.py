@@ -1,7 +1,7 @@
 """The trainer's own worker threads: one in-process worker with many slots, a plain queue for a route.
 
 They index the caller's own object and hand batches over by reference. To the core they are a worker like others, except
-that they cannot be lost.
+that they cannot be lost: a thread that is stuck in a user's call is left alone and another takes its place.
 """
 
 from __future__ import annotations
@@ -17,21 +17,34 @@ from typing import Any
 
 from enqueuer.compute.context import enter_worker
 from enqueuer.compute.item import compute_item
-from enqueuer.core.events import ControlReceived, Event, ResultsReceived, Route, ThreadsJoined
+from enqueuer.compute.overdue import OverdueWatch
+from enqueuer.core.events import ControlReceived, Event, ResultsReceived, Route, ThreadsJoined, ThreadTimedOut
 from enqueuer.protocol.messages import Failure, Grant, Message, Revoke
 from enqueuer.runtime.outcomes import InPlaceBatch, InPlaceError, weigh
+from enqueuer.runtime.thread_stack import describe_stack
 
 ROUTE = Route("threads", b"")
 # A thread inside a user's call is not waited for; an idle one needs about this long to end.
 _JOIN_SECONDS = 0.2
 
+
+# Instance, epoch, generation, lease, index. A plain tuple, since one is made for every batch.
 _Task = tuple[Any, int, int, int, int]
+
+
+class _Thread(threading.Thread):
+    """One of the threads; its number is its place's, which a substitute takes over."""
+
+    def __init__(self, number: int, run: Callable[[_Thread], None]) -> None:
+        super().__init__(target=run, args=(self,), name=f"enqueuer-worker-{number}", daemon=True)
+        self.number = number
 
 
 class LocalThreads:
     """``count`` threads; `handle` takes the core's messages for them, from the I/O thread.
 
-    ``get_instance(epoch)`` is the object to index for that epoch.
+    ``get_instance(epoch)`` is the object to index for that epoch. A thread that computes one batch for longer than
+    ``batch_timeout`` seconds is replaced, and told to the core; its answer is dropped if it ever comes.
     """
 
     def __init__(
@@ -43,6 +56,8 @@ class LocalThreads:
         worker_init: Callable[[], Any] | None,
         post: Callable[[Event], None],
         on_error: Callable[[BaseException], None],
+        *,
+        batch_timeout: float | None = None,
     ) -> None:
         self._session = session
         self._seed = seed
@@ -55,10 +70,17 @@ class LocalThreads:
         self._numbers = itertools.count(1)
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._cancelled: set[int] = set()
-        self._stopping = False
-        self._busy: set[threading.Thread] = set()
+        # What is being computed, by lease, and by whom. Who takes an entry out, which is atomic, answers for the lease:
+        # the thread with what it has computed, or the watch because it took too long.
+        self._computing: dict[int, tuple[_Thread, _Task]] = {}
         self._count = count
-        self._threads: list[threading.Thread] = []
+        self._threads: list[_Thread] = []
+        self._stopping = False
+        # Ends the watch. Both are reentrant: the collector may run a finalizer that stops all this in the watch itself.
+        self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._replacing = threading.RLock()
+        self._overdue: OverdueWatch[int] = OverdueWatch(batch_timeout)
+        self._watcher = None if batch_timeout is None else threading.Thread(target=self._watch, daemon=True)
 
     def start(self) -> None:
         """Start the threads, and tell the core that they are there: from then on, `handle` is called.
@@ -66,11 +88,16 @@ class LocalThreads:
         Raises RuntimeError if the system has no more threads; `stop` ends those that were started.
         """
         for number in range(self._count):
-            name = f"enqueuer-worker-{number}"
-            thread = threading.Thread(target=self._run, args=(number,), name=name, daemon=True)
-            thread.start()
-            self._threads.append(thread)
+            self._start_one(number)
+        if self._watcher is not None:
+            self._watcher.name = "enqueuer-watch"
+            self._watcher.start()
         self._post(ThreadsJoined(ROUTE, self._incarnation, self._host, os.getpid(), len(self._threads)))
+
+    def _start_one(self, number: int) -> None:
+        thread = _Thread(number, self._run)
+        thread.start()
+        self._threads.append(thread)
 
     def handle(self, message: Message) -> None:
         """Perform what the core sends to this route."""
@@ -84,19 +111,27 @@ class LocalThreads:
     def stop(self) -> None:
         """Begin nothing more. Returns at once; a thread that is inside a user's call ends with that item."""
         self._stopping = True
-        for _ in self._threads:
-            self._tasks.put(None)
+        self._ended.put(None)
+        # The lock: no substitute is started that is not told.
+        with self._replacing:
+            for _ in self._threads:
+                self._tasks.put(None)
 
     def join(self) -> None:
         """Wait for the threads that are not inside a user's call."""
         deadline = time.monotonic() + _JOIN_SECONDS
-        for thread in self._threads:
-            if thread is not threading.current_thread() and thread not in self._busy:
+        busy = {thread for thread, _ in self._computing.copy().values()}
+        waited_for: list[threading.Thread] = [thread for thread in self._threads if thread not in busy]
+        if self._watcher is not None and self._watcher.ident is not None:
+            waited_for.append(self._watcher)
+        for thread in waited_for:
+            if thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _run(self, number: int) -> None:
-        enter_worker(f"thread-{number}", number, self._host)
-        me = threading.current_thread()
+    # ------------------------------------------------------------ in the threads
+
+    def _run(self, me: _Thread) -> None:
+        enter_worker(f"thread-{me.number}", me.number, self._host)
         try:
             if self._worker_init is not None:
                 self._worker_init()
@@ -107,32 +142,62 @@ class LocalThreads:
             lease = task[3]
             if lease in self._cancelled:
                 self._cancelled.discard(lease)
-            else:
-                self._busy.add(me)
-                try:
-                    self._compute(task)
-                finally:
-                    self._busy.discard(me)
+            elif not self._serve(task, me):
+                return
             del task  # the Sequence must not live on in an idle thread
 
-    def _compute(self, task: _Task) -> None:
+    def _serve(self, task: _Task, me: _Thread) -> bool:
+        """Compute it and answer; False if that took so long that another thread has taken this one's place."""
         instance, epoch, generation, lease, index = task
+        self._computing[lease] = me, task
         started = time.monotonic()
         try:
             batch = compute_item(instance, index, seed=self._seed, epoch=epoch, seed_globals=False)
         except BaseException as error:
             failure = Failure(epoch, generation, lease, InPlaceError.of(error))
+            if self._computing.pop(lease, None) is None:
+                return False
             self._post(ControlReceived(ROUTE, self._session, failure))
-            return
+            return True
         busy = time.monotonic() - started
-        results = ResultsReceived(
-            self._incarnation,
-            epoch,
-            generation,
-            next(self._numbers),
-            busy,
-            (lease,),
-            (InPlaceBatch(batch),),
-            (weigh(batch),),
-        )
-        self._post(results)
+        nbytes = weigh(batch)
+        if self._computing.pop(lease, None) is None:
+            return False
+        # Numbered only now: the core would wait for a number that never comes.
+        number, payload = next(self._numbers), InPlaceBatch(batch)
+        self._post(ResultsReceived(self._incarnation, epoch, generation, number, busy, (lease,), (payload,), (nbytes,)))
+        return True
+
+    # ------------------------------------------------------------ the watch
+
+    def _watch(self) -> None:
+        try:
+            while not self._has_ended(self._overdue.interval):
+                for lease in self._overdue.look(self._computing.copy(), time.monotonic()):
+                    self._replace(lease)
+        except BaseException as error:
+            # Such as no thread to be had: a place that stays empty would keep the leases that it is given.
+            self._on_error(error)
+
+    def _has_ended(self, timeout: float) -> bool:
+        try:
+            self._ended.get(timeout=timeout)
+        except queue.Empty:
+            return False
+        return True
+
+    def _replace(self, lease: int) -> None:
+        """Give the place of the thread that computes this lease to another, unless it has just got done."""
+        computing = self._computing.get(lease)
+        if computing is None:
+            return
+        thread, (_, epoch, generation, _, _) = computing
+        stack = describe_stack(thread)
+        with self._replacing:
+            if self._stopping or self._computing.pop(lease, None) is None:
+                return
+            self._threads.remove(thread)
+            self._start_one(thread.number)
+            if self._stopping:
+                self._tasks.put(None)  # `stop` may have come while it was not in the list
+        self._post(ThreadTimedOut(self._incarnation, epoch, generation, lease, stack))

@@ -7,7 +7,7 @@ from typing import Any
 
 from enqueuer.compute.failures import in_place_error, rebuild_error
 from enqueuer.core.actions import BatchFailed
-from enqueuer.errors import PoisonedBatchError, SequenceError
+from enqueuer.errors import BatchTimeoutError, PoisonedBatchError, SequenceError
 from enqueuer.protocol.messages import ErrorRecord
 
 
@@ -45,6 +45,8 @@ def build_error(failed: BatchFailed) -> BaseException:
         "worker": failed.worker_id,
         "host": failed.host,
     }
+    if failed.timeouts:
+        return _timeout_error(failed, where)
     if failed.error is None:
         return PoisonedBatchError(
             f"computing batch {failed.index} of epoch {failed.epoch} killed {failed.deaths} workers, the last one "
@@ -55,6 +57,17 @@ def build_error(failed: BatchFailed) -> BaseException:
         return in_place_error(failed.error.exception, **where)
     # The I/O loop lets no pickle in from a remote worker, so what a record still carries is our own process's.
     return rebuild_error(failed.error, trust_local=True, **where)
+
+
+def _timeout_error(failed: BatchFailed, where: dict[str, Any]) -> BatchTimeoutError:
+    others = "" if failed.timeouts == 1 else f"{failed.timeouts} workers, the last one "
+    place = "it was here:" if failed.stack else "(where it was is not known)"
+    return BatchTimeoutError(
+        f"batch {failed.index} of epoch {failed.epoch} took longer than batch_timeout on {others}{failed.worker_id} on "
+        f"{failed.host}; it is not tried again (if it is only slow, raise batch_timeout); {place}",
+        remote_traceback=failed.stack,
+        **where,
+    )
 
 
 def build_batch(payload: Any) -> Any:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Final
 
+from enqueuer.runtime.receipts import Receipts, Received
+
 # A signal handler that calls `close` between a waiting consumer's look and its sleep wakes nobody.
 _LOOK_AGAIN_SECONDS = 0.5
 
@@ -50,6 +52,7 @@ class ReadyQueue:
         self._epoch_taken = epoch_taken
         self._epoch_wanted = epoch_wanted
         self._outcomes: deque[Any] = deque()
+        self._receipts = Receipts(first_epoch)
         self._lengths: dict[int, int] = {}
         self._epoch = first_epoch
         self._taken_in_epoch = 0
@@ -68,11 +71,13 @@ class ReadyQueue:
         with self._lock:
             self._lengths[epoch] = length
 
-    def put(self, outcomes: Sequence[Any]) -> None:
-        """Add outcomes, in the order of delivery; epochs follow one another."""
+    def put(self, epoch: int, positions: Sequence[int], outcomes: Sequence[Any]) -> None:
+        """Add outcomes of these positions, in the order of delivery; epochs follow one another."""
         with self._lock:
             if self._closed:
                 return
+            self._receipts.count(self.taken_total)
+            self._receipts.note_put(epoch, positions, outcomes)
             self._outcomes.extend(outcomes)
             # All: one that was told and then interrupted (Ctrl-C) would keep the news from the others.
             self._condition.notify_all()
@@ -123,7 +128,7 @@ class ReadyQueue:
             self._taken_in_epoch += 1
             self.taken_total += 1
             if self._taken_in_epoch == self._lengths[self._epoch]:
-                self._epoch_taken(self._epoch)
+                self._end_epoch()
                 # Those who wait for more of this epoch wait in vain.
                 self._condition.notify_all()
             wake = self.taken_total >= self._wake_at
@@ -173,7 +178,29 @@ class ReadyQueue:
             self._epoch += 1
             self._taken_in_epoch = 0
 
+    def _end_epoch(self) -> None:
+        """Its last outcome was taken. With a failed batch the epoch is not over: a resume tries that one again."""
+        self._receipts.count(self.taken_total)
+        if self._receipts.received_count == self._lengths[self._epoch]:
+            self._epoch_taken(self._epoch)
+
+    def take_back(self) -> None:
+        """What this consumer took last could not be used: it was not received.
+
+        Called at once, so with a single consumer exact. An epoch that is over stays so: its ``on_epoch_end`` may run.
+        """
+        with self._lock:
+            self._receipts.count(self.taken_total)
+            if self._taken_in_epoch < self._lengths.get(self._epoch, 0):
+                self._receipts.take_back()
+
     # ------------------------------------------------------------ for everybody
+
+    def received(self) -> Received:
+        """What the consumers have received, as of one moment."""
+        with self._lock:
+            self._receipts.count(self.taken_total)
+            return self._receipts.received()
 
     def raise_failure(self) -> None:
         """Raise the error given to `fail`, if there is one, although something may still be in front of it."""

@@ -6,21 +6,21 @@ plainest way to debug a Sequence, and the baseline that workers are measured aga
 
 from __future__ import annotations
 
-import operator
 import socket
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from enqueuer.compute.failures import in_place_error
 from enqueuer.compute.item import compute_item
-from enqueuer.compute.seeding import seeded_globals
-from enqueuer.compute.sequence_checks import own_on_epoch_end
-from enqueuer.compute.spec import SequenceSpec
-from enqueuer.config import Options
-from enqueuer.core.epoch_order import epoch_order
+from enqueuer.core.ranges import Ranges
 from enqueuer.monitoring.stats import Stats
+from enqueuer.runtime.bookmark import Bookmark, own_shard
+from enqueuer.runtime.receipts import Received
 from enqueuer.runtime.stream_end import StreamEnd
+
+# What `_compute` returns for a batch that is left out.
+_SKIPPED: Final = object()
 
 
 class SerialSession:
@@ -29,22 +29,25 @@ class SerialSession:
     endpoint: str | None = None
     workers_count = 0
 
-    def __init__(self, get_sequence: Callable[[], Any], options: Options, *, seed: int, first_epoch: int) -> None:
-        self.options = options
-        self.seed = seed
-        self._get_sequence = get_sequence
+    def __init__(self, bookmark: Bookmark) -> None:
+        self.bookmark = bookmark
+        self.options = bookmark.options
+        self.seed = bookmark.seed
+        self._own = bookmark.own
         # Reentrant: on_epoch_end may call stop().
         self._lock = threading.RLock()
         self._stopped = False
-        self._epoch = first_epoch
+        self._epoch = bookmark.first_epoch
         self._order: Sequence[int] = ()
-        self._position = 0
-        self._spec: SequenceSpec | None = None
         self._instance: Any = None
         self._opened = False
-        self._taken_total = 0
         self._retries_count = 0
+        self._taken_total = 0
+        self._position = 0
         self._skipped: list[tuple[int, int]] = []
+        # As of one moment, for other threads: replaced as a whole.
+        self._place = (self._epoch, 0, 0)
+        bookmark.follow(self._get_received)
 
     def next_batch(self, only_epoch: int | None = None) -> Any:
         """As `Session.next_batch`; on_epoch_end runs in the caller's thread, when the next epoch's first batch is
@@ -62,7 +65,10 @@ class SerialSession:
                 # After it: a Ctrl-C in the middle loses no batch.
                 self._position += 1
                 self._taken_total += 1
-                if batch is not None:
+                if batch is _SKIPPED:
+                    self._skipped.append((self._epoch, index))
+                self._place = (self._epoch, self._position, len(self._skipped))
+                if batch is not None and batch is not _SKIPPED:
                     return batch
 
     @property
@@ -78,36 +84,24 @@ class SerialSession:
 
     def _enter_epoch(self) -> None:
         if self._opened:
-            hook = own_on_epoch_end(self._instance)
-            if hook is not None:
-                self._run_hook(hook)
+            self._own.end_epoch(self.seed, self._epoch, self._instance)
+            # The end of an epoch is not run twice if the next one cannot be opened.
+            self._opened = False
             self._epoch += 1
-        source = self._get_sequence()
-        if not isinstance(source, SequenceSpec):
-            self._spec, self._instance = None, source
-        elif source != self._spec:
-            self._spec, self._instance = source, source.build()
-        length = operator.index(len(self._instance))
-        options = self.options
-        self._order = epoch_order(
-            self.seed,
-            self._epoch,
-            length,
-            shuffle=options.shuffle,
-            shard=options.shard,
-            remainder=options.shard_remainder,
-        )
-        if not self._order:
-            raise ValueError(f"the Sequence is empty (for this rank): len() is {length}, shard is {options.shard}")
+            self._order, self._position = (), 0
+            if self._stopped:
+                return
+        own = self._own
+        self._instance = own.read()
+        length = own.length()
+        plan = self.bookmark.make_plan(self._epoch, length) if length > 0 else None
+        if plan is None or plan.left_count < 1:
+            shard = own_shard(self.options)
+            raise ValueError(f"the Sequence is empty (for this rank): len() is {length}, shard is {shard}")
+        self._order = plan.order(self.seed, self._epoch, shuffle=self.options.shuffle)
+        own.enter(self._epoch, own.spec, own.instance)
         self._position = 0
         self._opened = True
-
-    def _run_hook(self, hook: Callable[[], Any]) -> None:
-        if self._spec is None and self.options.seed is None:
-            hook()
-            return
-        with seeded_globals(self.seed, self._epoch):
-            hook()
 
     def _compute(self, index: int) -> Any:
         for attempt in range(self.options.retries + 1):
@@ -119,9 +113,9 @@ class SerialSession:
                 if attempt < self.options.retries:
                     self._retries_count += 1
                     continue
-                if self.options.on_error == "skip" and len(self._skipped) < self.options.max_skipped:
-                    self._skipped.append((self._epoch, index))
-                    return None
+                skipped_count = len(self._skipped) + self.bookmark.skipped_before
+                if self.options.on_error == "skip" and skipped_count < self.options.max_skipped:
+                    return _SKIPPED
                 place = in_place_error(
                     error, index=index, epoch=self._epoch, worker="trainer", host=socket.gethostname()
                 )
@@ -129,6 +123,11 @@ class SerialSession:
                     raise
                 raise place from error
         raise AssertionError("unreachable: the loop returns or raises")
+
+    def _get_received(self) -> Received:
+        epoch, position, skipped_count = self._place
+        skipped = tuple(self._skipped[:skipped_count])
+        return Received(epoch, Ranges([(0, position)]), skipped, self._taken_total > 0)
 
     def stats(self) -> Stats:
         return Stats(
@@ -147,6 +146,8 @@ class SerialSession:
             wait_seconds=0.0,
             skipped=tuple(self._skipped),
             retries_count=self._retries_count,
+            hedges_count=0,
+            timeouts_count=0,
             stale_count=0,
             malformed_count=0,
             lost_workers_count=0,
@@ -157,6 +158,14 @@ class SerialSession:
         """Another thread's batch that is being computed is not waited for; its stream ends after it."""
         self._stopped = True
         return True
+
+    def let_go(self, timeout: float) -> None:
+        """After `stop`: only the place in the stream stays. Not while another thread's batch will yet change it."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self.bookmark.freeze(timeout)
+            finally:
+                self._lock.release()
 
     def disarm(self) -> None:
         self._stopped = True

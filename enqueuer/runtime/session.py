@@ -20,14 +20,14 @@ import numpy as np
 
 from enqueuer.compute.failures import rebuild_error
 from enqueuer.compute.spec import import_target
-from enqueuer.config import Options
 from enqueuer.core.actions import BatchFailed, BatchSkipped, FleetFailed
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.events import StopRequested, SupervisorDied
 from enqueuer.core.settings import Place, Settings
-from enqueuer.errors import NoWorkersError
+from enqueuer.errors import NoWorkersError, SequenceError
 from enqueuer.monitoring.stats import Stats
 from enqueuer.protocol.batch_codec import Trust
+from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.epoch_keeper import EpochKeeper, Placement
 from enqueuer.runtime.hook_thread import HookThread
 from enqueuer.runtime.io_loop import IoLoop, Pair
@@ -49,24 +49,22 @@ _CALL_SECONDS = 5.0
 class Session:
     """A running distribution of one Sequence. Made by ``start()``; never started twice.
 
-    ``get_sequence`` reads the enqueuer's ``sequence`` (and must not keep the enqueuer alive); ``processes`` is the
-    enqueuer's local supervisor, used only where ``local_processes`` > 0.
+    ``bookmark`` has the Sequence, the options and where to begin; ``processes`` is the enqueuer's local supervisor,
+    used only where ``local_processes`` > 0.
     """
 
     def __init__(
         self,
-        get_sequence: Callable[[], Any],
-        options: Options,
+        bookmark: Bookmark,
         *,
         threads: int,
         local_processes: int,
         max_queue_size: int,
-        seed: int,
-        first_epoch: int,
         processes: LocalProcesses,
     ) -> None:
-        self.options = options
-        self.seed = seed
+        self.bookmark = bookmark
+        self.options = options = bookmark.options
+        self.seed = bookmark.seed
         # First of all, since it may fail.
         thread_init = self._thread_init() if threads else None
         self._processes = processes if local_processes else None
@@ -83,7 +81,7 @@ class Session:
         self.coordinator = Coordinator(settings, time.monotonic())
         self._hooks = HookThread("enqueuer-hooks", self._fail)
         self.ready = ReadyQueue(
-            first_epoch,
+            bookmark.first_epoch,
             wake=lambda: self.io.wake(),
             epoch_taken=lambda epoch: self._hooks.submit(lambda: self._keeper.taken(epoch)),
             epoch_wanted=lambda epoch: self._hooks.submit(lambda: self._keeper.wanted(epoch)),
@@ -100,10 +98,9 @@ class Session:
         )
         placement = Placement(threads > 0, local_processes > 0, options.bind is not None)
         directory = self._directory.path if self._directory is not None else Path(tempfile.gettempdir())
-        self._keeper = EpochKeeper(
-            get_sequence, options, placement, seed, directory, self.io.post, self.ready.set_length
-        )
-        self._begin(pairs, threads, local_processes, thread_init, first_epoch)
+        self._keeper = EpochKeeper(bookmark, placement, directory, self.io.post, self.ready.set_length)
+        bookmark.follow(self.ready.received)
+        self._begin(pairs, threads, local_processes, thread_init)
 
     # ------------------------------------------------------------ starting
 
@@ -113,13 +110,12 @@ class Session:
         threads: int,
         local_processes: int,
         thread_init: Callable[[], Any] | None,
-        first_epoch: int,
     ) -> None:
         """Set everything going; if that fails or is interrupted, nothing stays behind."""
         try:
             self.io.start()
             self._hooks.start()
-            self._hooks.submit(lambda: self._keeper.open(first_epoch))
+            self._hooks.submit(lambda: self._keeper.open(self.bookmark.first_epoch))
             if threads:
                 session_id = self.coordinator.settings.session
                 self._threads = LocalThreads(
@@ -172,8 +168,12 @@ class Session:
             retries=options.retries,
             skip_errors=options.on_error == "skip",
             max_skipped=options.max_skipped,
+            skipped_before=self.bookmark.skipped_before,
             max_worker_deaths=options.max_worker_deaths,
             min_workers=options.min_workers,
+            hedge_factor=options.hedge_factor,
+            batch_timeout=options.batch_timeout,
+            no_worker_timeout=options.no_worker_timeout,
             heartbeat_interval=timing.heartbeat_interval,
             worker_timeout=timing.worker_timeout,
             coordinator_timeout=timing.coordinator_timeout,
@@ -222,7 +222,11 @@ class Session:
                 continue
             if type(outcome) is BatchFailed:
                 raise build_error(outcome)
-            batch = build_batch(outcome)
+            try:
+                batch = build_batch(outcome)
+            except SequenceError:
+                self.ready.take_back()
+                raise
             if batch is not None:
                 return batch
 
@@ -308,6 +312,10 @@ class Session:
             return done
         finally:
             self._stop_lock.release()
+
+    def let_go(self, timeout: float) -> None:
+        """After `stop`: only the place in the stream stays."""
+        self.bookmark.freeze(timeout)
 
     def _is_waited_for(self) -> bool:
         if threading.get_ident() == self._stopper:

@@ -9,11 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
 from enqueuer.cli.main import main
+from tests.support.waiting import wait_until
 
 
 def run_demo(*arguments: str) -> Result:
@@ -128,6 +130,31 @@ def test_ctrl_c_during_training_ends_it_at_once_without_a_traceback():
     assert b"Traceback" not in errors
     assert errors.endswith(b"interrupted\n")
     assert time.monotonic() - sent_at < 10
+
+
+@pytest.mark.proves("the trainer is killed and goes on where it was")
+def test_a_killed_demo_goes_on_to_the_same_weights(image_folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    directory = tmp_path_factory.mktemp("resume")
+    job = ["--images", str(image_folder), "--workers", "1", "--batch-size", "1", "--seed", "3", "--no-baseline"]
+    whole, killed = directory / "whole.npz", directory / "killed.npz"
+    command = [sys.executable, "-c", "from enqueuer.cli.main import main; main()", "demo", *job]
+    with subprocess.Popen(
+        [*command, "--epochs", "100000", "--resume", str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            wait_until(killed.exists, 60)
+        finally:
+            process.kill()
+    count = int(np.load(killed)["progress"].item().partition('"batches_count": ')[2].partition(",")[0])
+    epochs = str(count // 16 + 20)
+    for path in (killed, whole):
+        result = run_demo(*job, "--epochs", epochs, "--resume", str(path))
+        assert result.exit_code == 0, result.output
+        assert (f"resuming after batch {count} of" in result.output) == (path == killed)
+    with np.load(killed) as one, np.load(whole) as other:
+        assert sorted(one) == sorted(other)
+        assert all((one[name] == other[name]).all() for name in one)
+    assert_callers_error(run_demo(*job, "--epochs", epochs, "--resume", str(whole)), "nothing is left to do")
 
 
 def test_two_processes_train_the_digits_to_95_percent():

@@ -87,6 +87,7 @@ def test_large_batches_arrive_whole(placement: Placement) -> None:
         assert large.sum(dtype=np.int64) == index * 10_000_000
 
 
+@pytest.mark.proves("`__getitem__` returns `None`")
 def test_none_is_skipped_but_counts_for_its_epoch(placement: Placement, journal: Journal) -> None:
     running = placement.running(Nones(length=6, journal=journal.path))
     assert take(running.get(), 10) == [(version, index) for version in range(4) for index in (0, 2, 4)][:10]
@@ -107,6 +108,7 @@ def test_an_object_that_can_be_pickled_reaches_the_trainer_from_its_own_processe
     assert taken == [{"field": 0}, {"field": 1}, {"field": Point(2)}]
 
 
+@pytest.mark.proves("a batch cannot be carried")
 def test_a_batch_that_cannot_be_carried_is_an_error_in_its_place_that_names_the_field(
     separate_placement: Placement,
 ) -> None:

@@ -83,6 +83,7 @@ def test_stop_iteration_becomes_a_runtime_error(placement: Placement) -> None:
     assert type(failure_of(placement.running(Failing(kind="StopIteration"), workers=1))) is RuntimeError
 
 
+@pytest.mark.proves("`__getitem__` raises `SystemExit` or `KeyboardInterrupt`")
 @pytest.mark.parametrize("kind", ["SystemExit", "KeyboardInterrupt"])
 def test_what_would_end_a_program_is_a_sequence_error(placement: Placement, kind: str) -> None:
     error = failure_of(placement.running(Failing(kind=kind), workers=1))
@@ -91,6 +92,7 @@ def test_what_would_end_a_program_is_a_sequence_error(placement: Placement, kind
     assert kind in str(error)
 
 
+@pytest.mark.proves("`__getitem__` raises")
 def test_after_an_error_the_enqueuer_is_stopped_and_can_be_started_again(placement: Placement) -> None:
     running = placement.running(Failing())
     failure_of(running)

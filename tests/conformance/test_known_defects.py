@@ -22,6 +22,7 @@ from tests.support.waiting import settled, wait_until
 Hook = Callable[[Callable[[Any], None]], str]
 
 
+@pytest.mark.proves("`on_epoch_end` or `__len__` raises")
 def test_defect_01_is_absent_an_exception_in_on_epoch_end_comes_out_of_next(placement: Placement) -> None:
     running = placement.running(Unending(length=3))
     stream = running.get()
@@ -35,6 +36,7 @@ def test_defect_01_is_absent_an_exception_in_on_epoch_end_comes_out_of_next(plac
     assert [index for _, index in take(running.get(), 3)] == [0, 1, 2]
 
 
+@pytest.mark.proves("`on_epoch_end` or `__len__` raises")
 @pytest.mark.parametrize("failing_from", [0, 1])
 def test_defect_02_is_absent_an_exception_in_len_comes_out_of_next(placement: Placement, failing_from: int) -> None:
     running = placement.running(Unmeasurable(length=3, failing_from=failing_from))
@@ -46,6 +48,7 @@ def test_defect_02_is_absent_an_exception_in_len_comes_out_of_next(placement: Pl
     assert not running.is_running()
 
 
+@pytest.mark.proves("the Sequence is empty")
 def test_defect_03_is_absent_an_empty_sequence_is_a_value_error(placement: Placement) -> None:
     running = placement.running(Journaled(length=0))
     with pytest.raises(ValueError, match=r"(?i)empty|no batch"):

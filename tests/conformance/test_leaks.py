@@ -99,6 +99,7 @@ def test_nothing_builds_up_over_epochs(live_placement: Placement) -> None:
     assert_nothing_is_left(before)
 
 
+@pytest.mark.proves("the training loop drops out without `stop()`")
 def test_defect_14_is_absent_an_abandoned_enqueuer_is_collected_with_all_it_holds(
     placement: Placement, request: pytest.FixtureRequest
 ) -> None:

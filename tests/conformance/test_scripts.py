@@ -91,6 +91,7 @@ def test_a_program_that_never_stops_its_enqueuer_ends_by_itself(
     wait_until(lambda: not alive(pids), what="the end of its processes")
 
 
+@pytest.mark.proves("the training loop drops out without `stop()`")
 def test_a_program_that_ends_by_an_exception_ends_all_it_started(tmp_path: Path, journal: Journal) -> None:
     source = RUNNING + "for _ in stream:\n    raise LookupError('from the loop')\n"
     with start_script(source, tmp_path, [journal.path, "processes"]) as program:
@@ -109,6 +110,7 @@ def test_a_killed_program_leaves_no_process(tmp_path: Path, journal: Journal) ->
     wait_until(lambda: not alive(pids), what="the end of its processes")
 
 
+@pytest.mark.proves("Ctrl-C")
 @pytest.mark.parametrize("placement_name", ["threads", "processes"])
 def test_ctrl_c_ends_the_program_and_all_it_started(tmp_path: Path, journal: Journal, placement_name: str) -> None:
     with start_script(RUNNING + "for _ in stream:\n    pass\n", tmp_path, [journal.path, placement_name]) as program:
@@ -122,6 +124,7 @@ def test_ctrl_c_ends_the_program_and_all_it_started(tmp_path: Path, journal: Jou
     wait_until(lambda: not alive(pids), what="the end of its processes")
 
 
+@pytest.mark.proves("the trainer forks")
 def test_a_forked_child_of_the_trainer_touches_nothing(tmp_path: Path, journal: Journal) -> None:
     source = (
         RUNNING

@@ -7,10 +7,10 @@ import math
 import pytest
 
 from enqueuer.core import events as ev
-from enqueuer.core.actions import BatchFailed, BatchSkipped, Deliver, EpochExhausted, RemoteLine
+from enqueuer.core.actions import Deliver, EpochExhausted, RemoteLine
 from enqueuer.core.worker import WorkerState
 from enqueuer.protocol import messages as m
-from tests.core.driver import ERROR, SUPERVISOR, Driver, Peer, supervisor
+from tests.core.driver import SUPERVISOR, Driver, Peer, supervisor
 
 
 def serving(length: int = 10, workers: int = 1, **settings: object) -> tuple[Driver, list[Peer]]:
@@ -112,126 +112,6 @@ def test_unordered_delivery_does_not_wait() -> None:
     driver, (_, other) = serving(4, workers=2, ordered=False)
     other.answer(other.leases[:1])
     assert driver.delivered == ["b2"]
-
-
-# ---------------------------------------------------------------- failures
-
-
-def test_a_failure_takes_its_batchs_place() -> None:
-    driver, (worker,) = serving(1)
-    worker.fail(1)
-    assert driver.delivered == [BatchFailed(0, 0, "w1", "host", ERROR)]
-
-
-def test_a_failed_batch_is_tried_again_as_often_as_allowed() -> None:
-    driver, (worker,) = serving(1, retries=2)
-    for lease in (1, 2):
-        worker.fail(lease)
-        assert driver.delivered == []
-    worker.fail(3)
-    assert driver.core.retries_count == 2
-    assert isinstance(driver.delivered[0], BatchFailed)
-
-
-def test_skipping_ends_when_its_budget_is_spent() -> None:
-    driver, (worker,) = serving(3, skip_errors=True, max_skipped=2)
-    for _ in range(3):
-        worker.fail(worker.leases[0])
-    assert driver.delivered[:2] == [BatchSkipped(0, 0), BatchSkipped(1, 0)]
-    assert isinstance(driver.delivered[2], BatchFailed)
-    assert driver.core.skipped == [(0, 0), (0, 1)]
-    assert "skipped batch 1 of epoch 0: bad item" in driver.reports()
-
-
-def test_a_duplicate_or_stale_failure_changes_nothing() -> None:
-    driver, (worker,) = serving(1)
-    worker.fail(1, generation=5)
-    worker.fail(77)
-    assert driver.delivered == []
-    driver, (worker,) = serving(1, retries=5)
-    worker.fail(1)
-    worker.fail(1)
-    assert driver.core.retries_count == 1
-
-
-# ---------------------------------------------------------------- poison
-
-
-def test_a_batch_that_kills_too_many_workers_raises_instead_of_eating_the_fleet() -> None:
-    driver = Driver(max_worker_deaths=2)
-    driver.open(1)
-    boss = supervisor(driver)
-    for number in (1, 2):
-        victim = Peer(driver, number).join(1)
-        boss.say(m.WorkerExited(victim.incarnation, 0, -9, victim.leases[0]))
-    assert driver.delivered == [BatchFailed(0, 0, "w2", "host", None, deaths=2)]
-
-
-@pytest.mark.parametrize("exit_code", [0, 3, 4])
-def test_a_batch_that_ends_its_process_with_a_deliberate_looking_exit_code_is_deadly_too(exit_code: int) -> None:
-    driver = Driver(max_worker_deaths=1)
-    driver.open(1)
-    boss = supervisor(driver)
-    victim = Peer(driver, 1).join(1)
-    boss.say(m.WorkerExited(victim.incarnation, 0, exit_code, victim.leases[0]))
-    assert driver.delivered == [BatchFailed(0, 0, "w1", "host", None, deaths=1)]
-
-
-def test_only_the_running_lease_counts_as_deadly() -> None:
-    driver = Driver(max_queue_size=0, max_worker_deaths=1)
-    driver.open(10)
-    boss = supervisor(driver)
-    victim = Peer(driver, 1).join(10)
-    victim.answer(busy=0.001)
-    running, *queued = victim.leases
-    assert queued
-    boss.say(m.WorkerExited(victim.incarnation, 0, -9, running))
-    (run,) = driver.core.ledger.runs.values()
-    assert run.deaths == {1: 1}
-    assert isinstance(driver.delivered[1], BatchFailed)
-    assert len(driver.delivered) == 2
-
-
-def test_a_suspect_is_leased_alone() -> None:
-    driver = Driver(max_queue_size=0)
-    driver.open(20)
-    boss = supervisor(driver)
-    victim = Peer(driver, 1).join(20)
-    boss.say(m.WorkerExited(victim.incarnation, 0, -9, victim.leases[0]))
-    worker = Peer(driver, 2).join(20)
-    assert len(worker.leases) == 1
-    worker.heartbeat(round_trip=1.0)
-    assert len(worker.leases) == 1
-    worker.answer(busy=0.001)
-    assert driver.delivered == ["b2"]
-    assert len(worker.leases) > 1
-
-
-def test_a_worker_runs_empty_for_a_suspect_when_none_is_free() -> None:
-    driver = Driver(max_queue_size=0)
-    driver.open(100)
-    boss = supervisor(driver)
-    survivor, victim = Peer(driver, 1).join(100), Peer(driver, 2).join(100)
-    survivor.answer(busy=0.0005)
-    assert len(survivor.leases) > 2
-    (suspect,) = victim.leases
-    boss.say(m.WorkerExited(victim.incarnation, 0, -9, suspect))
-    survivor.answer(survivor.leases[:1], busy=0.0005)
-    assert survivor.record.reserved
-    survivor.answer(busy=0.001)
-    assert len(survivor.leases) == 1
-    assert positions_of(survivor) == [1]
-
-
-def test_a_worker_kept_free_whose_leases_vanish_still_gets_the_suspect() -> None:
-    driver = Driver(max_queue_size=0)
-    driver.open(3)
-    boss = supervisor(driver)
-    survivor, victim = Peer(driver, 1).join(3), Peer(driver, 2).join(3)
-    boss.say(m.WorkerExited(victim.incarnation, 0, -9, victim.leases[0]))
-    assert survivor.record.reserved
-    survivor.heartbeat(held=())
-    assert positions_of(survivor) == [1]
 
 
 # ---------------------------------------------------------------- epochs

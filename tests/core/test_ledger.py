@@ -22,16 +22,16 @@ def books(length: int = 5) -> tuple[Ledger, EpochRun]:
 def test_lease_numbers_count_up_and_are_never_used_twice() -> None:
     ledger, run = books()
     worker = a_worker()
-    assert ledger.grant(worker, run, run.take_pending(2)) == 1
+    assert ledger.grant(worker, run, run.take_pending(2), 0.0) == 1
     ledger.release(worker)
-    assert ledger.grant(worker, run, run.take_pending(2)) == 3
+    assert ledger.grant(worker, run, run.take_pending(2), 0.0) == 3
     assert list(worker.leases) == [3, 4]
 
 
 def test_an_answer_frees_its_worker_and_closes_the_lease() -> None:
     ledger, run = books()
     worker = a_worker()
-    ledger.grant(worker, run, run.take_pending(1))
+    ledger.grant(worker, run, run.take_pending(1), 0.0)
     assert ledger.answer(worker, 1, run) == 0
     assert worker.leases == {}
     assert ledger.answer(worker, 1, run) is None
@@ -41,7 +41,7 @@ def test_an_answer_frees_its_worker_and_closes_the_lease() -> None:
 def test_an_expired_lease_can_still_be_answered() -> None:
     ledger, run = books()
     worker = a_worker()
-    ledger.grant(worker, run, run.take_pending(1))
+    ledger.grant(worker, run, run.take_pending(1), 0.0)
     assert ledger.expire(worker, [1]) == 1
     assert ledger.expire(worker, [1]) == 0
     assert ledger.answer(worker, 1, run) == 0
@@ -50,7 +50,7 @@ def test_an_expired_lease_can_still_be_answered() -> None:
 def test_an_answer_for_another_run_gives_the_position_back() -> None:
     ledger, run = books()
     worker = a_worker()
-    ledger.grant(worker, run, run.take_pending(1))
+    ledger.grant(worker, run, run.take_pending(1), 0.0)
     assert ledger.answer(worker, 1, None) is None
     assert worker.leases == {}
     assert run.take_pending(1) == [0]
@@ -59,7 +59,7 @@ def test_an_answer_for_another_run_gives_the_position_back() -> None:
 def test_an_answer_from_another_worker_leaves_the_lease_alone() -> None:
     ledger, run = books()
     worker = a_worker()
-    ledger.grant(worker, run, run.take_pending(1))
+    ledger.grant(worker, run, run.take_pending(1), 0.0)
     assert ledger.answer(a_worker(2), 1, run) is None
     assert run.is_live(0, 1)
     assert list(worker.leases) == [1]
@@ -68,7 +68,7 @@ def test_an_answer_from_another_worker_leaves_the_lease_alone() -> None:
 def test_a_withdrawn_lease_still_occupies_its_worker() -> None:
     ledger, run = books()
     worker = a_worker()
-    ledger.grant(worker, run, run.take_pending(1))
+    ledger.grant(worker, run, run.take_pending(1), 0.0)
     assert ledger.withdraw(1) == 0
     assert ledger.withdraw(1) is None
     assert ledger.withdraw(99) is None
@@ -78,7 +78,7 @@ def test_a_withdrawn_lease_still_occupies_its_worker() -> None:
 def test_closing_an_epoch_forgets_its_leases_but_not_that_workers_compute_them() -> None:
     ledger, run = books()
     worker = a_worker()
-    ledger.grant(worker, run, run.take_pending(2))
+    ledger.grant(worker, run, run.take_pending(2), 0.0)
     ledger.close(run)
     assert ledger.find(1) is None
     assert worker.load == 2
@@ -88,7 +88,7 @@ def test_closing_an_epoch_forgets_its_leases_but_not_that_workers_compute_them()
 def test_undelivered_counts_what_is_leased_buffered_and_ready() -> None:
     ledger, run = books()
     worker = a_worker()
-    ledger.grant(worker, run, run.take_pending(3))
+    ledger.grant(worker, run, run.take_pending(3), 0.0)
     for position in (0, 2):
         ledger.answer(worker, position + 1, run)
         run.answer(position, "batch")

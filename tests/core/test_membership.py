@@ -77,6 +77,7 @@ def test_ready_for_what_is_not_wanted_any_more_is_ignored() -> None:
     assert worker.state() is WorkerState.SERVING
 
 
+@pytest.mark.proves("a remote worker speaks another protocol version or has an incompatible NumPy")
 @pytest.mark.parametrize(
     ("hello", "reason"),
     [
@@ -95,6 +96,7 @@ def test_who_cannot_serve_is_told_why_and_so_is_the_trainer(hello: dict[str, Any
     assert len(driver.core.fleet) == 0
 
 
+@pytest.mark.proves("a remote worker has another Sequence (length, code)")
 @pytest.mark.parametrize(
     ("ready", "reason"),
     [
@@ -307,7 +309,30 @@ def test_waiting_for_a_worker_is_logged_with_the_address() -> None:
     driver = Driver(address="tcp://trainer:5555")
     driver.open(3)
     driver.wait(61.0)
-    assert driver.reports().count("no worker connected to tcp://trainer:5555 for 30 s; waiting") == 2
+    for waited in (30, 60):
+        assert f"no worker connected to tcp://trainer:5555 for {waited} s; waiting" in driver.reports()
+
+
+def test_a_wait_without_any_worker_ends_where_a_limit_was_set() -> None:
+    driver = Driver(address="tcp://trainer:5555", no_worker_timeout=5.0)
+    driver.open(3)
+    driver.wait(4.9)
+    assert not any(isinstance(action, FleetFailed) for action in driver.history)
+    driver.wait(1.0)
+    (failed,) = [action for action in driver.history if isinstance(action, FleetFailed)]
+    assert failed.reason.startswith("no worker connected to tcp://trainer:5555 for 5 s, and no_worker_timeout=5")
+
+
+def test_the_limit_counts_from_when_the_last_worker_was_gone() -> None:
+    driver, (worker,) = serving(no_worker_timeout=5.0)
+    for _ in range(10):
+        driver.wait(1.0)
+        worker.heartbeat()
+    driver.step(ev.RouteLost(worker.route))
+    driver.wait(4.9)
+    assert not any(isinstance(action, FleetFailed) for action in driver.history)
+    driver.wait(1.0)
+    assert any(isinstance(action, FleetFailed) for action in driver.history)
 
 
 def test_waiting_for_the_last_of_min_workers_is_logged_too() -> None:
@@ -450,6 +475,7 @@ def test_a_death_after_a_loss_is_still_blamed_on_what_was_running() -> None:
     assert worker.state() is WorkerState.GONE
 
 
+@pytest.mark.proves("local workers die whenever they are started, or cannot load the Sequence")
 @pytest.mark.parametrize("known", [True, False])
 def test_local_workers_that_keep_dying_on_arrival_fail_the_fleet(known: bool) -> None:
     driver = Driver()

@@ -35,6 +35,8 @@ class FakeEnqueuer:
             wait_seconds=0.0,
             skipped=(),
             retries_count=0,
+            hedges_count=0,
+            timeouts_count=0,
             stale_count=0,
             malformed_count=0,
             lost_workers_count=0,

@@ -17,7 +17,9 @@ from enqueuer.config import Options
 from enqueuer.core.events import EpochConfirmed, EpochOpened, Event
 from enqueuer.protocol.live_object import live_path, unpack_sequence, unpack_worker_init
 from enqueuer.runtime import epoch_keeper
+from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.epoch_keeper import EpochKeeper, Placement
+from enqueuer.runtime.own_sequence import OwnSequence
 from enqueuer.transport.segment import map_segment, read_parts
 from tests.support.sequences import Adjustable, Bare, Growing, Journaled, Reshuffling, as_spec
 
@@ -31,15 +33,17 @@ SEED = 11
 class Trainer:
     """What a session is to its keeper."""
 
-    def __init__(self, sequence: Any, placement: Placement, directory: Path, **options: Any) -> None:
+    def __init__(
+        self, sequence: Any, placement: Placement, directory: Path, first_epoch: int = 0, **options: Any
+    ) -> None:
         self.sequence = sequence
         self.events: list[Event] = []
         self.lengths: list[tuple[int, int]] = []
+        checked = Options(bind="tcp://127.0.0.1:*" if placement.remote else None, **options)
+        self.bookmark = Bookmark(OwnSequence(lambda: self.sequence), checked, seed=SEED, first_epoch=first_epoch)
         self.keeper = EpochKeeper(
-            lambda: self.sequence,
-            Options(bind="tcp://127.0.0.1:*" if placement.remote else None, **options),
+            self.bookmark,
             placement,
-            SEED,
             directory,
             self.events.append,
             lambda *length: self.lengths.append(length),
@@ -113,9 +117,8 @@ def test_an_epoch_of_threads_is_the_callers_own_object_and_nothing_is_sent(train
 
 def test_the_queue_knows_the_length_before_the_core_knows_the_epoch(tmp_path: Path) -> None:
     story: list[str] = []
-    keeper = EpochKeeper(
-        Bare, Options(), THREADS, SEED, tmp_path, lambda _: story.append("post"), lambda *_: story.append("length")
-    )
+    bookmark = Bookmark(OwnSequence(Bare), Options(), seed=SEED, first_epoch=0)
+    keeper = EpochKeeper(bookmark, THREADS, tmp_path, lambda _: story.append("post"), lambda *_: story.append("length"))
     keeper.open(0)
     assert story == ["length", "post"]
 
@@ -352,7 +355,7 @@ def test_another_spec_begins_without_the_old_ones_epoch_ends(train: Train) -> No
 
 
 def test_a_specs_epoch_ends_are_counted_in_runs_of_epochs(train: Train) -> None:
-    trainer = train(as_spec(Journaled()), REMOTE)
+    trainer = train(as_spec(Journaled()), REMOTE, first_epoch=4)
     trainer.open(4)
     assert trainer.finish(4).state == {"epoch_ends": [[SEED, 4, 1]]}
     assert trainer.finish(5).state == {"epoch_ends": [[SEED, 4, 2]]}
@@ -394,25 +397,18 @@ def test_a_specs_hook_is_seeded_and_the_global_generators_are_as_before(train: T
     assert orders[0] == orders[1] != list(range(40))
 
 
-def test_a_live_objects_hook_is_seeded_if_the_run_is(train: Train) -> None:
+@pytest.mark.parametrize("options", [{}, {"seed": SEED}])
+def test_a_live_objects_hook_is_seeded_also_if_the_seed_was_drawn(train: Train, options: dict[str, Any]) -> None:
     orders = []
     for _ in range(2):
-        trainer = train(Reshuffling(length=20), THREADS, seed=SEED)
+        trainer = train(Reshuffling(length=20), THREADS, **options)
         trainer.open()
         before = globals_state()
         trainer.finish(0)
         assert globals_state() == before
         orders.append(trainer.sequence.order.tolist())
         np.random.random()
-    assert orders[0] == orders[1]
-
-
-def test_without_a_seed_a_live_objects_hook_draws_from_the_callers_generators(train: Train) -> None:
-    trainer = train(Reshuffling(length=20), THREADS)
-    trainer.open()
-    before = globals_state()
-    trainer.finish(0)
-    assert globals_state() != before
+    assert orders[0] == orders[1] != list(range(40))
 
 
 def test_the_global_generators_are_restored_when_the_hook_raises(train: Train) -> None:

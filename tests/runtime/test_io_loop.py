@@ -196,6 +196,7 @@ def test_a_worker_joins_is_granted_and_its_batches_are_ready_in_order(trainer: T
     assert trainer.io.bytes_total > 0
 
 
+@pytest.mark.proves("a peer sends nonsense")
 @pytest.mark.parametrize(
     "frames",
     [
@@ -218,6 +219,7 @@ def test_a_malformed_control_message_is_counted_and_the_loop_goes_on(
     assert "dropped a malformed message on the remote sockets" in caplog.text
 
 
+@pytest.mark.proves("a peer sends nonsense")
 @pytest.mark.parametrize("frames", [[b""], [b"\xc1"], [os.urandom(100)], [b"\x93\x40\xc4\x00\x01", b"more"]])
 def test_a_malformed_result_message_is_counted_and_the_loop_goes_on(
     trainer: Trainer, peer: Peer, frames: list[bytes]

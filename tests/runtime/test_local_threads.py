@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from enqueuer import item_rng, worker_info
 from enqueuer.compute.seeding import item_generator
-from enqueuer.core.events import ControlReceived, Event, ResultsReceived, ThreadsJoined
+from enqueuer.core.events import ControlReceived, Event, ResultsReceived, ThreadsJoined, ThreadTimedOut
 from enqueuer.protocol.messages import Bye, Failure, Grant, Revoke
 from enqueuer.runtime.local_threads import ROUTE, LocalThreads
 from enqueuer.runtime.outcomes import InPlaceError
@@ -41,12 +42,25 @@ class Called:
 class Threads:
     """The threads, and what they said."""
 
-    def __init__(self, sequence: Any, count: int = 1, worker_init: Callable[[], Any] | None = None) -> None:
+    def __init__(
+        self,
+        sequence: Any,
+        count: int = 1,
+        worker_init: Callable[[], Any] | None = None,
+        batch_timeout: float | None = None,
+    ) -> None:
         self.sequences = {0: sequence}
         self.events: list[Event] = []
         self.errors: list[BaseException] = []
         self.threads = LocalThreads(
-            count, SESSION, SEED, self._sequence, worker_init, self.events.append, self.errors.append
+            count,
+            SESSION,
+            SEED,
+            self._sequence,
+            worker_init,
+            self.events.append,
+            self.errors.append,
+            batch_timeout=batch_timeout,
         )
         self.threads.start()
 
@@ -65,6 +79,13 @@ class Threads:
 
     def batches(self, count: int) -> dict[int, Any]:
         return {event.leases[0]: event.payloads[0].build() for event in self.results(count)}
+
+    def timeouts(self, count: int) -> list[ThreadTimedOut]:
+        def those() -> list[ThreadTimedOut]:
+            return [event for event in list(self.events) if isinstance(event, ThreadTimedOut)]
+
+        wait_until(lambda: len(those()) == count, what=f"{count} time-outs")
+        return those()
 
     def failure(self) -> Failure:
         wait_until(lambda: any(isinstance(event, ControlReceived) for event in list(self.events)), what="a failure")
@@ -262,6 +283,171 @@ def test_an_idle_thread_does_not_keep_the_sequence(make: Make, gate: threading.E
     threads.threads.handle(Revoke(revoked))
     gate.set()
     threads.results(2 - len(revoked))
+    watched = weakref.ref(sequence)
+    threads.sequences.clear()
+    del sequence
+
+    def is_gone() -> bool:
+        gc.collect()
+        return watched() is None
+
+    wait_until(is_gone, what="the Sequence's end")
+
+
+# ---------------------------------------------------------------- time-outs
+
+TIMEOUT = 0.2
+
+
+def test_a_stuck_thread_is_told_and_replaced_and_its_late_answer_is_dropped(make: Make, gate: threading.Event) -> None:
+    stuck: list[threading.Thread] = []
+
+    def wait_for_the_gate() -> None:
+        stuck.append(threading.current_thread())
+        assert gate.wait(DEADLINE)
+
+    def item(index: int) -> int:
+        if index == 0:
+            wait_for_the_gate()
+        return index
+
+    threads = make(Called(item), batch_timeout=TIMEOUT)
+    threads.grant(1, 0, 1, 2)
+    (timed_out,) = threads.timeouts(1)
+    joined = threads.events[0]
+    assert isinstance(joined, ThreadsJoined)
+    assert (timed_out.incarnation, timed_out.epoch, timed_out.generation, timed_out.lease) == (
+        joined.incarnation,
+        0,
+        0,
+        1,
+    )
+    assert "in wait_for_the_gate\n    assert gate.wait(DEADLINE)\n" in timed_out.stack
+    assert "compute_item" not in timed_out.stack
+    assert threads.batches(2) == {2: 1, 3: 2}
+    gate.set()
+    wait_until(lambda: not stuck[0].is_alive(), what="the end of the thread that was stuck")
+    assert [event.seq for event in threads.results(2)] == [1, 2]
+
+
+def test_a_stuck_threads_late_exception_is_dropped(make: Make, gate: threading.Event) -> None:
+    stuck: list[threading.Thread] = []
+
+    def item(index: int) -> int:
+        if index == 0:
+            stuck.append(threading.current_thread())
+            assert gate.wait(DEADLINE)
+            raise LookupError("too late")
+        return index
+
+    threads = make(Called(item), batch_timeout=TIMEOUT)
+    threads.grant(1, 0)
+    threads.timeouts(1)
+    gate.set()
+    wait_until(lambda: not stuck[0].is_alive(), what="the end of the thread that was stuck")
+    threads.grant(2, 1)
+    assert threads.batches(1) == {2: 1}
+    assert not any(isinstance(event, ControlReceived) for event in threads.events)
+
+
+def test_the_other_threads_go_on_and_every_place_is_filled_again(make: Make, gate: threading.Event) -> None:
+    prepared: list[int] = []
+    together = threading.Barrier(3, timeout=DEADLINE)
+
+    def item(index: int) -> Any:
+        if index < 3:
+            assert gate.wait(DEADLINE)
+        if index >= 50:
+            together.wait()
+        info = worker_info()
+        assert info is not None
+        return info.number
+
+    def init() -> None:
+        info = worker_info()
+        assert info is not None
+        prepared.append(info.number)
+
+    threads = make(Called(item), count=3, worker_init=init, batch_timeout=TIMEOUT)
+    threads.grant(1, 0, 1, 2)
+    assert sorted(event.lease for event in threads.timeouts(3)) == [1, 2, 3]
+    threads.grant(4, 50, 51, 52)
+    assert sorted(threads.batches(3).values()) == [0, 1, 2]
+    assert sorted(prepared) == [0, 0, 1, 1, 2, 2]
+    assert threads.errors == []
+
+
+def test_an_item_that_takes_its_time_within_the_limit_is_left_alone(make: Make) -> None:
+    def item(index: int) -> int:
+        begun = time.monotonic()
+        while time.monotonic() < begun + 0.05:
+            time.sleep(0.005)
+        return index
+
+    threads = make(Called(item), count=2, batch_timeout=5.0)
+    threads.grant(1, *range(20))
+    assert len(threads.batches(20)) == 20
+    assert threads.timeouts(0) == []
+
+
+def test_there_is_a_watch_only_with_a_timeout_and_it_ends(make: Make) -> None:
+    def watches() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == "enqueuer-watch"]
+
+    make(Bare())
+    assert watches() == []
+    threads = make(Bare(), batch_timeout=30.0)
+    (watch,) = watches()
+    assert watch.daemon
+    threads.threads.stop()
+    threads.threads.join()
+    assert watches() == []
+
+
+def test_stop_and_join_do_not_wait_for_stuck_threads_and_replace_none(make: Make, gate: threading.Event) -> None:
+    entered = threading.Event()
+
+    def item(index: int) -> None:
+        if index == 2:
+            entered.set()
+        gate.wait(DEADLINE)
+
+    threads = make(Called(item), count=2, batch_timeout=TIMEOUT)
+    threads.grant(1, 0, 1)
+    threads.timeouts(2)
+    threads.grant(3, 2)
+    assert entered.wait(DEADLINE)
+    begun = time.monotonic()
+    threads.threads.stop()
+    threads.threads.join()
+    assert time.monotonic() - begun < DEADLINE / 2
+    told = [event for event in threads.events if isinstance(event, ThreadTimedOut)]
+    assert not any(thread.name == "enqueuer-watch" for thread in threading.enumerate())
+    gate.set()
+    wait_until(lambda: not any(thread.is_alive() for thread in threads.threads._threads), what="the threads' end")
+    assert [event for event in threads.events if isinstance(event, ThreadTimedOut)] == told
+
+
+def test_a_substitute_that_cannot_be_started_is_an_error(
+    make: Make, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = make(Called(lambda _: gate.wait(DEADLINE)), batch_timeout=TIMEOUT)
+    error = RuntimeError("can't start new thread")
+
+    def refuse(_: threading.Thread) -> None:
+        raise error
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    threads.grant(1, 0)
+    wait_until(lambda: threads.errors == [error], what="the error")
+
+
+def test_the_watch_does_not_keep_the_sequence(make: Make, gate: threading.Event) -> None:
+    sequence = Called(lambda _: gate.wait(DEADLINE))
+    threads = make(sequence, batch_timeout=TIMEOUT)
+    threads.grant(1, 0)
+    threads.timeouts(1)
+    gate.set()
     watched = weakref.ref(sequence)
     threads.sequences.clear()
     del sequence

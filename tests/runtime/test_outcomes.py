@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from enqueuer import PoisonedBatchError, SequenceError
+from enqueuer import BatchTimeoutError, PoisonedBatchError, SequenceError
 from enqueuer.compute.failures import record_error
 from enqueuer.core.actions import BatchFailed
 from enqueuer.protocol.batch_codec import Trust, encode_batch
@@ -81,6 +81,24 @@ def test_no_record_at_all_is_a_batch_that_killed_its_workers() -> None:
     assert isinstance(built, PoisonedBatchError)
     assert (built.index, built.epoch, built.worker, built.host) == (4, 2, "worker-1", "there")
     assert "killed 3 workers, the last one worker-1 on there" in str(built)
+
+
+def test_a_batch_that_took_too_long_everywhere_says_where_the_last_worker_was() -> None:
+    stack = "Stack (most recent call first):\n  File ..., line 3 in fetch\n"
+    built = build_error(BatchFailed(4, 2, "worker-1", "there", None, timeouts=2, stack=stack))
+    assert isinstance(built, BatchTimeoutError)
+    assert (built.index, built.epoch, built.worker, built.host) == (4, 2, "worker-1", "there")
+    assert built.remote_traceback == stack
+    assert "batch 4 of epoch 2 took longer than batch_timeout on 2 workers, the last one worker-1 on there" in str(
+        built
+    )
+    assert str(built).endswith(f"it was here:\n\n{stack}")
+
+
+def test_a_batch_that_took_too_long_on_a_worker_that_could_not_say_where_says_so() -> None:
+    text = str(build_error(BatchFailed(4, 2, "worker-1", "there", None, timeouts=1)))
+    assert "on 1 worker worker-1 on there" not in text and "on worker-1 on there" in text
+    assert text.endswith("(where it was is not known)")
 
 
 def test_a_pickled_batch_that_cannot_be_made_here_is_a_sequence_error_with_the_reason() -> None:

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from enqueuer.core.actions import BatchFailed, BatchSkipped
+from enqueuer.core.ranges import Ranges
 from enqueuer.runtime.ready_queue import CLOSED, END_OF_EPOCH, ReadyQueue
+from enqueuer.runtime.receipts import Received
 from tests.support.waiting import wait_until
 
 DEADLINE = 10.0
@@ -21,15 +24,28 @@ class Ends:
         self.wakes_count = 0
         self.taken: list[int] = []
         self.wanted: list[int] = []
+        self._lengths: dict[int, int] = {}
+        self._at = (first_epoch, 0)
         self.queue = ReadyQueue(first_epoch, self._wake, self.taken.append, self.wanted.append)
 
     def _wake(self) -> None:
         self.wakes_count += 1
 
+    def set_length(self, epoch: int, length: int) -> None:
+        self.queue.set_length(epoch, length)
+        self._lengths[epoch] = length
+
+    def put(self, outcomes: list[Any]) -> None:
+        """The next positions in order."""
+        epoch, first = self._at
+        last = first + len(outcomes)
+        self._at = (epoch + 1, 0) if last == self._lengths.get(epoch) else (epoch, last)
+        self.queue.put(epoch, range(first, last), outcomes)
+
     def fill(self, *epochs: list[Any]) -> None:
         for epoch, outcomes in enumerate(epochs):
-            self.queue.set_length(epoch, len(outcomes))
-            self.queue.put(outcomes)
+            self.set_length(epoch, len(outcomes))
+            self.put(outcomes)
 
     def take(self, count: int) -> list[Any]:
         return [self.queue.take() for _ in range(count)]
@@ -47,19 +63,19 @@ def results(futures: list[Future[Any]]) -> list[Any]:
 
 def test_outcomes_are_taken_in_the_order_in_which_they_were_put() -> None:
     ends = Ends()
-    ends.queue.set_length(0, 5)
-    ends.queue.put(["a", "b"])
-    ends.queue.put(["c"])
+    ends.set_length(0, 5)
+    ends.put(["a", "b"])
+    ends.put(["c"])
     assert ends.take(3) == ["a", "b", "c"]
     assert ends.queue.taken_total == 3
 
 
 def test_a_waiting_consumer_gets_what_is_put() -> None:
     ends = Ends()
-    ends.queue.set_length(0, 1)
+    ends.set_length(0, 1)
     with ThreadPoolExecutor(1) as pool:
         (consumer,) = ends.consumers(pool, None)
-        ends.queue.put(["late"])
+        ends.put(["late"])
         assert consumer.result(DEADLINE) == "late"
 
 
@@ -69,7 +85,7 @@ def test_close_releases_every_waiting_consumer_and_drops_what_is_there() -> None
         waiting = ends.consumers(pool, None, None, 0)
         ends.queue.close()
         assert results(waiting) == [CLOSED] * 3
-    ends.queue.put(["too late"])
+    ends.put(["too late"])
     assert ends.queue.take() is CLOSED
     assert ends.queue.place[3] == 0
 
@@ -126,8 +142,8 @@ def test_the_place_follows_the_takes_over_epochs() -> None:
 def test_the_first_epoch_has_the_number_it_was_given() -> None:
     ends = Ends(first_epoch=7)
     assert ends.queue.next_epoch == 7
-    ends.queue.set_length(7, 1)
-    ends.queue.put(["a"])
+    ends.set_length(7, 1)
+    ends.put(["a"])
     assert ends.queue.take(7) == "a"
     assert ends.taken == [7] and ends.queue.next_epoch == 8
 
@@ -153,12 +169,12 @@ def test_an_epoch_is_wanted_once_when_a_consumer_waits_for_its_first_outcome() -
     with ThreadPoolExecutor(2) as pool:
         waiting = ends.consumers(pool, None, 1)
         assert ends.wanted == [1]
-        ends.queue.set_length(1, 3)
-        ends.queue.put(["c", "d"])
+        ends.set_length(1, 3)
+        ends.put(["c", "d"])
         assert sorted(results(waiting)) == ["c", "d"]
         (waiting_inside,) = ends.consumers(pool, None)
         assert ends.wanted == [1]
-        ends.queue.put(["e"])
+        ends.put(["e"])
         assert waiting_inside.result(DEADLINE) == "e"
 
 
@@ -197,11 +213,11 @@ def test_takes_that_the_io_thread_has_missed_wake_it_at_once() -> None:
 
 def test_a_consumer_that_begins_to_wait_wakes_the_io_thread_once() -> None:
     ends = Ends()
-    ends.queue.set_length(0, 2)
+    ends.set_length(0, 2)
     with ThreadPoolExecutor(1) as pool:
         (consumer,) = ends.consumers(pool, None)
         assert ends.wakes_count == 1
-        ends.queue.put(["a"])
+        ends.put(["a"])
         consumer.result(DEADLINE)
     assert ends.wakes_count == 1
 
@@ -234,21 +250,21 @@ def test_an_error_of_the_next_epoch_does_not_spoil_the_end_of_this_one() -> None
 def test_all_who_wait_for_more_of_an_epoch_are_released_by_its_last_outcome() -> None:
     """The next epoch may never be delivered: nobody has asked for it."""
     ends = Ends()
-    ends.queue.set_length(0, 1)
+    ends.set_length(0, 1)
     with ThreadPoolExecutor(3) as pool:
         waiting = ends.consumers(pool, 0, 0, 0)
-        ends.queue.put(["last"])
+        ends.put(["last"])
         assert sorted(map(str, results(waiting))) == sorted(map(str, ["last", END_OF_EPOCH, END_OF_EPOCH]))
 
 
 def test_an_outcome_of_the_next_epoch_reaches_who_wants_it_and_not_only_who_does_not() -> None:
     ends = Ends()
-    ends.queue.set_length(0, 1)
+    ends.set_length(0, 1)
     with ThreadPoolExecutor(3) as pool:
         waiting = ends.consumers(pool, 0, 0, None)
-        ends.queue.set_length(1, 1)
-        ends.queue.put(["a"])
-        ends.queue.put(["b"])
+        ends.set_length(1, 1)
+        ends.put(["a"])
+        ends.put(["b"])
         done, _ = wait(waiting, DEADLINE)
         assert len(done) == 3, "a consumer still waits"
         # Either of the three may have been the first.
@@ -272,8 +288,8 @@ def test_several_consumers_take_each_outcome_once_over_many_epochs_of_one(consum
     with ThreadPoolExecutor(consumers_count) as pool:
         futures = [pool.submit(consume) for _ in range(consumers_count)]
         for epoch in range(total):
-            ends.queue.set_length(epoch, 1)
-            ends.queue.put([epoch])
+            ends.set_length(epoch, 1)
+            ends.put([epoch])
         wait_until(lambda: ends.queue.taken_total == total, what="all takes")
         ends.queue.close()
         shares = results(futures)
@@ -290,16 +306,76 @@ def test_waiting_is_measured_and_taking_what_is_there_costs_none() -> None:
     assert ends.queue.wait_seconds == 0.0
     with ThreadPoolExecutor(1) as pool:
         (consumer,) = ends.consumers(pool, None)
-        ends.queue.set_length(1, 1)
-        ends.queue.put(["c"])
+        ends.set_length(1, 1)
+        ends.put(["c"])
         consumer.result(DEADLINE)
     assert 0.0 < ends.queue.wait_seconds < DEADLINE
 
 
 def test_a_length_said_again_before_the_first_take_is_the_one_that_counts() -> None:
     ends = Ends()
-    ends.queue.set_length(0, 5)
-    ends.queue.set_length(0, 2)
-    ends.queue.put(["a", "b"])
+    ends.set_length(0, 5)
+    ends.set_length(0, 2)
+    ends.put(["a", "b"])
     ends.take(2)
     assert ends.taken == [0]
+
+
+# ---------------------------------------------------------------- what was received
+
+
+def failed(index: int) -> BatchFailed:
+    return BatchFailed(index, 0, "worker", "host", None)
+
+
+def test_what_is_ready_is_not_received() -> None:
+    ends = Ends(first_epoch=3)
+    ends.set_length(3, 3)
+    ends.put(["a", "b", "c"])
+    assert ends.queue.received() == Received(3, Ranges(), (), False)
+    ends.take(2)
+    assert ends.queue.received() == Received(3, Ranges([(0, 2)]), (), True)
+    ends.queue.close()
+    assert ends.queue.received() == Received(3, Ranges([(0, 2)]), (), True)
+
+
+def test_positions_are_received_in_the_order_of_delivery() -> None:
+    ends = Ends()
+    ends.set_length(0, 4)
+    ends.queue.put(0, [2, 0], ["c", "a"])
+    ends.queue.put(0, [3], ["d"])
+    ends.take(2)
+    assert ends.queue.received().positions == Ranges([(0, 1), (2, 3)])
+    ends.take(1)
+    assert ends.queue.received().positions == Ranges([(0, 1), (2, 4)])
+
+
+def test_an_epoch_with_a_failed_batch_is_not_over_with_its_last_take() -> None:
+    ends = Ends()
+    ends.set_length(0, 2)
+    ends.put(["a", failed(1)])
+    ends.take(2)
+    assert ends.taken == []
+    assert ends.queue.received().positions == Ranges([(0, 1)])
+
+
+def test_an_epoch_with_a_skipped_batch_is_over() -> None:
+    ends = Ends()
+    ends.set_length(0, 2)
+    ends.put([BatchSkipped(4, 0), "b"])
+    ends.take(2)
+    assert ends.taken == [0]
+    assert ends.queue.received() == Received(0, Ranges([(0, 2)]), ((0, 4),), True)
+
+
+def test_a_batch_that_could_not_be_used_is_taken_back_but_not_an_epochs_last() -> None:
+    ends = Ends()
+    ends.fill(["a", "b"])
+    ends.take(1)
+    ends.queue.take_back()
+    assert ends.queue.received().positions == Ranges()
+    ends = Ends()
+    ends.fill(["a", "b"])
+    ends.take(2)
+    ends.queue.take_back()
+    assert ends.taken == [0] and ends.queue.received().positions == Ranges([(0, 2)])

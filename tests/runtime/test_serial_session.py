@@ -15,6 +15,8 @@ from enqueuer import SequenceError, item_rng, worker_info
 from enqueuer.compute.seeding import item_generator
 from enqueuer.config import Options
 from enqueuer.core.epoch_order import epoch_order
+from enqueuer.runtime.bookmark import Bookmark
+from enqueuer.runtime.own_sequence import OwnSequence
 from enqueuer.runtime.serial_session import SerialSession
 from enqueuer.runtime.stream_end import StreamEnd
 from tests.support.journal import Journal
@@ -25,7 +27,7 @@ SEED = 9
 
 def serve(sequence: Any, *, first_epoch: int = 0, **options: Any) -> SerialSession:
     get_sequence: Callable[[], Any] = sequence if isinstance(sequence, type(lambda: 0)) else lambda: sequence
-    return SerialSession(get_sequence, Options(**options), seed=SEED, first_epoch=first_epoch)
+    return SerialSession(Bookmark(OwnSequence(get_sequence), Options(**options), seed=SEED, first_epoch=first_epoch))
 
 
 def take(session: SerialSession, count: int) -> list[Any]:
@@ -168,15 +170,18 @@ def test_items_have_their_own_generator_and_are_in_no_worker() -> None:
     assert take(session, 2) == [(item_generator(SEED, 0, index).random(), None) for index in range(2)]
 
 
-@pytest.mark.parametrize("seeded", [True, False])
-def test_the_hook_is_seeded_only_in_a_seeded_run(seeded: bool) -> None:
+@pytest.mark.parametrize("given", [SEED, None])
+def test_the_hook_is_seeded_also_by_a_drawn_seed_and_the_global_generators_are_as_before(given: int | None) -> None:
     orders = []
     for _ in range(2):
         sequence = Reshuffling(length=20)
-        take(serve(sequence, seed=SEED if seeded else None), 21)
+        np.random.seed(4)
+        take(serve(sequence, seed=given), 21)
         orders.append(sequence.order.tolist())
-        np.random.random()
-    assert (orders[0] == orders[1]) == seeded
+        drawn = np.random.random()
+        np.random.seed(4)
+        assert drawn == np.random.random()
+    assert orders[0] == orders[1] != list(range(40))
 
 
 def test_stop_ends_the_stream_also_from_the_hook() -> None:

@@ -20,7 +20,9 @@ from enqueuer import ConfigurationError
 from enqueuer.config import Options
 from enqueuer.protocol.control_codec import decode_control, encode_control
 from enqueuer.protocol.messages import NO_ID, PROTOCOL_VERSION, Hello, Role, Welcome
+from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.local_processes import LocalProcesses
+from enqueuer.runtime.own_sequence import OwnSequence
 from enqueuer.runtime.session import Session
 from enqueuer.runtime.stream_end import StreamEnd
 from enqueuer.transport.sockets import new_context
@@ -44,13 +46,10 @@ def start() -> Iterator[Start]:
         checked = Options(**options)
         processes = LocalProcesses(1, checked.timing.heartbeat_interval)
         running = Session(
-            lambda: sequence,
-            checked,
+            Bookmark(OwnSequence(lambda: sequence), checked, seed=3, first_epoch=0),
             threads=threads,
             local_processes=local_processes,
             max_queue_size=max_queue_size,
-            seed=3,
-            first_epoch=0,
             processes=processes,
         )
         made.append((running, processes))

@@ -7,8 +7,11 @@ import shutil
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+
+import pytest
 
 from tests.support.remote import REPOSITORY
 from tests.support.wire import DEVICE
@@ -28,13 +31,27 @@ def why_no_namespaces() -> str | None:
     return None
 
 
+def two_hosts(delay_ms: float) -> Iterator[TwoHosts]:
+    """The body of a fixture. Skips where there can be none, checks that no process is left on them afterwards."""
+    reason = why_no_namespaces()
+    if reason is not None:
+        # CI sets this: there, a skipped test is a failed one.
+        if os.environ.get("REQUIRE_NAMESPACES"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with TwoHosts(delay_ms) as made:
+        yield made
+        left = made.pids()
+        assert not left, f"left on the hosts: {left}"
+
+
 class TwoHosts:
     """Made on entry, removed on exit. `trainer` and `worker` prefix a command that runs on that host."""
 
-    def __init__(self, delay_ms: float) -> None:
-        """``delay_ms`` each way."""
+    def __init__(self, delay_ms: float, seed: int = 0) -> None:
+        """``delay_ms`` each way; ``seed`` is that of the weather's chance."""
         suffix = uuid.uuid4().hex[:6]
-        self._delay_ms = delay_ms
+        self._delay_ms, self._seed = delay_ms, seed
         self._namespaces = (f"enqt-{suffix}", f"enqw-{suffix}")
         self._wire: subprocess.Popen[str] | None = None
 
@@ -46,12 +63,26 @@ class TwoHosts:
     def worker(self) -> list[str]:
         return ["ip", "netns", "exec", self._namespaces[1]]
 
-    def cut(self) -> None:
-        """Nothing passes any more, in either direction, and nobody is told."""
-        self._tell("cut\n")
+    def cut(self, direction: str = "") -> None:
+        """Nothing passes any more, in either direction or "up" or "down" alone, and nobody is told."""
+        self._tell(f"cut {direction}".strip())
 
     def mend(self) -> None:
-        self._tell("mend\n")
+        self._tell("mend")
+
+    def weather(self, **what: float) -> None:
+        """Chances (``loss``, ``reorder``, ``duplicate``) and milliseconds (``delay``, ``jitter``) from now on."""
+        for name, value in what.items():
+            self._tell(f"{name} {value}")
+
+    def counts(self) -> dict[str, int]:
+        """Packets so far: carried, cut, lost, overtaken, duplicated."""
+        return {name: int(count) for name, _, count in (pair.partition("=") for pair in self._tell("count").split())}
+
+    def pids(self) -> set[int]:
+        """The processes that are on either host now."""
+        listed = [_run("ip", "netns", "pids", namespace) for namespace in self._namespaces]
+        return {int(pid) for pids in listed for pid in pids.split()}
 
     def __enter__(self) -> TwoHosts:
         try:
@@ -59,10 +90,9 @@ class TwoHosts:
                 _run("ip", "netns", "add", namespace)
             command = [sys.executable, "-m", "tests.support.wire", *self._namespaces, str(self._delay_ms)]
             self._wire = subprocess.Popen(
-                command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                [*command, str(self._seed)], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
-            assert self._wire.stdout is not None
-            assert self._wire.stdout.readline() == "ready\n"
+            assert self._answer() == "ready"
             for namespace, address in zip(self._namespaces, (TRAINER_ADDRESS, WORKER_ADDRESS), strict=True):
                 _run("ip", "-n", namespace, "addr", "add", f"{address}/24", "dev", DEVICE)
                 _run("ip", "-n", namespace, "link", "set", DEVICE, "up", "txqueuelen", "10000")
@@ -77,11 +107,18 @@ class TwoHosts:
     ) -> None:
         self._remove()
 
-    def _tell(self, command: str) -> None:
+    def _tell(self, command: str) -> str:
+        """Returns once it is in force."""
         assert self._wire is not None
         assert self._wire.stdin is not None
-        self._wire.stdin.write(command)
+        self._wire.stdin.write(f"{command}\n")
         self._wire.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> str:
+        assert self._wire is not None
+        assert self._wire.stdout is not None
+        return self._wire.stdout.readline().strip()
 
     def _remove(self) -> None:
         if self._wire is not None:
@@ -90,5 +127,5 @@ class TwoHosts:
             subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True)
 
 
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True)
+def _run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -1,8 +1,8 @@
-"""A wire with a delay between two network namespaces: `python -m tests.support.wire NAMESPACE NAMESPACE DELAY_MS`.
+"""A wire between two network namespaces: `python -m tests.support.wire NAMESPACE NAMESPACE DELAY_MS [SEED]`.
 
-Each namespace gets a TUN device; this program carries packets from one to the other after the delay. It needs no
-scheduler in the kernel (netem is a module that not every kernel has). Commands on stdin: ``cut`` (packets vanish, in
-both directions, and nobody is told) and ``mend``; the wire ends with its stdin.
+Each namespace gets a TUN device; this program carries packets from one to the other as `weather` says. It needs no
+scheduler in the kernel (netem is a module that not every kernel has). Commands on stdin are those of the weather, and
+each is answered with a line; the wire ends with its stdin.
 """
 
 from __future__ import annotations
@@ -10,19 +10,24 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import heapq
 import os
 import select
 import struct
 import sys
 import time
-from collections import deque
 from pathlib import Path
+
+from tests.support.weather import DOWN, UP, Weather
 
 DEVICE = "wire0"
 _TUNSETIFF = 0x400454CA
 _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
 _CLONE_NEWNET = 0x40000000
 _PACKET_BYTES = 65536
+_STDIN = 0
+# How much is taken from one device before the other, the clock and stdin have their turn.
+_PACKETS_PER_TURN = 100
 
 
 def open_tun(namespace: str) -> int:
@@ -43,28 +48,52 @@ def _enter(libc: ctypes.CDLL, fd: int) -> None:
         raise OSError(ctypes.get_errno(), "setns")
 
 
-def carry(first: int, second: int, delay: float) -> None:
-    """Until stdin ends."""
-    other = {first: second, second: first}
-    # One delay for all, so packets fall due in the order in which they came.
-    underway: deque[tuple[float, int, bytes]] = deque()
-    cut = False
-    while True:
-        timeout = max(0.0, underway[0][0] - time.monotonic()) if underway else None
-        readable, _, _ = select.select([sys.stdin, first, second], [], [], timeout)
-        for fd in readable:
-            if fd is sys.stdin:
-                command = sys.stdin.readline()
-                if not command:
-                    return
-                cut = command == "cut\n"
-                continue
-            while packet := _read(fd):
-                if not cut:
-                    underway.append((time.monotonic() + delay, other[fd], packet))
-        while underway and underway[0][0] <= time.monotonic():
-            _, target, packet = underway.popleft()
-            _write(target, packet)
+class Wire:
+    """Two devices and the packets underway between them."""
+
+    def __init__(self, first: int, second: int, weather: Weather) -> None:
+        self._weather = weather
+        # Where a packet that is read there goes, and in which direction that is.
+        self._routes = {first: (second, DOWN), second: (first, UP)}
+        # When it is due, a number that keeps those that are due together in order, where to, what.
+        self._underway: list[tuple[float, int, int, bytes]] = []
+        self._number = 0
+
+    def carry(self) -> None:
+        """Until stdin ends."""
+        while True:
+            timeout = max(0.0, self._underway[0][0] - time.monotonic()) if self._underway else None
+            readable, _, _ = select.select([_STDIN, *self._routes], [], [], timeout)
+            if _STDIN in readable and not self._obey():
+                return
+            for fd in readable:
+                if fd in self._routes:
+                    self._take(fd)
+            self._deliver()
+
+    def _obey(self) -> bool:
+        """Do what stdin says; False at its end. The sender waits for the answer, so a read is one whole line."""
+        line = os.read(_STDIN, 4096).decode()
+        if line:
+            print(self._weather.command(line) or "done", flush=True)
+        return bool(line)
+
+    def _take(self, fd: int) -> None:
+        target, direction = self._routes[fd]
+        for _ in range(_PACKETS_PER_TURN):
+            packet = _read(fd)
+            if not packet:
+                return
+            for due in self._weather.arrivals(direction, time.monotonic()):
+                self._number += 1
+                heapq.heappush(self._underway, (due, self._number, target, packet))
+
+    def _deliver(self) -> None:
+        while self._underway and self._underway[0][0] <= time.monotonic():
+            _, _, target, packet = heapq.heappop(self._underway)
+            # Not up yet, or its queue is full: a wire loses what it cannot carry.
+            with contextlib.suppress(OSError):
+                os.write(target, packet)
 
 
 def _read(fd: int) -> bytes:
@@ -74,17 +103,11 @@ def _read(fd: int) -> bytes:
         return b""
 
 
-def _write(fd: int, packet: bytes) -> None:
-    # Not up yet, or its queue is full: a wire loses what it cannot carry.
-    with contextlib.suppress(OSError):
-        os.write(fd, packet)
-
-
 def main() -> None:
-    first, second, delay_ms = sys.argv[1:]
+    first, second, delay_ms, *seed = sys.argv[1:]
     devices = open_tun(first), open_tun(second)
     print("ready", flush=True)
-    carry(*devices, float(delay_ms) / 1000)
+    Wire(*devices, Weather(float(delay_ms) / 1000, *map(int, seed))).carry()
 
 
 if __name__ == "__main__":

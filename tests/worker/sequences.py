@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
@@ -57,6 +58,24 @@ class Moody(Numbers):
         if mood.startswith("wait for "):
             while not Path(mood.removeprefix("wait for ")).exists():
                 time.sleep(0.01)
+        if mood == "hang":
+            hang_for_ever()
+        if mood == "hold the GIL":
+            hold_the_gil_for_ever()
+        if mood == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if mood == "be deaf":
+            signal.signal(signal.SIGUSR2, lambda *_: None)
+            hang_for_ever()
+        if mood == "die of the question":
+            signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+            hang_for_ever()
+        if mood == "wake up when asked":
+            wake_up_when_asked()
+        if mood == "recurse":
+            recurse(500)
+        if mood.startswith("sleep "):
+            time.sleep(float(mood.removeprefix("sleep ")))
         if mood == "unsendable":
             return object()
         if mood == "stdin":
@@ -68,6 +87,30 @@ class Moody(Numbers):
     def close(self) -> None:
         if self.note:
             Path(self.note).write_text("closed")
+
+
+def hang_for_ever() -> None:
+    while True:
+        time.sleep(60)
+
+
+def hold_the_gil_for_ever() -> None:
+    libc = ctypes.PyDLL(None)
+    while True:  # a signal ends the sleep
+        libc.sleep(60)
+
+
+def wake_up_when_asked() -> None:
+    asked: list[int] = []
+    signal.signal(signal.SIGUSR2, lambda number, _: asked.append(number))
+    while not asked:
+        time.sleep(0.01)
+
+
+def recurse(depth: int) -> None:
+    if depth:
+        recurse(depth - 1)
+    hang_for_ever()
 
 
 def end_by_sigterm() -> list[int]:

@@ -6,12 +6,13 @@ import pytest
 
 from enqueuer.compute.context import worker_info
 from enqueuer.compute.digest import sequence_digest
+from enqueuer.compute.epoch_state import EPOCH_ENDS_LIMIT
 from enqueuer.compute.spec import SequenceSpec
 from enqueuer.errors import AuthenticationError, ConfigurationError, ProtocolError
 from enqueuer.protocol.live_object import live_state, pack_bundle
 from enqueuer.transport.segment import SharedSegment
 from enqueuer_worker.allowance import Allowance
-from enqueuer_worker.loader import EPOCH_ENDS_LIMIT, SequenceLoader
+from enqueuer_worker.loader import SequenceLoader
 
 SOURCE = """
 import numpy as np

@@ -169,6 +169,7 @@ def test_a_target_that_is_not_allowed_is_refused_with_the_option_that_would_allo
         assert exit_code(child) == ExitCode.REFUSED
 
 
+@pytest.mark.proves("a remote worker cannot import or build it")
 def test_a_sequence_that_cannot_be_built_is_reported_and_ends_the_process(
     start: Start, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -128,6 +128,7 @@ def test_a_stopped_child_is_not_vouched_for(start: Start) -> None:
         coordinator.expect(Children, lambda children: children.alive == (hello.incarnation,))
 
 
+@pytest.mark.proves("a remote worker cannot import or build it")
 def test_one_that_is_refused_again_and_again_is_started_ever_more_rarely(start: Start) -> None:
     with ScriptedCoordinator(sequence=["tests.worker.sequences:broken", {}]) as coordinator:
         worker = start(coordinator)

@@ -8,7 +8,7 @@ import tempfile
 import pytest
 
 from enqueuer.protocol.messages import Epoch, Welcome
-from enqueuer_worker.running import RUNNING_BYTES, RunningLease, read_running
+from enqueuer_worker.running import RUNNING_BYTES, Running, RunningLease, read_running
 from enqueuer_worker.tasks import Item, TaskQueue
 from enqueuer_worker.worker_events import Compute, Prepare
 
@@ -65,4 +65,22 @@ def test_the_running_lease_can_be_read_through_the_shared_file() -> None:
     with tempfile.TemporaryFile() as file:
         os.ftruncate(file.fileno(), RUNNING_BYTES)
         RunningLease(file.fileno()).set(2**40)
-        assert read_running(os.pread(file.fileno(), RUNNING_BYTES, 0)) == 2**40
+        assert read_running(os.pread(file.fileno(), RUNNING_BYTES, 0)) == Running(task=1, lease=2**40)
+
+
+def test_a_lease_that_is_run_again_is_another_task_and_what_a_session_leaves_behind_is_nobodys_lease() -> None:
+    with tempfile.TemporaryFile() as file:
+        os.ftruncate(file.fileno(), RUNNING_BYTES)
+        running = RunningLease(file.fileno())
+
+        def seen() -> Running:
+            return read_running(os.pread(file.fileno(), RUNNING_BYTES, 0))
+
+        assert seen() == Running(task=0, lease=0)
+        running.set(1)
+        running.set(0)
+        assert seen() == Running(task=0, lease=0)
+        running.set(1)
+        assert seen() == Running(task=2, lease=1)
+        running.disown()
+        assert seen() == Running(task=2, lease=0) and running.get() == 0

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from enqueuer_worker.running import RUNNING_BYTES, read_running
+from enqueuer_worker.running import RUNNING_BYTES, STACK_SIGNAL, Running, read_running
 from enqueuer_worker.settings import ChildSettings, Settings, encode_line
 
 # Read by the libraries when they are first imported, so they have to be in the environment by then.
@@ -21,6 +21,11 @@ _THREAD_COUNTS = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+_MAX_STACK_BYTES = 16 * 1024
+# The frame from which on a stack is ours, in every worker the same. `faulthandler` writes the innermost frame first.
+_OUR_FRAME = f"enqueuer_worker{os.sep}compute_loop.py"
+# How it ends a stack that is too deep for it.
+_CUT = "  ...\n"
 
 
 class Child:
@@ -32,6 +37,7 @@ class Child:
         self.started_at = now
         self.incarnation = os.urandom(16)
         self._running_fd = _make_shared_file()
+        self._stack_start = RUNNING_BYTES
         try:
             self._process = self._start(settings)
         except BaseException:
@@ -64,9 +70,28 @@ class Child:
         """None while it runs; negative for a signal."""
         return self._process.poll()
 
-    def running_lease(self) -> int:
-        """The lease that it computes, or was computing when it died; 0 for none."""
+    def running(self) -> Running:
+        """What it computes, or was computing when it died."""
         return read_running(os.pread(self._running_fd, RUNNING_BYTES, 0))
+
+    def running_lease(self) -> int:
+        """The lease of that; 0 for none."""
+        return self.running().lease
+
+    def ask_for_stack(self) -> None:
+        """Have it note where it is. A process that is stopped, or whose user took the signal, does not."""
+        self._stack_start = os.fstat(self._running_fd).st_size
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(STACK_SIGNAL)
+
+    def stack(self) -> tuple[str, bool]:
+        """What it has noted so far, without our own frames, and whether that is all of it."""
+        noted = os.pread(self._running_fd, _MAX_STACK_BYTES, self._stack_start)
+        text = noted.decode(errors="replace")
+        head, ours, _ = text.partition(_OUR_FRAME)
+        if ours:
+            return head[: head.rfind("\n") + 1], True
+        return text, text.endswith(_CUT) or len(noted) == _MAX_STACK_BYTES
 
     def is_alive_and_not_stopped(self) -> bool:
         """Whether to vouch for it: a process that was stopped (SIGSTOP, a debugger) computes nothing."""
@@ -102,7 +127,7 @@ class Child:
 
 
 def _make_shared_file() -> int:
-    """A nameless file for the running lease: written by the worker, still there after its death."""
+    """A nameless file for the running lease and a stack: written by the worker, still there after its death."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("enqueuer-running")
     else:

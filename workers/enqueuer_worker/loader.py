@@ -13,8 +13,7 @@ from typing import Any
 
 from enqueuer.compute.context import enter_epoch
 from enqueuer.compute.digest import sequence_digest
-from enqueuer.compute.seeding import seeded_globals
-from enqueuer.compute.sequence_checks import own_on_epoch_end
+from enqueuer.compute.epoch_state import EpochEnd, catch_up, read_epoch_ends
 from enqueuer.compute.spec import SequenceSpec, call_factory
 from enqueuer.errors import ProtocolError
 from enqueuer.protocol.live_object import live_path, unpack_sequence, unpack_worker_init
@@ -23,10 +22,6 @@ from enqueuer_worker.allowance import Allowance
 
 logger = logging.getLogger(__name__)
 
-# An epoch a second for eleven days; a peer that says more is wrong, and must not have this worker count for ever.
-EPOCH_ENDS_LIMIT = 1_000_000
-
-EpochEnd = tuple[int, int]
 _LIVE_INIT = "the bundle's"
 
 
@@ -113,34 +108,18 @@ class SequenceLoader:
 
     def _load_spec(self, spec: SequenceSpec, epoch: int, seed: int, state: Any) -> None:
         factory = self._allowed.resolve(spec.target)
-        ends = _read_epoch_ends(state)
+        ends = read_epoch_ends(state.get("epoch_ends", []) if isinstance(state, dict) else [])
         # Another history: a new session, or another trainer. What was replayed cannot be taken back.
         if spec != self._spec or ends[: len(self._replayed)] != self._replayed:
             self.close()
             self._sequence = call_factory(factory, spec.target, spec.kwargs)
             self._spec = spec
         try:
-            self._catch_up(epoch, seed, ends)
+            catch_up(self._sequence, epoch, seed, ends[len(self._replayed) :], self._replayed.append)
         except BaseException:
             # Half way between two epochs: not to be used, nor to be replayed upon.
             self.close()
             raise
-
-    def _catch_up(self, epoch: int, seed: int, ends: list[EpochEnd]) -> None:
-        """Bring a spec's instance to where the trainer's own is."""
-        set_epoch = getattr(self._sequence, "set_epoch", None)
-        if callable(set_epoch):
-            with seeded_globals(seed, epoch):
-                set_epoch(epoch)
-            return
-        hook = own_on_epoch_end(self._sequence)
-        if hook is None:
-            return
-        for end in ends[len(self._replayed) :]:
-            # Seeded as the trainer's own call was, or each worker would shuffle its own way.
-            with seeded_globals(*end):
-                hook()
-            self._replayed.append(end)
 
     def _run_init(self, name: str | None, resolve: Callable[[str], Callable[[], Any]]) -> None:
         """Run a ``worker_init`` before the first Sequence is built; once, unless another trainer brings another."""
@@ -154,15 +133,3 @@ def _read_spec(sequence: list[Any] | None) -> SequenceSpec:
         case [str() as target, dict() as kwargs] if all(isinstance(name, str) for name in kwargs):
             return SequenceSpec(target, **kwargs)
     raise ProtocolError("an epoch with neither a SequenceSpec nor a live Sequence")
-
-
-def _read_epoch_ends(state: Any) -> list[EpochEnd]:
-    ends: list[EpochEnd] = []
-    runs = state.get("epoch_ends", []) if isinstance(state, dict) else []
-    for run in runs if isinstance(runs, (list, tuple)) else [None]:
-        match run:
-            case [int() as seed, int() as first, int() as count] if 0 <= count <= EPOCH_ENDS_LIMIT - len(ends):
-                ends += [(seed, first + step) for step in range(count)]
-            case _:
-                raise ProtocolError("epoch_ends is not a list of [seed, first epoch, count]")
-    return ends

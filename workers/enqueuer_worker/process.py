@@ -55,7 +55,7 @@ def serve(line: bytes, commands: CommandReader) -> None:
     from enqueuer_worker.io_loop import IoLoop
     from enqueuer_worker.logs import set_up_logger
     from enqueuer_worker.outbox import Outbox, Waker
-    from enqueuer_worker.running import RunningLease
+    from enqueuer_worker.running import STACK_SIGNAL, RunningLease, show_stack_when_asked
     from enqueuer_worker.tasks import TaskQueue
     from enqueuer_worker.worker_events import Identity
 
@@ -75,8 +75,13 @@ def serve(line: bytes, commands: CommandReader) -> None:
     outbox = Outbox(waker)
     tasks = TaskQueue(RunningLease(settings.running_fd))
     sys.setswitchinterval(_SWITCH_INTERVAL)
+    if settings.running_fd is not None:
+        show_stack_when_asked(settings.running_fd)
     io_loop = IoLoop(settings, identity, commands, tasks, outbox, waker, logger)
+    # Threads inherit what is blocked: the signal is to interrupt the thread that computes, no other.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {STACK_SIGNAL})
     io_loop.start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {STACK_SIGNAL})
 
     # The greeting travels while the rest is imported.
     from enqueuer_worker.compute_loop import ComputeLoop

@@ -24,6 +24,7 @@ from enqueuer_worker.restarts import RestartBackoff
 from enqueuer_worker.settings import Settings
 from enqueuer_worker.signals import SignalPipe
 from enqueuer_worker.supervisor_link import SupervisorLink
+from enqueuer_worker.time_limit import TimeLimit
 
 # What a draining child has beyond its own deadline before it is killed.
 _DRAIN_GRACE_SECONDS = 10.0
@@ -60,6 +61,7 @@ class Supervisor:
         self._leaving: list[Child] = []
         self._poller = zmq.Poller()
         self._link = SupervisorLink(settings, self._poller, logger, time.monotonic())
+        self._time_limit = TimeLimit(logger)
         self._draining = False
         self._kill_at = math.inf
         self._signals = SignalPipe((signal.SIGCHLD, *self.end_signals))
@@ -107,6 +109,7 @@ class Supervisor:
                 self._on_end_wanted(signal.Signals(number), now)
         self._reap(now)
         self._link.handle(ready, self._alive, now)
+        self._time_limit.enforce(self._children(), self._link.batch_timeout, now)
         self._start_due(now)
         if now >= self._kill_at:
             self._logger.error("workers did not end %g s after their drain deadline: killed", _DRAIN_GRACE_SECONDS)
@@ -173,7 +176,7 @@ class Supervisor:
             if child is None or code is None:
                 continue
             slot.child = None
-            at_work = child.running_lease() != 0
+            at_work = child.running().task != 0
             self._report(child)
             if self._draining or (self.settings.once and code in (ExitCode.DONE, ExitCode.REFUSED)):
                 del self._slots[slot.number]
@@ -186,7 +189,10 @@ class Supervisor:
         """Tell the coordinator at once, so that it need not wait for silence to become a time-out."""
         code = child.exit_code()
         assert code is not None
-        self._link.report_exit(WorkerExited(child.incarnation, child.number, code, child.running_lease()))
+        verdict = self._time_limit.verdict(child)
+        self._link.report_exit(
+            WorkerExited(child.incarnation, child.number, code, verdict.lease, verdict.timed_out, verdict.stack)
+        )
         child.close()
 
     def _plan_restart(self, slot: _Slot, code: int, delay: float, now: float) -> None:
@@ -219,7 +225,8 @@ class Supervisor:
             self._logger.info("all workers have left")
 
     def _timeout_ms(self) -> int | None:
-        due = min([self._link.next_deadline(), self._kill_at, *self._restart_times()])
+        deadlines = [self._link.next_deadline(), self._time_limit.next_deadline(), self._kill_at]
+        due = min([*deadlines, *self._restart_times()])
         if not self._signals.works:
             due = min(due, time.monotonic() + _BLIND_POLL_SECONDS)
         return None if due == math.inf else max(0, math.ceil((due - time.monotonic()) * 1000))

@@ -53,6 +53,8 @@ class SupervisorLink:
         self._session = NO_ID
         self._incarnation = os.urandom(16)
         self._heartbeat_interval = settings.heartbeat_interval
+        # Of the session that we are in; None as well while we are in none, whose leases may be another session's.
+        self.batch_timeout: float | None = None
         self._unsent: deque[WorkerExited] = deque(maxlen=_UNSENT_LIMIT)
         # Sent, each with the number of heartbeats before it: heard once a later heartbeat was replied to.
         self._unheard: deque[tuple[int, WorkerExited]] = deque(maxlen=_UNSENT_LIMIT)
@@ -112,6 +114,7 @@ class SupervisorLink:
             if session != self._session:
                 self._logger.info("joined a session at %s", self._link.address)
             self._session = session
+            self.batch_timeout = self._read_timeout(message)
             self._heartbeat_interval = message.heartbeat_interval
             self._reconnect_interval = _FIRST_RECONNECT_INTERVAL
             self._beat_at = now
@@ -131,6 +134,15 @@ class SupervisorLink:
             self._lose(now)
             if not self._settings.reconnects:
                 self._open_at = math.inf  # the trainer will say where the next one is
+
+    def _read_timeout(self, welcome: Welcome) -> float | None:
+        timeout = welcome.options.get("batch_timeout")
+        if timeout is None:
+            return None
+        if isinstance(timeout, bool) or not isinstance(timeout, (float, int)) or not 0 < timeout < math.inf:
+            self._logger.warning("the coordinator's batch_timeout is no number of seconds, so there is none")
+            return None
+        return float(timeout)
 
     def _say_hello(self, now: float) -> None:
         settings = self._settings
@@ -172,6 +184,7 @@ class SupervisorLink:
         self._unheard.clear()
         self._beats_count = self._replies_count = 0
         self._session = NO_ID
+        self.batch_timeout = None
         self._beat_at = math.inf
         self._open_at = now + self._reconnect_interval
         self._reconnect_interval = min(2 * self._reconnect_interval, self._settings.max_reconnect_interval)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tests.support.simulation.network import FAIR, Weather
 
-FLAVOURS = ("workers", "network", "coordinator", "epochs", "poison", "storm")
+FLAVOURS = ("workers", "network", "coordinator", "epochs", "poison", "timeouts", "storm")
 
 # Tries of one index before it is computed at last.
 NEVER = math.inf
@@ -40,9 +40,13 @@ class Scenario:
     worker_timeout: float = 10.0
     coordinator_timeout: float = 30.0
     weather: Weather = FAIR
-    # Index -> how many tries raise, or kill their worker, before one succeeds.
+    hedge_factor: float | None = None
+    # Only where supervisors report.
+    batch_timeout: float | None = None
+    # Index -> how many tries raise, kill their worker, or never end, before one succeeds.
     failing: dict[int, float] = field(default_factory=dict)
     poison: dict[int, float] = field(default_factory=dict)
+    hanging: dict[int, float] = field(default_factory=dict)
     trainer_seconds: float = 0.001
     trainer_burst: int = 1
     # What goes wrong, each with a weight, and how often.
@@ -72,6 +76,7 @@ class Scenario:
         self.max_queue_size = rng.choice((0, 1, 3, 10, 64))
         self.trainer_seconds = rng.choice((0.0, 0.001, 0.02, 0.2))
         self.trainer_burst = rng.choice((1, 1, 3, 20))
+        self.hedge_factor = rng.choice((None, 1.0, 3.0, 3.0))
         if rng.random() < 0.3:
             self.heartbeat_interval, self.worker_timeout, self.coordinator_timeout = 0.25, 2.5, 7.5
         self.weather = Weather(delay=rng.choice((0.0002, 0.005, 0.05)), jitter=rng.choice((0.0, 0.001, 0.02)))
@@ -120,6 +125,18 @@ class Scenario:
         self.fault_weights = {"crash": 1, "break": 1, "pause": 1, "drain": 1}
         self.faults_count = rng.randint(0, 2)
 
+    def _draw_timeouts(self) -> None:
+        """Batches that never end, and slow workers that a time-out takes for stuck ones."""
+        rng = self.rng
+        self.supervised = True
+        self.lengths = [rng.randint(5, 25) for _ in range(rng.randint(1, 3))]
+        self.batch_timeout = rng.choice((0.5, 2.0, 5.0))
+        self.hanging = {rng.randrange(25): rng.choice((1, 2, NEVER)) for _ in range(rng.randint(1, 3))}
+        self.skip_errors = rng.random() < 0.3
+        self.retries = rng.choice((0, 0, 2))
+        self.fault_weights = {"crash": 2, "break": 1, "pause": 2, "hang": 2, "slow": 2, "drain": 1}
+        self.faults_count = rng.randint(0, 4)
+
     def _draw_storm(self) -> None:
         self._draw_epochs()
         self._draw_network()
@@ -138,6 +155,8 @@ class Scenario:
             "coordinator_restart": 1,
         }
         self.faults_count = self.rng.randint(3, 10)
+        if self.supervised and self.rng.random() < 0.3:
+            self.batch_timeout = self.rng.choice((0.5, 3.0))
 
 
 _DRAW_FLAVOUR = {
@@ -146,5 +165,6 @@ _DRAW_FLAVOUR = {
     "coordinator": Scenario._draw_coordinator,
     "epochs": Scenario._draw_epochs,
     "poison": Scenario._draw_poison,
+    "timeouts": Scenario._draw_timeouts,
     "storm": Scenario._draw_storm,
 }

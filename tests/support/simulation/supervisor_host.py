@@ -79,7 +79,14 @@ class SupervisorHost:
 
     def _on_end(self, child: WorkerHost, exit_code: int) -> None:
         self.children.remove(child)
-        exited = WorkerExited(child.incarnation, child.core.identity.child_number, exit_code, child.running_lease)
+        exited = WorkerExited(
+            child.incarnation,
+            child.core.identity.child_number,
+            exit_code,
+            child.running_lease,
+            child.timed_out,
+            "stack",
+        )
         if self._reports:
             self._unsent.append(exited)
             self.world.clock.after(0.001, self._send_exits)

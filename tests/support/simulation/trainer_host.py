@@ -75,6 +75,8 @@ class TrainerHost:
             skip_errors=scenario.skip_errors,
             max_skipped=2,
             max_worker_deaths=_MAX_DEATHS,
+            hedge_factor=scenario.hedge_factor,
+            batch_timeout=scenario.batch_timeout,
             heartbeat_interval=scenario.heartbeat_interval,
             worker_timeout=scenario.worker_timeout,
             coordinator_timeout=scenario.coordinator_timeout,
@@ -237,16 +239,20 @@ class TrainerHost:
         scenario = self.world.scenario
         if isinstance(outcome, Payload):
             assert outcome == Payload(self.session, epoch, opened.generation, index), f"{outcome} for index {index}"
-            assert scenario.failing.get(index) != NEVER and scenario.poison.get(index) != NEVER
+            assert NEVER not in (what.get(index) for what in (scenario.failing, scenario.poison, scenario.hanging))
             return
         assert isinstance(outcome, BatchFailed | BatchSkipped)
         assert (outcome.index, outcome.epoch) == (index, epoch)
         assert scenario.skip_errors or isinstance(outcome, BatchFailed)
         killed = self.world.deaths[epoch, index] >= _MAX_DEATHS
-        if isinstance(outcome, BatchFailed) and outcome.error is None:
+        stuck = self.world.timeouts[epoch, index] > max(1, scenario.retries)
+        if isinstance(outcome, BatchFailed) and outcome.timeouts:
+            assert stuck and outcome.timeouts == max(1, scenario.retries) + 1
+            assert outcome.stack == "stack"
+        elif isinstance(outcome, BatchFailed) and outcome.error is None:
             assert killed and outcome.deaths == _MAX_DEATHS
         else:
-            assert killed or scenario.failing.get(index, 0) > scenario.retries
+            assert killed or stuck or scenario.failing.get(index, 0) > scenario.retries
 
     def _plan_to_take(self) -> None:
         if not self._take_alarm.is_set:

@@ -46,6 +46,7 @@ class WorkerHost:
         self.paused = False
         self.slowness = 1.0
         self.hanging = False
+        self.timed_out = False
         self.link: Link | None = None
         self.running: Item | wc.Prepare | None = None
         self._on_end = on_end
@@ -137,10 +138,23 @@ class WorkerHost:
             return
         task = self.running = self._tasks.popleft()
         seconds = self.slowness * self.world.scenario.item_seconds * self.world.rng.uniform(0.5, 1.5)
-        if isinstance(task, Item) and self.world.verdict(task.epoch.epoch, task.index) is Verdict.KILLS:
-            self.world.clock.after(seconds / 2, self.crash)
-            return
+        if isinstance(task, Item):
+            if self.world.scenario.batch_timeout is not None:
+                self.world.clock.after(self.world.scenario.batch_timeout, lambda: self._check_overdue(task))
+            verdict = self.world.verdict(task.epoch.epoch, task.index)
+            if verdict is Verdict.KILLS:
+                self.world.clock.after(seconds / 2, self.crash)
+            if verdict in (Verdict.KILLS, Verdict.HANGS):
+                return
         self.world.clock.after(seconds, lambda: self._when_awake(lambda: self._finish(task, seconds)))
+
+    def _check_overdue(self, task: Item) -> None:
+        """What the supervisor sees, whatever the process itself does."""
+        if self.alive and self.running is task:
+            self.world.timeouts[task.epoch.epoch, task.index] += 1
+            self.world.story.tell(self.name, "IS TIMED OUT", f"computing lease {task.lease}")
+            self.timed_out = True
+            self._end(KILLED)
 
     def _when_awake(self, what: Callable[[], None]) -> None:
         if self.paused:

@@ -33,6 +33,7 @@ class Verdict(Enum):
     SUCCEEDS = auto()
     FAILS = auto()
     KILLS = auto()
+    HANGS = auto()
 
 
 class World:
@@ -48,16 +49,21 @@ class World:
         self.network = Network(self.clock, self.rng, self.story, scenario.weather)
         # How many workers died while they computed an index, for whatever reason.
         self.deaths: Counter[tuple[int, int]] = Counter()
+        # How many workers were ended because an index took too long.
+        self.timeouts: Counter[tuple[int, int]] = Counter()
         self._tries: Counter[tuple[int, int]] = Counter()
 
     def new_id(self) -> bytes:
         return self.rng.getrandbits(128).to_bytes(16, "big")
 
     def verdict(self, epoch: int, index: int) -> Verdict:
-        """What computing this index would do now. A try that kills is counted here, any other by `tried`."""
+        """What computing this index would do now. A try without an end is counted here, any other by `tried`."""
         if self._tries[epoch, index] < self.scenario.poison.get(index, 0):
             self._tries[epoch, index] += 1
             return Verdict.KILLS
+        if self._tries[epoch, index] < self.scenario.hanging.get(index, 0):
+            self._tries[epoch, index] += 1
+            return Verdict.HANGS
         if self._tries[epoch, index] < self.scenario.failing.get(index, 0):
             return Verdict.FAILS
         return Verdict.SUCCEEDS

@@ -1,0 +1,119 @@
+"""When a batch is late against what batches take lately, and who else could compute it.
+
+What is hedged is the head of the order, for which the trainer waits, and only on a slot that has nothing else to do; so
+the second lease costs processor time that nobody wanted. By its definition no more than one batch in twenty takes
+longer than the 95th percentile, so a healthy fleet hedges less than that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import NamedTuple
+
+from enqueuer.core.epoch_run import EpochRun
+from enqueuer.core.ledger import Ledger
+from enqueuer.core.scheduler import Assignment, Scheduler
+from enqueuer.core.settings import Settings
+from enqueuer.core.worker import Worker
+
+# What "lately" is: so many result messages, and fewer than this many say nothing yet.
+_WINDOW = 200
+_LEAST_SAMPLES = 10
+# The percentile is computed anew after this many messages.
+_REFRESH = 20
+# Below this a batch is late because a thread or a packet was: a second lease would come no sooner.
+_LEAST_SECONDS = 0.05
+
+
+class ComputeTimes:
+    """The 95th percentile of what a batch took lately, in seconds."""
+
+    def __init__(self) -> None:
+        self._samples: deque[float] = deque(maxlen=_WINDOW)
+        self._since_refresh = 0
+        self._p95 = math.inf
+
+    def note(self, seconds: float) -> None:
+        self._samples.append(seconds)
+        self._since_refresh += 1
+
+    @property
+    def p95(self) -> float:
+        """Infinite as long as too little is known."""
+        if self._p95 == math.inf or self._since_refresh >= _REFRESH:
+            self._refresh()
+        return self._p95
+
+    def _refresh(self) -> None:
+        if len(self._samples) >= _LEAST_SAMPLES:
+            self._since_refresh = 0
+            self._p95 = sorted(self._samples)[math.ceil(0.95 * len(self._samples)) - 1]
+
+
+class _Late(NamedTuple):
+    """A position with one live lease, its holder, and when it is late."""
+
+    position: int
+    holder: Worker
+    late_at: float
+
+
+class Hedger:
+    """Decides; the coordinator books and sends."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, scheduler: Scheduler) -> None:
+        self._factor = settings.hedge_factor
+        self._ledger = ledger
+        self._scheduler = scheduler
+        self._times = ComputeTimes()
+        # When the head will be late, if it is not answered before; infinite while nobody could take it.
+        self.next_deadline = math.inf
+
+    def note_batches(self, count: int, busy: float) -> None:
+        """A result message brought ``count`` batches that took ``busy`` seconds together."""
+        self._times.note(busy / count)
+
+    def hedges(self, now: float) -> list[Assignment]:
+        """Second leases for the head of the order and for what is as late behind it, one an idle slot.
+
+        The caller must book all of it before anything else happens.
+        """
+        self.next_deadline = math.inf
+        run = self._current_run()
+        if self._factor is None or run is None:
+            return []
+        idle = self._scheduler.idle_workers()
+        late = self._judge(run, run.head_in_waiting)
+        if late is None or all(worker is late.holder for worker in idle):
+            return []
+        if late.late_at > now:
+            self.next_deadline = late.late_at
+            return []
+        assignments: list[Assignment] = []
+        for position in run.lowest_leased(len(idle)):
+            late = self._judge(run, position)
+            taker = next((worker for worker in idle if late is not None and worker is not late.holder), None)
+            if late is None or taker is None or late.late_at > now:
+                continue
+            idle.remove(taker)
+            assignments.append(Assignment(taker, run, [position]))
+        return assignments
+
+    def _current_run(self) -> EpochRun | None:
+        runs = self._ledger.runs
+        run = runs[min(runs)] if runs else None
+        return run if run is not None and run.confirmed else None
+
+    def _judge(self, run: EpochRun, position: int | None) -> _Late | None:
+        """None for what is not to be hedged: answered, pending, hedged already, or suspected of killing its worker."""
+        lease = run.only_lease(position) if position is not None else None
+        entry = self._ledger.find(lease) if lease is not None else None
+        if lease is None or position is None or entry is None or position in run.deaths:
+            return None
+        holder = entry[2]
+        # Behind another one that is late it is late as well: then its holder has not answered for as long.
+        since = holder.leases.get(lease, math.inf) if holder.in_process else holder.busy_since(lease)
+        assert self._factor is not None
+        patience = max(self._factor * self._times.p95, _LEAST_SECONDS) + holder.round_trip
+        return _Late(position, holder, since + patience)

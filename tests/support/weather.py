@@ -1,0 +1,88 @@
+"""What happens to each packet on a wire: lost, late, overtaken or there twice.
+
+Pure: time is an argument, and chance is seeded.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict, dataclass
+
+DOWN = 0  # from the first host (the trainer's) to the second
+UP = 1
+_DIRECTIONS = {"down": (DOWN,), "up": (UP,), "": (DOWN, UP)}
+_CHANCES = ("loss", "reorder", "duplicate")
+_TIMES = ("delay", "jitter")
+# What is overtaken comes this much later: some packets' worth on a busy wire, too little for a sender's time-out.
+_HELD_BACK_SECONDS = 0.01
+
+
+@dataclass(slots=True)
+class Counts:
+    """Packets since the beginning."""
+
+    carried: int = 0
+    cut: int = 0
+    lost: int = 0
+    overtaken: int = 0
+    duplicated: int = 0
+
+
+class Weather:
+    """`arrivals` tells a packet's fate, `command` changes the weather."""
+
+    def __init__(self, delay: float, seed: int = 0) -> None:
+        """``delay``: one way, in seconds."""
+        self.counts = Counts()
+        self._random = random.Random(seed)
+        self._cut: set[int] = set()
+        self._chances = dict.fromkeys(_CHANCES, 0.0)
+        self._times = {"delay": delay, "jitter": 0.0}
+        # When the last packet of a direction is due: delays vary, but a wire is a queue.
+        self._last_due = [0.0, 0.0]
+
+    def command(self, line: str) -> str | None:
+        """``cut``, ``cut up``, ``cut down``, ``mend``; ``loss``, ``reorder``, ``duplicate`` with a probability;
+        ``delay``, ``jitter`` with milliseconds; ``count``. Returns the answer, if there is one.
+
+        Raises ValueError for anything else.
+        """
+        name, _, argument = line.strip().partition(" ")
+        if name == "cut" and argument in _DIRECTIONS:
+            self._cut.update(_DIRECTIONS[argument])
+        elif name == "mend" and not argument:
+            self._cut.clear()
+        elif name in _CHANCES:
+            self._chances[name] = float(argument)
+        elif name in _TIMES:
+            self._times[name] = float(argument) / 1000
+        elif name == "count" and not argument:
+            return " ".join(f"{key}={value}" for key, value in asdict(self.counts).items())
+        else:
+            raise ValueError(f"no such command: {line!r}")
+        return None
+
+    def arrivals(self, direction: int, now: float) -> list[float]:
+        """When the packet that is sent now comes out at the other end: never, once or twice."""
+        if direction in self._cut:
+            self.counts.cut += 1
+            return []
+        if self._happens("loss"):
+            self.counts.lost += 1
+            return []
+        self.counts.carried += 1
+        due = now + self._times["delay"] + self._random.random() * self._times["jitter"]
+        due = max(due, self._last_due[direction])
+        if self._happens("reorder"):
+            self.counts.overtaken += 1
+            due += _HELD_BACK_SECONDS
+        else:
+            self._last_due[direction] = due
+        if self._happens("duplicate"):
+            self.counts.duplicated += 1
+            return [due, due]
+        return [due]
+
+    def _happens(self, name: str) -> bool:
+        # Without a chance none is drawn, so that a calm wire is the same whatever else was drawn before.
+        return self._chances[name] > 0 and self._random.random() < self._chances[name]

@@ -1,7 +1,7 @@
 # The habits, one short command each. `make venv` first; everything runs in .venv.
 PYTHON := .venv/bin/python
 
-.PHONY: venv test core simulate lint bench ci
+.PHONY: venv test core simulate lint chaos soak recovery bench ci
 
 venv:
 	python3 -m venv .venv && .venv/bin/pip install -q -e '.[demo,test,lint]'
@@ -18,11 +18,24 @@ simulate:
 lint:
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
+chaos:
+	$(PYTHON) -m pytest tests/chaos
+
+soak:
+	$(PYTHON) -m tests.chaos.soak --minutes $(or $(MINUTES),30)
+
+# On an otherwise idle machine.
+recovery:
+	rm -f tests/chaos/recovery.json
+	ENQUEUER_RECORD_GAPS=tests/chaos/recovery.json $(PYTHON) -m pytest tests/chaos
+	$(PYTHON) -m tests.support.failure_table
+
 bench:
 	$(PYTHON) -m tests.benchmarks.first_batch
 	$(PYTHON) -m tests.benchmarks.small_batches
 	$(PYTHON) -m tests.benchmarks.scheduling threads
 	$(PYTHON) -m tests.benchmarks.scheduling processes
+	$(PYTHON) -m tests.benchmarks.hedging
 
 ci:
 	.ci/run

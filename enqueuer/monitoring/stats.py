@@ -30,7 +30,7 @@ class Stats:
 
     running: bool
     epoch: int
-    # Batches of this epoch, and how many of them the trainer has taken.
+    # Batches of this epoch (of one that was resumed: what was left of it), and how many the trainer has taken.
     length: int
     taken_count: int
     # Undelivered batches: ready to take, received out of order, leased to workers.

@@ -11,6 +11,8 @@ import numpy as np
 class Stamped:
     """Batch i is (i, the pid that made it, an array full of i)."""
 
+    sign = 1
+
     def __init__(self, length: int, seconds: float = 0.0, size: int = 5000) -> None:
         self.length, self.seconds, self.size = length, seconds, size
 
@@ -19,4 +21,10 @@ class Stamped:
 
     def __getitem__(self, index: int) -> tuple[int, int, np.ndarray]:
         time.sleep(self.seconds)
-        return index, os.getpid(), np.full(self.size, index, np.int64)
+        return index, os.getpid(), np.full(self.size, self.sign * index, np.int64)
+
+
+class Negated(Stamped):
+    """Another Sequence: its arrays are full of -i."""
+
+    sign = -1

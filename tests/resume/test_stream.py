@@ -41,7 +41,7 @@ cuts_of_serial = st.lists(st.integers(0, 13), min_size=1, max_size=4)
 option_sets = st.fixed_dictionaries({"shuffle": st.booleans(), "seed": st.sampled_from([None, 3])})
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(kinds, lengths, option_sets, cuts_of_serial, st.booleans())
 def test_in_the_consumers_thread(
     kind: str, length: int, options: dict[str, Any], cuts: list[int], after_stop: bool
@@ -52,7 +52,7 @@ def test_in_the_consumers_thread(
     assert list(chain(*pieces(make, cuts, [0], after_stop))) == expected
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=50)
 @given(kinds, lengths, option_sets, cuts_of_serial, st.booleans())
 def test_with_threads_of_other_numbers(
     kind: str, length: int, options: dict[str, Any], cuts: list[int], after_stop: bool
@@ -73,7 +73,7 @@ def test_at_every_batch_of_two_and_a_half_epochs(kind: str, workers: int) -> Non
         assert list(chain(*pieces(make, [cut, 4], [workers]))) == expected[: cut + 4], f"at {cut}"
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(st.sampled_from(["still", "shuffling", "keeping"]), lengths, st.booleans(), cuts_of_serial, st.data())
 def test_unordered_each_batch_comes_once_an_epoch_and_is_the_same(
     kind: str, length: int, shuffle: bool, cuts: list[int], data: st.DataObject

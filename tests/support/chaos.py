@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import os
 import signal
 import threading
@@ -137,6 +138,7 @@ class Chaos:
         self._runs: list[Run] = []
         self._enqueuers: list[SequenceEnqueuer] = []
         self._remotes: list[RemoteWorker] = []
+        self._numbers = itertools.count()
 
     def run(
         self,
@@ -179,7 +181,7 @@ class Chaos:
 
     def remote(self, address: str, processes: int = 2, *arguments: str) -> RemoteWorker:
         """A remote worker program that connects to this address; ended after the test."""
-        log = self.directory / f"remote-{len(self._remotes)}.log"
+        log = self.directory / f"remote-{next(self._numbers)}.log"
         started = RemoteWorker(address, log, processes, ("--drain-timeout", "5", *arguments))
         self._remotes.append(started)
         return started
@@ -189,7 +191,12 @@ class Chaos:
         """In the order in which they were started."""
         return self._remotes
 
+    def forget_ended(self) -> None:
+        """Collect remote programs that have ended, which in a long run are many."""
+        self._remotes = [remote for remote in self._remotes if remote.alive()]
+
     def close(self) -> None:
+        """End all that was started."""
         for enqueuer in self._enqueuers:
             enqueuer.close()
         for run in self._runs:

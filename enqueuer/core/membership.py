@@ -79,6 +79,7 @@ class Membership:
             for worker in self._fleet:
                 worker.last_seen += gap
                 worker.last_answer += gap
+                worker.cut_off_at += gap
             self._alone_since += gap
             self._complained_at += gap
 
@@ -93,7 +94,10 @@ class Membership:
 
     def _check_alive(self, worker: Worker, now: float) -> None:
         silence = now - worker.last_seen
-        if silence >= self._settings.worker_timeout:
+        if now - worker.cut_off_at >= _GRACE_HEARTBEATS * self._settings.heartbeat_interval:
+            # Whatever vouches for it: what was granted over the old connection may be nobody's.
+            self._lose(worker, "its connection broke")
+        elif silence >= self._settings.worker_timeout:
             self._lose(worker, f"silent for {silence:.1f} s")
         elif silence >= _PROBE_HEARTBEATS * self._settings.heartbeat_interval and worker.route is not None:
             self._send(worker, HeartbeatReply(worker.received_seq, worker.highest_seq, math.inf))
@@ -185,6 +189,7 @@ class Membership:
         elif worker.state is not WorkerState.JOINING:
             worker.move_to(WorkerState.JOINING)
         self._fleet.connect(worker, route)
+        worker.cut_off_at = math.inf
         self._ledger.expire(worker, set(worker.leases).difference(held))
 
     def _welcome(self, worker: Worker, opened: EpochOpened) -> None:
@@ -301,8 +306,7 @@ class Membership:
         if worker is None or worker.in_process:
             return
         self._fleet.connect(worker, None)
-        grace = _GRACE_HEARTBEATS * self._settings.heartbeat_interval
-        worker.last_seen = min(worker.last_seen, now + grace - self._settings.worker_timeout)
+        worker.cut_off_at = now
         self._scheduler.note_load(worker)
 
     def on_worker_exited(self, route: Route, message: WorkerExited, _now: float) -> None:
@@ -310,7 +314,7 @@ class Membership:
         # User code may call os._exit with any code; who leaves on purpose computes nothing.
         deliberate = message.exit_code in DELIBERATE_EXITS and not message.running
         if worker is None:
-            if not deliberate:
+            if not (deliberate or message.timed_out):
                 self._note_death_on_arrival(route, message)
             return
         if worker.state is WorkerState.GONE or worker.supervisor != self._fleet.supervisors[route]:
@@ -318,7 +322,7 @@ class Membership:
         if message.timed_out:
             self._blame(worker, message)
             text = f"worker {worker.name} (pid {worker.pid}) computed one batch for longer than batch_timeout: replaced"
-            self._report(_WARNING, text)
+            self._report(_INFO, text)
         elif not deliberate:
             self._blame(worker, message)
             if worker.state is WorkerState.JOINING and worker.batches_count == 0:

@@ -51,6 +51,8 @@ class Worker:
     supervisor: bytes
     child_number: int
     last_seen: float
+    # Since when it has no connection; infinite while it has one.
+    cut_off_at: float = math.inf
     in_process: bool = False
     state: WorkerState = WorkerState.JOINING
     # Leases that occupy it, and when each was granted, oldest first: the first `slots` of them are running.

@@ -119,7 +119,14 @@ class Session:
             if threads:
                 session_id = self.coordinator.settings.session
                 self._threads = LocalThreads(
-                    threads, session_id, self.seed, self._keeper.instance, thread_init, self.io.post, self._fail
+                    threads,
+                    session_id,
+                    self.seed,
+                    self._keeper.instance,
+                    thread_init,
+                    self.io.post,
+                    self._fail,
+                    batch_timeout=self.options.batch_timeout,
                 )
                 # Not before `_threads` is set: the I/O thread, which runs, could have a grant for them at once.
                 self._threads.start()

@@ -245,6 +245,27 @@ def test_a_lost_route_that_nobody_comes_back_to_is_a_lost_worker_after_two_heart
     assert driver.core.fleet.lost_count == 1
 
 
+def test_nobodys_word_keeps_a_worker_without_a_connection_alive() -> None:
+    driver, (worker,) = serving()
+    boss = supervisor(driver)
+    driver.step(ev.RouteLost(worker.route))
+    for _ in range(4):
+        driver.wait(0.9)
+        boss.say(m.Children((worker.incarnation,)))
+    assert worker.state() is WorkerState.LOST
+    assert "lost worker w1 on host (its connection broke); granting its 1 leases again" in driver.reports()
+
+
+def test_a_worker_that_has_come_back_is_not_lost_for_its_old_connection() -> None:
+    driver, (worker,) = serving()
+    leases = worker.leases
+    driver.step(ev.RouteLost(worker.route))
+    driver.wait(1.0)
+    worker.on_new_link().hello(session=SESSION, held=leases)
+    driver.wait(5.0)
+    assert worker.state() is WorkerState.JOINING
+
+
 def test_losing_an_unknown_route_is_nothing() -> None:
     driver, _ = serving()
     assert driver.step(ev.RouteLost(ev.Route("remote", b"?"))) == []

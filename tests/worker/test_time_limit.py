@@ -213,3 +213,17 @@ def test_one_that_gets_done_after_all_is_spared(start: Start) -> None:
         assert set(coordinator.batches(2)) == {1, 2}
         wait_until(lambda: "has got done after all" in worker.output(), what="its being spared")
         assert coordinator.all_of(WorkerExited) == []
+
+
+def test_one_that_is_stuck_in_a_batch_of_an_earlier_session_is_replaced_in_the_next(start: Start) -> None:
+    with ScriptedCoordinator(sequence=moody(i0="hang"), batch_timeout=1.0) as coordinator:
+        start(coordinator)
+        (supervisor,) = coordinator.let_in(Role.SUPERVISOR)
+        route = coordinator.serve()
+        coordinator.grant(route, 1, [0])
+        coordinator.expect(Heartbeat, lambda beat: beat.running == 1)
+        for each in (route, supervisor):
+            coordinator.send(each, Stop())
+        coordinator.let_in(Role.SUPERVISOR)
+        _, exited = coordinator.expect(WorkerExited)
+        assert (exited.running, exited.timed_out) == (0, True) and "hang_for_ever" in exited.stack

@@ -24,6 +24,8 @@ Socket = zmq.Socket[bytes]
 _MONITOR_EVENT = struct.Struct("=Hi")
 _WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
 _FIRST_RETRY_MS = 100
+# One attempt is two or three SYNs; the kernel would go on for two minutes, with pauses that double beyond our own.
+_CONNECT_MS = 3_000
 # What a control socket that is going away may still need to get its last message out.
 _FLUSH_MS = 1_000
 # A control connection that works beside a data port that does not answer is a firewall's doing; it has to be told.
@@ -51,6 +53,7 @@ class Connection:
             # Not for control: with it, a break also drops what has arrived and was not read yet, such as a Stop.
             self.socket.setsockopt(zmq.IMMEDIATE, 1)
         self._waits_for_handshake = kind != zmq.PUSH
+        self.socket.setsockopt(zmq.CONNECT_TIMEOUT, _CONNECT_MS)
         self.socket.setsockopt(zmq.RECONNECT_IVL, _FIRST_RETRY_MS)
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, max(retry_ms, _FIRST_RETRY_MS))
         if "[" in address:

@@ -55,7 +55,7 @@ class TaskQueue:
         with self._condition:
             if leases is None:
                 self._tasks.clear()
-                self.running.set(0)
+                self.running.disown()
             else:
                 self._tasks = deque(
                     task for task in self._tasks if isinstance(task, Prepare) or task.lease not in leases

@@ -186,6 +186,9 @@ class WorkerCore:
         self._actions.append(CloseLink())
         self.phase = Phase.OFFLINE
         self._heartbeat_at = math.inf
+        if self._drain_deadline < math.inf:
+            # The coordinator may be gone, and with it everyone to bring answers to.
+            self._drain_deadline = min(self._drain_deadline, now + _UNLINKED_DRAIN_SECONDS)
         self._open_at = now + self._reconnect_interval
         self._reconnect_interval = min(2 * self._reconnect_interval, self.policy.max_reconnect_interval)
 
@@ -380,7 +383,7 @@ class WorkerCore:
         self._start_drain(now)
 
     def _start_drain(self, now: float) -> None:
-        # Without a link there may be no coordinator any more to bring answers to.
+        # Without a link there may be no coordinator any more.
         patience = self.policy.drain_timeout if self._linked else _UNLINKED_DRAIN_SECONDS
         self._drain_deadline = now + min(patience, self.policy.drain_timeout)
         if self.phase is Phase.SERVING and self._session is not None:

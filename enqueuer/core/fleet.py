@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from enqueuer.core.events import Route
 from enqueuer.core.worker import Worker, WorkerState
 
-# Records of workers that left are kept for their late answers, but not for ever.
-_MAX_DEPARTED = 10_000
+# Records of workers that are not there are kept for their late answers, but not for ever: one that is lost may come
+# back after hours, of one that has ended at most some answers are still on their way.
+_MOST_KEPT = {WorkerState.LOST: 10_000, WorkerState.GONE: 250}
 
 
 class Fleet:
@@ -17,17 +18,17 @@ class Fleet:
     def __init__(self) -> None:
         self._by_incarnation: dict[bytes, Worker] = {}
         self._by_route: dict[Route, Worker] = {}
-        self._departed: dict[bytes, None] = {}
+        self._departed: dict[WorkerState, dict[bytes, None]] = {WorkerState.LOST: {}, WorkerState.GONE: {}}
         # Routes of supervisors, and what each calls itself.
         self.supervisors: dict[Route, bytes] = {}
         self.lost_count = 0
 
     def __iter__(self) -> Iterator[Worker]:
         """Workers that are there: not lost and not gone."""
-        return (worker for worker in list(self._by_incarnation.values()) if worker.incarnation not in self._departed)
+        return (worker for worker in list(self._by_incarnation.values()) if worker.state not in self._departed)
 
     def __len__(self) -> int:
-        return len(self._by_incarnation) - len(self._departed)
+        return len(self._by_incarnation) - sum(map(len, self._departed.values()))
 
     @property
     def serving_count(self) -> int:
@@ -57,15 +58,17 @@ class Fleet:
 
     def depart(self, worker: Worker, state: WorkerState) -> None:
         """The worker is LOST or GONE; its record stays for a while."""
+        self._departed[WorkerState.LOST].pop(worker.incarnation, None)
         worker.move_to(state)
         self.connect(worker, None)
-        self._departed[worker.incarnation] = None
-        while len(self._departed) > _MAX_DEPARTED:
-            oldest = next(iter(self._departed))
-            del self._departed[oldest]
+        departed = self._departed[state]
+        departed[worker.incarnation] = None
+        while len(departed) > _MOST_KEPT[state]:
+            oldest = next(iter(departed))
+            del departed[oldest]
             del self._by_incarnation[oldest]
 
     def return_to(self, worker: Worker) -> None:
         """A lost worker has come back."""
         worker.move_to(WorkerState.JOINING)
-        self._departed.pop(worker.incarnation, None)
+        self._departed[WorkerState.LOST].pop(worker.incarnation, None)

@@ -63,6 +63,7 @@ class Membership:
         self._admission = Admission(settings)
         self._sweep_at = now
         self._alone_since = self._complained_at = now
+        self._supervisors_heard: dict[Route, float] = {}
         self._deaths_on_arrival = 0
 
     # ------------------------------------------------------------ time
@@ -80,6 +81,8 @@ class Membership:
                 worker.last_seen += gap
                 worker.last_answer += gap
                 worker.cut_off_at += gap
+            for route in self._supervisors_heard:
+                self._supervisors_heard[route] += gap
             self._alone_since += gap
             self._complained_at += gap
 
@@ -90,7 +93,18 @@ class Membership:
         for worker in self._fleet:
             if not worker.in_process:
                 self._check_alive(worker, now)
+        self._forget_silent_supervisors(now)
         self._complain_if_alone(now)
+
+    def _forget_silent_supervisors(self, now: float) -> None:
+        """Nobody is told when one is gone. If it is not, it is asked who it is when it speaks again."""
+        timeout = self._settings.worker_timeout
+        for route in [route for route, heard in self._supervisors_heard.items() if now - heard >= timeout]:
+            self._forget_supervisor(route)
+
+    def _forget_supervisor(self, route: Route) -> None:
+        self._fleet.supervisors.pop(route, None)
+        self._supervisors_heard.pop(route, None)
 
     def _check_alive(self, worker: Worker, now: float) -> None:
         silence = now - worker.last_seen
@@ -155,6 +169,7 @@ class Membership:
             self._actions.append(Send(route, Reject(refusal)))
         elif hello.role is Role.SUPERVISOR:
             self._fleet.supervisors[route] = hello.supervisor
+            self._supervisors_heard[route] = now
             self._actions.append(Send(route, self._admission.welcome(route.place, 0, None)))
         else:
             held = hello.held if session == self._settings.session else ()
@@ -274,6 +289,7 @@ class Membership:
     def on_children(self, route: Route, message: Children, now: float) -> None:
         """A supervisor answers for children that hold their GIL."""
         supervisor = self._fleet.supervisors[route]
+        self._supervisors_heard[route] = now
         for incarnation in message.alive:
             worker = self._fleet.find(incarnation)
             if worker is not None and worker.supervisor == supervisor:
@@ -301,7 +317,7 @@ class Membership:
         self._part(worker)
 
     def on_route_lost(self, route: Route, now: float) -> None:
-        self._fleet.supervisors.pop(route, None)
+        self._forget_supervisor(route)
         worker = self._fleet.at(route)
         if worker is None or worker.in_process:
             return
@@ -365,10 +381,7 @@ class Membership:
 
     def _part(self, worker: Worker) -> None:
         self._ledger.release(worker)
-        if worker.state is WorkerState.LOST:
-            worker.move_to(WorkerState.GONE)
-        else:
-            self._fleet.depart(worker, WorkerState.GONE)
+        self._fleet.depart(worker, WorkerState.GONE)
         self._scheduler.note_load(worker)
 
     # ------------------------------------------------------------ small things

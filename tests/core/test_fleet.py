@@ -48,13 +48,24 @@ def test_a_departed_worker_is_found_for_its_late_answers_and_is_not_there() -> N
     assert worker.state is WorkerState.JOINING
 
 
-def test_departed_workers_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet_module, "_MAX_DEPARTED", 2)
+@pytest.mark.parametrize("state", [WorkerState.LOST, WorkerState.GONE])
+def test_departed_workers_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch, state: WorkerState) -> None:
+    monkeypatch.setitem(fleet_module._MOST_KEPT, state, 2)
     fleet, workers = Fleet(), [a_worker(number) for number in range(4)]
     for worker in workers:
         fleet.add(worker)
-        fleet.depart(worker, WorkerState.GONE)
+        fleet.depart(worker, state)
     assert [fleet.find(worker.incarnation) for worker in workers] == [None, None, *workers[2:]]
+    assert len(fleet) == 0
+
+
+def test_a_lost_worker_that_is_then_seen_to_have_ended_is_kept_as_one_of_those() -> None:
+    fleet, worker = Fleet(), a_worker(1)
+    fleet.add(worker)
+    fleet.depart(worker, WorkerState.LOST)
+    fleet.depart(worker, WorkerState.GONE)
+    assert fleet.find(worker.incarnation) is worker
+    assert list(fleet) == [] and len(fleet) == 0
 
 
 def test_serving_workers_are_those_that_take_leases() -> None:

@@ -11,7 +11,7 @@ from enqueuer.core import events as ev
 from enqueuer.core.actions import FleetFailed
 from enqueuer.core.worker import WorkerState
 from enqueuer.protocol import messages as m
-from tests.core.driver import ERROR, SESSION, Driver, Peer, supervisor
+from tests.core.driver import ERROR, SESSION, SUPERVISOR, Driver, Peer, supervisor
 
 
 def serving(length: int = 10, workers: int = 1, **settings: object) -> tuple[Driver, list[Peer]]:
@@ -295,6 +295,22 @@ def test_a_supervisor_vouches_for_children_that_hold_their_gil() -> None:
     assert other.state() is WorkerState.LOST
 
 
+def test_a_supervisor_that_is_silent_is_forgotten_and_asked_who_it_is_when_it_speaks() -> None:
+    driver, _ = serving()
+    boss = supervisor(driver)
+    for _ in range(12):
+        driver.wait(0.9)
+        boss.say(m.Children(()))
+    assert boss.route in driver.core.fleet.supervisors
+    driver.wait(11.0)
+    assert driver.core.fleet.supervisors == {}
+    boss.say(m.Children(()))
+    assert driver.sent(m.WhoAreYou, boss)
+    boss.hello(role=m.Role.SUPERVISOR, supervisor=SUPERVISOR, numpy_version="")
+    driver.wait(60.0, until_done=False)
+    assert boss.route in driver.core.fleet.supervisors, "the coordinator's own pause is nobody's silence"
+
+
 def test_a_stranger_cannot_vouch() -> None:
     driver, (worker,) = serving()
     boss = supervisor(driver, name=b"x" * 16)
@@ -488,7 +504,9 @@ def test_a_death_after_a_loss_is_still_blamed_on_what_was_running() -> None:
     driver, (worker,) = serving(1)
     boss = supervisor(driver)
     (running,) = worker.leases
-    driver.wait(11.0)
+    for _ in range(12):
+        driver.wait(0.9)
+        boss.say(m.Children(()))
     assert worker.state() is WorkerState.LOST
     boss.say(m.WorkerExited(worker.incarnation, 0, -11, running))
     (run,) = driver.core.ledger.runs.values()

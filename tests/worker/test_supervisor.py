@@ -152,6 +152,19 @@ def test_a_supervisor_that_is_asked_who_it_is_says_hello_again(start: Start) -> 
         coordinator.expect(Hello, lambda hello: hello.role is Role.SUPERVISOR)
 
 
+def test_a_death_that_was_told_to_somebody_who_did_not_know_the_supervisor_is_told_again(start: Start) -> None:
+    with ScriptedCoordinator() as coordinator:
+        start(coordinator)
+        (route,) = coordinator.let_in(Role.SUPERVISOR)
+        _, hello = coordinator.expect(Hello, lambda hello: hello.role is Role.WORKER)
+        os.kill(hello.pid, signal.SIGKILL)
+        _, told = coordinator.expect(WorkerExited)
+        coordinator.send(route, WhoAreYou(), session=b"")
+        coordinator.let_in(Role.SUPERVISOR)
+        _, again = coordinator.expect(WorkerExited)
+        assert again == told
+
+
 def test_a_rejected_supervisor_says_why_and_tries_again(start: Start) -> None:
     with ScriptedCoordinator() as coordinator:
         worker = start(coordinator, "--max-reconnect-interval", "0.2")

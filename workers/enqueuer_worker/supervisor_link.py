@@ -124,6 +124,8 @@ class SupervisorLink:
             while self._unheard and self._unheard[0][0] < self._replies_count:
                 self._unheard.popleft()
         elif isinstance(message, WhoAreYou):
+            # What it was told, it has not taken.
+            self._tell_again()
             self._say_hello(now)
         elif isinstance(message, Reject):
             self._logger.error("the coordinator rejected this supervisor: %s", message.reason)
@@ -180,14 +182,18 @@ class SupervisorLink:
 
     def _lose(self, now: float) -> None:
         self._link.close()
-        self._unsent.extendleft(exited for _, exited in reversed(self._unheard))
-        self._unheard.clear()
+        self._tell_again()
         self._beats_count = self._replies_count = 0
         self._session = NO_ID
         self.batch_timeout = None
         self._beat_at = math.inf
         self._open_at = now + self._reconnect_interval
         self._reconnect_interval = min(2 * self._reconnect_interval, self._settings.max_reconnect_interval)
+
+    def _tell_again(self) -> None:
+        """What nobody is known to have heard."""
+        self._unsent.extendleft(exited for _, exited in reversed(self._unheard))
+        self._unheard.clear()
 
     def _beat(self, alive: Callable[[], Iterable[bytes]], now: float) -> None:
         if self._session == NO_ID:

@@ -172,7 +172,7 @@ class Coordinator:
             return
         worker.last_seen = now
         worker.note_batches(len(event.leases), event.busy, now)
-        self.hedger.note_batches(len(event.leases), event.busy)
+        self.hedger.note_batches(worker, len(event.leases), event.busy)
         self.scheduler.note_size(sum(event.sizes) / len(event.sizes))
         run = self._current_run(event.epoch, event.generation)
         for lease, payload in zip(event.leases, event.payloads, strict=True):

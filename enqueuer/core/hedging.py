@@ -30,25 +30,29 @@ class ComputeTimes:
     """The 95th percentile of what a batch took lately, in seconds."""
 
     def __init__(self) -> None:
-        self._samples: deque[float] = deque(maxlen=_WINDOW)
+        self._samples: deque[tuple[float, Worker]] = deque(maxlen=_WINDOW)
         self._since_refresh = 0
-        self._p95 = math.inf
+        self._p95_of_others: dict[Worker, float] = {}
 
-    def note(self, seconds: float) -> None:
-        self._samples.append(seconds)
+    def note(self, worker: Worker, seconds: float) -> None:
+        self._samples.append((seconds, worker))
         self._since_refresh += 1
 
-    @property
-    def p95(self) -> float:
-        """Infinite as long as too little is known."""
-        if self._p95 == math.inf or self._since_refresh >= _REFRESH:
-            self._refresh()
-        return self._p95
+    def p95_of_others(self, worker: Worker) -> float:
+        """Without this worker's own: one of a few that is slow would itself be the slowest twentieth, never late.
 
-    def _refresh(self) -> None:
-        if len(self._samples) >= _LEAST_SAMPLES:
+        Infinite as long as too little is known.
+        """
+        if self._since_refresh >= _REFRESH or math.inf in self._p95_of_others.values():
             self._since_refresh = 0
-            self._p95 = sorted(self._samples)[math.ceil(0.95 * len(self._samples)) - 1]
+            self._p95_of_others.clear()
+        if worker not in self._p95_of_others:
+            self._p95_of_others[worker] = _p95([seconds for seconds, other in self._samples if other is not worker])
+        return self._p95_of_others[worker]
+
+
+def _p95(samples: list[float]) -> float:
+    return sorted(samples)[math.ceil(0.95 * len(samples)) - 1] if len(samples) >= _LEAST_SAMPLES else math.inf
 
 
 class _Late(NamedTuple):
@@ -70,9 +74,9 @@ class Hedger:
         # When the head will be late, if it is not answered before; infinite while nobody could take it.
         self.next_deadline = math.inf
 
-    def note_batches(self, count: int, busy: float) -> None:
+    def note_batches(self, worker: Worker, count: int, busy: float) -> None:
         """A result message brought ``count`` batches that took ``busy`` seconds together."""
-        self._times.note(busy / count)
+        self._times.note(worker, busy / count)
 
     def hedges(self, now: float) -> list[Assignment]:
         """Second leases for the head of the order and for what is as late behind it, one an idle slot.
@@ -115,5 +119,5 @@ class Hedger:
         # Behind another one that is late it is late as well: then its holder has not answered for as long.
         since = holder.leases.get(lease, math.inf) if holder.in_process else holder.busy_since(lease)
         assert self._factor is not None
-        patience = max(self._factor * self._times.p95, _LEAST_SECONDS) + holder.round_trip
+        patience = max(self._factor * self._times.p95_of_others(holder), _LEAST_SECONDS) + holder.round_trip
         return _Late(position, holder, since + patience)

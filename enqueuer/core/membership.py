@@ -251,8 +251,7 @@ class Membership:
     # ------------------------------------------------------------ signs of life and reconciliation
 
     def on_heartbeat(self, worker: Worker, message: Heartbeat, _now: float) -> None:
-        if message.round_trip > 0:
-            worker.round_trip = message.round_trip
+        worker.note_round_trip(message.round_trip)
         ignored = self._reconcile(worker, message)
         newest = self._admission.newest
         behind = newest is not None and message.generation != newest.generation

@@ -11,6 +11,8 @@ from enqueuer.protocol.messages import Bye, Hello, Reject
 
 # Weight of the newest result message in the running mean of compute times.
 _NEWEST_WEIGHT = 0.2
+# Weight of a round trip that is longer than they were; a shorter one is believed at once.
+_LONGER_WEIGHT = 0.1
 # A worker's queue covers the round trip and this much work, so that it does not run dry between two messages.
 _QUEUED_SECONDS = 0.004
 _MOST_QUEUED = 4096
@@ -138,6 +140,12 @@ class Worker:
     @property
     def highest_seq(self) -> int:
         return max(self.received_ahead, default=self.received_seq)
+
+    def note_round_trip(self, seconds: float) -> None:
+        """What the network takes; a worker that is stopped or starved of its processor says more than that."""
+        if 0 < seconds < math.inf:
+            known = self.round_trip
+            self.round_trip = seconds if not 0.0 < known < seconds else known + _LONGER_WEIGHT * (seconds - known)
 
     def note_batches(self, count: int, busy: float, now: float) -> None:
         """A result message brought ``count`` batches that took ``busy`` seconds together."""

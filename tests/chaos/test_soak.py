@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 from tests.support.remote import REPOSITORY, environment
 
 
-def start_soak(minutes: float) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextlib.contextmanager
+def soak(minutes: float) -> Iterator[subprocess.Popen[str]]:
+    """The program, in a process group of its own, of which nothing is left in the end."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "tests.chaos.soak", "--minutes", str(minutes), "--seed", "1"],
         cwd=REPOSITORY,
         env=environment(),
@@ -19,7 +24,15 @@ def start_soak(minutes: float) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # Python takes no Ctrl-C where that was ignored from the start, as shells have it for background jobs.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+    with process:
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def assert_all_is_well(process: subprocess.Popen[str], said: str = "") -> str:
@@ -32,19 +45,20 @@ def assert_all_is_well(process: subprocess.Popen[str], said: str = "") -> str:
 
 
 def test_twenty_seconds_of_faults_lose_and_leave_nothing() -> None:
-    output = assert_all_is_well(start_soak(20 / 60))
+    with soak(20 / 60) as process:
+        output = assert_all_is_well(process)
     found = re.search(r"^faults (.*)$", output, re.MULTILINE)
     assert found is not None
     assert sum(int(count.split(" x ")[0]) for count in found[1].split(", ")) >= 15
 
 
 def test_ctrl_c_ends_the_soak_with_its_summary() -> None:
-    process = start_soak(30)
-    assert process.stdout is not None
-    said = ""
-    while "soaking" not in said:
-        line = process.stdout.readline()
-        assert line, said
-        said += line
-    process.send_signal(signal.SIGINT)
-    assert_all_is_well(process, said)
+    with soak(30) as process:
+        assert process.stdout is not None
+        said = ""
+        while "soaking" not in said:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        process.send_signal(signal.SIGINT)
+        assert_all_is_well(process, said)

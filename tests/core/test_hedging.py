@@ -178,13 +178,32 @@ def test_a_failure_that_is_tried_again_leaves_the_other_lease_alone() -> None:
     assert driver.delivered[0] == "b1"
 
 
-def test_the_percentile_needs_samples_and_follows_the_newest() -> None:
+def test_the_percentile_needs_samples_follows_the_newest_and_leaves_out_the_holder() -> None:
+    driver = Driver(min_workers=1)
+    driver.open(10)
+    holder, other = (Peer(driver, number).join(10).record for number in (1, 2))
     times = ComputeTimes()
     for _ in range(9):
-        times.note(1.0)
-    assert times.p95 == math.inf
-    times.note(1.0)
-    assert times.p95 == 1.0
+        times.note(other, 1.0)
+    assert times.p95_of_others(holder) == math.inf
+    times.note(other, 1.0)
+    assert times.p95_of_others(holder) == 1.0
     for number in range(1, 201):
-        times.note(number / 100)
-    assert times.p95 == pytest.approx(1.9)
+        times.note(other, number / 100)
+    assert times.p95_of_others(holder) == pytest.approx(1.9)
+    for _ in range(100):
+        times.note(holder, 60.0)
+    assert times.p95_of_others(holder) == pytest.approx(1.95)
+    assert times.p95_of_others(other) == 60.0
+
+
+def test_a_worker_that_hardly_gets_to_run_says_long_times_of_itself_and_is_late_all_the_same() -> None:
+    driver, slow, others = late_head()
+    slow.heartbeat(round_trip=0.001)
+    for _ in range(5):
+        slow.heartbeat(round_trip=0.2)
+    for _ in range(30):
+        driver.core.hedger.note_batches(slow.record, 1, 0.5)
+    driver.wait(0.06 + 0.1 + 0.01)
+    assert driver.core.hedges_count == 1
+    assert hedges(driver, others)

@@ -56,6 +56,16 @@ def test_compute_times_are_a_running_mean_that_starts_with_the_first() -> None:
     assert (worker.batches_count, worker.last_answer) == (3, 6.0)
 
 
+def test_a_shorter_round_trip_is_believed_at_once_and_a_longer_one_little_by_little() -> None:
+    worker = a_worker()
+    for seconds, known in ((0.02, 0.02), (0.01, 0.01), (0.11, 0.02), (0.01, 0.01), (0.0, 0.01), (math.inf, 0.01)):
+        worker.note_round_trip(seconds)
+        assert worker.round_trip == pytest.approx(known)
+    for _ in range(50):
+        worker.note_round_trip(0.3)
+    assert worker.round_trip == pytest.approx(0.3, rel=0.01)
+
+
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0, 0.0, 5e-324])
 def test_whatever_a_worker_says_of_its_times_its_share_is_bounded(seconds: float) -> None:
     worker = a_worker()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from enqueuer.protocol import batch_format as f
-from enqueuer.protocol.batch_buffers import Piece, gather, private_arrays
+from enqueuer.protocol.batch_buffers import Piece, block_bytes, copy_to_block, gather, private_arrays
 from enqueuer.protocol.batch_format import Buffer, Trust
 from enqueuer.protocol.batch_walk import Walk
+from enqueuer.transport.arena import Arena, Block
 
 _MAX_LAYOUTS = 256
 _MAX_LAYOUT_ARRAYS = 64
@@ -23,13 +24,15 @@ _MAX_LAYOUT_DEPTH = 8
 class EncodedBatch:
     """A batch as it travels. ``nbytes`` is all of it together.
 
-    A frame is the batch's own memory where nothing but the batch refers to that, and a copy where something does.
+    A frame is the batch's own memory where nothing but the batch refers to that, and a copy where something does. With
+    a ``block``, the frames are copies in that.
     """
 
     header: bytes
     inline: bytes
     frames: tuple[Buffer, ...]
     nbytes: int
+    block: Block | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class _IrregularError(Exception):
 _layouts: dict[Hashable, _Layout] = {}
 
 
-def encode_batch(batch: object, trust: Trust) -> EncodedBatch:
+def encode_batch(batch: object, trust: Trust, arena: Arena | None = None) -> EncodedBatch:
     """The batch's header and buffers. What `BatchPlan.build` makes of them equals the batch.
 
     Kept exactly: None, bool, int, float, complex, str, bytes, bytearray, tuple, list, dict (order; keys are plain
@@ -60,8 +63,9 @@ def encode_batch(batch: object, trust: Trust) -> EncodedBatch:
     Everything else (a namedtuple, an `OrderedDict`, a masked array, an object of a user's class, …) is pickled under
     `Trust.LOCAL`. Under `Trust.REMOTE` an `OrderedDict` or `defaultdict` becomes a dict, and the rest is refused.
 
-    Large arrays that nothing but the batch refers to are not copied, so what is encoded must not be written to. More
-    than one reference of the caller's own to the batch makes it a copy: pass the variable on, do not collect them.
+    Large buffers are copied into a block of the ``arena``, where there is one and it has room. Else those of arrays
+    that nothing but the batch refers to are not copied, so what is encoded must not be written to; more than one
+    reference of the caller's own to the batch makes it a copy: pass the variable on, do not collect them.
 
     Raises `SequenceError`, which names the place in the batch, for what cannot be carried.
     """
@@ -73,7 +77,7 @@ def encode_batch(batch: object, trust: Trust) -> EncodedBatch:
     if layout is None:
         arrays.clear()  # these references would make each array look like somebody else's, too
         references = sys.getrefcount(batch)  # as an argument below it would count the one beside it
-        encoded, layout = _encode_walking(batch, references, trust)
+        encoded, layout = _encode_walking(batch, references, trust, arena)
         if outline is not None and layout is not None:
             if len(_layouts) >= _MAX_LAYOUTS:
                 _layouts.clear()
@@ -84,8 +88,7 @@ def encode_batch(batch: object, trust: Trust) -> EncodedBatch:
         inline = b"".join([array.tobytes("A") for array in arrays])  # type: ignore[union-attr]
         return EncodedBatch(layout.header, inline, (), layout.nbytes)
     references = sys.getrefcount(batch)
-    inline, frames = gather(arrays, layout.places, private_arrays(batch, references, arrays))
-    return EncodedBatch(layout.header, inline, frames, layout.nbytes)
+    return _with_frames(batch, references, layout.header, arrays, layout.places, arena)
 
 
 def _outline(value: object, arrays: list[Piece], depth: int) -> Hashable:
@@ -108,15 +111,31 @@ def _outline(value: object, arrays: list[Piece], depth: int) -> Hashable:
     raise _IrregularError
 
 
-def _encode_walking(batch: object, references: int, trust: Trust) -> tuple[EncodedBatch, _Layout | None]:
+def _encode_walking(
+    batch: object, references: int, trust: Trust, arena: Arena | None
+) -> tuple[EncodedBatch, _Layout | None]:
     """Encode node by node; also the layout, if another batch of this outline would have the same one."""
     walk = Walk(trust)
     walk.add(batch, (), 0)
-    header = walk.header()
-    private = private_arrays(batch, references, walk.pieces) if f.FRAME in walk.places else set()
-    inline, frames = gather(walk.pieces, walk.places, private)
-    nbytes = len(header) + len(inline) + sum(len(frame) for frame in frames)
-    encoded = EncodedBatch(header, inline, frames, nbytes)
+    encoded = _with_frames(batch, references, walk.header(), walk.pieces, walk.places, arena)
     if not walk.is_regular:
         return encoded, None
-    return encoded, _Layout(header, tuple(walk.places), f.FRAME not in walk.places, nbytes)
+    return encoded, _Layout(encoded.header, tuple(walk.places), f.FRAME not in walk.places, encoded.nbytes)
+
+
+def _with_frames(
+    batch: object,
+    references: int,
+    header: bytes,
+    pieces: Sequence[Piece],
+    places: Sequence[int],
+    arena: Arena | None,
+) -> EncodedBatch:
+    block = arena.take(block_bytes(pieces, places)) if arena is not None and f.FRAME in places else None
+    if block is not None:
+        inline, frames = copy_to_block(pieces, places, block)
+    else:
+        private = private_arrays(batch, references, pieces) if f.FRAME in places else set()
+        inline, frames = gather(pieces, places, private)
+    nbytes = len(header) + len(inline) + sum(len(frame) for frame in frames)
+    return EncodedBatch(header, inline, frames, nbytes, block)

@@ -189,6 +189,7 @@ _SCHEMA: tuple[tuple[m.Kind, type, tuple[Check, ...]], ...] = (
     (m.Kind.BYE, m.Bye, ()),
     (m.Kind.WHO_ARE_YOU, m.WhoAreYou, ()),
     (m.Kind.STOP, m.Stop, ()),
+    (m.Kind.NO_BLOCKS, m.NoBlocks, ()),
 )
 _BY_KIND = {int(kind): (cls, checks) for kind, cls, checks in _SCHEMA}
 _KIND_OF = {cls: int(kind) for kind, cls, _ in _SCHEMA}

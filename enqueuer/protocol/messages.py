@@ -41,6 +41,7 @@ class Kind(IntEnum):
     BYE = 38
     WHO_ARE_YOU = 39
     STOP = 40
+    NO_BLOCKS = 41
     RESULTS = 64
 
 
@@ -260,7 +261,14 @@ class Stop:
 
 
 FromWorker = Hello | Ready | Heartbeat | Failure | LoadFailure | Drain | Goodbye | WorkerExited | Children | Log
-FromCoordinator = Welcome | Reject | Epoch | HeartbeatReply | Grant | Revoke | Bye | WhoAreYou | Stop
+
+
+@dataclass(frozen=True, slots=True)
+class NoBlocks:
+    """The worker's shared memory cannot be read here: it sends its batches, beginning with those that it keeps."""
+
+
+FromCoordinator = Welcome | Reject | Epoch | HeartbeatReply | Grant | Revoke | Bye | WhoAreYou | Stop | NoBlocks
 Message = FromWorker | FromCoordinator
 
 
@@ -270,6 +278,7 @@ class ResultsHeader:
 
     ``headers[i]`` is the batch header of ``leases[i]`` (see the batch codec); ``frame_counts[i]`` how many of the
     following frames are its large buffers; ``inline_sizes[i]`` how many bytes of the shared inline frame are its.
+    ``blocks[i]`` is where in shared memory those buffers are instead: path, slab, offset, use.
     ``busy`` is the compute time of all of them together, in seconds.
     """
 
@@ -282,3 +291,4 @@ class ResultsHeader:
     headers: tuple[bytes, ...]
     inline_sizes: tuple[int, ...]
     frame_counts: tuple[int, ...]
+    blocks: tuple[list[Any] | None, ...]

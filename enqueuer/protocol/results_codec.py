@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,23 @@ from enqueuer.errors import ProtocolError
 from enqueuer.protocol.batch_codec import BatchPlan, Buffer, EncodedBatch, Received, Trust, parse_batch
 from enqueuer.protocol.control_codec import leases_from_runs, leases_to_runs
 from enqueuer.protocol.messages import ID_BYTES, Kind, ResultsHeader
+from enqueuer.transport.arena import SLAB_ID_BYTES, BlockPlace
+
+# From the worker's incarnation, the block's place and the sizes of its buffers to the buffers.
+OpenBlock = Callable[[bytes, BlockPlace, Sequence[int]], Sequence[Received]]
 
 # Also what keeps nested arrays in a hostile frame 0 from asking for much memory.
 MAX_BATCHES_PER_MESSAGE = 4096
 _FIELDS = 11
 _COUNTER_LIMIT = 1 << 63
+
+
+class BlockUnavailableError(ProtocolError):
+    """What ``incarnation`` has put into shared memory cannot be read here; it has to send it."""
+
+    def __init__(self, incarnation: bytes, text: str) -> None:
+        super().__init__(text)
+        self.incarnation = incarnation
 
 
 @dataclass(slots=True)  # not frozen: that alone would double the time to make one
@@ -44,8 +56,12 @@ def encode_results(
     busy: float,
     leases: Sequence[int],
     batches: Sequence[EncodedBatch],
+    *,
+    blocks: bool = False,
 ) -> list[Buffer]:
     """The frames of one result message: ``batches[i]`` answers ``leases[i]``; ``busy`` is the compute time in seconds.
+
+    With ``blocks``, what lies in a block of shared memory is named, not sent.
 
     Raises ValueError for no batch, or more than `MAX_BATCHES_PER_MESSAGE`.
     """
@@ -64,19 +80,26 @@ def encode_results(
         [len(batch.inline) for batch in batches],
         [len(batch.frames) for batch in batches],
     ]
+    named = [batch.block if blocks else None for batch in batches]
+    if any(named):
+        header.append([None if block is None else list(block.place) for block in named])
     frames: list[Buffer] = [msgpack.packb(header)]
     if any(batch.inline for batch in batches):
         frames.append(b"".join([batch.inline for batch in batches]))
-    for batch in batches:
-        frames.extend(batch.frames)
+    for batch, block in zip(batches, named, strict=True):
+        if block is None:
+            frames.extend(batch.frames)
     return frames
 
 
-def decode_results(frames: Sequence[Received], trust: Trust) -> tuple[bytes, ResultsHeader, list[Payload]]:
+def decode_results(
+    frames: Sequence[Received], trust: Trust, open_block: OpenBlock | None = None
+) -> tuple[bytes, ResultsHeader, list[Payload]]:
     """The session, the header, and a payload for each lease. Runs no user code.
 
-    Raises `ProtocolError`, and nothing else; a payload that was made always builds (except for what a user's own class
-    raises when it is unpickled, under `Trust.LOCAL`).
+    ``open_block`` finds what a local process has put into shared memory. Raises `BlockUnavailableError` where it cannot
+    (an OSError), `ProtocolError` for all else that is wrong, and nothing else; a payload that was made always builds
+    (except for what a user's own class raises when it is unpickled, under `Trust.LOCAL`).
     """
     session, header = _decode_header(frames)
     inline: Buffer = b""
@@ -86,12 +109,16 @@ def decode_results(frames: Sequence[Received], trust: Trust) -> tuple[bytes, Res
         following = 2
     offset = 0
     payloads = []
-    for batch_header, inline_size, frame_count in zip(
-        header.headers, header.inline_sizes, header.frame_counts, strict=True
+    for batch_header, inline_size, frame_count, place in zip(
+        header.headers, header.inline_sizes, header.frame_counts, header.blocks, strict=True
     ):
         plan = parse_batch(batch_header, trust)
         own: Sequence[Received] = ()
-        if frame_count or plan.frame_bytes:
+        if place is not None:
+            if frame_count != len(plan.frame_bytes):
+                raise ProtocolError("a batch's buffers are not those that its header describes")
+            own = _open(open_block, header.incarnation, BlockPlace(*place), plan.frame_bytes)
+        elif frame_count or plan.frame_bytes:
             own = frames[following : following + len(plan.frame_bytes)]
             following += len(own)
             if frame_count != len(own) or plan.frame_bytes != tuple(map(_size, own)):
@@ -103,6 +130,15 @@ def decode_results(frames: Sequence[Received], trust: Trust) -> tuple[bytes, Res
     if following != len(frames) or offset != len(inline):
         raise ProtocolError("a result message has more in it than its header describes")
     return session, header, payloads
+
+
+def _open(open_block: OpenBlock | None, owner: bytes, place: BlockPlace, sizes: Sequence[int]) -> Sequence[Received]:
+    if open_block is None:
+        raise ProtocolError("a remote peer names shared memory")
+    try:
+        return open_block(owner, place, sizes)
+    except OSError as error:
+        raise BlockUnavailableError(owner, f"shared memory of a worker cannot be read here: {error}") from error
 
 
 def _decode_header(frames: Sequence[Received]) -> tuple[bytes, ResultsHeader]:
@@ -131,9 +167,26 @@ def _decode_header(frames: Sequence[Received]) -> tuple[bytes, ResultsHeader]:
         raise ProtocolError("a batch header is bytes")
     if not all(type(value) is int and value >= 0 for value in (*sizes, *counts)):
         raise ProtocolError("sizes and counts of a result message are not negative")
+    blocks = _check_blocks(fields[_FIELDS], len(leases)) if len(fields) > _FIELDS else (None,) * len(leases)
     return session, ResultsHeader(
-        incarnation, epoch, generation, seq, busy, leases, tuple(headers), tuple(sizes), tuple(counts)
+        incarnation, epoch, generation, seq, busy, leases, tuple(headers), tuple(sizes), tuple(counts), blocks
     )
+
+
+def _check_blocks(places: object, count: int) -> tuple[list[Any] | None, ...]:
+    if type(places) is not list or len(places) != count:
+        raise ProtocolError("a result message has a place, or none, for each lease")
+    for place in places:
+        if place is None:
+            continue
+        if type(place) is not list or len(place) != len(BlockPlace._fields):
+            raise ProtocolError("the place of a block is a path, a slab, an offset and a use")
+        path, slab_id, *numbers = place
+        if type(path) is not str or type(slab_id) is not bytes or len(slab_id) != SLAB_ID_BYTES:
+            raise ProtocolError("a slab has a path and an id")
+        if not all(type(number) is int and 0 <= number < _COUNTER_LIMIT for number in numbers):
+            raise ProtocolError("offset and use of a block are counters")
+    return tuple(places)
 
 
 def _inline_frame(frames: Sequence[Received]) -> memoryview:

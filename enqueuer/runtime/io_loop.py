@@ -35,9 +35,10 @@ from enqueuer.core.events import (
 from enqueuer.errors import EnqueuerError, ProtocolError
 from enqueuer.protocol.batch_codec import Trust
 from enqueuer.protocol.control_codec import decode_control, encode_control
-from enqueuer.protocol.messages import ErrorRecord, Failure, Hello, LoadFailure, Message, Reject
-from enqueuer.protocol.results_codec import decode_results
+from enqueuer.protocol.messages import ErrorRecord, Failure, Hello, LoadFailure, Message, NoBlocks, Reject
+from enqueuer.protocol.results_codec import BlockUnavailableError, decode_results
 from enqueuer.runtime.ready_queue import ReadyQueue
+from enqueuer.transport.mapped_blocks import MappedBlocks
 from enqueuer.transport.sockets import CoordinatorSockets
 
 logger = logging.getLogger("enqueuer")
@@ -98,6 +99,7 @@ class IoLoop:
         for pair in pairs:
             self._poller.register(pair.sockets.router, zmq.POLLIN)
             self._poller.register(pair.sockets.pull, zmq.POLLIN)
+        self._blocks = MappedBlocks(self._has_left)
         self.bytes_total = 0
         self._finished = threading.Event()
         self._thread = threading.Thread(target=self._run, name="enqueuer-io", daemon=True)
@@ -236,7 +238,11 @@ class IoLoop:
             except zmq.Again:
                 return
             try:
-                session, header, payloads = decode_results(frames, pair.trust)
+                open_block = self._blocks.open if pair.trust is Trust.LOCAL else None
+                session, header, payloads = decode_results(frames, pair.trust, open_block)
+            except BlockUnavailableError as error:
+                self._ask_for_frames(error)
+                continue
             except ProtocolError as error:
                 self._note_malformed(pair, error)
                 continue
@@ -254,6 +260,16 @@ class IoLoop:
                 payloads,
                 sizes,
             )
+
+    def _has_left(self, incarnation: bytes) -> bool:
+        return all(worker.incarnation != incarnation for worker in self._coordinator.fleet)
+
+    def _ask_for_frames(self, error: BlockUnavailableError) -> None:
+        """The message counts as not received; a worker that died in between has nobody to be asked."""
+        worker = self._coordinator.fleet.find(error.incarnation)
+        if worker is not None and worker.route is not None:
+            logger.warning("%s; batches of worker %s come through the socket", error, worker.name)
+            self._send(worker.route, NoBlocks())
 
     def _note_malformed(self, pair: Pair, error: ProtocolError) -> None:
         count = self._coordinator.malformed_count = self._coordinator.malformed_count + 1
@@ -325,6 +341,7 @@ class IoLoop:
                 pair.sockets.wait_for_disconnects(sum(route.place == pair.name for route in routes), _LINGER_SECONDS)
             pair.sockets.close(_LINGER_SECONDS)
         self._context.term()
+        self._blocks.close()
         self._wake_reader.close()
         self._wake_writer.close()
 

@@ -48,6 +48,7 @@ MESSAGES: list[m.Message] = [
     m.Bye(),
     m.WhoAreYou(),
     m.Stop(),
+    m.NoBlocks(),
 ]
 
 

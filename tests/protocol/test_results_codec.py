@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import hypothesis.strategies as st
@@ -10,12 +11,19 @@ import msgpack
 import numpy as np
 import pytest
 import zmq
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 
 from enqueuer.errors import ProtocolError
 from enqueuer.protocol.batch_codec import EncodedBatch, Trust, encode_batch
 from enqueuer.protocol.messages import Kind
-from enqueuer.protocol.results_codec import MAX_BATCHES_PER_MESSAGE, decode_results, encode_results
+from enqueuer.protocol.results_codec import (
+    MAX_BATCHES_PER_MESSAGE,
+    BlockUnavailableError,
+    decode_results,
+    encode_results,
+)
+from enqueuer.transport.arena import Arena
+from enqueuer.transport.mapped_blocks import MappedBlocks
 from tests.support.batches import BATCHES, assert_same
 
 SESSION, INCARNATION = b"s" * 16, b"i" * 16
@@ -176,6 +184,96 @@ def test_a_remote_peer_cannot_have_an_object_array_unpickled() -> None:
     frames = changed(message(None), 8, [msgpack.packb(token)])
     with pytest.raises(ProtocolError, match="malformed"):
         decode_results(frames, Trust.REMOTE)
+
+
+# ---------------------------------------------------------------- blocks of shared memory
+
+
+def message_with_blocks(*batches: object) -> list[Any]:
+    """With the arena kept alive by the batches that were encoded into it."""
+    arena = Arena()
+    encoded = [encode_batch(batch, Trust.LOCAL, arena) for batch in batches]
+    _kept.append(encoded)
+    return encode_results(SESSION, INCARNATION, 3, 2, 7, 0.25, range(1, 1 + len(batches)), encoded, blocks=True)
+
+
+_kept: list[list[EncodedBatch]] = []
+
+
+@pytest.fixture
+def mapped() -> Iterator[MappedBlocks]:
+    made = MappedBlocks(lambda _: False)
+    yield made
+    made.close()
+    _kept.clear()
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batches=st.lists(st.tuples(BATCHES, st.booleans()), min_size=1, max_size=4))
+def test_what_is_named_in_shared_memory_is_read_there(mapped: MappedBlocks, batches: list[tuple[object, bool]]) -> None:
+    wanted = [(batch, LARGE, np.asfortranarray(LARGE.reshape(100, 100)), b"x" * 50_000) if large else batch
+              for batch, large in batches]  # fmt: skip
+    frames = message_with_blocks(*wanted)
+    assert len(frames) <= 2, "no large frame travels"
+    _, _, payloads = decode_results(frames, Trust.LOCAL, mapped.open)
+    assert_same([payload.build() for payload in payloads], wanted)
+
+
+def test_a_strided_and_a_structured_array_are_as_they_were_in_shared_memory(mapped: MappedBlocks) -> None:
+    records = np.zeros(5000, [("a", "i4"), ("b", "M8[s]"), ("c", "S3")])
+    records["a"] = np.arange(5000)
+    wanted = {"strided": LARGE.reshape(100, 100)[::-2, ::3].repeat(4, 0), "records": records, "part": LARGE[::2]}
+    ((_, _, (payload,))) = decode_results(message_with_blocks(wanted), Trust.LOCAL, mapped.open)
+    assert_same(payload.build(), wanted)
+
+
+def test_the_same_batch_can_be_sent_after_it_was_named(mapped: MappedBlocks) -> None:
+    message_with_blocks((LARGE, "x"))
+    frames = encode_results(SESSION, INCARNATION, 3, 2, 7, 0.25, [1], _kept[-1], blocks=False)
+    _, _, (payload,) = decode_results([bytes(frame) for frame in frames], Trust.LOCAL)
+    assert_same(payload.build(), (LARGE, "x"))
+
+
+def test_a_remote_peer_cannot_name_shared_memory() -> None:
+    with pytest.raises(ProtocolError, match="remote peer names shared memory"):
+        decode_results(message_with_blocks((LARGE,)), Trust.REMOTE)
+
+
+def test_a_block_that_cannot_be_read_is_an_error_of_its_own_that_says_whose_it_is() -> None:
+    def refuse(*_: object) -> Sequence[memoryview]:
+        raise OSError(24, "Too many open files")
+
+    with pytest.raises(BlockUnavailableError, match="Too many open files") as caught:
+        decode_results(message_with_blocks((LARGE,)), Trust.LOCAL, refuse)
+    assert caught.value.incarnation == INCARNATION
+
+
+PLACE = ["/proc/1/fd/1", b"i" * 16, 4096, 1]
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        5,
+        [],
+        [None, None],
+        [None],
+        [[]],
+        [PLACE[:3]],
+        [[*PLACE, 1]],
+        [[b"/proc/1/fd/1", *PLACE[1:]]],
+        [[PLACE[0], b"i" * 15, 4096, 1]],
+        [[*PLACE[:2], -1, 1]],
+        [[*PLACE[:2], 1.0, 1]],
+        [[*PLACE[:3], 1 << 63]],
+        [[*PLACE[:3], True]],
+    ],
+    ids=repr,
+)
+def test_a_place_that_is_none_is_refused(mapped: MappedBlocks, places: Any) -> None:
+    frames = message_with_blocks((LARGE,))
+    with pytest.raises(ProtocolError):
+        decode_results(changed(frames, 11, places), Trust.LOCAL, mapped.open)
 
 
 @settings(deadline=None, max_examples=300)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import zmq
 
@@ -34,6 +35,7 @@ from enqueuer.protocol.messages import (
     LoadFailure,
     Log,
     Message,
+    NoBlocks,
     Ready,
     Reject,
     Role,
@@ -44,6 +46,7 @@ from enqueuer.protocol.results_codec import encode_results
 from enqueuer.runtime.io_loop import IoLoop, Pair
 from enqueuer.runtime.local_threads import ROUTE
 from enqueuer.runtime.ready_queue import ReadyQueue
+from enqueuer.transport.arena import Arena
 from enqueuer.transport.sockets import CoordinatorSockets, new_context
 from tests.support.waiting import wait_until
 
@@ -467,3 +470,50 @@ def test_a_defect_in_the_loop_is_an_error_for_the_consumer_and_not_a_hang(caplog
     assert isinstance(failure, EnqueuerError) and "internal error in the I/O thread" in str(failure)
     assert trainer.context.closed
     assert "the I/O thread failed" in caplog.text
+
+
+# ---------------------------------------------------------------- shared memory
+
+
+def named(peer: Peer, lease: int, arena: Arena, path: str | None = None) -> list[Any]:
+    """A result message that names a block; or says that it is elsewhere."""
+    encoded = encode_batch(np.full(50_000, lease), Trust.LOCAL, arena)
+    if path is not None:
+        assert encoded.block is not None
+        encoded.block.place = encoded.block.place._replace(path=path)
+    return encode_results(SESSION, peer.incarnation, 0, 0, lease, 0.01, (lease,), [encoded], blocks=True)
+
+
+def test_a_batch_in_a_local_peers_shared_memory_is_handed_over_as_it_lies_there(trainer: Trainer) -> None:
+    arena = Arena()
+    with contextlib.closing(Peer(trainer, "local")) as peer:
+        trainer.open()
+        first = peer.serve().first_lease
+        for lease in range(first, first + 3):
+            peer.data.send_multipart(named(peer, lease, arena))
+        for lease in range(first, first + 3):
+            batch = trainer.ready.take(None).build()
+            assert (batch == lease).all()
+            del batch
+        assert trainer.malformed_count() == 0
+
+
+def test_a_local_peer_whose_shared_memory_cannot_be_read_is_asked_to_send(
+    trainer: Trainer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with contextlib.closing(Peer(trainer, "local")) as peer:
+        trainer.open()
+        lease = peer.serve().first_lease
+        peer.data.send_multipart(named(peer, lease, Arena(), path="/proc/999999999/fd/3"))
+        peer.hear(NoBlocks)
+        assert "come through the socket" in caplog.text
+        peer.data.send_multipart(peer.results(lease, lease, "sent"))
+        assert trainer.ready.take(None).build() == "sent"
+
+
+def test_a_remote_peer_that_names_shared_memory_is_only_counted(trainer: Trainer) -> None:
+    with contextlib.closing(Peer(trainer)) as peer:
+        trainer.open()
+        lease = peer.serve().first_lease
+        peer.data.send_multipart(named(peer, lease, Arena()))
+        wait_until(lambda: trainer.malformed_count() == 1, what="the count")

@@ -22,6 +22,7 @@ from enqueuer.protocol.messages import (
     Hello,
     LoadFailure,
     Log,
+    NoBlocks,
     Ready,
     Reject,
     Revoke,
@@ -43,6 +44,7 @@ from enqueuer_worker.worker_events import (
     Exit,
     Failed,
     Identity,
+    LeaveSharedMemory,
     LinkBroken,
     Loaded,
     LoadFailed,
@@ -572,3 +574,21 @@ def test_a_worker_that_has_computed_its_share_drains_and_is_recycled(rig: Rig) -
     assert rig.sent(Goodbye) == [Goodbye(3)]
     rig.get(Bye())
     assert rig.of(Exit) == [Exit(ExitCode.RECYCLE)]
+
+
+# ---------------------------------------------------------------- shared memory
+
+
+def test_where_its_shared_memory_cannot_be_read_it_sends_all_that_it_keeps_and_what_comes(rig: Rig) -> None:
+    rig.serve()
+    rig.get(Grant(0, 0, 0, 1, (0, 1, 2)))
+    rig.step(computed(1))
+    rig.step(computed(2))
+    assert [action.blocks for action in rig.of(SendResults)] == [True]
+    rig.get(NoBlocks())
+    assert rig.of(LeaveSharedMemory)
+    assert [(action.seq, action.blocks) for action in rig.of(SendResults)] == [(1, False), (2, False)]
+    rig.get(NoBlocks())
+    assert rig.actions == [], "each message that was on the way had it said"
+    rig.step(computed(3))
+    assert [(action.seq, action.blocks) for action in rig.of(SendResults)] == [(3, False)]

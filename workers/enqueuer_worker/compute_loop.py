@@ -17,6 +17,7 @@ from enqueuer.compute.item import compute_item
 from enqueuer.protocol.batch_codec import Trust, encode_batch
 from enqueuer.protocol.messages import Epoch, Welcome
 from enqueuer_worker.allowance import Allowance
+from enqueuer_worker.batch_memory import BatchMemory
 from enqueuer_worker.loader import SequenceLoader
 from enqueuer_worker.outbox import Finished, Outbox
 from enqueuer_worker.settings import ChildSettings
@@ -29,7 +30,9 @@ logger = logging.getLogger(__name__)
 class ComputeLoop:
     """Works off the task queue until it is closed."""
 
-    def __init__(self, settings: ChildSettings, host: str, tasks: TaskQueue, outbox: Outbox) -> None:
+    def __init__(
+        self, settings: ChildSettings, host: str, tasks: TaskQueue, outbox: Outbox, memory: BatchMemory
+    ) -> None:
         common = settings.common
         self._trust = Trust(common.trust)
         self._local = self._trust is Trust.LOCAL
@@ -38,6 +41,7 @@ class ComputeLoop:
         self._worker = (settings.worker_id, settings.child_number, host)
         self._tasks = tasks
         self._outbox = outbox
+        self._memory = memory
         self._loader = SequenceLoader(Allowance(common.sequences, common.packages, self._local))
         self._welcome: Welcome | None = None
         # What ``_sequence`` was loaded for; the objects themselves, so that another session's epoch is never the same.
@@ -115,6 +119,7 @@ class ComputeLoop:
             encoded = encode_batch(
                 compute_item(self._sequence, task.index, seed=epoch.seed, epoch=epoch.epoch, seed_globals=True),
                 self._trust,
+                self._memory.arena(session),
             )
         except BaseException as error:
             record = record_error(error, trust_local=self._local)

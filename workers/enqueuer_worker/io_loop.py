@@ -19,6 +19,7 @@ from enqueuer.protocol.control_codec import decode_control, encode_control
 from enqueuer.protocol.messages import Hello
 from enqueuer.protocol.results_codec import encode_results
 from enqueuer.transport.sockets import new_context
+from enqueuer_worker.batch_memory import BatchMemory
 from enqueuer_worker.commands import CommandReader
 from enqueuer_worker.exit_codes import ExitCode
 from enqueuer_worker.link import Link
@@ -36,6 +37,7 @@ from enqueuer_worker.worker_events import (
     Event,
     Exit,
     Identity,
+    LeaveSharedMemory,
     LinkBroken,
     Note,
     OpenControl,
@@ -63,6 +65,7 @@ class IoLoop:
         commands: CommandReader,
         tasks: TaskQueue,
         outbox: Outbox,
+        memory: BatchMemory,
         waker: Waker,
         logger: logging.Logger,
     ) -> None:
@@ -82,6 +85,7 @@ class IoLoop:
         self._commands = commands
         self._tasks = tasks
         self._outbox = outbox
+        self._memory = memory
         self._waker = waker
         self._logger = logger
         self._exiting = False
@@ -162,6 +166,8 @@ class IoLoop:
                 self._tasks.add(action)
             case SendResults():
                 self._send_results(action)
+            case LeaveSharedMemory():
+                self._memory.refuse()
             case Send(session, message):
                 self._link.send_control(encode_control(session, message), replaces_waiting=isinstance(message, Hello))
             case Cancel(leases):
@@ -191,5 +197,6 @@ class IoLoop:
             computed.busy,
             computed.leases,
             computed.batches,
+            blocks=action.blocks,
         )
         self._link.send_data(frames)

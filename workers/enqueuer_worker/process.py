@@ -52,6 +52,7 @@ def serve(line: bytes, commands: CommandReader) -> None:
     import numpy
 
     from enqueuer import __version__
+    from enqueuer_worker.batch_memory import BatchMemory
     from enqueuer_worker.io_loop import IoLoop
     from enqueuer_worker.logs import set_up_logger
     from enqueuer_worker.outbox import Outbox, Waker
@@ -73,11 +74,12 @@ def serve(line: bytes, commands: CommandReader) -> None:
     logger = set_up_logger(settings.worker_id, common.log_level, common.log_json)
     waker = Waker()
     outbox = Outbox(waker)
+    memory = BatchMemory(shares_memory=common.trust == "local")
     tasks = TaskQueue(RunningLease(settings.running_fd))
     sys.setswitchinterval(_SWITCH_INTERVAL)
     if settings.running_fd is not None:
         show_stack_when_asked(settings.running_fd)
-    io_loop = IoLoop(settings, identity, commands, tasks, outbox, waker, logger)
+    io_loop = IoLoop(settings, identity, commands, tasks, outbox, memory, waker, logger)
     # Threads inherit what is blocked: the signal is to interrupt the thread that computes, no other.
     signal.pthread_sigmask(signal.SIG_BLOCK, {STACK_SIGNAL})
     io_loop.start()
@@ -94,7 +96,7 @@ def serve(line: bytes, commands: CommandReader) -> None:
     # with batches of 20 ms on two cores: 97 % of the ideal rate without this, 98 % with it.)
     gc.collect()
     gc.freeze()
-    ComputeLoop(settings, identity.host, tasks, outbox).run()
+    ComputeLoop(settings, identity.host, tasks, outbox, memory).run()
     # Exit handlers, such as that of `multiprocessing`, which ends a pool of the user's; all under the I/O thread's eye.
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

@@ -33,6 +33,7 @@ from enqueuer.protocol.messages import (
     Hello,
     LoadFailure,
     Log,
+    NoBlocks,
     Ready,
     Reject,
     Revoke,
@@ -55,6 +56,7 @@ from enqueuer_worker.worker_events import (
     Exit,
     Failed,
     Identity,
+    LeaveSharedMemory,
     LinkBroken,
     Loaded,
     LoadFailed,
@@ -102,6 +104,7 @@ class _Session:
     queued: dict[int, None] = field(default_factory=dict)
     highest_grant: int = 0
     computed_count: int = 0
+    blocks: bool = True
 
     def held(self) -> tuple[int, ...]:
         return tuple(sorted(self.answers.leases().union(self.queued)))
@@ -300,6 +303,12 @@ class WorkerCore:
         session.answers.acknowledge(message.received_seq, now)
         self._send_results(session, session.answers.below(message.highest_seq))
 
+    def _on_no_blocks(self, session: _Session, _message: NoBlocks, _now: float) -> None:
+        if session.blocks:  # else it was said once for each message that was on the way
+            session.blocks = False
+            self._actions.append(LeaveSharedMemory())
+            self._send_results(session, session.answers)
+
     def _on_bye(self, _session: _Session, _message: Bye, _now: float) -> None:
         if self._drain_deadline < math.inf:
             self._actions.append(Note(_INFO, "drained: all results have arrived"))
@@ -373,7 +382,7 @@ class WorkerCore:
             self._actions.append(Send(session.id, message))
 
     def _send_results(self, session: _Session, answers: Iterable[tuple[int, Computed]]) -> None:
-        self._actions.extend(SendResults(session.id, seq, computed) for seq, computed in answers)
+        self._actions.extend(SendResults(session.id, seq, computed, session.blocks) for seq, computed in answers)
 
     # ------------------------------------------------------------ leaving
 
@@ -489,6 +498,7 @@ _MESSAGE_HANDLERS: dict[type, Any] = {
     Grant: WorkerCore._on_grant,
     Revoke: WorkerCore._on_revoke,
     HeartbeatReply: WorkerCore._on_heartbeat_reply,
+    NoBlocks: WorkerCore._on_no_blocks,
     Bye: WorkerCore._on_bye,
     Stop: WorkerCore._on_stop,
 }

@@ -153,6 +153,13 @@ class SendResults:
     session: bytes
     seq: int
     computed: Computed
+    # Whether to name what lies in shared memory, in place of sending it.
+    blocks: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveSharedMemory:
+    """The trainer cannot read it: what is computed from now on goes elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,4 +201,16 @@ class Note:
     text: str
 
 
-Action = OpenControl | OpenData | CloseLink | Send | SendResults | Prepare | Compute | Cancel | Exit | Note
+Action = (
+    OpenControl
+    | OpenData
+    | CloseLink
+    | Send
+    | SendResults
+    | LeaveSharedMemory
+    | Prepare
+    | Compute
+    | Cancel
+    | Exit
+    | Note
+)

@@ -1,0 +1,189 @@
+"""A worker's shared memory on its host: each batch is copied once into a reused block, and only its place travels.
+
+Pages are dear: memory that is mapped anew for each batch fills at a tenth of the speed of warm memory. So blocks are
+reused. A block begins with one 64-bit word: the number of its use while the trainer may read it, 0 when it is free. The
+worker sets it; the trainer clears it when its last array on the block has gone. No message and no lock is needed.
+
+A slab is one memfd with blocks of one size: it has no name to sweep up after a crash, no ``/dev/shm`` limit, and is
+sealed against shrinking, so that no reader of it can die of SIGBUS.
+
+| slab | |
+|---|---|
+| first page | its random id (16 bytes) |
+| then block after block, a multiple of the page size each | the word of its use, zeros up to 64 bytes, contents |
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import mmap
+import os
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from enqueuer.transport.memory import available_bytes
+from enqueuer.transport.segment import ALIGNMENT, HAS_MEMFD
+
+logger = logging.getLogger(__name__)
+
+SLAB_ID_BYTES = 16
+PAGE = mmap.PAGESIZE
+WORD_BYTES = 8
+# Blocks share a slab: a descriptor for each, at both ends, would run into the system's limits.
+_SLAB_BYTES = 256 * 1024 * 1024
+# A new block must leave as much again of what machine and control group have left.
+_HEADROOM = 2
+# A block that served nothing for this long gives its memory back. For as long nothing is asked for when there is none.
+_IDLE_SECONDS = 10.0
+_SWEEP_USES = 256
+
+
+class BlockPlace(NamedTuple):
+    """Where a batch lies: ``path`` opens the slab, ``offset`` is the block's in it, ``use`` the number in its word."""
+
+    path: str
+    slab_id: bytes
+    offset: int
+    use: int
+
+
+class Block:
+    """A block that is in use: `contents` is writable, ``place`` is what travels."""
+
+    __slots__ = ("_slab", "contents", "place")
+
+    def __init__(self, slab: _Slab, offset: int, use: int) -> None:
+        # Its descriptor stays open as long as anybody may still be told of the block.
+        self._slab = slab
+        start = offset + ALIGNMENT
+        self.contents = slab.view[start : offset + slab.stride]
+        self.place = BlockPlace(slab.path, slab.id, offset, use)
+
+
+class Arena:
+    """All slabs of one worker for one session. Used by its compute thread only."""
+
+    def __init__(self) -> None:
+        self._slabs: dict[int, list[_Slab]] = {}
+        self._uses = 0
+        self._full_until = 0.0
+
+    @property
+    def allocated_bytes(self) -> int:
+        return sum(slab.allocated_bytes for slabs in self._slabs.values() for slab in slabs)
+
+    def take(self, nbytes: int) -> Block | None:
+        """A block for this many bytes of contents; None where there is no memory for it."""
+        now = time.monotonic()
+        if now < self._full_until:
+            return None
+        self._uses += 1
+        if self._uses % _SWEEP_USES == 0:
+            self._sweep(now - _IDLE_SECONDS)
+        try:
+            return self._find(_stride(nbytes + ALIGNMENT), now)
+        except OSError as error:
+            self._full_until = now + _IDLE_SECONDS
+            logger.warning("no more shared memory for batches (%s); for a while they go through the socket", str(error))
+            return None
+
+    def _find(self, stride: int, now: float) -> Block | None:
+        slabs = self._slabs.setdefault(stride, [])
+        # The first that is free: what is rarely needed stays behind, and can be given back.
+        for slab in slabs:
+            block = slab.take(self._uses, now)
+            if block is not None:
+                return block
+        slabs.append(_Slab(stride, max(1, _SLAB_BYTES // stride)))
+        return slabs[-1].take(self._uses, now)
+
+    def _sweep(self, idle_since: float) -> None:
+        for slabs in self._slabs.values():
+            for slab in slabs:
+                slab.give_memory_back(idle_since)
+
+
+class _Slab:
+    """One memfd, mapped here and by the trainer. It has pages only where a block was used. Raises OSError."""
+
+    def __init__(self, stride: int, count: int) -> None:
+        self.id = os.urandom(SLAB_ID_BYTES)
+        self.stride = stride
+        self._nbytes = PAGE + count * stride
+        # When each block was taken last; those that are not here have no pages.
+        self._taken_at: dict[int, float] = {}
+        self._fd = os.memfd_create("enqueuer-batches", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(self._fd, self._nbytes)
+            fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+            self._mapping = mmap.mmap(self._fd, self._nbytes)
+        except BaseException:
+            os.close(self._fd)
+            self._fd = -1
+            raise
+        self.path = f"/proc/{os.getpid()}/fd/{self._fd}"
+        self.view = memoryview(self._mapping)
+        self._words = self.view.cast("Q")
+        self.view[:SLAB_ID_BYTES] = self.id
+
+    @property
+    def allocated_bytes(self) -> int:
+        return len(self._taken_at) * self.stride
+
+    def take(self, use: int, now: float) -> Block | None:
+        """A free block, from now on in this use; None if all are taken. Raises OSError if there is no memory for it."""
+        for offset in range(PAGE, self._nbytes, self.stride):
+            # What has no pages is free, and must not get one by being looked at.
+            if offset not in self._taken_at:
+                self._populate(offset)
+            elif self._words[offset // WORD_BYTES]:
+                continue
+            self._words[offset // WORD_BYTES] = use
+            self._taken_at[offset] = now
+            return Block(self, offset, use)
+        return None
+
+    def give_memory_back(self, idle_since: float) -> None:
+        """The pages of blocks that were free since then go; the mappings stay, here and at the trainer."""
+        for offset, taken_at in list(self._taken_at.items()):
+            if taken_at <= idle_since and not self._words[offset // WORD_BYTES]:
+                self._mapping.madvise(mmap.MADV_REMOVE, offset, self.stride)
+                del self._taken_at[offset]
+
+    def _populate(self, offset: int) -> None:
+        """Have the pages before they are written to: a write that finds no memory kills."""
+        free = available_bytes()
+        if free is not None and self.stride * _HEADROOM > free:
+            raise OSError(f"{self.stride / 1e6:.0f} MB more wanted, {free / 1e6:.0f} MB are free")
+        os.posix_fallocate(self._fd, offset, self.stride)
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            os.close(self._fd)
+
+
+def is_available() -> bool:
+    """Whether this system has what an arena needs."""
+    return HAS_MEMFD
+
+
+def aligned_offsets(sizes: Iterable[int]) -> tuple[list[int], int]:
+    """Where in a block's contents buffers of these sizes lie, each aligned, and the size of all of it.
+
+    Both ends know by this where a buffer is.
+    """
+    offsets = []
+    end = 0
+    for size in sizes:
+        offsets.append(end)
+        end += -(-size // ALIGNMENT) * ALIGNMENT
+    return offsets, end
+
+
+def _stride(nbytes: int) -> int:
+    """The block's size: at most an eighth more, so that batches of nearly one size share their blocks."""
+    pages = -(-nbytes // PAGE)
+    step = 1 << max(0, pages.bit_length() - 4)
+    return -(-pages // step) * step * PAGE

@@ -1,0 +1,131 @@
+"""The trainer's side of its workers' arenas: views on blocks that say themselves when the last of them has gone."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import mmap
+import os
+import re
+import weakref
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
+
+from enqueuer.transport.arena import PAGE, SLAB_ID_BYTES, WORD_BYTES, BlockPlace, aligned_offsets
+from enqueuer.transport.segment import ALIGNMENT
+
+_PATH = re.compile(r"/proc/[1-9]\d{0,9}/fd/\d{1,9}")
+_Key = tuple[bytes, int]
+_Exporter: TypeAlias = "ctypes.Array[ctypes.c_char]"
+
+
+class MappedBlocks:
+    """Maps slabs when their first block comes, and forgets those of owners that ``is_gone`` says have left.
+
+    `open` and `close` are for one thread; views may die in any.
+
+    A block is returned to its worker by clearing its word, once nothing refers to it here any more. What is in use when
+    this process forks is never returned, since the child may still look at it.
+    """
+
+    def __init__(self, is_gone: Callable[[bytes], bool]) -> None:
+        self._is_gone = is_gone
+        self._slabs: dict[bytes, _MappedSlab] = {}
+        self._in_use: dict[_Key, _InUse] = {}
+        self._kept: set[_Key] = set()
+        _all_mapped.add(self)
+
+    def open(self, owner: bytes, place: BlockPlace, sizes: Sequence[int]) -> list[memoryview]:
+        """Writable views of buffers of these sizes in the block, which stays in use until the last one has gone.
+
+        Raises OSError where the slab cannot be mapped, or is not what its
+        name says.
+        """
+        slab = self._slabs.get(place.slab_id)
+        if slab is None:
+            self._slabs = {key: slab for key, slab in self._slabs.items() if not self._is_gone(slab.owner)}
+            slab = self._slabs[place.slab_id] = _MappedSlab(owner, place)
+        offsets, nbytes = aligned_offsets(sizes)
+        start = place.offset + ALIGNMENT
+        if place.offset % PAGE or not PAGE <= place.offset <= slab.nbytes - ALIGNMENT - nbytes:
+            raise OSError(f"a batch of {nbytes} bytes at {place.offset} is not within its slab")
+        contents = memoryview(self._exporter(slab, place, nbytes, start)).cast("B")
+        return [contents[offset : offset + size] for offset, size in zip(offsets, sizes, strict=True)]
+
+    def close(self) -> None:
+        """Forget all slabs; what is still in use of them keeps its memory."""
+        self._slabs.clear()
+
+    def _exporter(self, slab: _MappedSlab, place: BlockPlace, nbytes: int, start: int) -> _Exporter:
+        """What all views refer to. A message that comes twice refers to the same one: it is returned once."""
+        key = (place.slab_id, place.offset)
+        known = self._in_use.get(key)
+        if known is not None and known.use == place.use:
+            exporter = known.reference()
+            if exporter is not None and len(exporter) == nbytes:
+                return exporter
+        exporter = (ctypes.c_char * nbytes).from_buffer(slab.mapping, start)
+        # Else it was returned, and the message is one that came twice: nobody will look at what it names.
+        if known is None and slab.words[place.offset // WORD_BYTES] == place.use:
+            self._in_use[key] = _InUse(weakref.ref(exporter, self._returner(slab, key, place.use)), place.use)
+        return exporter
+
+    def _returner(self, slab: _MappedSlab, key: _Key, use: int) -> Callable[[object], None]:
+        """What happens when the last view has gone, in whatever thread: no lock, no system call."""
+        in_use, kept, words, word = self._in_use, self._kept, slab.words, key[1] // WORD_BYTES
+
+        def give_back(_: object) -> None:
+            if key in kept:
+                in_use[key] = _InUse(_nothing, use)
+            else:
+                in_use.pop(key, None)
+                words[word] = 0
+
+        return give_back
+
+    def keep_for_good(self) -> None:
+        """What is in use now is never returned."""
+        self._kept.update(list(self._in_use))
+
+
+class _InUse(NamedTuple):
+    reference: Callable[[], _Exporter | None]
+    use: int
+
+
+def _nothing() -> None:
+    """What refers to a block that is never returned, and that nobody here holds any more."""
+
+
+class _MappedSlab:
+    """One slab of a worker's, mapped to read and write: its arrays belong to the trainer while they are in use."""
+
+    def __init__(self, owner: bytes, place: BlockPlace) -> None:
+        if _PATH.fullmatch(place.path) is None:
+            raise OSError(f"{place.path!r:.80} is no slab's name")
+        self.owner = owner
+        fd = os.open(place.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            # Without the seals whoever made it could cut it off, and reading it would kill this process. Also tells a
+            # memfd from whatever else has that descriptor's number now.
+            if not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+                raise OSError("a slab is not sealed")
+            self.nbytes = os.fstat(fd).st_size
+            self.mapping = mmap.mmap(fd, self.nbytes)
+        finally:
+            os.close(fd)
+        if self.mapping[:SLAB_ID_BYTES] != place.slab_id:
+            raise OSError("a slab is not the one that was named")
+        self.words = memoryview(self.mapping).cast("Q")
+
+
+_all_mapped: weakref.WeakSet[MappedBlocks] = weakref.WeakSet()
+
+
+def _keep_all_for_good() -> None:
+    for mapped in list(_all_mapped):
+        mapped.keep_for_good()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_keep_all_for_good, after_in_child=_keep_all_for_good)

@@ -1,0 +1,128 @@
+"""Batches of local processes in shared memory, from end to end: each as it was computed, for as long as it is held."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import signal
+
+import numpy as np
+import pytest
+
+from enqueuer import SequenceEnqueuer
+from enqueuer.transport import mapped_blocks
+from tests.support.waiting import wait_until
+
+PIXELS = 60_000
+
+
+class Reused:
+    """Returns the same array each time, as a Sequence may: only a copy of it can be handed on."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._array = np.empty(PIXELS, np.int32)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        self._array[:] = index
+        return self._array, index
+
+
+def assert_is(batch: tuple[np.ndarray, int], index: int) -> None:
+    array, own_index = batch
+    assert own_index == index
+    assert array.flags.writeable and array.flags.aligned and array.ctypes.data % 64 == 0
+    assert (array == index).all()
+
+
+def slabs_of(enqueuer: SequenceEnqueuer) -> int:
+    session = enqueuer._session
+    assert session is not None
+    return len(session.io._blocks._slabs)
+
+
+def test_thousands_of_batches_held_dropped_and_written_to_are_each_their_own() -> None:
+    length = 3000
+    with SequenceEnqueuer(Reused(length), use_multiprocessing=True) as enqueuer:
+        enqueuer.start(workers=2, max_queue_size=10)
+        held: dict[int, tuple[np.ndarray, int]] = {}
+        for index, batch in enumerate(enqueuer.epoch()):
+            assert_is(batch, index)
+            if index % 7 == 0:
+                held[index] = batch
+            elif index % 5 == 0:
+                batch[0][:] = -1  # they are the consumer's to write to
+            if len(held) > 60:
+                old, kept = held.popitem() if index % 2 else (next(iter(held)), held.pop(next(iter(held))))
+                assert_is(kept, old)
+        assert 1 <= slabs_of(enqueuer) <= 2
+    for index, batch in held.items():
+        assert_is(batch, index)
+
+
+def test_batches_outlive_their_dead_worker_and_its_successor_goes_on() -> None:
+    with SequenceEnqueuer(Reused(400), use_multiprocessing=True) as enqueuer:
+        enqueuer.start(workers=1)
+        batches = enqueuer.epoch()
+        held = [next(batches) for _ in range(50)]
+        for _ in range(3):
+            os.kill(enqueuer.stats().workers[0].pid, signal.SIGKILL)
+            held += [next(batches) for _ in range(50)]
+        for index, batch in enumerate([*held, *batches]):
+            assert_is(batch, index)
+    assert len(held) == 200
+
+
+def test_what_cannot_be_mapped_comes_through_the_socket(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mapped_blocks, "_PATH", re.compile("no such name"))
+    with SequenceEnqueuer(Reused(100), use_multiprocessing=True) as enqueuer:
+        enqueuer.start(workers=2)
+        for index, batch in enumerate(enqueuer.epoch()):
+            assert_is(batch, index)
+        assert slabs_of(enqueuer) == 0
+    assert "come through the socket" in caplog.text
+
+
+def test_a_child_of_the_trainer_may_look_at_a_batch_after_the_trainer_dropped_it() -> None:
+    with SequenceEnqueuer(Reused(500), use_multiprocessing=True) as enqueuer:
+        enqueuer.start(workers=1)
+        batches = enqueuer.epoch()
+        batch = next(batches)
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(writer)
+            os.read(reader, 1)  # until the trainer has taken all the others
+            os._exit(0 if (batch[0] == 0).all() else 1)
+        os.close(reader)
+        del batch
+        for index, other in enumerate(batches, 1):
+            assert_is(other, index)
+        os.close(writer)
+        assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_a_stopped_enqueuers_batches_stay_and_its_memory_goes_with_the_last_of_them() -> None:
+    gc.collect()
+    before = _mappings()
+    enqueuer = SequenceEnqueuer(Reused(20), use_multiprocessing=True)
+    enqueuer.start(workers=1)
+    held = list(enqueuer.epoch())
+    enqueuer.stop()
+    for index, batch in enumerate(held):
+        assert_is(batch, index)
+    assert _mappings() > before
+    held.clear()
+    batch = None
+    wait_until(lambda: _mappings() <= before, what="no mapping of a slab")
+
+
+def _mappings() -> int:
+    with open("/proc/self/maps") as maps:  # noqa: PTH123
+        return maps.read().count("enqueuer-batches")

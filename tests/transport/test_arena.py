@@ -1,0 +1,134 @@
+"""The worker's blocks: found again when free, never while they are in use, and none where there is no memory."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+
+import pytest
+
+from enqueuer.transport import arena as arena_module
+from enqueuer.transport.arena import PAGE, Arena, Block, aligned_offsets
+from enqueuer.transport.segment import ALIGNMENT
+
+
+@pytest.fixture
+def arena() -> Arena:
+    return Arena()
+
+
+def take(arena: Arena, nbytes: int) -> Block:
+    block = arena.take(nbytes)
+    assert block is not None
+    assert len(block.contents) >= nbytes
+    return block
+
+
+def open_fds() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def end_use(block: Block) -> None:
+    """As the trainer does it."""
+    with Path(block.place.path).open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
+        assert int.from_bytes(mapping[block.place.offset : block.place.offset + 8], "little") == block.place.use
+        mapping[block.place.offset : block.place.offset + 8] = bytes(8)
+
+
+def test_a_block_is_used_again_when_its_use_has_ended_and_not_before(arena: Arena) -> None:
+    first, second = take(arena, 100_000), take(arena, 100_000)
+    assert first.place.slab_id == second.place.slab_id
+    assert first.place.offset != second.place.offset
+    end_use(first)
+    third = take(arena, 99_000)
+    assert third.place[:3] == first.place[:3]
+    assert third.place.use > second.place.use > first.place.use
+
+
+def test_contents_are_aligned_and_do_not_overlap(arena: Arena) -> None:
+    blocks = [take(arena, 50_000) for _ in range(300)]
+    for number, block in enumerate(blocks):
+        block.contents[:] = bytes([number % 256]) * len(block.contents)
+    assert len({block.place[1:3] for block in blocks}) == 300
+    for number, block in enumerate(blocks):
+        assert set(bytes(block.contents)) == {number % 256}
+        assert (block.place.offset + ALIGNMENT) % ALIGNMENT == 0
+    assert len({block.place.slab_id for block in blocks}) == 1, "they share a slab"
+
+
+def test_sizes_that_differ_little_share_their_blocks_and_waste_little(arena: Arena) -> None:
+    block = take(arena, 38_535_168)
+    end_use(block)
+    assert take(arena, 38_000_000).place[:3] == block.place[:3]
+    for nbytes in range(1, 50_000_000, 777_777):
+        stride = arena_module._stride(nbytes)
+        assert stride % PAGE == 0
+        assert nbytes <= stride <= max(1.125 * nbytes, nbytes + PAGE)
+
+
+def test_nobody_can_cut_a_slab_off_under_a_reader(arena: Arena) -> None:
+    block = take(arena, 100)
+    with Path(block.place.path).open("r+b") as file, pytest.raises(PermissionError):
+        file.truncate(0)
+
+
+def test_there_is_no_block_where_there_is_no_memory_and_the_reason_is_said_once(
+    arena: Arena, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(arena_module, "available_bytes", lambda: 20_000_000)
+    take(arena, 1_000_000)
+    assert arena.take(15_000_000) is None
+    assert arena.take(15_000_000) is None
+    assert len(caplog.records) == 1
+    assert "20 MB are free" in caplog.text
+    assert arena.allocated_bytes < 2_000_000
+    monkeypatch.setattr(arena_module, "_IDLE_SECONDS", 0.0)
+    arena._full_until = 0.0
+    take(arena, 1_000_000)
+
+
+def test_a_slab_that_cannot_be_made_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    before = open_fds()
+    assert Arena().take(1000) is None
+    assert open_fds() == before
+
+
+def test_what_is_not_needed_any_more_goes_back_to_the_system_and_comes_again(
+    arena: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arena_module, "_IDLE_SECONDS", 0.0)
+    blocks = [take(arena, 5_000_000) for _ in range(8)]
+    assert arena.allocated_bytes >= 40_000_000
+    for block in blocks[1:]:
+        end_use(block)
+    used = take(arena, 100)
+    for _ in range(2 * arena_module._SWEEP_USES):
+        end_use(used)
+        used = take(arena, 100)
+    held = blocks[0]
+    assert 5_000_000 <= arena.allocated_bytes < 6_000_000, "the one that is in use"
+    held.contents[:5] = b"still"
+    again = [take(arena, 5_000_000) for _ in range(7)]
+    for block in again:
+        assert block.contents[:100].tobytes() == bytes(100)
+    assert held.contents[:5].tobytes() == b"still"
+
+
+def test_descriptors_are_closed_with_the_last_who_may_name_them() -> None:
+    before = open_fds()
+    arena = Arena()
+    block = take(arena, 100)
+    del arena
+    assert Path(block.place.path).exists()
+    del block
+    assert open_fds() == before
+
+
+def test_both_ends_know_where_buffers_lie_by_their_sizes() -> None:
+    assert aligned_offsets([]) == ([], 0)
+    assert aligned_offsets([1, 64, 65, 0, 3]) == ([0, 64, 128, 256, 256], 320)

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from enqueuer.core.events import Route
 from enqueuer.core.worker import Worker, WorkerState
 
-# Records of workers that are not there are kept for their late answers, but not for ever: one that is lost may come
-# back after hours, of one that has ended at most some answers are still on their way.
+# Records of workers that are not there are kept for their late answers, but not for ever: of one that has ended at most
+# some are still on their way, and one that is lost for longer than this has nothing to say that was not done again.
 _MOST_KEPT = {WorkerState.LOST: 10_000, WorkerState.GONE: 250}
+FORGET_SECONDS = 300.0
 
 
 class Fleet:
@@ -66,6 +67,16 @@ class Fleet:
         while len(departed) > _MOST_KEPT[state]:
             oldest = next(iter(departed))
             del departed[oldest]
+            del self._by_incarnation[oldest]
+
+    def forget_lost(self, silent_since: float) -> None:
+        """Drop the records of workers that were lost, and not heard of since then."""
+        lost = self._departed[WorkerState.LOST]
+        while lost:
+            oldest = next(iter(lost))
+            if self._by_incarnation[oldest].last_seen > silent_since:
+                return
+            del lost[oldest]
             del self._by_incarnation[oldest]
 
     def return_to(self, worker: Worker) -> None:

@@ -8,7 +8,7 @@ from enqueuer.core.actions import Action, FleetFailed, Report, Send
 from enqueuer.core.admission import Admission, epoch_message
 from enqueuer.core.events import EpochOpened, Route, ThreadsJoined
 from enqueuer.core.failures import Failures
-from enqueuer.core.fleet import Fleet
+from enqueuer.core.fleet import FORGET_SECONDS, Fleet
 from enqueuer.core.ledger import Ledger
 from enqueuer.core.process_exit import DELIBERATE_EXITS, describe_exit
 from enqueuer.core.scheduler import Scheduler
@@ -93,6 +93,7 @@ class Membership:
         for worker in self._fleet:
             if not worker.in_process:
                 self._check_alive(worker, now)
+        self._fleet.forget_lost(now - FORGET_SECONDS)
         self._forget_silent_supervisors(now)
         self._complain_if_alone(now)
 
@@ -172,16 +173,19 @@ class Membership:
             self._supervisors_heard[route] = now
             self._actions.append(Send(route, self._admission.welcome(route.place, 0, None)))
         else:
-            held = hello.held if session == self._settings.session else ()
-            self._join(route, hello, held, now)
+            self._join(route, hello, session == self._settings.session, now)
 
-    def _join(self, route: Route, hello: Hello, held: tuple[int, ...], now: float) -> None:
+    def _join(self, route: Route, hello: Hello, is_ours: bool, now: float) -> None:
+        """``is_ours``: it is in this session already, and what it says of leases and results is about this one."""
         worker = self._fleet.find(hello.incarnation)
         if self._fleet.at(route) not in (None, worker):
             # Two workers cannot be on one connection: who spoke before is not there any more.
             self.on_route_lost(route, now)
         if worker is None:
             worker = Worker.from_hello(hello, route, now)
+            if is_ours:
+                # Lost for so long that it was forgotten: what it still keeps was done again by others.
+                worker.received_seq = hello.sent_seq
             self._fleet.add(worker)
         elif worker.farewell is not None:
             # It did not hear what was said last, or it would not be here.
@@ -189,7 +193,7 @@ class Membership:
         if worker.state is WorkerState.GONE:
             return
         if worker.route != route:
-            self._change_link(worker, route, held)
+            self._change_link(worker, route, hello.held if is_ours else ())
         worker.last_seen = now
         opened = self._admission.newest
         if opened is not None:

@@ -42,6 +42,10 @@ BYTEARRAY: Final = 9
 INTEGER: Final = 10
 PICKLE: Final = 11
 
+# A large buffer travels in frames of this size: the allocators at both ends keep their memory, while that of a frame of
+# 38 MB is mapped and unmapped each time.
+CHUNK_BYTES: Final = 1024 * 1024
+
 INLINE: Final = 0
 FRAME: Final = 1
 
@@ -67,7 +71,9 @@ class FrameLike(Protocol):
 
 
 Buffer = bytes | memoryview
-Received = Buffer | FrameLike
+Frame = Buffer | FrameLike
+# A large buffer as it arrived: a frame, or its chunks.
+Received = Frame | tuple[Frame, ...]
 
 
 class Trust(Enum):

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from enqueuer.protocol.batch_format import Buffer, Received
+from enqueuer.protocol.batch_format import Buffer, Frame, Received
+from enqueuer.transport.buffer_pool import pool
 
 # From the inline frame, where in it the batch begins, and the batch's large frames.
 Reader = Callable[[Buffer, int, Sequence[Received]], Any]
@@ -83,10 +84,14 @@ def read_frame(convert: Callable[[Any], Any], at: int) -> Reader:
 
 
 def _buffer(frame: Received) -> Any:
+    if isinstance(frame, tuple):
+        return b"".join([_buffer(chunk) for chunk in frame])
     return frame if isinstance(frame, bytes | memoryview) else frame.buffer
 
 
 def _own_memory(frame: Received) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    if isinstance(frame, tuple):
+        return _join(frame)
     received = np.frombuffer(_buffer(frame), np.uint8)
     if received.flags.writeable and _address(received) % ALIGNMENT_BYTES == 0:
         return received
@@ -95,6 +100,19 @@ def _own_memory(frame: Received) -> np.ndarray[Any, np.dtype[np.uint8]]:
     copy = room[start : start + received.nbytes]
     copy[:] = received
     return copy
+
+
+def _join(chunks: tuple[Frame, ...]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    room = np.frombuffer(pool.take(sum(map(_size, chunks))), np.uint8)
+    end = 0
+    for chunk in chunks:
+        start, end = end, end + _size(chunk)
+        room[start:end] = np.frombuffer(_buffer(chunk), np.uint8)
+    return room
+
+
+def _size(chunk: Frame) -> int:
+    return chunk.nbytes if isinstance(chunk, memoryview) else len(chunk)
 
 
 def _address(array: np.ndarray[Any, Any]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import msgpack
 
 from enqueuer.errors import ProtocolError
 from enqueuer.protocol.batch_codec import BatchPlan, Buffer, EncodedBatch, Received, Trust, parse_batch
+from enqueuer.protocol.batch_format import CHUNK_BYTES, Frame
 from enqueuer.protocol.control_codec import leases_from_runs, leases_to_runs
 from enqueuer.protocol.messages import ID_BYTES, Kind, ResultsHeader
 from enqueuer.transport.arena import SLAB_ID_BYTES, BlockPlace
@@ -88,12 +89,20 @@ def encode_results(
         frames.append(b"".join([batch.inline for batch in batches]))
     for batch, block in zip(batches, named, strict=True):
         if block is None:
-            frames.extend(batch.frames)
+            for frame in batch.frames:
+                frames.extend(_chunks(frame))
     return frames
 
 
+def _chunks(frame: Buffer) -> list[Buffer]:
+    if len(frame) <= CHUNK_BYTES:
+        return [frame]
+    view = memoryview(frame)
+    return [view[start : start + CHUNK_BYTES] for start in range(0, len(view), CHUNK_BYTES)]
+
+
 def decode_results(
-    frames: Sequence[Received], trust: Trust, open_block: OpenBlock | None = None
+    frames: Sequence[Frame], trust: Trust, open_block: OpenBlock | None = None
 ) -> tuple[bytes, ResultsHeader, list[Payload]]:
     """The session, the header, and a payload for each lease. Runs no user code.
 
@@ -119,9 +128,9 @@ def decode_results(
                 raise ProtocolError("a batch's buffers are not those that its header describes")
             own = _open(open_block, header.incarnation, BlockPlace(*place), plan.frame_bytes)
         elif frame_count or plan.frame_bytes:
-            own = frames[following : following + len(plan.frame_bytes)]
-            following += len(own)
-            if frame_count != len(own) or plan.frame_bytes != tuple(map(_size, own)):
+            own = [_gather(frames, following + start, size) for start, size in _starts(plan.frame_bytes)]
+            following += sum(map(_chunk_count, plan.frame_bytes))
+            if frame_count != len(own):
                 raise ProtocolError("a batch's frames are not those that its header describes")
         if inline_size != plan.inline_bytes:
             raise ProtocolError("a batch's part of the inline frame is not what its header describes")
@@ -130,6 +139,27 @@ def decode_results(
     if following != len(frames) or offset != len(inline):
         raise ProtocolError("a result message has more in it than its header describes")
     return session, header, payloads
+
+
+def _chunk_count(size: int) -> int:
+    return max(1, -(-size // CHUNK_BYTES))
+
+
+def _starts(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Of each buffer: its first frame, counted from the batch's, and its size."""
+    start = 0
+    for size in sizes:
+        yield start, size
+        start += _chunk_count(size)
+
+
+def _gather(frames: Sequence[Frame], start: int, size: int) -> Received:
+    """A large buffer's frame, or its chunks."""
+    chunks = frames[start : start + _chunk_count(size)]
+    lengths = [_size(chunk) for chunk in chunks]
+    if sum(lengths) != size or any(length != CHUNK_BYTES for length in lengths[:-1]) or not chunks:
+        raise ProtocolError("a batch's frames are not those that its header describes")
+    return chunks[0] if len(chunks) == 1 else tuple(chunks)
 
 
 def _open(open_block: OpenBlock | None, owner: bytes, place: BlockPlace, sizes: Sequence[int]) -> Sequence[Received]:
@@ -141,7 +171,7 @@ def _open(open_block: OpenBlock | None, owner: bytes, place: BlockPlace, sizes: 
         raise BlockUnavailableError(owner, f"shared memory of a worker cannot be read here: {error}") from error
 
 
-def _decode_header(frames: Sequence[Received]) -> tuple[bytes, ResultsHeader]:
+def _decode_header(frames: Sequence[Frame]) -> tuple[bytes, ResultsHeader]:
     if not frames:
         raise ProtocolError("a result message has no frames")
     try:
@@ -189,16 +219,16 @@ def _check_blocks(places: object, count: int) -> tuple[list[Any] | None, ...]:
     return tuple(places)
 
 
-def _inline_frame(frames: Sequence[Received]) -> memoryview:
+def _inline_frame(frames: Sequence[Frame]) -> memoryview:
     if len(frames) < 2:
         raise ProtocolError("a result message lacks its inline frame")
     return _view(frames[1])
 
 
-def _view(frame: Received) -> memoryview:
+def _view(frame: Frame) -> memoryview:
     view = frame if isinstance(frame, bytes | memoryview) else frame.buffer
     return memoryview(view).cast("B")
 
 
-def _size(frame: Received) -> int:
+def _size(frame: Frame) -> int:
     return frame.nbytes if isinstance(frame, memoryview) else len(frame)

@@ -38,6 +38,7 @@ from enqueuer.runtime.private_directory import PrivateDirectory
 from enqueuer.runtime.ready_queue import CLOSED, END_OF_EPOCH, ReadyQueue
 from enqueuer.runtime.snapshot import take_snapshot
 from enqueuer.runtime.stream_end import StreamEnd
+from enqueuer.transport.buffer_pool import pool
 from enqueuer.transport.sockets import CoordinatorSockets, new_context
 
 logger = logging.getLogger("enqueuer")
@@ -309,6 +310,7 @@ class Session:
             done = self._hooks.join(max(0.0, min(deadline - time.monotonic(), timeout))) and done
             # 5. Nobody maps the segments or uses the ipc directory any more.
             self._keeper.close()
+            pool.clear()
             if self._directory is not None:
                 self._directory.remove()
             self._stopped.set()

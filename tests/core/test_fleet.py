@@ -59,6 +59,19 @@ def test_departed_workers_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch,
     assert len(fleet) == 0
 
 
+def test_a_lost_worker_is_forgotten_when_it_was_silent_for_long_enough() -> None:
+    fleet, workers = Fleet(), [a_worker(number) for number in range(3)]
+    for number, worker in enumerate(workers):
+        fleet.add(worker)
+        worker.last_seen = float(number)
+        fleet.depart(worker, WorkerState.LOST)
+    fleet.forget_lost(1.0)
+    assert [fleet.find(worker.incarnation) for worker in workers] == [None, None, workers[2]]
+    fleet.forget_lost(5.0)
+    fleet.forget_lost(5.0)
+    assert fleet.find(workers[2].incarnation) is None
+
+
 def test_a_lost_worker_that_is_then_seen_to_have_ended_is_kept_as_one_of_those() -> None:
     fleet, worker = Fleet(), a_worker(1)
     fleet.add(worker)

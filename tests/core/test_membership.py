@@ -537,3 +537,25 @@ def test_remote_workers_that_die_on_arrival_are_their_owners_concern() -> None:
     for number in range(10):
         boss.say(m.WorkerExited(bytes([number]) * 16, number, 1, 0))
     assert [action for action in driver.history if isinstance(action, FleetFailed)] == []
+
+
+def test_a_worker_that_was_lost_for_so_long_that_it_is_forgotten_serves_again_as_a_new_one() -> None:
+    driver, (worker, other) = serving(100, 2)
+    for _ in range(3):
+        worker.answer()
+    kept = worker.leases
+    driver.step(ev.RouteLost(worker.route))
+    while driver.core.fleet.find(worker.incarnation) is not None:
+        driver.wait(5.0)
+        other.heartbeat()
+    worker.on_new_link().hello(SESSION, held=tuple(kept), sent_seq=4)
+    (welcome,) = driver.sent(m.Welcome, worker)
+    assert welcome.received_seq == 4, "it need not keep what others have done again"
+    worker.ready(100)
+    delivered = len(driver.delivered)
+    driver.take(delivered - driver.core.ledger.taken_total)
+    other.answer()
+    assert worker.leases and not set(worker.leases) & set(kept)
+    worker.answer(seq=5)
+    assert worker.record.received_seq == 5
+    assert len(driver.delivered) > delivered

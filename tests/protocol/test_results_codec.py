@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 
 from enqueuer.errors import ProtocolError
 from enqueuer.protocol.batch_codec import EncodedBatch, Trust, encode_batch
+from enqueuer.protocol.batch_format import CHUNK_BYTES
 from enqueuer.protocol.messages import Kind
 from enqueuer.protocol.results_codec import (
     MAX_BATCHES_PER_MESSAGE,
@@ -184,6 +185,35 @@ def test_a_remote_peer_cannot_have_an_object_array_unpickled() -> None:
     frames = changed(message(None), 8, [msgpack.packb(token)])
     with pytest.raises(ProtocolError, match="malformed"):
         decode_results(frames, Trust.REMOTE)
+
+
+# ---------------------------------------------------------------- buffers longer than a chunk
+
+HUGE = np.arange(400_000.0)
+
+
+def test_a_huge_buffer_travels_in_chunks_and_arrives_aligned_and_whole() -> None:
+    text = b"y" * (CHUNK_BYTES + 1)
+    wanted = (HUGE, LARGE, np.asfortranarray(HUGE.reshape(1000, 400)), text, HUGE[: CHUNK_BYTES // 8])
+    frames = message(wanted)
+    huge = [CHUNK_BYTES, CHUNK_BYTES, CHUNK_BYTES, 54_272]
+    assert [len(frame) for frame in frames[1:]] == [*huge, 80_000, *huge, CHUNK_BYTES, 1, CHUNK_BYTES]
+    _, _, (payload,) = decode_results([bytes(frame) for frame in frames], Trust.REMOTE)
+    batch = payload.build()
+    assert_same(batch, wanted)
+    for array in (batch[0], batch[2], batch[4]):
+        assert array.flags.writeable
+        assert array.ctypes.data % 64 == 0
+
+
+@pytest.mark.parametrize(
+    "lengths", [[], [0], [1], [CHUNK_BYTES], [CHUNK_BYTES, 0], [CHUNK_BYTES - 1, 2], [CHUNK_BYTES, 1, 0]], ids=repr
+)
+def test_chunks_of_any_other_lengths_are_refused(lengths: list[int]) -> None:
+    frames = message((b"y" * (CHUNK_BYTES + 1),))
+    assert decode_results(frames, Trust.REMOTE)
+    with pytest.raises(ProtocolError):
+        decode_results([frames[0], *map(bytes, lengths)], Trust.REMOTE)
 
 
 # ---------------------------------------------------------------- blocks of shared memory

@@ -70,6 +70,7 @@ class Options:
     max_batches_per_worker: int | None = None
     persistent_workers: bool = False
     prefetch_epochs: bool | None = None
+    shared_memory: bool = True
     insecure: bool = False
     timing: Timing = field(default_factory=Timing)
 

@@ -75,6 +75,7 @@ class SequenceEnqueuer:
         max_batches_per_worker: a worker process is replaced after this many batches, without loss (for leaky code).
         persistent_workers: keep local processes over ``stop()`` / ``start()``; they end with this object.
         prefetch_epochs: compute the next epoch ahead; None: where nothing can come in between, or it can be checked.
+        shared_memory: large arrays of workers on this host come through shared memory; False: through sockets.
         insecure: allow binding beyond loopback although nothing is encrypted or authenticated yet.
         timing: heartbeat intervals and time-outs (`Timing`).
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from enqueuer.core.events import EpochOpened
 from enqueuer.core.settings import Settings
 from enqueuer.protocol.messages import ACCEPTED_VERSIONS, Epoch, Hello, Ready, Role, Welcome
@@ -37,14 +39,18 @@ class Admission:
 
     def welcome(self, place: str, received_seq: int, opened: EpochOpened | None) -> Welcome:
         settings = self._settings
+        # Without an epoch it is for a supervisor.
+        options: dict[str, Any] = dict(opened.options) if opened else {"batch_timeout": settings.batch_timeout}
+        shared_memory = self._places[place].shared_memory
+        if opened and shared_memory:
+            options["shared_memory"] = list(shared_memory)
         return Welcome(
             self._places[place].data_endpoint,
             settings.heartbeat_interval,
             settings.coordinator_timeout,
             received_seq,
             opened.sequence if opened else None,
-            # Without an epoch it is for a supervisor.
-            opened.options if opened else {"batch_timeout": settings.batch_timeout},
+            options,
         )
 
     def epochs(self) -> list[Epoch]:

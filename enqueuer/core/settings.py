@@ -13,6 +13,8 @@ class Place:
     data_endpoint: str
     # The trainer's own processes: the only ones that get a live object.
     local: bool
+    # Where workers on the same host show their shared memory, and the secret to say there; None where they cannot.
+    shared_memory: tuple[str, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -278,7 +278,7 @@ class ResultsHeader:
 
     ``headers[i]`` is the batch header of ``leases[i]`` (see the batch codec); ``frame_counts[i]`` how many of the
     following frames are its large buffers; ``inline_sizes[i]`` how many bytes of the shared inline frame are its.
-    ``blocks[i]`` is where in shared memory those buffers are instead: path, slab, offset, use.
+    ``blocks[i]`` is where in shared memory those buffers are instead: slab, offset, use.
     ``busy`` is the compute time of all of them together, in seconds.
     """
 

@@ -106,9 +106,9 @@ def decode_results(
 ) -> tuple[bytes, ResultsHeader, list[Payload]]:
     """The session, the header, and a payload for each lease. Runs no user code.
 
-    ``open_block`` finds what a local process has put into shared memory. Raises `BlockUnavailableError` where it cannot
-    (an OSError), `ProtocolError` for all else that is wrong, and nothing else; a payload that was made always builds
-    (except for what a user's own class raises when it is unpickled, under `Trust.LOCAL`).
+    ``open_block`` finds what a worker on this host has put into shared memory. Raises `BlockUnavailableError` where it
+    cannot (an OSError), `ProtocolError` for all else that is wrong, and nothing else; a payload that was made always
+    builds (except for what a user's own class raises when it is unpickled, under `Trust.LOCAL`).
     """
     session, header = _decode_header(frames)
     inline: Buffer = b""
@@ -164,7 +164,7 @@ def _gather(frames: Sequence[Frame], start: int, size: int) -> Received:
 
 def _open(open_block: OpenBlock | None, owner: bytes, place: BlockPlace, sizes: Sequence[int]) -> Sequence[Received]:
     if open_block is None:
-        raise ProtocolError("a remote peer names shared memory")
+        raise ProtocolError("a peer names shared memory, and shares none")
     try:
         return open_block(owner, place, sizes)
     except OSError as error:
@@ -210,10 +210,10 @@ def _check_blocks(places: object, count: int) -> tuple[list[Any] | None, ...]:
         if place is None:
             continue
         if type(place) is not list or len(place) != len(BlockPlace._fields):
-            raise ProtocolError("the place of a block is a path, a slab, an offset and a use")
-        path, slab_id, *numbers = place
-        if type(path) is not str or type(slab_id) is not bytes or len(slab_id) != SLAB_ID_BYTES:
-            raise ProtocolError("a slab has a path and an id")
+            raise ProtocolError("the place of a block is a slab, an offset and a use")
+        slab_id, *numbers = place
+        if type(slab_id) is not bytes or len(slab_id) != SLAB_ID_BYTES:
+            raise ProtocolError("a slab has an id")
         if not all(type(number) is int and 0 <= number < _COUNTER_LIMIT for number in numbers):
             raise ProtocolError("offset and use of a block are counters")
     return tuple(places)

@@ -38,7 +38,7 @@ from enqueuer.protocol.control_codec import decode_control, encode_control
 from enqueuer.protocol.messages import ErrorRecord, Failure, Hello, LoadFailure, Message, NoBlocks, Reject
 from enqueuer.protocol.results_codec import BlockUnavailableError, decode_results
 from enqueuer.runtime.ready_queue import ReadyQueue
-from enqueuer.transport.mapped_blocks import MappedBlocks
+from enqueuer.transport.slab_exchange import SlabReceiver
 from enqueuer.transport.sockets import CoordinatorSockets
 
 logger = logging.getLogger("enqueuer")
@@ -61,6 +61,8 @@ class Pair:
     sockets: CoordinatorSockets
     trust: Trust
     secret: bytes = b""
+    # Where workers on this host show their shared memory; None where there is no such thing.
+    slabs: SlabReceiver | None = None
 
 
 class IoLoop:
@@ -99,7 +101,8 @@ class IoLoop:
         for pair in pairs:
             self._poller.register(pair.sockets.router, zmq.POLLIN)
             self._poller.register(pair.sockets.pull, zmq.POLLIN)
-        self._blocks = MappedBlocks(self._has_left)
+            if pair.slabs is not None:
+                self._poller.register(pair.slabs.fileno(), zmq.POLLIN)
         self.bytes_total = 0
         self._finished = threading.Event()
         self._thread = threading.Thread(target=self._run, name="enqueuer-io", daemon=True)
@@ -191,6 +194,9 @@ class IoLoop:
         # in every turn, since a Ctrl-C in the middle of `wake` leaves the flag without a byte.
         self._wake_pending = False
         for pair in self._pairs.values():
+            if pair.slabs is not None and pair.slabs.fileno() in readable:
+                pair.slabs.blocks.forget(self._has_left)
+                pair.slabs.handle()
             if pair.sockets.router in readable:
                 events.extend(self._read_control(pair))
             if pair.sockets.pull in readable:
@@ -232,13 +238,13 @@ class IoLoop:
 
     def _read_results(self, pair: Pair) -> Iterator[Event]:
         pull = pair.sockets.pull
+        open_block = pair.slabs.blocks.open if pair.slabs is not None else None
         for _ in range(_MESSAGES_PER_TURN):
             try:
                 frames = pull.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
             try:
-                open_block = self._blocks.open if pair.trust is Trust.LOCAL else None
                 session, header, payloads = decode_results(frames, pair.trust, open_block)
             except BlockUnavailableError as error:
                 self._ask_for_frames(error)
@@ -340,8 +346,9 @@ class IoLoop:
             if pair.trust is Trust.REMOTE:
                 pair.sockets.wait_for_disconnects(sum(route.place == pair.name for route in routes), _LINGER_SECONDS)
             pair.sockets.close(_LINGER_SECONDS)
+            if pair.slabs is not None:
+                pair.slabs.close()
         self._context.term()
-        self._blocks.close()
         self._wake_reader.close()
         self._wake_writer.close()
 

@@ -39,6 +39,7 @@ from enqueuer.runtime.ready_queue import CLOSED, END_OF_EPOCH, ReadyQueue
 from enqueuer.runtime.snapshot import take_snapshot
 from enqueuer.runtime.stream_end import StreamEnd
 from enqueuer.transport.buffer_pool import pool
+from enqueuer.transport.slab_exchange import receive_slabs
 from enqueuer.transport.sockets import CoordinatorSockets, new_context
 
 logger = logging.getLogger("enqueuer")
@@ -139,23 +140,27 @@ class Session:
 
     def _bind(self) -> list[Pair]:
         """The local pair in a private directory, and the remote one where the caller said."""
-        pairs = []
+        options, pairs = self.options, []
         self.endpoint: str | None = None
         try:
             if self._directory is not None:
                 sockets = CoordinatorSockets(
                     self._context, self._directory.endpoint("control"), self._directory.endpoint("data")
                 )
-                pairs.append(Pair("local", sockets, Trust.LOCAL, self._secret))
-            if self.options.bind is not None:
-                address = self.options.bind
-                data_address = self.options.data_bind or f"{address.rpartition(':')[0]}:*"
+                slabs = receive_slabs(self._directory.path / "slabs") if options.shared_memory else None
+                pairs.append(Pair("local", sockets, Trust.LOCAL, self._secret, slabs))
+            if options.bind is not None:
+                address = options.bind
+                data_address = options.data_bind or f"{address.rpartition(':')[0]}:*"
                 sockets = CoordinatorSockets(self._context, address, data_address)
-                pairs.append(Pair("remote", sockets, Trust.REMOTE))
+                slabs = receive_slabs() if options.shared_memory else None
+                pairs.append(Pair("remote", sockets, Trust.REMOTE, slabs=slabs))
                 self.endpoint = sockets.control_endpoint
         except BaseException:
             for pair in pairs:
                 pair.sockets.close()
+                if pair.slabs is not None:
+                    pair.slabs.close()
             self._context.term()
             if self._directory is not None:
                 self._directory.remove()
@@ -166,9 +171,7 @@ class Session:
         options, timing = self.options, self.options.timing
         return Settings(
             session=session_id,
-            places=tuple(
-                Place(pair.name, self._data_endpoint(pair), local=pair.trust is Trust.LOCAL) for pair in pairs
-            ),
+            places=tuple(self._make_place(pair) for pair in pairs),
             numpy_version=np.__version__,
             ordered=options.ordered,
             max_queue_size=max_queue_size,
@@ -188,6 +191,12 @@ class Session:
             no_worker_warning=timing.no_worker_warning,
             address=self.endpoint or "",
         )
+
+    def _make_place(self, pair: Pair) -> Place:
+        local, slabs = pair.trust is Trust.LOCAL, pair.slabs
+        # A worker elsewhere is told a name, not where to connect to.
+        shared = (str(slabs.path) if local else slabs.path.name, slabs.secret) if slabs is not None else None
+        return Place(pair.name, self._data_endpoint(pair), local, shared)
 
     def _data_endpoint(self, pair: Pair) -> str:
         """As workers see it: what the caller advertises, else our port on the host that they connected to."""

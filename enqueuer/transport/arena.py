@@ -5,12 +5,9 @@ reused. A block begins with one 64-bit word: the number of its use while the tra
 worker sets it; the trainer clears it when its last array on the block has gone. No message and no lock is needed.
 
 A slab is one memfd with blocks of one size: it has no name to sweep up after a crash, no ``/dev/shm`` limit, and is
-sealed against shrinking, so that no reader of it can die of SIGBUS.
+sealed against shrinking, so that no reader of it can die of SIGBUS. ``slab_exchange.py`` brings it to the trainer.
 
-| slab | |
-|---|---|
-| first page | its random id (16 bytes) |
-| then block after block, a multiple of the page size each | the word of its use, zeros up to 64 bytes, contents |
+A slab is block after block, each a multiple of the page size: the word, zeros up to 64 bytes, then the contents.
 """
 
 from __future__ import annotations
@@ -20,11 +17,11 @@ import logging
 import mmap
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from enqueuer.transport.memory import available_bytes
-from enqueuer.transport.segment import ALIGNMENT, HAS_MEMFD
+from enqueuer.transport.segment import ALIGNMENT
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +38,8 @@ _SWEEP_USES = 256
 
 
 class BlockPlace(NamedTuple):
-    """Where a batch lies: ``path`` opens the slab, ``offset`` is the block's in it, ``use`` the number in its word."""
+    """Where a batch lies: ``offset`` is the block's in the slab, ``use`` the number in its word."""
 
-    path: str
     slab_id: bytes
     offset: int
     use: int
@@ -55,17 +51,20 @@ class Block:
     __slots__ = ("_slab", "contents", "place")
 
     def __init__(self, slab: _Slab, offset: int, use: int) -> None:
-        # Its descriptor stays open as long as anybody may still be told of the block.
         self._slab = slab
         start = offset + ALIGNMENT
         self.contents = slab.view[start : offset + slab.stride]
-        self.place = BlockPlace(slab.path, slab.id, offset, use)
+        self.place = BlockPlace(slab.id, offset, use)
 
 
 class Arena:
-    """All slabs of one worker for one session. Used by its compute thread only."""
+    """All slabs of one worker for one session. Used by its compute thread only.
 
-    def __init__(self) -> None:
+    ``show(slab id, fd)`` has the trainer map a new slab, or raises OSError.
+    """
+
+    def __init__(self, show: Callable[[bytes, int], None]) -> None:
+        self._show = show
         self._slabs: dict[int, list[_Slab]] = {}
         self._uses = 0
         self._full_until = 0.0
@@ -96,7 +95,7 @@ class Arena:
             block = slab.take(self._uses, now)
             if block is not None:
                 return block
-        slabs.append(_Slab(stride, max(1, _SLAB_BYTES // stride)))
+        slabs.append(_Slab(stride, max(1, _SLAB_BYTES // stride), self._show))
         return slabs[-1].take(self._uses, now)
 
     def _sweep(self, idle_since: float) -> None:
@@ -108,10 +107,10 @@ class Arena:
 class _Slab:
     """One memfd, mapped here and by the trainer. It has pages only where a block was used. Raises OSError."""
 
-    def __init__(self, stride: int, count: int) -> None:
+    def __init__(self, stride: int, count: int, show: Callable[[bytes, int], None]) -> None:
         self.id = os.urandom(SLAB_ID_BYTES)
         self.stride = stride
-        self._nbytes = PAGE + count * stride
+        self._nbytes = count * stride
         # When each block was taken last; those that are not here have no pages.
         self._taken_at: dict[int, float] = {}
         self._fd = os.memfd_create("enqueuer-batches", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -119,14 +118,13 @@ class _Slab:
             os.ftruncate(self._fd, self._nbytes)
             fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
             self._mapping = mmap.mmap(self._fd, self._nbytes)
+            show(self.id, self._fd)
         except BaseException:
             os.close(self._fd)
             self._fd = -1
             raise
-        self.path = f"/proc/{os.getpid()}/fd/{self._fd}"
         self.view = memoryview(self._mapping)
         self._words = self.view.cast("Q")
-        self.view[:SLAB_ID_BYTES] = self.id
 
     @property
     def allocated_bytes(self) -> int:
@@ -134,7 +132,7 @@ class _Slab:
 
     def take(self, use: int, now: float) -> Block | None:
         """A free block, from now on in this use; None if all are taken. Raises OSError if there is no memory for it."""
-        for offset in range(PAGE, self._nbytes, self.stride):
+        for offset in range(0, self._nbytes, self.stride):
             # What has no pages is free, and must not get one by being looked at.
             if offset not in self._taken_at:
                 self._populate(offset)
@@ -162,11 +160,6 @@ class _Slab:
     def __del__(self) -> None:
         if getattr(self, "_fd", -1) >= 0:
             os.close(self._fd)
-
-
-def is_available() -> bool:
-    """Whether this system has what an arena needs."""
-    return HAS_MEMFD
 
 
 def aligned_offsets(sizes: Iterable[int]) -> tuple[list[int], int]:

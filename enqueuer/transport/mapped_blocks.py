@@ -6,51 +6,56 @@ import ctypes
 import fcntl
 import mmap
 import os
-import re
 import weakref
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
-from enqueuer.transport.arena import PAGE, SLAB_ID_BYTES, WORD_BYTES, BlockPlace, aligned_offsets
+from enqueuer.transport.arena import PAGE, WORD_BYTES, BlockPlace, aligned_offsets
 from enqueuer.transport.segment import ALIGNMENT
 
-_PATH = re.compile(r"/proc/[1-9]\d{0,9}/fd/\d{1,9}")
+# Of a worker's making, and only address space: as large as anything that could be one batch.
+_LARGEST_SLAB_BYTES = 64 * 1024**3
 _Key = tuple[bytes, int]
 _Exporter: TypeAlias = "ctypes.Array[ctypes.c_char]"
 
 
 class MappedBlocks:
-    """Maps slabs when their first block comes, and forgets those of owners that ``is_gone`` says have left.
-
-    `open` and `close` are for one thread; views may die in any.
+    """The slabs that workers have shown. `add`, `open`, `forget` and `close` are for one thread; views may die in any.
 
     A block is returned to its worker by clearing its word, once nothing refers to it here any more. What is in use when
     this process forks is never returned, since the child may still look at it.
     """
 
-    def __init__(self, is_gone: Callable[[bytes], bool]) -> None:
-        self._is_gone = is_gone
+    def __init__(self) -> None:
         self._slabs: dict[bytes, _MappedSlab] = {}
         self._in_use: dict[_Key, _InUse] = {}
         self._kept: set[_Key] = set()
         _all_mapped.add(self)
 
+    def add(self, owner: bytes, slab_id: bytes, fd: int) -> None:
+        """Map a worker's new slab. Raises OSError where that cannot be, or is not safe."""
+        if slab_id in self._slabs:
+            raise OSError("a slab of that id is there already")
+        self._slabs[slab_id] = _MappedSlab(owner, fd)
+
     def open(self, owner: bytes, place: BlockPlace, sizes: Sequence[int]) -> list[memoryview]:
         """Writable views of buffers of these sizes in the block, which stays in use until the last one has gone.
 
-        Raises OSError where the slab cannot be mapped, or is not what its
-        name says.
+        Raises OSError where there is no such block of this owner's.
         """
         slab = self._slabs.get(place.slab_id)
-        if slab is None:
-            self._slabs = {key: slab for key, slab in self._slabs.items() if not self._is_gone(slab.owner)}
-            slab = self._slabs[place.slab_id] = _MappedSlab(owner, place)
+        if slab is None or slab.owner != owner:
+            raise OSError("it names a slab that it never showed")
         offsets, nbytes = aligned_offsets(sizes)
         start = place.offset + ALIGNMENT
-        if place.offset % PAGE or not PAGE <= place.offset <= slab.nbytes - ALIGNMENT - nbytes:
+        if place.offset % PAGE or not 0 <= place.offset <= slab.nbytes - ALIGNMENT - nbytes:
             raise OSError(f"a batch of {nbytes} bytes at {place.offset} is not within its slab")
         contents = memoryview(self._exporter(slab, place, nbytes, start)).cast("B")
         return [contents[offset : offset + size] for offset, size in zip(offsets, sizes, strict=True)]
+
+    def forget(self, is_gone: Callable[[bytes], bool]) -> None:
+        """Drop the slabs of owners that have left; what is still in use of them keeps its memory."""
+        self._slabs = {key: slab for key, slab in self._slabs.items() if not is_gone(slab.owner)}
 
     def close(self) -> None:
         """Forget all slabs; what is still in use of them keeps its memory."""
@@ -100,22 +105,17 @@ def _nothing() -> None:
 class _MappedSlab:
     """One slab of a worker's, mapped to read and write: its arrays belong to the trainer while they are in use."""
 
-    def __init__(self, owner: bytes, place: BlockPlace) -> None:
-        if _PATH.fullmatch(place.path) is None:
-            raise OSError(f"{place.path!r:.80} is no slab's name")
+    def __init__(self, owner: bytes, fd: int) -> None:
+        # Without the seal whoever made it could cut it off, and reading it would kill this process; so would memory of
+        # huge pages of which there are none left. What is no memfd has no seals.
+        if not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+            raise OSError("a slab is not sealed")
+        status = os.fstat(fd)
+        if status.st_blksize != PAGE or status.st_size > _LARGEST_SLAB_BYTES:
+            raise OSError("a slab is of other pages than the system's, or larger than any")
         self.owner = owner
-        fd = os.open(place.path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            # Without the seals whoever made it could cut it off, and reading it would kill this process. Also tells a
-            # memfd from whatever else has that descriptor's number now.
-            if not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
-                raise OSError("a slab is not sealed")
-            self.nbytes = os.fstat(fd).st_size
-            self.mapping = mmap.mmap(fd, self.nbytes)
-        finally:
-            os.close(fd)
-        if self.mapping[:SLAB_ID_BYTES] != place.slab_id:
-            raise OSError("a slab is not the one that was named")
+        self.nbytes = status.st_size
+        self.mapping = mmap.mmap(fd, self.nbytes)
         self.words = memoryview(self.mapping).cast("Q")
 
 

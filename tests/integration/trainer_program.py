@@ -39,6 +39,7 @@ def main() -> None:
         data_bind=arguments.data_bind,
         advertise=arguments.advertise,
         insecure=True,
+        shared_memory=False,  # network namespaces share it, and it is the network that is tried here
         min_workers=arguments.workers,
         **({} if arguments.hedge is None else {"hedge": arguments.hedge}),
         timing=timing,

@@ -6,12 +6,14 @@ import contextlib
 import logging
 import math
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,7 @@ from enqueuer.runtime.io_loop import IoLoop, Pair
 from enqueuer.runtime.local_threads import ROUTE
 from enqueuer.runtime.ready_queue import ReadyQueue
 from enqueuer.transport.arena import Arena
+from enqueuer.transport.slab_exchange import SlabReceiver, SlabSender
 from enqueuer.transport.sockets import CoordinatorSockets, new_context
 from tests.support.waiting import wait_until
 
@@ -62,9 +65,10 @@ class Trainer:
 
     def __init__(self, heartbeat_interval: float = 0.2) -> None:
         self.context = new_context()
+        self.slabs = SlabReceiver(Path(tempfile.gettempdir()) / f"slabs-{os.urandom(8).hex()}")
         self.pairs = [
             Pair("remote", CoordinatorSockets(self.context, LOOPBACK, LOOPBACK), Trust.REMOTE),
-            Pair("local", CoordinatorSockets(self.context, LOOPBACK, LOOPBACK), Trust.LOCAL, SECRET),
+            Pair("local", CoordinatorSockets(self.context, LOOPBACK, LOOPBACK), Trust.LOCAL, SECRET, self.slabs),
         ]
         places = tuple(
             Place(pair.name, pair.sockets.data_endpoint, local=pair.trust is Trust.LOCAL) for pair in self.pairs
@@ -103,6 +107,7 @@ class Trainer:
     def stop(self) -> None:
         self.io.post(StopRequested())
         assert self.io.join(DEADLINE)
+        assert not self.slabs.path.exists()
 
 
 class Peer:
@@ -475,18 +480,16 @@ def test_a_defect_in_the_loop_is_an_error_for_the_consumer_and_not_a_hang(caplog
 # ---------------------------------------------------------------- shared memory
 
 
-def named(peer: Peer, lease: int, arena: Arena, path: str | None = None) -> list[Any]:
-    """A result message that names a block; or says that it is elsewhere."""
+def named(peer: Peer, lease: int, arena: Arena) -> list[Any]:
+    """A result message that names a block."""
     encoded = encode_batch(np.full(50_000, lease), Trust.LOCAL, arena)
-    if path is not None:
-        assert encoded.block is not None
-        encoded.block.place = encoded.block.place._replace(path=path)
     return encode_results(SESSION, peer.incarnation, 0, 0, lease, 0.01, (lease,), [encoded], blocks=True)
 
 
 def test_a_batch_in_a_local_peers_shared_memory_is_handed_over_as_it_lies_there(trainer: Trainer) -> None:
-    arena = Arena()
     with contextlib.closing(Peer(trainer, "local")) as peer:
+        sender = SlabSender(trainer.slabs.path, trainer.slabs.secret, peer.incarnation)
+        arena = Arena(sender.send)
         trainer.open()
         first = peer.serve().first_lease
         for lease in range(first, first + 3):
@@ -496,6 +499,7 @@ def test_a_batch_in_a_local_peers_shared_memory_is_handed_over_as_it_lies_there(
             assert (batch == lease).all()
             del batch
         assert trainer.malformed_count() == 0
+        sender.close()
 
 
 def test_a_local_peer_whose_shared_memory_cannot_be_read_is_asked_to_send(
@@ -504,7 +508,7 @@ def test_a_local_peer_whose_shared_memory_cannot_be_read_is_asked_to_send(
     with contextlib.closing(Peer(trainer, "local")) as peer:
         trainer.open()
         lease = peer.serve().first_lease
-        peer.data.send_multipart(named(peer, lease, Arena(), path="/proc/999999999/fd/3"))
+        peer.data.send_multipart(named(peer, lease, Arena(lambda *_: None)))
         peer.hear(NoBlocks)
         assert "come through the socket" in caplog.text
         peer.data.send_multipart(peer.results(lease, lease, "sent"))
@@ -515,5 +519,5 @@ def test_a_remote_peer_that_names_shared_memory_is_only_counted(trainer: Trainer
     with contextlib.closing(Peer(trainer)) as peer:
         trainer.open()
         lease = peer.serve().first_lease
-        peer.data.send_multipart(named(peer, lease, Arena()))
+        peer.data.send_multipart(named(peer, lease, Arena(lambda *_: None)))
         wait_until(lambda: trainer.malformed_count() == 1, what="the count")

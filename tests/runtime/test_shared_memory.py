@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
-import re
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from enqueuer import SequenceEnqueuer
+from enqueuer import SequenceEnqueuer, SequenceSpec
 from enqueuer.transport import mapped_blocks
+from tests.support.remote import RemoteWorker
 from tests.support.waiting import wait_until
 
 PIXELS = 60_000
@@ -42,7 +43,7 @@ def assert_is(batch: tuple[np.ndarray, int], index: int) -> None:
 def slabs_of(enqueuer: SequenceEnqueuer) -> int:
     session = enqueuer._session
     assert session is not None
-    return len(session.io._blocks._slabs)
+    return sum(len(pair.slabs.blocks._slabs) for pair in session.io._pairs.values() if pair.slabs is not None)
 
 
 def test_thousands_of_batches_held_dropped_and_written_to_are_each_their_own() -> None:
@@ -78,15 +79,35 @@ def test_batches_outlive_their_dead_worker_and_its_successor_goes_on() -> None:
 
 
 def test_what_cannot_be_mapped_comes_through_the_socket(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(mapped_blocks, "_PATH", re.compile("no such name"))
+    monkeypatch.setattr(mapped_blocks, "_LARGEST_SLAB_BYTES", 0)
     with SequenceEnqueuer(Reused(100), use_multiprocessing=True) as enqueuer:
         enqueuer.start(workers=2)
         for index, batch in enumerate(enqueuer.epoch()):
             assert_is(batch, index)
         assert slabs_of(enqueuer) == 0
-    assert "come through the socket" in caplog.text
+
+
+def test_a_worker_that_was_started_by_itself_on_this_host_shares_its_memory_too(tmp_path: Path) -> None:
+    spec = SequenceSpec("tests.runtime.test_shared_memory:Reused", length=200)
+    before = set(Path("/dev/shm").iterdir())
+    with SequenceEnqueuer(spec, bind="tcp://127.0.0.1:*") as enqueuer:
+        enqueuer.start(workers=0)
+        assert enqueuer.endpoint is not None
+        with RemoteWorker(enqueuer.endpoint, tmp_path / "worker.log"):
+            for index, batch in enumerate(enqueuer.epoch()):
+                assert_is(batch, index)
+            assert slabs_of(enqueuer) == 2
+    assert set(Path("/dev/shm").iterdir()) <= before
+
+
+def test_shared_memory_can_be_turned_off() -> None:
+    with SequenceEnqueuer(Reused(30), use_multiprocessing=True, shared_memory=False) as enqueuer:
+        enqueuer.start(workers=2)
+        for index, batch in enumerate(enqueuer.epoch()):
+            assert_is(batch, index)
+        assert slabs_of(enqueuer) == 0
 
 
 def test_a_child_of_the_trainer_may_look_at_a_batch_after_the_trainer_dropped_it() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,21 @@ from enqueuer.transport.segment import ALIGNMENT
 
 @pytest.fixture
 def arena() -> Arena:
-    return Arena()
+    return Arena(show)
+
+
+def show(slab_id: bytes, fd: int) -> None:
+    """What a trainer does with it, done here."""
+    SHOWN[slab_id] = mmap.mmap(fd, 0)
+
+
+SHOWN: dict[bytes, mmap.mmap] = {}
+
+
+@pytest.fixture(autouse=True)
+def nothing_shown_before() -> Iterator[None]:
+    yield
+    SHOWN.clear()
 
 
 def take(arena: Arena, nbytes: int) -> Block:
@@ -31,9 +47,9 @@ def open_fds() -> int:
 
 def end_use(block: Block) -> None:
     """As the trainer does it."""
-    with Path(block.place.path).open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
-        assert int.from_bytes(mapping[block.place.offset : block.place.offset + 8], "little") == block.place.use
-        mapping[block.place.offset : block.place.offset + 8] = bytes(8)
+    mapping, (_, offset, use) = SHOWN[block.place.slab_id], block.place
+    assert int.from_bytes(mapping[offset : offset + 8], sys.byteorder) == use
+    mapping[offset : offset + 8] = bytes(8)
 
 
 def test_a_block_is_used_again_when_its_use_has_ended_and_not_before(arena: Arena) -> None:
@@ -42,7 +58,7 @@ def test_a_block_is_used_again_when_its_use_has_ended_and_not_before(arena: Aren
     assert first.place.offset != second.place.offset
     end_use(first)
     third = take(arena, 99_000)
-    assert third.place[:3] == first.place[:3]
+    assert third.place[:2] == first.place[:2]
     assert third.place.use > second.place.use > first.place.use
 
 
@@ -50,7 +66,7 @@ def test_contents_are_aligned_and_do_not_overlap(arena: Arena) -> None:
     blocks = [take(arena, 50_000) for _ in range(300)]
     for number, block in enumerate(blocks):
         block.contents[:] = bytes([number % 256]) * len(block.contents)
-    assert len({block.place[1:3] for block in blocks}) == 300
+    assert len({block.place[:2] for block in blocks}) == 300
     for number, block in enumerate(blocks):
         assert set(bytes(block.contents)) == {number % 256}
         assert (block.place.offset + ALIGNMENT) % ALIGNMENT == 0
@@ -60,17 +76,19 @@ def test_contents_are_aligned_and_do_not_overlap(arena: Arena) -> None:
 def test_sizes_that_differ_little_share_their_blocks_and_waste_little(arena: Arena) -> None:
     block = take(arena, 38_535_168)
     end_use(block)
-    assert take(arena, 38_000_000).place[:3] == block.place[:3]
+    assert take(arena, 38_000_000).place[:2] == block.place[:2]
     for nbytes in range(1, 50_000_000, 777_777):
         stride = arena_module._stride(nbytes)
         assert stride % PAGE == 0
         assert nbytes <= stride <= max(1.125 * nbytes, nbytes + PAGE)
 
 
-def test_nobody_can_cut_a_slab_off_under_a_reader(arena: Arena) -> None:
-    block = take(arena, 100)
-    with Path(block.place.path).open("r+b") as file, pytest.raises(PermissionError):
-        file.truncate(0)
+def test_nobody_can_cut_a_slab_off_under_a_reader() -> None:
+    def cut_off(_: bytes, fd: int) -> None:
+        with pytest.raises(PermissionError):
+            os.ftruncate(fd, 0)
+
+    take(Arena(cut_off), 100)
 
 
 def test_there_is_no_block_where_there_is_no_memory_and_the_reason_is_said_once(
@@ -94,7 +112,8 @@ def test_a_slab_that_cannot_be_made_leaves_nothing_open(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "posix_fallocate", no_room)
     before = open_fds()
-    assert Arena().take(1000) is None
+    assert Arena(show).take(1000) is None
+    SHOWN.clear()
     assert open_fds() == before
 
 
@@ -119,12 +138,27 @@ def test_what_is_not_needed_any_more_goes_back_to_the_system_and_comes_again(
     assert held.contents[:5].tobytes() == b"still"
 
 
-def test_descriptors_are_closed_with_the_last_who_may_name_them() -> None:
+def test_what_the_trainer_does_not_take_is_not_used_and_it_is_asked_again_later() -> None:
+    answers = [OSError("not now"), None]
+    arena = Arena(lambda *_: refuse_or_not(answers.pop(0)))
+    assert arena.take(1000) is None
+    assert arena.take(1000) is None
+    arena._full_until = 0.0
+    assert arena.take(1000) is not None
+    assert answers == []
+
+
+def refuse_or_not(error: OSError | None) -> None:
+    if error is not None:
+        raise error
+
+
+def test_memory_goes_with_the_last_who_may_look_at_it() -> None:
     before = open_fds()
-    arena = Arena()
+    arena = Arena(lambda *_: None)
     block = take(arena, 100)
     del arena
-    assert Path(block.place.path).exists()
+    block.contents[:4] = b"here"
     del block
     assert open_fds() == before
 

@@ -1,27 +1,55 @@
-"""Where the compute thread puts large batches: into an arena, as long as the trainer can read it."""
+"""Where the compute thread puts large batches: into an arena, where a trainer on the same host takes it."""
 
 from __future__ import annotations
 
-from enqueuer.transport.arena import Arena, is_available
+import logging
+from pathlib import Path
+
+from enqueuer.protocol.batch_codec import Trust
+from enqueuer.transport.arena import Arena
+from enqueuer.transport.slab_exchange import SlabSender, common_path, is_available
+
+logger = logging.getLogger(__name__)
 
 
 class BatchMemory:
     """One arena for each session: what the last trainer never gave back is not waited for."""
 
-    def __init__(self, *, shares_memory: bool) -> None:
-        """``shares_memory`` says that trainer and worker are on one host, and trust each other."""
-        self._wanted = shares_memory and is_available()
+    def __init__(self, incarnation: bytes, trust: Trust) -> None:
+        self._incarnation = incarnation
+        self._trust = trust
         self._session = b""
+        self._refused = False
+        self._sender: SlabSender | None = None
         self._arena: Arena | None = None
 
-    def arena(self, session: bytes) -> Arena | None:
-        """For the compute thread: where batches of this session go; None for the socket."""
-        if not self._wanted:
-            self._arena = None
-        elif session != self._session or self._arena is None:
-            self._session, self._arena = session, Arena()
-        return self._arena
+    def join(self, session: bytes, offer: object) -> None:
+        """For the compute thread: the trainer offers to take shared memory, ``[where, secret]``, or None."""
+        if session == self._session:
+            return
+        self._session, self._refused, self._arena = session, False, None
+        if self._sender is not None:
+            self._sender.close()
+            self._sender = None
+        match offer:
+            case [str(where), bytes(secret)] if is_available():
+                self._connect(where, secret)
+
+    def _connect(self, where: str, secret: bytes) -> None:
+        try:
+            # Only our own trainer says where to connect to; any other, a name that its socket would have here.
+            path = Path(where) if self._trust is Trust.LOCAL else common_path(where)
+            self._sender = SlabSender(path, secret, self._incarnation)
+        except OSError as error:
+            logger.debug("batches go through the socket: %s", error)
+        else:
+            self._arena = Arena(self._sender.send)
+
+    @property
+    def arena(self) -> Arena | None:
+        """For the compute thread: where batches go; None for the socket."""
+        return None if self._refused else self._arena
 
     def refuse(self) -> None:
-        """For the I/O thread: the trainer cannot read it."""
-        self._wanted = False
+        """For the I/O thread: this trainer cannot read it."""
+        self._refused = True

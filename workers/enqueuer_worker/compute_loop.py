@@ -60,6 +60,7 @@ class ComputeLoop:
 
     def _prepare(self, task: Prepare) -> None:
         self._welcome = task.welcome
+        self._memory.join(task.session, task.welcome.options.get("shared_memory"))
         try:
             self._load(task.session, task.epoch)
         except BaseException as error:
@@ -119,7 +120,7 @@ class ComputeLoop:
             encoded = encode_batch(
                 compute_item(self._sequence, task.index, seed=epoch.seed, epoch=epoch.epoch, seed_globals=True),
                 self._trust,
-                self._memory.arena(session),
+                self._memory.arena,
             )
         except BaseException as error:
             record = record_error(error, trust_local=self._local)

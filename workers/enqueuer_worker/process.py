@@ -52,6 +52,7 @@ def serve(line: bytes, commands: CommandReader) -> None:
     import numpy
 
     from enqueuer import __version__
+    from enqueuer.protocol.batch_codec import Trust
     from enqueuer_worker.batch_memory import BatchMemory
     from enqueuer_worker.io_loop import IoLoop
     from enqueuer_worker.logs import set_up_logger
@@ -74,7 +75,7 @@ def serve(line: bytes, commands: CommandReader) -> None:
     logger = set_up_logger(settings.worker_id, common.log_level, common.log_json)
     waker = Waker()
     outbox = Outbox(waker)
-    memory = BatchMemory(shares_memory=common.trust == "local")
+    memory = BatchMemory(identity.incarnation, Trust(common.trust))
     tasks = TaskQueue(RunningLease(settings.running_fd))
     sys.setswitchinterval(_SWITCH_INTERVAL)
     if settings.running_fd is not None:

@@ -1,0 +1,186 @@
+"""Descriptors through a Unix socket: who may show slabs, what is refused, and what is left behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from enqueuer.transport import slab_exchange
+from enqueuer.transport.arena import Arena
+from enqueuer.transport.slab_exchange import SlabReceiver, SlabSender, common_path, receive_slabs
+from tests.support.waiting import wait_until
+
+OWNER = b"w" * 16
+SIZES = (1000,)
+
+
+class Trainer:
+    """A receiver, and the thread that drives it."""
+
+    def __init__(self, path: Path) -> None:
+        self.receiver = SlabReceiver(path)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            self.receiver._epoll.poll(0.02)
+            self.receiver.handle()
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.receiver.close()
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as directory:  # tmp_path would be too long for a socket
+        yield Path(directory) / "slabs"
+
+
+@pytest.fixture
+def trainer(path: Path) -> Iterator[Trainer]:
+    made = Trainer(path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def common(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as directory:
+        monkeypatch.setattr(slab_exchange, "COMMON_DIRECTORY", Path(directory))
+        yield Path(directory)
+
+
+def open_fds() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_slab_that_was_shown_is_read_where_it_lies(trainer: Trainer) -> None:
+    sender = SlabSender(trainer.receiver.path, trainer.receiver.secret, OWNER)
+    arena = Arena(sender.send)
+    for number in range(3):
+        block = arena.take(1000)
+        assert block is not None
+        block.contents[:1000] = bytes([number]) * 1000
+        (view,) = trainer.receiver.blocks.open(OWNER, block.place, SIZES)
+        assert bytes(view) == bytes([number]) * 1000
+    assert len(trainer.receiver.blocks._slabs) == 1
+    sender.close()
+    wait_until(lambda: not trainer.receiver._connections, what="the connection to be forgotten")
+
+
+def test_only_its_own_user_can_connect(trainer: Trainer) -> None:
+    assert stat.S_IMODE(trainer.receiver.path.lstat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("secret", [b"x" * 32, b"", b"x" * 33])
+def test_who_does_not_know_the_secret_shows_nothing(trainer: Trainer, secret: bytes) -> None:
+    sender = SlabSender(trainer.receiver.path, secret, OWNER)
+    assert Arena(sender.send).take(1000) is None
+    assert not trainer.receiver.blocks._slabs
+    wait_until(lambda: not trainer.receiver._connections, what="the connection to be closed")
+    sender.close()
+
+
+def test_what_is_not_safe_to_map_is_refused_and_the_connection_goes_on(trainer: Trainer) -> None:
+    sender = SlabSender(trainer.receiver.path, trainer.receiver.secret, OWNER)
+    with tempfile.TemporaryFile() as file, pytest.raises(OSError, match="did not take"):
+        sender.send(b"s" * 16, file.fileno())
+    assert Arena(sender.send).take(1000) is not None
+    sender.close()
+
+
+def test_nonsense_costs_the_trainer_a_connection_and_no_descriptor(trainer: Trainer) -> None:
+    before = open_fds()
+    for message in (b"x", bytes(64), bytes(5000), trainer.receiver.secret + bytes(32)):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
+            peer.settimeout(5.0)
+            peer.connect(str(trainer.receiver.path))
+            reader, writer = os.pipe()
+            socket.send_fds(peer, [message], [reader, writer, reader])
+            os.close(reader)
+            os.close(writer)
+            assert peer.recv(1) in (b"", b"\0")
+    wait_until(lambda: open_fds() == before, what="no descriptor more")
+    SlabSender(trainer.receiver.path, trainer.receiver.secret, OWNER).close()
+
+
+def test_a_trainer_that_is_not_there_is_an_os_error(path: Path) -> None:
+    before = open_fds()
+    with pytest.raises(FileNotFoundError):
+        SlabSender(path, b"s" * 32, OWNER)
+    assert open_fds() == before
+
+
+def test_a_trainer_that_does_not_answer_is_not_waited_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(slab_exchange, "_ANSWER_SECONDS", 0.05)
+    receiver = SlabReceiver(path)
+    sender = SlabSender(path, receiver.secret, OWNER)
+    assert Arena(sender.send).take(1000) is None
+    assert "timed out" in caplog.text
+    sender.close()
+    receiver.close()
+
+
+def test_closing_leaves_nothing(path: Path) -> None:
+    before = open_fds()
+    receiver = SlabReceiver(path)
+    sender = SlabSender(path, receiver.secret, OWNER)
+    receiver.handle()
+    receiver.close()
+    sender.close()
+    assert not path.exists()
+    assert open_fds() == before
+
+
+# ---------------------------------------------------------------- the common directory
+
+
+NOT_OURS = ["", "..", "../run/docker.sock", "/etc/passwd", "enqueuer-0", "enqueuer-" + "0" * 32 + "/x"]
+
+
+@pytest.mark.parametrize("name", NOT_OURS)
+def test_nobody_has_us_connect_to_anything_else(name: str) -> None:
+    with pytest.raises(OSError, match="no name of a socket"):
+        common_path(name)
+
+
+def test_a_name_that_was_told_is_found_again(common: Path) -> None:
+    receiver = receive_slabs()
+    assert receiver is not None
+    assert receiver.path.parent == common
+    assert common_path(receiver.path.name) == receiver.path
+    receiver.close()
+    assert list(common.iterdir()) == []
+
+
+def test_what_a_killed_trainer_left_is_removed_and_nothing_else(common: Path) -> None:
+    living = receive_slabs()
+    assert living is not None
+    for path in (common_path(), common / "enqueuer-other"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as dead:
+            dead.bind(str(path))
+    file = common_path()
+    file.write_text("no socket")
+    other = receive_slabs()
+    assert other is not None
+    assert set(common.iterdir()) == {living.path, other.path, file, common / "enqueuer-other"}
+    living.close()
+    other.close()
+
+
+def test_where_there_is_no_common_directory_batches_go_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slab_exchange, "COMMON_DIRECTORY", Path("/nonexistent"))
+    assert receive_slabs() is None

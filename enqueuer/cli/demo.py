@@ -47,10 +47,12 @@ class CallerError(click.ClickException):
     help="Let other machines join at this address, before or during training, e.g. tcp://0.0.0.0:5555.",
 )
 @click.option(
-    "--insecure",
-    is_flag=True,
-    help="Allow a --bind that other machines can reach. Connections have no keys yet: for networks of your own.",
+    "--key-file",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="The coordinator.key of `enqueuer keygen`, for a --bind that others can reach.  [env: ENQUEUER_KEY_FILE]",
 )
+@click.option("--insecure", is_flag=True, help="Do without a key: whoever reaches the address can feed the training.")
 @click.option("--epochs", type=click.IntRange(min=1), default=40, show_default=True, help="Passes over the images.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images in a batch.")
 @click.option(
@@ -113,7 +115,11 @@ def _on_screen(enqueuer: SequenceEnqueuer, batches_count: int, done_count: int) 
 
     if enqueuer.endpoint is not None:
         click.echo("To help from another machine, run there (in a clone or an environment with enqueuer[demo]):")
-        click.echo(f"  enqueuer worker --connect {_reachable(enqueuer.endpoint)} --processes auto --allow enqueuer")
+        address, trust = _reachable(enqueuer.endpoint), "--insecure"
+        if enqueuer.key_file is not None:
+            trust = "--token-file worker.token"
+            click.echo(f"(worker.token: a copy of the one beside {enqueuer.key_file})")
+        click.echo(f"  enqueuer worker --connect {address} {trust} --processes auto --allow enqueuer")
     if done_count:
         click.echo(f"resuming after batch {done_count} of {batches_count}")
     with ProgressBar(enqueuer, total=batches_count, initial=done_count) as bar:

@@ -39,6 +39,8 @@ from enqueuer.runtime.ready_queue import CLOSED, END_OF_EPOCH, ReadyQueue
 from enqueuer.runtime.snapshot import take_snapshot
 from enqueuer.runtime.stream_end import StreamEnd
 from enqueuer.transport.buffer_pool import pool
+from enqueuer.transport.addresses import is_loopback
+from enqueuer.transport.gatekeeper import Gatekeeper
 from enqueuer.transport.sockets import CoordinatorSockets, new_context
 
 logger = logging.getLogger("enqueuer")
@@ -148,11 +150,8 @@ class Session:
                 )
                 pairs.append(Pair("local", sockets, Trust.LOCAL, self._secret))
             if self.options.bind is not None:
-                address = self.options.bind
-                data_address = self.options.data_bind or f"{address.rpartition(':')[0]}:*"
-                sockets = CoordinatorSockets(self._context, address, data_address)
-                pairs.append(Pair("remote", sockets, Trust.REMOTE))
-                self.endpoint = sockets.control_endpoint
+                pairs.append(self._bind_remote(self.options.bind))
+                self.endpoint = pairs[-1].sockets.control_endpoint
         except BaseException:
             for pair in pairs:
                 pair.sockets.close()
@@ -161,6 +160,19 @@ class Session:
                 self._directory.remove()
             raise
         return pairs
+
+    def _bind_remote(self, address: str) -> Pair:
+        options = self.options
+        data_address = options.data_bind or f"{address.rpartition(':')[0]}:*"
+        gate = None
+        if options.key_file is not None:
+            # Before the sockets: nobody is to come in while nobody looks.
+            gate = Gatekeeper(self._context, str(options.key_file))
+            gate.start()
+        elif not (is_loopback(address) and is_loopback(data_address)):
+            logger.warning("%s has no keys (insecure=True): whoever reaches it can feed this training job", address)
+        sockets = CoordinatorSockets(self._context, address, data_address, gate)
+        return Pair("remote", sockets, Trust.KEYED if options.allow_pickle else Trust.REMOTE)
 
     def _make_settings(self, session_id: bytes, pairs: list[Pair], max_queue_size: int) -> Settings:
         options, timing = self.options, self.options.timing

@@ -42,7 +42,7 @@ def image_folder(tmp_path: Path) -> Path:
 
 def test_help_explains_every_option():
     output = run_demo("--help").output
-    for option in ("--images", "--workers", "--bind", "--insecure", "--epochs", "--batch-size", "--seed"):
+    for option in ("--images", "--workers", "--bind", "--key-file", "--insecure", "--epochs", "--batch-size", "--seed"):
         assert re.search(rf"{option}\b.*\S", output)
 
 

@@ -99,7 +99,7 @@ class Session:
             on_fleet_failed=self._fleet_failed,
             on_failure=self._fail,
         )
-        placement = Placement(threads > 0, local_processes > 0, options.bind is not None)
+        placement = Placement(threads > 0, local_processes > 0, options.bind is not None, options.key_file is not None)
         directory = self._directory.path if self._directory is not None else Path(tempfile.gettempdir())
         self._keeper = EpochKeeper(bookmark, placement, directory, self.io.post, self.ready.set_length)
         bookmark.follow(self.ready.received)

@@ -38,8 +38,8 @@ from enqueuer.runtime.private_directory import PrivateDirectory
 from enqueuer.runtime.ready_queue import CLOSED, END_OF_EPOCH, ReadyQueue
 from enqueuer.runtime.snapshot import take_snapshot
 from enqueuer.runtime.stream_end import StreamEnd
-from enqueuer.transport.buffer_pool import pool
 from enqueuer.transport.addresses import is_loopback
+from enqueuer.transport.buffer_pool import pool
 from enqueuer.transport.gatekeeper import Gatekeeper
 from enqueuer.transport.sockets import CoordinatorSockets, new_context
 

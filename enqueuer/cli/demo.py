@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from enqueuer.demo.train import Report, Settings
 
 EXTRAS = frozenset({"PIL", "sklearn", "threadpoolctl", "tqdm"})
-WILDCARD_HOSTS = frozenset({"*", "0.0.0.0", "::"})
+WILDCARD_HOSTS = frozenset({"*", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound
 
 
 class CallerError(click.ClickException):

@@ -38,7 +38,7 @@ WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _FINGERPRINT_BYTES = 4
 _VERSION = 1
 _KIND = "coordinator key"
-_TOKEN_FAMILY = "enqueuer-worker-"
+_TOKEN_FAMILY = "enqueuer-worker-"  # noqa: S105 - the beginning of all of them
 _TOKEN_PREFIX = f"{_TOKEN_FAMILY}{_VERSION}."
 _CHECKSUM_BYTES = 8
 # Some ten thousand workers.

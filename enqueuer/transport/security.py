@@ -14,8 +14,8 @@ from enqueuer.errors import ConfigurationError
 from enqueuer.transport.keys import WorkerToken, parse_token, read_token
 
 KEY_FILE_VARIABLE = "ENQUEUER_KEY_FILE"
-TOKEN_FILE_VARIABLE = "ENQUEUER_TOKEN_FILE"
-TOKEN_VARIABLE = "ENQUEUER_TOKEN"
+TOKEN_FILE_VARIABLE = "ENQUEUER_TOKEN_FILE"  # noqa: S105 - a name
+TOKEN_VARIABLE = "ENQUEUER_TOKEN"  # noqa: S105 - a name
 ZAP_DOMAIN = "enqueuer"
 
 

@@ -10,6 +10,7 @@ import operator
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from enqueuer.errors import ConfigurationError
@@ -161,6 +162,9 @@ class Options:
             raise ConfigurationError("key_file and insecure=True contradict each other: leave one of them out")
         # The environment's is for those who bind, and a key that is there is always used.
         key_file = None if self.bind is None else find_key_file(self.key_file)
+        if key_file is not None:
+            # It is read again and again, wherever the trainer may have gone by then.
+            key_file = str(Path(key_file).expanduser().absolute())
         object.__setattr__(self, "key_file", key_file)
         if key_file is not None:
             read_coordinator_key(key_file)

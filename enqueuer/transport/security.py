@@ -7,6 +7,7 @@ Both ends prove their keys, and all that they say is encrypted. A server asks th
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import zmq
 
@@ -33,7 +34,7 @@ def find_token(token_file: str | os.PathLike[str] | None) -> WorkerToken | None:
     text = os.environ.pop(TOKEN_VARIABLE, None)
     file = token_file or os.environ.get(TOKEN_FILE_VARIABLE)
     if file:
-        return read_token(file)
+        return read_token(Path(file).expanduser())
     return parse_token(text, TOKEN_VARIABLE) if text else None
 
 

@@ -88,7 +88,11 @@ class Connection:
         if self.readable:
             poller.register(self.socket, self.readable)
         poller.register(self.monitor, zmq.POLLIN)
-        self.socket.connect(address)
+        try:
+            self.socket.connect(address)
+        except zmq.ZMQError:
+            # No address at all: a coordinator may say anything about where its data port is.
+            self.broken = True
 
     def send(self, frames: Sequence[Any]) -> None:
         """Send one message, or keep it until the socket can take it."""
@@ -185,6 +189,8 @@ class Link:
         if self.data is not None:
             self.data.close()
         address = fill_in_host(endpoint, self.address)
+        if self.address.startswith("tcp://") and not address.startswith("tcp://"):
+            address = "no address"  # a trainer elsewhere has no business with sockets that only this machine has
         self.data = Connection(self._context, self._poller, zmq.PUSH, address, self._retry_ms, self._token)
         self.data_due = now + _DATA_CONNECT_SECONDS
         return address

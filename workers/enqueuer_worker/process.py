@@ -124,7 +124,10 @@ def limit_memory(nbytes: int) -> None:
     import resource
 
     # Not RLIMIT_AS, which counts what is only mapped as well: a file of 100 GB that NumPy reads pieces of.
-    resource.setrlimit(resource.RLIMIT_DATA, (nbytes, nbytes))
+    kind = resource.RLIMIT_DATA
+    _, hard = resource.getrlimit(kind)
+    limit = nbytes if hard == resource.RLIM_INFINITY else min(nbytes, hard)
+    resource.setrlimit(kind, (limit, limit))
 
 
 def _take_over_paths(sys_path: tuple[str, ...], python_path: str | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -115,15 +116,22 @@ def _on_screen(enqueuer: SequenceEnqueuer, batches_count: int, done_count: int) 
 
     if enqueuer.endpoint is not None:
         click.echo("To help from another machine, run there (in a clone or an environment with enqueuer[demo]):")
-        address, trust = _reachable(enqueuer.endpoint), "--insecure"
-        if enqueuer.key_file is not None:
-            trust = "--token-file worker.token"
-            click.echo(f"(worker.token: a copy of the one beside {enqueuer.key_file})")
-        click.echo(f"  enqueuer worker --connect {address} {trust} --processes auto --allow enqueuer")
+        click.echo(f"  enqueuer worker --connect {_reachable(enqueuer.endpoint)} {_trust(enqueuer)}--allow enqueuer")
     if done_count:
         click.echo(f"resuming after batch {done_count} of {batches_count}")
     with ProgressBar(enqueuer, total=batches_count, initial=done_count) as bar:
         yield lambda loss: bar.update(loss=loss)
+
+
+def _trust(enqueuer: SequenceEnqueuer) -> str:
+    """The options that let that worker in."""
+    from enqueuer.transport.addresses import is_loopback
+
+    if enqueuer.key_file is not None:
+        token = shlex.quote(str(Path(enqueuer.key_file).with_name("worker.token")))
+        return f"--processes auto --token-file {token} "
+    assert enqueuer.endpoint is not None
+    return "--processes auto " if is_loopback(enqueuer.endpoint) else "--processes auto --insecure "
 
 
 def _reachable(endpoint: str) -> str:

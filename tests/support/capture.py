@@ -11,7 +11,7 @@ from types import TracebackType
 
 import pytest
 
-from tests.support.waiting import wait_until
+from tests.support.waiting import settled, wait_until
 
 
 def skip_unless_possible() -> None:
@@ -49,7 +49,7 @@ class Capture:
         return done.stdout.split()
 
     def __enter__(self) -> Capture:
-        command = ["tshark", "-q", "-i", "lo", "-f", self._filter, "-w", str(self._file)]
+        command = ["tshark", "-q", "-i", "lo", "-B", "64", "-f", self._filter, "-w", str(self._file)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
@@ -66,5 +66,7 @@ class Capture:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._process is not None
+        # What it has not written yet when it is told to end is lost.
+        settled(lambda: self._file.stat().st_size, 1.5, 30.0)
         self._process.send_signal(signal.SIGINT)
         self._process.communicate(timeout=30)

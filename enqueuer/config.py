@@ -5,14 +5,18 @@ The public class makes an `Options` from its keyword arguments; nothing else rea
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import operator
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from enqueuer.errors import ConfigurationError
+from enqueuer.transport.addresses import is_loopback, is_tcp_address
+from enqueuer.transport.keys import read_coordinator_key
+from enqueuer.transport.security import find_key_file
 
 # A batch that takes three times as long as 19 of 20 do is on a slow worker more often than it is a slow batch.
 AUTO_HEDGE_FACTOR = 3.0
@@ -71,6 +75,8 @@ class Options:
     persistent_workers: bool = False
     prefetch_epochs: bool | None = None
     shared_memory: bool = True
+    key_file: str | os.PathLike[str] | None = None
+    allow_pickle: bool = False
     insecure: bool = False
     timing: Timing = field(default_factory=Timing)
 
@@ -80,6 +86,7 @@ class Options:
         self._check_hedge()
         self._check_choices()
         self._check_shard()
+        self._check_keys()
         self._check_addresses()
 
     def _check_counts(self) -> None:
@@ -149,6 +156,25 @@ class Options:
                 "shuffle=True with world_size > 1 needs the same seed=… on every rank, or the ranks' shards overlap"
             )
 
+    def _check_keys(self) -> None:
+        if self.key_file is not None and self.bind is None:
+            raise ConfigurationError("key_file is for remote workers and needs bind=… as well")
+        if self.key_file is not None and self.insecure:
+            raise ConfigurationError("key_file and insecure=True contradict each other: leave one of them out")
+        # The environment's is for those who bind, and a key that is there is always used.
+        key_file = None if self.bind is None else find_key_file(self.key_file)
+        if key_file is not None:
+            # It is read again and again, wherever the trainer may have gone by then.
+            key_file = str(Path(key_file).expanduser().absolute())
+        object.__setattr__(self, "key_file", key_file)
+        if key_file is not None:
+            read_coordinator_key(key_file)
+        elif self.allow_pickle:
+            raise ConfigurationError(
+                "allow_pickle=True lets remote workers run code in this process, so it needs bind=… and key_file=…: "
+                "without keys that would be anyone who reaches the port"
+            )
+
     def _check_addresses(self) -> None:
         for name in ("bind", "data_bind", "advertise"):
             address = getattr(self, name)
@@ -158,30 +184,10 @@ class Options:
                 raise ConfigurationError(f"{name} must look like 'tcp://host:port' or 'tcp://*:0', not {address!r}")
             if name != "bind" and self.bind is None:
                 raise ConfigurationError(f"{name} is for remote workers and needs bind=… as well")
-            if name != "advertise" and not self.insecure and not is_loopback(address):
+            if name != "advertise" and self.key_file is None and not self.insecure and not is_loopback(address):
                 raise ConfigurationError(
-                    f"{name}={address!r} can be reached from other machines, and anyone who reaches it could feed this "
-                    "training job; pass insecure=True if that network is yours alone, or bind to tcp://127.0.0.1:PORT "
-                    "and forward it over ssh"
+                    f"{name}={address!r} can be reached from other machines, and without keys anyone who reaches it "
+                    "could feed this training job. Make keys with `enqueuer keygen DIR`, and pass "
+                    "key_file='DIR/coordinator.key' here and --token-file DIR/worker.token to the workers; or pass "
+                    "insecure=True if that network is yours alone"
                 )
-
-
-def is_tcp_address(address: object) -> bool:
-    """Whether this is tcp://HOST:PORT, with a port number or '*' (any free one)."""
-    if not isinstance(address, str) or not address.startswith("tcp://"):
-        return False
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
-    if host.startswith("[") != host.endswith("]"):
-        return False
-    return bool(host) and (port == "*" or (port.isdigit() and int(port) < 65536))
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine can connect to the address. A name other than localhost may be anybody's."""
-    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

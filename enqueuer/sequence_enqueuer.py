@@ -76,7 +76,12 @@ class SequenceEnqueuer:
         persistent_workers: keep local processes over ``stop()`` / ``start()``; they end with this object.
         prefetch_epochs: compute the next epoch ahead; None: where nothing can come in between, or it can be checked.
         shared_memory: large arrays of workers on this host come through shared memory; False: through sockets.
-        insecure: allow binding beyond loopback although nothing is encrypted or authenticated yet.
+        key_file: the ``coordinator.key`` that ``enqueuer keygen`` made; without it, where ``bind`` is given, the file
+            that ENQUEUER_KEY_FILE names. Then all is encrypted, and only workers with a token of it come in; keys that
+            are added or revoked count within seconds. An address beyond loopback needs it.
+        allow_pickle: take any Python object in batches from remote workers. Unpickling can run any code in this
+            process, so whoever has a worker's token then has this process; needs keys.
+        insecure: allow binding beyond loopback without keys: whoever reaches it can feed this training job.
         timing: heartbeat intervals and time-outs (`Timing`).
 
     Raises:
@@ -332,6 +337,12 @@ class SequenceEnqueuer:
         """The bound address that workers connect to, with its real port; None without ``bind`` or when not running."""
         session = self._session
         return None if session is None else session.endpoint
+
+    @property
+    def key_file(self) -> str | None:
+        """The key file that is used for remote workers, be it of the argument or of the environment; None: no keys."""
+        found = self._options.key_file
+        return None if found is None else str(found)
 
     def stats(self) -> Stats:
         """A snapshot of what happens: see `Stats` for how to read it."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from enqueuer import ConfigurationError, SequenceEnqueuer
-from enqueuer.config import Options, Timing, is_loopback, is_tcp_address
+from enqueuer.config import Options, Timing
+from enqueuer.transport.addresses import is_loopback, is_tcp_address
+from enqueuer.transport.key_directory import KeyDirectory
 from tests.support.sequences import Bare
 
 
@@ -135,9 +138,50 @@ def test_addresses_beside_bind_need_bind(name: str) -> None:
 def test_binding_beyond_loopback_must_be_meant(address: str) -> None:
     choices: list[dict[str, Any]] = [{"bind": address}, {"bind": "tcp://127.0.0.1:*", "data_bind": address}]
     for options in choices:
-        with pytest.raises(ConfigurationError, match="insecure=True"):
+        with pytest.raises(ConfigurationError, match=r"enqueuer keygen DIR.*insecure=True"):
             make(**options)
         make(**options, insecure=True)
+
+
+@pytest.fixture
+def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("ENQUEUER_KEY_FILE", raising=False)
+    KeyDirectory(tmp_path).create()
+    return tmp_path / "coordinator.key"
+
+
+def test_with_a_key_any_address_may_be_bound(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make(bind="tcp://*:5555", key_file=keys).key_file == str(keys)
+    monkeypatch.setenv("ENQUEUER_KEY_FILE", str(keys))
+    assert make(bind="tcp://*:5555").key_file == str(keys)
+    # It is never left unused, and says nothing about those who bind nothing.
+    assert make(bind="tcp://127.0.0.1:*", insecure=True).key_file == str(keys)
+    assert make().key_file is None
+
+
+def test_a_key_file_that_is_not_right_is_an_error_at_once(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="cannot read"):
+        make(bind="tcp://*:5555", key_file=keys.with_name("nothing"))
+    with pytest.raises(ConfigurationError, match="worker's token"):
+        make(bind="tcp://*:5555", key_file=keys.with_name("worker.token"))
+    keys.chmod(0o644)
+    monkeypatch.setenv("ENQUEUER_KEY_FILE", str(keys))
+    with pytest.raises(ConfigurationError, match=f"chmod 600 {keys}"):
+        make(bind="tcp://127.0.0.1:*")
+
+
+def test_a_key_is_for_remote_workers_and_not_for_an_open_door(keys: Path) -> None:
+    with pytest.raises(ConfigurationError, match="needs bind"):
+        make(key_file=keys)
+    with pytest.raises(ConfigurationError, match="contradict"):
+        make(bind="tcp://*:5555", key_file=keys, insecure=True)
+
+
+def test_pickles_are_taken_only_from_those_who_have_a_key(keys: Path) -> None:
+    for options in ({}, {"bind": "tcp://127.0.0.1:*"}, {"bind": "tcp://127.0.0.1:*", "insecure": True}):
+        with pytest.raises(ConfigurationError, match="allow_pickle=True lets remote workers run code"):
+            make(allow_pickle=True, **options)
+    assert make(allow_pickle=True, bind="tcp://127.0.0.1:*", key_file=keys).allow_pickle
 
 
 def test_what_is_advertised_is_not_bound_and_may_be_anywhere() -> None:

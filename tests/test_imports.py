@@ -32,7 +32,7 @@ ALLOWED = {
         "enqueuer.config",
         "enqueuer.errors",
     },
-    "enqueuer.config": {"enqueuer.errors"},
+    "enqueuer.config": {"enqueuer.transport", "enqueuer.errors"},
     "enqueuer.errors": set(),
     "enqueuer.sequence": {"enqueuer.compute"},
     "enqueuer_worker": {

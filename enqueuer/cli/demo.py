@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from enqueuer.demo.train import Report, Settings
 
 EXTRAS = frozenset({"PIL", "sklearn", "threadpoolctl", "tqdm"})
-WILDCARD_HOSTS = frozenset({"*", "0.0.0.0", "::"})
+WILDCARD_HOSTS = frozenset({"*", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound
 
 
 class CallerError(click.ClickException):
@@ -47,10 +48,12 @@ class CallerError(click.ClickException):
     help="Let other machines join at this address, before or during training, e.g. tcp://0.0.0.0:5555.",
 )
 @click.option(
-    "--insecure",
-    is_flag=True,
-    help="Allow a --bind that other machines can reach. Connections have no keys yet: for networks of your own.",
+    "--key-file",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="The coordinator.key of `enqueuer keygen`, for a --bind that others can reach.  [env: ENQUEUER_KEY_FILE]",
 )
+@click.option("--insecure", is_flag=True, help="Do without a key: whoever reaches the address can feed the training.")
 @click.option("--epochs", type=click.IntRange(min=1), default=40, show_default=True, help="Passes over the images.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images in a batch.")
 @click.option(
@@ -113,11 +116,22 @@ def _on_screen(enqueuer: SequenceEnqueuer, batches_count: int, done_count: int) 
 
     if enqueuer.endpoint is not None:
         click.echo("To help from another machine, run there (in a clone or an environment with enqueuer[demo]):")
-        click.echo(f"  enqueuer worker --connect {_reachable(enqueuer.endpoint)} --processes auto --allow enqueuer")
+        click.echo(f"  enqueuer worker --connect {_reachable(enqueuer.endpoint)} {_trust(enqueuer)}--allow enqueuer")
     if done_count:
         click.echo(f"resuming after batch {done_count} of {batches_count}")
     with ProgressBar(enqueuer, total=batches_count, initial=done_count) as bar:
         yield lambda loss: bar.update(loss=loss)
+
+
+def _trust(enqueuer: SequenceEnqueuer) -> str:
+    """The options that let that worker in."""
+    from enqueuer.transport.addresses import is_loopback
+
+    if enqueuer.key_file is not None:
+        token = shlex.quote(str(Path(enqueuer.key_file).with_name("worker.token")))
+        return f"--processes auto --token-file {token} "
+    assert enqueuer.endpoint is not None
+    return "--processes auto " if is_loopback(enqueuer.endpoint) else "--processes auto --insecure "
 
 
 def _reachable(endpoint: str) -> str:

@@ -11,12 +11,17 @@ from enqueuer.cli.lazy_group import LazyGroup
 @click.group(
     cls=LazyGroup,
     # By name: the worker program stands on this library, not the other way round.
-    subcommands={"demo": "enqueuer.cli.demo:demo", "worker": "enqueuer_worker.cli:worker"},
+    subcommands={
+        "demo": "enqueuer.cli.demo:demo",
+        "keygen": "enqueuer.cli.keygen:keygen",
+        "worker": "enqueuer_worker.cli:worker",
+    },
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="enqueuer")
 def main() -> None:
     """Compute a Keras-style Sequence on any number of processes and machines.
 
-    `enqueuer demo` shows it at work on this machine; `enqueuer worker` lends this machine to a training job elsewhere.
+    `enqueuer demo` shows it at work on this machine; `enqueuer worker` lends this machine to a training job elsewhere;
+    `enqueuer keygen` makes the keys that those two machines know each other by.
     """

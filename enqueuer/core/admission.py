@@ -53,8 +53,17 @@ class Admission:
             options,
         )
 
-    def epochs(self) -> list[Epoch]:
-        return [epoch_message(opened) for _, opened in sorted(self._announced.items())]
+    def epochs(self, place: str) -> list[Epoch]:
+        return [self.epoch_message(place, opened) for _, opened in sorted(self._announced.items())]
+
+    def epoch_message(self, place: str, opened: EpochOpened) -> Epoch:
+        elsewhere = opened.remote_state is not None and not self.is_local(place)
+        state = opened.remote_state if elsewhere else opened.state
+        return Epoch(opened.epoch, opened.generation, opened.seed, state)
+
+    def is_heavy(self, place: str) -> bool:
+        """Whether an Epoch has a whole Sequence in it, for a worker that shares no memory with the trainer."""
+        return not self.is_local(place) and self.newest is not None and self.newest.sequence is None
 
     # ------------------------------------------------------------ reasons to refuse, '' for none
 
@@ -71,9 +80,9 @@ class Admission:
         return ""
 
     def refusal_of_place(self, place: str, opened: EpochOpened) -> str:
-        if opened.sequence is None and not self.is_local(place):
-            return (
-                "the trainer's Sequence is a live object, which only its own local processes get; "
+        if opened.sequence is None and opened.remote_state is None and not self.is_local(place):
+            return opened.remote_refusal or (
+                "the trainer's Sequence is a live object, which without keys only its own local processes get; "
                 'pass SequenceSpec("package.module:callable", ...) to SequenceEnqueuer for remote workers'
             )
         return ""
@@ -94,10 +103,6 @@ class Admission:
                 f"{opened.digest.hex()[:12]}; install the same code on both, or start the worker with --allow-skew"
             )
         return ""
-
-
-def epoch_message(opened: EpochOpened) -> Epoch:
-    return Epoch(opened.epoch, opened.generation, opened.seed, opened.state)
 
 
 def _major(version: str) -> str:

@@ -83,6 +83,8 @@ class EpochOpened:
     ``order[position]`` is the index. With ``gated``, nothing is delivered before `EpochConfirmed`.
     ``sequence``, ``state`` and ``options`` go to the workers as they are; ``length`` and ``digest`` are what the
     workers' own instances must have (``length`` counts the whole Sequence; an empty digest is not compared).
+    Workers elsewhere get ``remote_state`` in place of ``state`` where it is not None; for a live object it is large,
+    and without it, for the reason that ``remote_refusal`` gives, they cannot serve.
     """
 
     epoch: int
@@ -95,6 +97,8 @@ class EpochOpened:
     sequence: list[Any] | None
     options: dict[str, Any]
     gated: bool
+    remote_state: Any = None
+    remote_refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)

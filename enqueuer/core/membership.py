@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from enqueuer.core.actions import Action, FleetFailed, Report, Send
-from enqueuer.core.admission import Admission, epoch_message
+from enqueuer.core.admission import Admission
 from enqueuer.core.events import EpochOpened, Route, ThreadsJoined
 from enqueuer.core.failures import Failures
 from enqueuer.core.fleet import FORGET_SECONDS, Fleet
@@ -161,7 +161,8 @@ class Membership:
                 continue
             if renew:
                 self._welcome(worker, opened)
-            self._send(worker, epoch_message(opened))
+            self._send(worker, self._admission.epoch_message(worker.place, opened))
+            worker.epochs_sent_at = self.now
 
     def on_hello(self, route: Route, session: bytes, hello: Hello, now: float) -> None:
         refusal = self._admission.refusal_of_hello(hello)
@@ -219,8 +220,9 @@ class Membership:
             self._send(worker, self._admission.welcome(worker.place, worker.received_seq, opened))
 
     def _send_epochs(self, worker: Worker) -> None:
-        for message in self._admission.epochs():
+        for message in self._admission.epochs(worker.place):
             self._send(worker, message)
+        worker.epochs_sent_at = self.now
 
     def on_ready(self, worker: Worker, message: Ready, _now: float) -> None:
         refusal = self._admission.refusal_of_ready(message)
@@ -260,8 +262,11 @@ class Membership:
         newest = self._admission.newest
         behind = newest is not None and message.generation != newest.generation
         if behind or ignored or worker.state is WorkerState.JOINING:
-            # An Epoch, or the answer to it, was lost; a worker ignores what it has.
-            self._send_epochs(worker)
+            # An Epoch, or the answer to it, was lost; a worker ignores what it has. A whole Sequence may still be on
+            # its way over a slow line, which another one behind it would not make faster.
+            patience = self._settings.coordinator_timeout if self._admission.is_heavy(worker.place) else 0.0
+            if self.now - worker.epochs_sent_at >= patience:
+                self._send_epochs(worker)
         self._send(worker, HeartbeatReply(worker.received_seq, worker.highest_seq, message.sent_at))
         self._scheduler.note_load(worker)
 

@@ -72,6 +72,8 @@ class Worker:
     item_seconds: float = 0.0
     round_trip: float = 0.0
     last_answer: float = 0.0
+    # When it was last told of the epochs; never yet.
+    epochs_sent_at: float = -math.inf
 
     @classmethod
     def from_hello(cls, hello: Hello, route: Route, now: float) -> Worker:

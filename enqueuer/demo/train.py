@@ -35,6 +35,7 @@ class Settings:
     images: str | None = None
     workers: int = 2
     bind: str | None = None
+    key_file: str | None = None
     insecure: bool = False
     epochs: int = 40
     batch_size: int = 32
@@ -105,6 +106,7 @@ def _train(settings: Settings, dataset: Dataset, classifier: Classifier, observe
         shuffle=True,
         seed=settings.seed,
         bind=settings.bind,
+        key_file=settings.key_file,
         insecure=settings.insecure,
     ) as enqueuer:
         checkpoint = Checkpoint(Path(settings.resume), _job(settings, dataset)) if settings.resume else None

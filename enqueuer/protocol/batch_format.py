@@ -16,7 +16,7 @@ nested msgpack arrays let a few hostile bytes ask for gigabytes before any of ou
 | ``[BYTES, place, size]`` | bytes too long for a header |
 | ``[BYTEARRAY, place, size]`` | the same, mutable |
 | ``[INTEGER, bin]`` | an int beyond 64 bits: two's complement, little-endian |
-| ``[PICKLE, place, size]`` | any Python object; only from the trainer's own local processes |
+| ``[PICKLE, place, size]`` | any Python object; only from the trainer's own local processes, or under `Trust.KEYED` |
 
 ``place`` is ``INLINE`` (the next bytes of the batch's part of the inline frame) or ``FRAME`` (its next large frame).
 ``dtype`` is described in ``dtypes.py``.
@@ -81,5 +81,7 @@ class Trust(Enum):
 
     LOCAL = "local"
     """The trainer's own processes, over a private socket: pickles are read."""
+    KEYED = "keyed"
+    """Workers elsewhere that have a key, where the trainer's owner said ``allow_pickle=True``: pickles are read."""
     REMOTE = "remote"
     """Anyone on a network: data only."""

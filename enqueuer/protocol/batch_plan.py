@@ -56,7 +56,7 @@ class BatchPlan:
 
         Its arrays are writable and its own. A large frame becomes an array without a copy where its memory is writable
         and aligned to 64 bytes, and is copied to such memory where not; small arrays are copied.
-        Only a pickle (`Trust.LOCAL`) can raise, whatever the user's code raises in it.
+        Only a pickle (`Trust.LOCAL`, `Trust.KEYED`) can raise, whatever the user's code raises in it.
         """
         return self.reader(inline, offset, frames)
 
@@ -66,17 +66,14 @@ def parse_batch(header: bytes, trust: Trust) -> BatchPlan:
     if len(header) > _MAX_CACHED_HEADER_BYTES:
         return _Parser(header, trust).plan()
     # A cache for each trust: what a remote peer sent is never taken for a local's.
-    return _parse_local(header) if trust is Trust.LOCAL else _parse_remote(header)
+    return _CACHED[trust](header)
 
 
-@functools.lru_cache(_MAX_CACHED_PLANS)
-def _parse_local(header: bytes) -> BatchPlan:
-    return _Parser(header, Trust.LOCAL).plan()
+def _cached_parser(trust: Trust) -> Callable[[bytes], BatchPlan]:
+    return functools.lru_cache(_MAX_CACHED_PLANS)(lambda header: _Parser(header, trust).plan())
 
 
-@functools.lru_cache(_MAX_CACHED_PLANS)
-def _parse_remote(header: bytes) -> BatchPlan:
-    return _Parser(header, Trust.REMOTE).plan()
+_CACHED = {trust: _cached_parser(trust) for trust in Trust}
 
 
 class _Parser:
@@ -200,7 +197,7 @@ class _Parser:
         return self._raw(bytearray, place, size)
 
     def _pickle(self, depth: int, place: object, size: object) -> Reader:
-        if self._trust is not Trust.LOCAL:
+        if self._trust is Trust.REMOTE:
             raise ProtocolError("a remote peer sent a pickle; it was not read")
         return self._raw(pickle.loads, place, size)
 

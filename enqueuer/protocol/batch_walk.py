@@ -142,7 +142,8 @@ class Walk:
         if self._trust is Trust.REMOTE:
             raise SequenceError(
                 f"{_place(path)} is {what} and cannot be carried to the trainer: "
-                "from a remote worker come only arrays, tensors and plain values in tuples, lists and dicts"
+                "from a remote worker come only arrays, tensors and plain values in tuples, lists and dicts "
+                "(any object, where the trainer has keys and says allow_pickle=True)"
             )
         try:
             pickled = cloudpickle.dumps(value, protocol=5)

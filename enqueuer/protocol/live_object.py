@@ -1,28 +1,36 @@
-"""A live Sequence as a stream and its large arrays beside it, for the trainer's own local processes only.
+"""A live Sequence as a stream and its large arrays beside it: for the trainer's own local processes, and for workers
+elsewhere whose owners trust the trainer (``--allow-pickle``).
 
 cloudpickle, so that classes of a notebook or script come along; pickle protocol 5, so that arrays stay out of the
 stream: written to a shared segment once, they are views of it in every worker, writable and each worker's own.
 
 A bundle is the parts ``[worker_init, sequence stream, buffer, …]``. ``worker_init`` is a stream of its own because it
-has to run before the Sequence is made. The state on the wire is `live_state`: where the segment is.
+has to run before the Sequence is made. The state on the wire is `live_state` (where the segment is), or, for workers
+elsewhere, `carried_state`: the parts themselves, up to `CARRIED_LIMIT_BYTES`.
 
-Unpickling runs what the pickle says: the caller must know that the segment is its own trainer's.
+Unpickling runs what the pickle says: the caller must know that it is its own trainer's.
 """
 
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import cloudpickle
 
-from enqueuer.errors import ConfigurationError
+from enqueuer.errors import ConfigurationError, ProtocolError
 
 _PROTOCOL = 5
+_LEAST_PARTS = 2
 # Below this a view costs more (a pickle opcode, a table entry, alignment) than its share of a copy in each worker.
 _OUT_OF_BAND_BYTES = 4096
 _PATH = "path"
+_PARTS = "parts"
+_PYTHON = "python"
+# A control message has 16 MiB at most. What is larger should be in files, or be named by a SequenceSpec.
+CARRIED_LIMIT_BYTES = 15 * 1024 * 1024
 
 
 def pack_object(live: Any) -> list[memoryview]:
@@ -51,7 +59,7 @@ def unpack_object(parts: Sequence[memoryview]) -> Any:
 
     Raises what unpickling raises.
     """
-    return pickle.loads(parts[0], buffers=parts[1:])
+    return pickle.loads(parts[0], buffers=parts[1:])  # noqa: S301 - the caller has checked whose it is
 
 
 def pack_bundle(sequence: Any, worker_init: Callable[[], Any] | None = None) -> list[memoryview]:
@@ -65,7 +73,7 @@ def pack_bundle(sequence: Any, worker_init: Callable[[], Any] | None = None) -> 
 
 def unpack_worker_init(parts: Sequence[memoryview]) -> Callable[[], Any] | None:
     """The bundle's ``worker_init``. Raises as unpickling does."""
-    init: Callable[[], Any] | None = pickle.loads(parts[0])
+    init: Callable[[], Any] | None = pickle.loads(parts[0])  # noqa: S301 - as above
     return init
 
 
@@ -83,6 +91,44 @@ def live_path(state: Any) -> str | None:
     """The segment's path in a state from the wire, or None if that is no bundle's."""
     path = state.get(_PATH) if isinstance(state, dict) else None
     return path if isinstance(path, str) else None
+
+
+def carried_state(parts: Sequence[memoryview]) -> dict[str, Any]:
+    """``Epoch.state`` for a bundle that travels inside of it. Raises ConfigurationError for one that is too large."""
+    nbytes = sum(part.nbytes for part in parts)
+    if nbytes > CARRIED_LIMIT_BYTES:
+        raise ConfigurationError(
+            f"the trainer's Sequence is a live object of {nbytes / 1e6:.0f} MB, and remote workers get up to "
+            f"{CARRIED_LIMIT_BYTES / 1e6:.0f} MB; "
+            'pass SequenceSpec("package.module:callable", ...) to SequenceEnqueuer, so that each worker makes its own'
+        )
+    return {_PARTS: [bytes(part) for part in parts], _PYTHON: _python_version()}
+
+
+def is_carried(state: Any) -> bool:
+    """Whether a state from the wire has a bundle in it."""
+    return isinstance(state, dict) and _PARTS in state
+
+
+def carried_parts(state: Any) -> list[memoryview]:
+    """The parts in such a state, writable.
+
+    Raises ProtocolError for what are none, and ConfigurationError for those of another Python: cloudpickle's code is of
+    one version.
+    """
+    parts = state[_PARTS]
+    if not isinstance(parts, list) or len(parts) < _LEAST_PARTS or not all(isinstance(part, bytes) for part in parts):
+        raise ProtocolError("a live Sequence that is not made of parts")
+    if state.get(_PYTHON) != _python_version():
+        raise ConfigurationError(
+            f"the trainer's live Sequence is of Python {state.get(_PYTHON)!r:.20}, and this worker has "
+            f"{_python_version()}: use the same version, or SequenceSpec"
+        )
+    return [memoryview(bytearray(part)) for part in parts]
+
+
+def _python_version() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def _cannot_pickle(live: Any, error: Exception) -> ConfigurationError:

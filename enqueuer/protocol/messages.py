@@ -7,7 +7,7 @@ and are never used twice. Times are in seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -88,7 +88,7 @@ class Hello:
     pid: int
     numpy_version: str
     library_version: str
-    secret: bytes
+    secret: bytes = field(repr=False)
     held: tuple[int, ...]
     sent_seq: int
 

@@ -108,7 +108,7 @@ def decode_results(
 
     ``open_block`` finds what a worker on this host has put into shared memory. Raises `BlockUnavailableError` where it
     cannot (an OSError), `ProtocolError` for all else that is wrong, and nothing else; a payload that was made always
-    builds (except for what a user's own class raises when it is unpickled, under `Trust.LOCAL`).
+    builds (except for what a user's own class raises when it is unpickled, under any trust but `Trust.REMOTE`).
     """
     session, header = _decode_header(frames)
     inline: Buffer = b""

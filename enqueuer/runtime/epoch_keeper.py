@@ -11,6 +11,7 @@ Everything here runs in the hook thread, since it calls the user's object.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from enqueuer.compute.digest import sequence_digest
 from enqueuer.compute.sequence_checks import own_on_epoch_end
 from enqueuer.compute.spec import SequenceSpec
 from enqueuer.core.events import EpochConfirmed, EpochOpened, Event
-from enqueuer.protocol.live_object import live_state, pack_bundle
+from enqueuer.errors import ConfigurationError
+from enqueuer.protocol.live_object import carried_state, live_state, pack_bundle
 from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.transport.segment import SharedSegment
 
@@ -38,6 +40,8 @@ class Placement:
     threads: bool
     processes: bool
     remote: bool
+    # Remote workers have keys, so that those whose owners want it get a live object.
+    keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,17 @@ class _State:
     wire: dict[str, Any]
     sequence: list[Any] | None
     segment: SharedSegment | None
+    # What remote workers get in place of ``wire``; None: the same, or nothing, for that reason.
+    remote_wire: dict[str, Any] | None = None
+    remote_refusal: str = ""
+
+    def is_as(self, other: _State) -> bool:
+        """Whether a worker that has one has the other."""
+        return self.segment is other.segment and (self.sequence, self.wire, self.remote_wire) == (
+            other.sequence,
+            other.wire,
+            other.remote_wire,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +135,8 @@ class EpochKeeper:
             state.sequence,
             self._worker_options(length, digest),
             gated and self._can_check(state),
+            state.remote_wire,
+            state.remote_refusal,
         )
         self._opened[epoch] = _Opened(opened, own.spec, own.instance)
         own.enter(epoch, own.spec, own.instance)
@@ -170,25 +187,49 @@ class EpochKeeper:
 
     def _make_state(self) -> _State:
         """What workers need to have the Sequence as it is now; the old state if nothing changed."""
-        spec = self._own.spec
-        sequence = [spec.target, spec.kwargs] if spec is not None else None
-        segment = self._make_segment()
-        wire: dict[str, Any] = live_state(segment.path) if segment is not None else {}
-        if spec is not None:
-            wire["epoch_ends"] = [list(run) for run in self._own.ends.runs]
-        old = self._state
-        generation = 0 if old is None else old.generation
-        if old is not None and (old.segment is not segment or old.sequence != sequence or old.wire != wire):
-            generation += 1
-        self._state = _State(generation, wire, sequence, segment)
-        return self._state
+        old, generation = self._state, 0 if self._state is None else self._state.generation
+        state = self._describe(generation)
+        if old is not None and not state.is_as(old):
+            state = dataclasses.replace(state, generation=generation + 1)
+        self._state = state
+        return state
 
-    def _make_segment(self) -> SharedSegment | None:
-        """A live Sequence, or a live ``worker_init``, travels in shared memory, to the trainer's own processes."""
+    def _describe(self, generation: int) -> _State:
+        """A live Sequence, or a live ``worker_init``, travels in shared memory, to the trainer's own processes; to
+        remote workers a live Sequence travels in the message itself, and a live ``worker_init`` with it.
+        """
+        spec = self._own.spec
+        if spec is None:
+            parts, refusal = self._pack(self._own.instance, needed=self._placement.processes)
+            segment = self._keep_segment(parts) if self._placement.processes else None
+            wire = {} if segment is None else live_state(segment.path)
+            remote_wire = None
+            if self._placement.keys and not refusal:
+                try:
+                    remote_wire = carried_state(parts)
+                except ConfigurationError as error:
+                    refusal = str(error)
+            return _State(generation, wire, None, segment, remote_wire, refusal)
+        ends = {"epoch_ends": [list(run) for run in self._own.ends.runs]}
+        sequence = [spec.target, spec.kwargs]
+        if not (self._placement.processes and callable(self._options.worker_init)):
+            return _State(generation, ends, sequence, None)
+        segment = self._keep_segment(self._pack(spec, needed=True)[0])
+        return _State(generation, {**live_state(segment.path), **ends}, sequence, segment, ends)
+
+    def _pack(self, sequence: Any, *, needed: bool) -> tuple[list[memoryview], str]:
+        """The bundle, or, unless it is ``needed``, why there is none."""
+        if not needed and not self._placement.keys:
+            return [], ""
         init = self._options.worker_init if callable(self._options.worker_init) else None
-        if not self._placement.processes or (self._own.spec is not None and init is None):
-            return None
-        parts = pack_bundle(self._own.spec if self._own.spec is not None else self._own.instance, init)
+        try:
+            return pack_bundle(sequence, init), ""
+        except ConfigurationError as error:
+            if needed:
+                raise
+            return [], str(error)
+
+    def _keep_segment(self, parts: list[memoryview]) -> SharedSegment:
         newest = self._segments[-1] if self._segments else None
         if newest is not None and newest.matches(parts):
             return newest
@@ -205,6 +246,8 @@ class EpochKeeper:
             "sequence_digest": digest,
             "max_batches": limit if limit is None else operator.index(limit),
             "worker_init": init if isinstance(init, str) else None,
+            # What is pickled inside of a batch is taken.
+            "allow_pickle": self._options.allow_pickle,
         }
 
     # ------------------------------------------------------------ prefetch

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import zmq
@@ -60,7 +60,7 @@ class Pair:
     name: str
     sockets: CoordinatorSockets
     trust: Trust
-    secret: bytes = b""
+    secret: bytes = field(default=b"", repr=False)
     # Where workers on this host show their shared memory; None where there is no such thing.
     slabs: SlabReceiver | None = None
 
@@ -214,17 +214,22 @@ class IoLoop:
     # ------------------------------------------------------------ reading
 
     def _read_control(self, pair: Pair) -> Iterator[Event]:
-        router = pair.sockets.router
         for _ in range(_MESSAGES_PER_TURN):
             try:
-                frames = router.recv_multipart(zmq.NOBLOCK)
+                frames, is_let_in = pair.sockets.receive_control()
             except zmq.Again:
                 return
+            if not is_let_in:
+                # Its leases are others' once that is known; libzmq has no way to close one peer's connection.
+                route = Route(pair.name, frames[0])
+                self._send(route, Reject("its key was revoked"))
+                yield RouteLost(route)
+                continue
             try:
                 if len(frames) != 2:
                     raise ProtocolError(f"a control message is one frame, not {len(frames) - 1}")
                 session, message = decode_control(frames[1])
-                if pair.trust is Trust.REMOTE and isinstance(message, Failure | LoadFailure):
+                if pair.trust is not Trust.LOCAL and isinstance(message, Failure | LoadFailure):
                     _refuse_pickles(message.error)
             except ProtocolError as error:
                 self._note_malformed(pair, error)
@@ -237,13 +242,14 @@ class IoLoop:
             yield ControlReceived(route, session, message)
 
     def _read_results(self, pair: Pair) -> Iterator[Event]:
-        pull = pair.sockets.pull
         open_block = pair.slabs.blocks.open if pair.slabs is not None else None
         for _ in range(_MESSAGES_PER_TURN):
             try:
-                frames = pull.recv_multipart(zmq.NOBLOCK, copy=False)
+                frames = pair.sockets.receive_data()
             except zmq.Again:
                 return
+            if frames is None:
+                continue
             try:
                 session, header, payloads = decode_results(frames, pair.trust, open_block)
             except BlockUnavailableError as error:
@@ -343,7 +349,7 @@ class IoLoop:
         """The last Stop messages leave; then nothing of the session's sockets is left."""
         routes = self._coordinator.routes
         for pair in self._pairs.values():
-            if pair.trust is Trust.REMOTE:
+            if pair.trust is not Trust.LOCAL:
                 pair.sockets.wait_for_disconnects(sum(route.place == pair.name for route in routes), _LINGER_SECONDS)
             pair.sockets.close(_LINGER_SECONDS)
             if pair.slabs is not None:

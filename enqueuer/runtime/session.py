@@ -38,7 +38,9 @@ from enqueuer.runtime.private_directory import PrivateDirectory
 from enqueuer.runtime.ready_queue import CLOSED, END_OF_EPOCH, ReadyQueue
 from enqueuer.runtime.snapshot import take_snapshot
 from enqueuer.runtime.stream_end import StreamEnd
+from enqueuer.transport.addresses import is_loopback
 from enqueuer.transport.buffer_pool import pool
+from enqueuer.transport.gatekeeper import Gatekeeper
 from enqueuer.transport.slab_exchange import receive_slabs
 from enqueuer.transport.sockets import CoordinatorSockets, new_context
 
@@ -98,7 +100,7 @@ class Session:
             on_fleet_failed=self._fleet_failed,
             on_failure=self._fail,
         )
-        placement = Placement(threads > 0, local_processes > 0, options.bind is not None)
+        placement = Placement(threads > 0, local_processes > 0, options.bind is not None, options.key_file is not None)
         directory = self._directory.path if self._directory is not None else Path(tempfile.gettempdir())
         self._keeper = EpochKeeper(bookmark, placement, directory, self.io.post, self.ready.set_length)
         bookmark.follow(self.ready.received)
@@ -150,12 +152,8 @@ class Session:
                 slabs = receive_slabs(self._directory.path / "slabs") if options.shared_memory else None
                 pairs.append(Pair("local", sockets, Trust.LOCAL, self._secret, slabs))
             if options.bind is not None:
-                address = options.bind
-                data_address = options.data_bind or f"{address.rpartition(':')[0]}:*"
-                sockets = CoordinatorSockets(self._context, address, data_address)
-                slabs = receive_slabs() if options.shared_memory else None
-                pairs.append(Pair("remote", sockets, Trust.REMOTE, slabs=slabs))
-                self.endpoint = sockets.control_endpoint
+                pairs.append(self._bind_remote(options.bind))
+                self.endpoint = pairs[-1].sockets.control_endpoint
         except BaseException:
             for pair in pairs:
                 pair.sockets.close()
@@ -166,6 +164,20 @@ class Session:
                 self._directory.remove()
             raise
         return pairs
+
+    def _bind_remote(self, address: str) -> Pair:
+        options = self.options
+        data_address = options.data_bind or f"{address.rpartition(':')[0]}:*"
+        gate = None
+        if options.key_file is not None:
+            # Before the sockets: nobody is to come in while nobody looks.
+            gate = Gatekeeper(self._context, str(options.key_file))
+            gate.start()
+        elif not (is_loopback(address) and is_loopback(data_address)):
+            logger.warning("%s has no keys (insecure=True): whoever reaches it can feed this training job", address)
+        sockets = CoordinatorSockets(self._context, address, data_address, gate)
+        slabs = receive_slabs() if options.shared_memory else None
+        return Pair("remote", sockets, Trust.KEYED if options.allow_pickle else Trust.REMOTE, slabs=slabs)
 
     def _make_settings(self, session_id: bytes, pairs: list[Pair], max_queue_size: int) -> Settings:
         options, timing = self.options, self.options.timing

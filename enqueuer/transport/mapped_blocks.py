@@ -28,7 +28,8 @@ class MappedBlocks:
 
     def __init__(self) -> None:
         self._slabs: dict[bytes, _MappedSlab] = {}
-        self._in_use: dict[_Key, _InUse] = {}
+        # Of each block: the last use that was seen, over or not.
+        self._newest: dict[_Key, _Use] = {}
         self._kept: set[_Key] = set()
         _all_mapped.add(self)
 
@@ -56,50 +57,45 @@ class MappedBlocks:
     def forget(self, is_gone: Callable[[bytes], bool]) -> None:
         """Drop the slabs of owners that have left; what is still in use of them keeps its memory."""
         self._slabs = {key: slab for key, slab in self._slabs.items() if not is_gone(slab.owner)}
+        self._newest = {key: use for key, use in self._newest.items() if key[0] in self._slabs}
 
     def close(self) -> None:
         """Forget all slabs; what is still in use of them keeps its memory."""
         self._slabs.clear()
+        self._newest.clear()
 
     def _exporter(self, slab: _MappedSlab, place: BlockPlace, nbytes: int, start: int) -> _Exporter:
-        """What all views refer to. A message that comes twice refers to the same one: it is returned once."""
+        """What all views refer to. A message may come twice, but a use is returned once."""
         key = (place.slab_id, place.offset)
-        known = self._in_use.get(key)
-        if known is not None and known.use == place.use:
-            exporter = known.reference()
+        newest = self._newest.get(key)
+        if newest is not None and newest.number == place.use:
+            exporter = newest.reference()
             if exporter is not None and len(exporter) == nbytes:
                 return exporter
         exporter = (ctypes.c_char * nbytes).from_buffer(slab.mapping, start)
-        # Else it was returned, and the message is one that came twice: nobody will look at what it names.
-        if known is None and slab.words[place.offset // WORD_BYTES] == place.use:
-            self._in_use[key] = _InUse(weakref.ref(exporter, self._returner(slab, key, place.use)), place.use)
+        # Else the message is one that came twice, and nobody will look at what it names.
+        if newest is None or newest.number < place.use:
+            self._newest[key] = _Use(weakref.ref(exporter, self._returner(slab, key)), place.use)
         return exporter
 
-    def _returner(self, slab: _MappedSlab, key: _Key, use: int) -> Callable[[object], None]:
+    def _returner(self, slab: _MappedSlab, key: _Key) -> Callable[[object], None]:
         """What happens when the last view has gone, in whatever thread: no lock, no system call."""
-        in_use, kept, words, word = self._in_use, self._kept, slab.words, key[1] // WORD_BYTES
+        kept, words, word = self._kept, slab.words, key[1] // WORD_BYTES
 
         def give_back(_: object) -> None:
-            if key in kept:
-                in_use[key] = _InUse(_nothing, use)
-            else:
-                in_use.pop(key, None)
+            if key not in kept:
                 words[word] = 0
 
         return give_back
 
     def keep_for_good(self) -> None:
         """What is in use now is never returned."""
-        self._kept.update(list(self._in_use))
+        self._kept.update(key for key, use in list(self._newest.items()) if use.reference() is not None)
 
 
-class _InUse(NamedTuple):
-    reference: Callable[[], _Exporter | None]
-    use: int
-
-
-def _nothing() -> None:
-    """What refers to a block that is never returned, and that nobody here holds any more."""
+class _Use(NamedTuple):
+    reference: weakref.ref[_Exporter]
+    number: int
 
 
 class _MappedSlab:

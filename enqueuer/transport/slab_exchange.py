@@ -25,7 +25,7 @@ _SECRET_BYTES = 32
 _ID_BYTES = 16
 _MESSAGE_BYTES = _SECRET_BYTES + 2 * _ID_BYTES
 # Where processes of one host meet that share nothing else. Containers share it on request.
-COMMON_DIRECTORY = Path("/dev/shm")
+COMMON_DIRECTORY = Path("/dev/shm")  # noqa: S108 - what is made there has a random name, and is its user's alone
 _COMMON_NAME = re.compile(r"enqueuer-[0-9a-f]{32}")
 # A trainer whose GIL is held takes its time; then the batch goes through the socket.
 _ANSWER_SECONDS = 2.0

@@ -6,8 +6,12 @@ A socket belongs to one thread. Options are pyzmq's and libzmq's own; each has i
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import zmq
+
+if TYPE_CHECKING:
+    from enqueuer.transport.gatekeeper import Gatekeeper
 
 # A peer that died without a FIN (cut cable, killed host) is noticed by libzmq itself, below Python and its GIL.
 _ZMTP_HEARTBEAT_MS = 2_000
@@ -42,12 +46,20 @@ def configure(socket: zmq.Socket[bytes], max_bytes: int = MAX_CONTROL_BYTES) -> 
 class CoordinatorSockets:
     """One pair of bound sockets: ROUTER for control, PULL for data. Used by the I/O thread only."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], control_address: str, data_address: str) -> None:
-        """Bind both; a TCP port may be '*' or 0 for any free one.
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        control_address: str,
+        data_address: str,
+        gate: Gatekeeper | None = None,
+    ) -> None:
+        """Bind both; a TCP port may be '*' or 0 for any free one. A ``gate``, which has been started, lets in only whom
+        it knows; without one anybody comes in.
 
         Raises:
             OSError: an address cannot be bound; nothing stays open.
         """
+        self.gate = gate
         self.router = configure(context.socket(zmq.ROUTER))
         self.pull = configure(context.socket(zmq.PULL), MAX_DATA_BYTES)
         try:
@@ -57,6 +69,8 @@ class CoordinatorSockets:
                 socket.setsockopt(zmq.BACKLOG, _BACKLOG)
                 if address.startswith("tcp://["):
                     socket.setsockopt(zmq.IPV6, 1)
+                if gate is not None:
+                    gate.secure(socket)
                 _bind(socket, address)
         except BaseException:
             self.close()
@@ -64,12 +78,32 @@ class CoordinatorSockets:
         self.control_endpoint = self.router.getsockopt_string(zmq.LAST_ENDPOINT)
         self.data_endpoint = self.pull.getsockopt_string(zmq.LAST_ENDPOINT)
 
+    def receive_control(self) -> tuple[list[bytes], bool]:
+        """The frames of the next control message, the first of them the route, and whether its sender is still let in.
+
+        Raises zmq.Again if there is none.
+        """
+        if self.gate is None:
+            return self.router.recv_multipart(zmq.NOBLOCK), True
+        frames = self.router.recv_multipart(zmq.NOBLOCK, copy=False)
+        return [frame.bytes for frame in frames], self.gate.admits(frames[-1])
+
+    def receive_data(self) -> list[zmq.Frame] | None:
+        """The frames of the next result message, not copied; None if its sender is not let in any more.
+
+        Raises zmq.Again if there is none.
+        """
+        frames = self.pull.recv_multipart(zmq.NOBLOCK, copy=False)
+        return frames if self.gate is None or self.gate.admits(frames[0]) else None
+
     def wait_for_disconnects(self, peers_count: int, timeout: float) -> None:
         """Wait until this many peers have closed their control connections, ``timeout`` seconds at most.
 
         A TCP socket that is closed with unread input is reset, and a reset drops at the peer what it has not read yet:
         our last word. Peers that were told Stop hang up by themselves; until then libzmq reads on.
         """
+        # A socket has one monitor, and nobody comes in any more for the gate to tell of.
+        self.router.disable_monitor()
         monitor = self.router.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         deadline = time.monotonic() + timeout
         while peers_count > 0 and monitor.poll(max(0, int((deadline - time.monotonic()) * 1000))):

@@ -42,7 +42,7 @@ def image_folder(tmp_path: Path) -> Path:
 
 def test_help_explains_every_option():
     output = run_demo("--help").output
-    for option in ("--images", "--workers", "--bind", "--insecure", "--epochs", "--batch-size", "--seed"):
+    for option in ("--images", "--workers", "--bind", "--key-file", "--insecure", "--epochs", "--batch-size", "--seed"):
         assert re.search(rf"{option}\b.*\S", output)
 
 
@@ -102,6 +102,15 @@ def test_with_bind_the_command_for_the_other_machine_is_printed(image_folder: Pa
     result = run_demo(*arguments, "--bind", "tcp://127.0.0.1:0")
     assert result.exit_code == 0, result.output
     assert re.search(r"enqueuer worker --connect tcp://127\.0\.0\.1:\d+ .*--allow enqueuer", result.output)
+
+
+def test_with_keys_the_command_names_the_token_to_copy(image_folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    keys = tmp_path_factory.mktemp("keys")
+    CliRunner().invoke(main, ["keygen", str(keys)])
+    arguments = ["--images", str(image_folder), "--workers", "1", "--epochs", "1", "--no-baseline"]
+    result = run_demo(*arguments, "--bind", "tcp://127.0.0.1:0", "--key-file", str(keys / "coordinator.key"))
+    assert result.exit_code == 0, result.output
+    assert f"--token-file {keys}/worker.token --allow enqueuer" in result.output
 
 
 def test_a_port_in_use_is_said_in_one_line(image_folder: Path):

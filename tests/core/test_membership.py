@@ -48,6 +48,37 @@ def test_who_comes_before_the_first_epoch_is_welcomed_with_it() -> None:
     assert worker.state() is WorkerState.SERVING
 
 
+def test_workers_elsewhere_get_the_state_that_is_meant_for_them() -> None:
+    driver = Driver()
+    driver.open(3, sequence=None, state={"path": "/here"}, remote_state={"parts": []})
+    near, far = Peer(driver, 1, place="local"), Peer(driver, 2)
+    near.hello()
+    assert driver.sent(m.Epoch, near)[0].state == {"path": "/here"}
+    far.hello()
+    assert driver.sent(m.Epoch, far)[0].state == {"parts": []}
+
+
+def test_a_live_object_that_cannot_travel_is_refused_with_its_reason() -> None:
+    driver = Driver()
+    driver.open(3, sequence=None, remote_refusal="it is too large")
+    Peer(driver, 1).hello()
+    assert driver.sent(m.Reject)[0].reason == "it is too large"
+
+
+def test_a_sequence_that_is_on_its_way_is_not_sent_again_with_every_heartbeat() -> None:
+    driver = Driver()
+    driver.open(3, sequence=None, remote_state={"parts": []})
+    worker = Peer(driver, 1)
+    worker.hello()
+    for _ in range(10):
+        driver.now += 1.0
+        worker.heartbeat()
+        assert not driver.sent(m.Epoch)
+    driver.now += driver.core.settings.coordinator_timeout
+    worker.heartbeat()
+    assert driver.sent(m.Epoch)
+
+
 def test_only_the_two_newest_epochs_are_announced() -> None:
     driver = Driver()
     for epoch in range(4):

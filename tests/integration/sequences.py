@@ -28,3 +28,35 @@ class Negated(Stamped):
     """Another Sequence: its arrays are full of -i."""
 
     sign = -1
+
+
+class Surroundings(Stamped):
+    """Batch i is (i, the pid that made it, the environment that user code sees there)."""
+
+    def __getitem__(self, index: int) -> tuple[int, int, dict[str, str]]:  # type: ignore[override]
+        return index, os.getpid(), dict(os.environ)
+
+
+class Hungry(Stamped):
+    """Batch 1 takes as much memory as ``size`` says."""
+
+    def __getitem__(self, index: int) -> tuple[int, int, np.ndarray]:
+        if index == 1:
+            return index, os.getpid(), np.ones(self.size, np.uint8)
+        return index, os.getpid(), np.zeros(1, np.uint8)
+
+
+class Odd(Stamped):
+    """Batches with an object in them that only a pickle can carry."""
+
+    def __getitem__(self, index: int) -> tuple[int, int, set[int]]:  # type: ignore[override]
+        return index, os.getpid(), {index, -1}
+
+
+class Recognizable(Stamped):
+    """Batches that a capture of the network can be searched for."""
+
+    TEXT = "PLAINTEXT-OF-A-BATCH-"
+
+    def __getitem__(self, index: int) -> tuple[int, int, np.ndarray]:
+        return index, os.getpid(), np.frombuffer(self.TEXT.encode() * self.size, np.uint8)

@@ -38,7 +38,7 @@ def main() -> None:
         bind=arguments.address,
         data_bind=arguments.data_bind,
         advertise=arguments.advertise,
-        insecure=True,
+        **({"insecure": True} if arguments.key_file is None else {"key_file": arguments.key_file}),
         shared_memory=False,  # network namespaces share it, and it is the network that is tried here
         min_workers=arguments.workers,
         **({} if arguments.hedge is None else {"hedge": arguments.hedge}),
@@ -75,6 +75,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--max-queue-size", type=int, default=10)
     parser.add_argument("--hedge")
     parser.add_argument("--data-bind")
+    parser.add_argument("--key-file")
     parser.add_argument("--advertise")
     parser.add_argument("--heartbeat-interval", type=float, default=1.0)
     parser.add_argument("--worker-timeout", type=float, default=10.0)

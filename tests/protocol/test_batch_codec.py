@@ -303,6 +303,13 @@ def test_an_object_that_cannot_be_pickled_is_named_with_the_reason() -> None:
         encode_batch([Unpicklable()], Trust.LOCAL)
 
 
+def test_any_object_comes_from_workers_whose_key_the_trainers_owner_trusts() -> None:
+    assert carry([{1, 2}, Ellipsis], Trust.KEYED) == [{1, 2}, Ellipsis]
+    encoded = encode_batch([{1, 2}], Trust.KEYED)
+    with pytest.raises(ProtocolError, match="pickle"):
+        parse_batch(encoded.header, Trust.REMOTE)
+
+
 def test_a_large_pickle_travels_in_a_frame() -> None:
     value = {frozenset({"key"}): "x" * INLINE_BYTES}
     encoded = encode_batch([value], Trust.LOCAL)

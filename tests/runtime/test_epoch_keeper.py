@@ -15,7 +15,13 @@ from enqueuer import ConfigurationError
 from enqueuer.compute.digest import sequence_digest
 from enqueuer.config import Options
 from enqueuer.core.events import EpochConfirmed, EpochOpened, Event
-from enqueuer.protocol.live_object import live_path, unpack_sequence, unpack_worker_init
+from enqueuer.protocol.live_object import (
+    CARRIED_LIMIT_BYTES,
+    carried_parts,
+    live_path,
+    unpack_sequence,
+    unpack_worker_init,
+)
 from enqueuer.runtime import epoch_keeper
 from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.epoch_keeper import EpochKeeper, Placement
@@ -27,6 +33,7 @@ THREADS = Placement(threads=True, processes=False, remote=False)
 PROCESSES = Placement(threads=False, processes=True, remote=False)
 REMOTE = Placement(threads=False, processes=False, remote=True)
 BOTH = Placement(threads=False, processes=True, remote=True)
+KEYED = Placement(threads=False, processes=False, remote=True, keys=True)
 SEED = 11
 
 
@@ -159,6 +166,44 @@ def test_a_callable_worker_init_is_in_the_bundle_and_not_in_the_options(train: T
         init = unpack_worker_init(read_parts(map_segment(path)))
         assert init is not None and init() == 42
         assert received(opened) == sequence
+
+
+def test_with_keys_a_live_object_travels_to_workers_elsewhere(train: Train) -> None:
+    trainer = train(Adjustable(length=5, factor=3), KEYED, worker_init=lambda: 42)
+    opened = trainer.open()
+    assert opened.remote_refusal == ""
+    parts = carried_parts(opened.remote_state)
+    init = unpack_worker_init(parts)
+    assert unpack_sequence(parts) == Adjustable(length=5, factor=3) and init is not None and init() == 42
+    trainer.sequence.factor = 4
+    changed = trainer.open()
+    assert changed.generation == 1
+    assert unpack_sequence(carried_parts(changed.remote_state)).factor == 4
+    assert trainer.open().generation == 1
+
+
+def test_without_keys_a_live_object_does_not_travel(train: Train) -> None:
+    for placement in (REMOTE, BOTH):
+        assert train(Bare(), placement).open().remote_state is None
+
+
+@dataclass
+class Heavy(Bare):
+    data: Any = None
+
+
+def test_what_is_too_large_or_cannot_be_pickled_is_refused_to_remote_workers_alone(train: Train) -> None:
+    large = train(Heavy(data=np.zeros(CARRIED_LIMIT_BYTES, np.uint8)), KEYED).open()
+    assert large.remote_state is None and "SequenceSpec" in large.remote_refusal
+    threads = Placement(threads=True, processes=False, remote=True, keys=True)
+    unpicklable = train(Unpicklable(), threads).open()
+    assert unpicklable.remote_state is None and "holds a connection" in unpicklable.remote_refusal
+
+
+def test_remote_workers_are_not_told_where_the_trainers_own_processes_find_a_worker_init(train: Train) -> None:
+    opened = train(as_spec(Bare()), BOTH, worker_init=lambda: 42).open()
+    assert live_path(opened.state) is not None
+    assert opened.remote_state == {"epoch_ends": []}
 
 
 def test_a_named_worker_init_needs_no_bundle_for_a_spec(train: Train) -> None:

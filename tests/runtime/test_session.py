@@ -25,6 +25,7 @@ from enqueuer.runtime.local_processes import LocalProcesses
 from enqueuer.runtime.own_sequence import OwnSequence
 from enqueuer.runtime.session import Session
 from enqueuer.runtime.stream_end import StreamEnd
+from enqueuer.transport.key_directory import KeyDirectory
 from enqueuer.transport.sockets import new_context
 from tests.support.leaks import resources
 from tests.support.sequences import Bare, Journaled, as_spec
@@ -158,6 +159,45 @@ def test_a_port_in_use_is_an_error_that_names_the_address(start: Start, option: 
             start(as_spec(Bare()), local_processes=local_processes, **options)
     assert address in str(caught.value)
     assert caught.value.errno == errno.EADDRINUSE
+
+
+@pytest.mark.usefixtures("nothing_is_left")
+@pytest.mark.parametrize("option", ["bind", "data_bind"])
+def test_a_port_in_use_leaves_no_gatekeeper_behind(start: Start, tmp_path: Path, option: str) -> None:
+    keys = KeyDirectory(tmp_path)
+    keys.create()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        options = {"bind": LOOPBACK, option: f"tcp://127.0.0.1:{taken.getsockname()[1]}"}
+        with pytest.raises(OSError, match="cannot bind"):
+            start(as_spec(Bare()), key_file=keys.key_file, **options)
+
+
+@pytest.mark.usefixtures("nothing_is_left")
+def test_a_session_with_keys_takes_its_gatekeeper_with_it(start: Start, tmp_path: Path) -> None:
+    keys = KeyDirectory(tmp_path)
+    keys.create()
+    for _ in range(5):
+        session = start(as_spec(Bare()), bind=LOOPBACK, key_file=keys.key_file)
+        assert any(thread.name == "enqueuer-keys" for thread in threading.enumerate())
+        assert session.stop(DEADLINE)
+
+
+@pytest.mark.usefixtures("nothing_is_left")
+def test_a_key_file_that_has_gone_bad_since_is_an_error_of_start(start: Start, tmp_path: Path) -> None:
+    keys = KeyDirectory(tmp_path)
+    keys.create()
+    options = Options(bind=LOOPBACK, key_file=keys.key_file)
+    keys.key_file.chmod(0o644)
+    with pytest.raises(ConfigurationError, match="chmod 600"):
+        Session(
+            Bookmark(OwnSequence(lambda: as_spec(Bare())), options, seed=3, first_epoch=0),
+            threads=0,
+            local_processes=0,
+            max_queue_size=10,
+            processes=LocalProcesses(1, 1.0),
+        )
 
 
 @pytest.mark.usefixtures("nothing_is_left")

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -28,13 +29,25 @@ def free_address() -> str:
 class RemoteWorker:
     """Starts when made. Its output goes to ``log``, for a test to read and to look at after a failure."""
 
-    def __init__(self, address: str, log: Path, processes: int = 2, arguments: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        address: str,
+        log: Path,
+        processes: int = 2,
+        arguments: tuple[str, ...] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         command = [sys.executable, "-m", "enqueuer_worker", "--connect", address, "--allow", "tests"]
         command += ["--processes", str(processes), *arguments]
         self.log = log
         with log.open("wb") as sink:
             self._process = subprocess.Popen(
-                command, cwd=REPOSITORY, env=environment(), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
+                command,
+                cwd=REPOSITORY,
+                env={**environment(), **(variables or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
             )
 
     @property

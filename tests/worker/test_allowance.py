@@ -73,6 +73,12 @@ def test_the_callable_is_one_name(target):
             allowed.resolve(target)
 
 
+@pytest.mark.parametrize("target", ["myproject_evil.data:Train", "myproj.data:subprocess.getoutput"])
+def test_neither_a_name_that_begins_alike_nor_a_way_through_a_module_leads_out(target):
+    with pytest.raises((AuthenticationError, ConfigurationError)):
+        Allowance(packages=("myproject", "myproj")).resolve(target)
+
+
 def test_a_sequence_is_allowed_exactly_as_written():
     allowed = Allowance(sequences=("allowproj.data:Renamed",))
     assert allowed.resolve("allowproj.data:Renamed").__name__ == "OrderedDict"
@@ -101,6 +107,15 @@ def test_the_refusal_says_what_is_allowed_and_which_flag_would_allow_it():
 def test_a_remote_worker_refuses_a_live_object_and_names_the_spec():
     with pytest.raises(AuthenticationError, match="SequenceSpec"):
         Allowance(packages=("allowproj",)).check_live_object()
+
+
+def test_live_objects_are_for_those_whose_owner_said_so_and_name_no_file_here():
+    allowed = Allowance(pickle=True)
+    allowed.check_live_object()
+    with pytest.raises(AuthenticationError, match="no business"):
+        allowed.check_segment()
+    with pytest.raises(AuthenticationError, match="allows --allow-pickle"):
+        allowed.resolve("mine.data:Train")
 
 
 def test_a_module_without_that_callable_is_named():

@@ -14,7 +14,7 @@ from enqueuer.errors import ConfigurationError
 from enqueuer_worker import cli, run
 from enqueuer_worker.settings import ChildSettings, Settings
 
-CONNECT = ["--connect", "tcp://trainer:5555"]
+CONNECT = ["--connect", "tcp://trainer:5555", "--insecure"]
 
 
 @pytest.fixture
@@ -75,6 +75,7 @@ def test_a_container_can_set_everything_by_its_environment(started: list[tuple[S
         ENQUEUER_PROCESSES="auto",
         ENQUEUER_ALLOW="one two.three",
         ENQUEUER_ONCE="1",
+        ENQUEUER_INSECURE="1",
         ENQUEUER_LOG_LEVEL="WARNING",
     )
     assert result.exit_code == 7, result.output
@@ -121,16 +122,16 @@ def test_an_address_that_cannot_be_connected_to_is_refused(address: str) -> None
 def test_run_worker_checks_its_numbers_itself(option: str) -> None:
     arguments: dict[str, Any] = {option: -1}
     with pytest.raises(ConfigurationError, match=option):
-        enqueuer_worker.run_worker("tcp://trainer:5555", allow="p", **arguments)
+        enqueuer_worker.run_worker("tcp://127.0.0.1:5555", allow="p", **arguments)
 
 
 def test_run_worker_refuses_an_unknown_log_level() -> None:
     with pytest.raises(ConfigurationError, match="log_level"):
-        enqueuer_worker.run_worker("tcp://trainer:5555", allow="p", log_level="LOUD")
+        enqueuer_worker.run_worker("tcp://127.0.0.1:5555", allow="p", log_level="LOUD")
 
 
 def test_run_worker_takes_one_target_or_many(started: list[tuple[Settings, int]]) -> None:
-    enqueuer_worker.run_worker("tcp://trainer:5555", sequence="m:f", allow=["a", "b"])
+    enqueuer_worker.run_worker("tcp://127.0.0.1:5555", sequence="m:f", allow=["a", "b"])
     ((settings, _),) = started
     assert settings.sequences == ("m:f",) and settings.packages == ("a", "b")
 

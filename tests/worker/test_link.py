@@ -84,6 +84,13 @@ def test_results_wait_for_the_data_connection_and_its_break_is_the_links(ends: E
     sockets.close()
 
 
+@pytest.mark.parametrize("endpoint", ["nonsense", "tcp://", "ipc:///tmp/somebody-elses", "inproc://x", ""])
+def test_a_data_endpoint_that_is_none_of_the_coordinators_is_a_broken_link(ends: Ends, endpoint: str) -> None:
+    ends.link.open_control()
+    ends.link.open_data(endpoint, now=100.0)
+    assert ends.link.broken
+
+
 def test_nothing_is_sent_where_nothing_is_open(ends: Ends) -> None:
     ends.link.send_control(b"x")
     ends.link.send_data([b"x"])

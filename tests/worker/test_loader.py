@@ -9,7 +9,7 @@ from enqueuer.compute.digest import sequence_digest
 from enqueuer.compute.epoch_state import EPOCH_ENDS_LIMIT
 from enqueuer.compute.spec import SequenceSpec
 from enqueuer.errors import AuthenticationError, ConfigurationError, ProtocolError
-from enqueuer.protocol.live_object import live_state, pack_bundle
+from enqueuer.protocol.live_object import carried_state, live_state, pack_bundle
 from enqueuer.transport.segment import SharedSegment
 from enqueuer_worker.allowance import Allowance
 from enqueuer_worker.loader import SequenceLoader
@@ -270,11 +270,47 @@ def test_a_live_object_is_made_afresh_for_each_epoch_and_generation(local, publi
     assert local.digest() == b""
 
 
-def test_a_remote_worker_does_not_even_open_one(loader, publish):
-    with pytest.raises(AuthenticationError, match="SequenceSpec"):
-        loader.load(SESSION, 0, 0, 7, publish(Live()), None)
-    with pytest.raises(AuthenticationError):
-        loader.load(SESSION, 0, 0, 7, live_state("/no/such/file"), None)
+def test_a_remote_worker_opens_no_file_that_the_trainer_names(loader, publish):
+    for allowed in (loader, SequenceLoader(Allowance(packages=("loaderproj",), pickle=True))):
+        with pytest.raises(AuthenticationError, match="no business"):
+            allowed.load(SESSION, 0, 0, 7, publish(Live()), None)
+        with pytest.raises(AuthenticationError):
+            allowed.load(SESSION, 0, 0, 7, live_state("/no/such/file"), None)
+
+
+class Bomb:
+    """Runs when it is unpickled."""
+
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('unpickled')",))
+
+
+def test_a_remote_worker_unpickles_nothing_unless_its_owner_said_so(loader):
+    with pytest.raises(AuthenticationError, match="--allow-pickle"):
+        loader.load(SESSION, 0, 0, 7, carried_state(pack_bundle(Bomb())), None)
+    trusting = SequenceLoader(Allowance(pickle=True))
+    with pytest.raises(SystemExit, match="unpickled"):
+        trusting.load(SESSION, 0, 0, 7, carried_state(pack_bundle(Bomb())), None)
+
+
+def test_a_live_object_that_has_travelled_is_each_workers_own_and_can_be_written_to():
+    loader = SequenceLoader(Allowance(pickle=True))
+    state = carried_state(pack_bundle(Live()))
+    first = loader.load(SESSION, 0, 0, 7, state, None)
+    first.data[:] = 1
+    assert loader.load(SESSION, 1, 0, 7, state, None).data.sum() == 0
+
+
+@pytest.mark.parametrize("parts", [None, [], [b"x"], "ab", [b"x", "y"], {"a": 1}])
+def test_parts_that_are_none_are_the_peers_error(parts):
+    with pytest.raises(ProtocolError):
+        SequenceLoader(Allowance(pickle=True)).load(SESSION, 0, 0, 7, {"parts": parts, "python": "3.11"}, None)
+
+
+def test_a_live_object_of_another_python_is_refused_with_both_versions():
+    state = {**carried_state(pack_bundle(Live())), "python": "2.7"}
+    with pytest.raises(ConfigurationError, match=r"Python '2\.7'"):
+        SequenceLoader(Allowance(pickle=True)).load(SESSION, 0, 0, 7, state, None)
 
 
 def test_a_segment_that_is_gone_is_an_os_error_and_the_next_call_tries_again(local, publish):

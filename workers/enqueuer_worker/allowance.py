@@ -15,11 +15,13 @@ class Allowance:
     """``sequences``: targets allowed as they are written (``--sequence``); ``packages``: with all below (``--allow``).
 
     ``local``: this worker was started by the trainer it serves, which may run anything, live objects included.
+    ``pickle``: so may the trainer whose key this worker knows (``--allow-pickle``).
     """
 
     sequences: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     local: bool = False
+    pickle: bool = False
 
     def resolve(self, target: str) -> Callable[..., Any]:
         """Import an allowed 'package.module:callable'.
@@ -47,14 +49,21 @@ class Allowance:
 
     def check_live_object(self) -> None:
         """Raise AuthenticationError unless this worker may unpickle what the trainer sends."""
-        if not self.local:
+        if not (self.local or self.pickle):
             raise AuthenticationError(
                 "this remote worker does not take a live Sequence, since unpickling one runs whatever it contains. "
                 "Give the enqueuer SequenceSpec('package.module:callable', …) instead, and start the worker with "
-                "--sequence package.module:callable or --allow package"
+                "--sequence package.module:callable or --allow package; or start it with --allow-pickle, if whoever "
+                "has the trainer's key may run anything here"
             )
+
+    def check_segment(self) -> None:
+        """Raise AuthenticationError unless the trainer may name a file that this worker opens and unpickles."""
+        if not self.local:
+            raise AuthenticationError("a trainer elsewhere has no business with this worker's files")
 
     def describe(self) -> str:
         allowed = [f"--sequence {target}" for target in self.sequences]
         allowed += [f"--allow {package}" for package in self.packages]
+        allowed += ["--allow-pickle"] if self.pickle else []
         return " and ".join(allowed) or "nothing (it has neither --sequence nor --allow)"

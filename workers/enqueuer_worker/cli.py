@@ -49,6 +49,40 @@ _BAD_USAGE = 2
     "its choice. Can be given several times; in the environment, separated by spaces.",
 )
 @click.option(
+    "--allow-pickle",
+    is_flag=True,
+    envvar="ENQUEUER_ALLOW_PICKLE",
+    show_envvar=True,
+    help="Takes live objects as well, which need no SequenceSpec. Unpickling one runs whatever it contains: the "
+    "trainer, and whoever has its coordinator.key, can then do anything here that you can. Needs a token.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False),
+    envvar="ENQUEUER_TOKEN_FILE",
+    show_envvar=True,
+    metavar="FILE",
+    help="The worker.token that `enqueuer keygen` made beside the trainer's key. With it, this worker is let in, "
+    "speaks to nobody but that trainer, and all is encrypted. The token itself can be in ENQUEUER_TOKEN instead.",
+)
+@click.option(
+    "--insecure",
+    is_flag=True,
+    envvar="ENQUEUER_INSECURE",
+    show_envvar=True,
+    help="Connects to another machine without a token. Whoever answers there, or listens on the way, reads the "
+    "batches and chooses what is called here, within --sequence and --allow.",
+)
+@click.option(
+    "--max-memory",
+    envvar="ENQUEUER_MAX_MEMORY",
+    show_envvar=True,
+    metavar="SIZE",
+    help="How much memory each worker process may have, such as 4G. Beyond it Python raises MemoryError, which the "
+    "trainer sees as the batch's error; native code may crash instead, which ends the process, and a batch that does "
+    "so repeatedly is given up.  [default: no limit]",
+)
+@click.option(
     "--name",
     envvar="ENQUEUER_NAME",
     show_envvar=True,
@@ -109,6 +143,10 @@ def worker(
     processes: str,
     sequences: tuple[str, ...],
     packages: tuple[str, ...],
+    allow_pickle: bool,
+    token_file: str | None,
+    insecure: bool,
+    max_memory: str | None,
     name: str | None,
     once: bool,
     drain_timeout: float,
@@ -122,12 +160,17 @@ def worker(
 
     Starts worker processes that connect to the trainer, build its Sequence and compute the batches that it asks for;
     they outlive it and serve the next one. Modules are found from the current directory. What a trainer may have
-    imported here is up to you: --sequence, --allow or both are needed. Whoever can reach the trainer's port, or pose
-    as the trainer, decides about the arguments, so use a network that you trust.
+    imported here is up to you: at least one of --sequence, --allow and --allow-pickle is needed.
+
+    A trainer on another machine is known by the key in the token (--token-file). One that does not let this worker in
+    is tried again every few seconds, and the log says why; with --once, a key that it does not know is the end. Exit
+    codes: 0 when all workers have drained, 1 when they could not or were refused, 2 for options that cannot be, 128 +
+    the signal's number when a second signal cut it short.
 
     \b
     Example:
-      enqueuer worker --connect tcp://trainer:5555 --processes auto --sequence myproject.data:Training
+      enqueuer worker --connect tcp://trainer:5555 --processes auto \\
+          --token-file worker.token --sequence myproject.data:Training
     """
     try:
         status = run_worker(
@@ -135,6 +178,10 @@ def worker(
             processes,
             sequence=sequences,
             allow=packages,
+            allow_pickle=allow_pickle,
+            token_file=token_file,
+            insecure=insecure,
+            max_memory=max_memory,
             name=name,
             once=once,
             drain_timeout=drain_timeout,

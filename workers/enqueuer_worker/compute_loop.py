@@ -36,13 +36,15 @@ class ComputeLoop:
         common = settings.common
         self._trust = Trust(common.trust)
         self._local = self._trust is Trust.LOCAL
+        # Only from a coordinator that has proved its key.
+        pickle = common.allow_pickle and bool(common.token)
         self._allow_skew = common.allow_skew
         self._threads_count = common.worker_threads
         self._worker = (settings.worker_id, settings.child_number, host)
         self._tasks = tasks
         self._outbox = outbox
         self._memory = memory
-        self._loader = SequenceLoader(Allowance(common.sequences, common.packages, self._local))
+        self._loader = SequenceLoader(Allowance(common.sequences, common.packages, self._local, pickle))
         self._welcome: Welcome | None = None
         # What ``_sequence`` was loaded for; the objects themselves, so that another session's epoch is never the same.
         self._epoch: Epoch | None = None
@@ -73,6 +75,9 @@ class ComputeLoop:
             return
         assert self._welcome is not None, "an epoch is prepared before anything of it is computed"
         options = self._welcome.options
+        if not self._local:
+            # Sending a pickle is no risk to this side; whether it is read is the trainer's to say.
+            self._trust = Trust.KEYED if options.get("allow_pickle") is True else Trust.REMOTE
         # Not to be held while the loader makes another: two of them may not fit in memory.
         self._epoch = self._sequence = None
         self._sequence = self._loader.load(

@@ -18,12 +18,14 @@ from enqueuer.errors import ProtocolError
 from enqueuer.protocol.control_codec import decode_control, encode_control
 from enqueuer.protocol.messages import Hello
 from enqueuer.protocol.results_codec import encode_results
+from enqueuer.transport.security import parse_passed_token
 from enqueuer.transport.sockets import new_context
 from enqueuer_worker.batch_memory import BatchMemory
 from enqueuer_worker.commands import CommandReader
 from enqueuer_worker.exit_codes import ExitCode
 from enqueuer_worker.link import Link
 from enqueuer_worker.outbox import Outbox, Waker
+from enqueuer_worker.refusals import Refusal
 from enqueuer_worker.settings import ChildSettings
 from enqueuer_worker.tasks import TaskQueue
 from enqueuer_worker.worker_core import WorkerCore
@@ -81,7 +83,13 @@ class IoLoop:
         self._core = WorkerCore(identity, policy, time.monotonic())
         self._context = new_context()
         self._poller = zmq.Poller()
-        self._link = Link(self._context, self._poller, common.connect, int(common.max_reconnect_interval * 1000))
+        self._link = Link(
+            self._context,
+            self._poller,
+            common.connect,
+            int(common.max_reconnect_interval * 1000),
+            parse_passed_token(common.token),
+        )
         self._commands = commands
         self._tasks = tasks
         self._outbox = outbox
@@ -155,7 +163,8 @@ class IoLoop:
             self._logger.warning("no data connection: is the coordinator's data port open to this host?")
             events.append(LinkBroken())
         elif self._link.broken:
-            events.append(LinkBroken())
+            refusal = self._link.refusal
+            events.append(LinkBroken(refused=refusal is not None, for_good=refusal is Refusal.KEY))
         return events
 
     # ------------------------------------------------------------ actions

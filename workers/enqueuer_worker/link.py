@@ -16,13 +16,23 @@ from typing import Any
 
 import zmq
 
+from enqueuer.transport.keys import WorkerToken
+from enqueuer.transport.security import secure_client
 from enqueuer.transport.sockets import configure
+from enqueuer_worker.refusals import Refusal
 
 Socket = zmq.Socket[bytes]
 
 # An event's number (16 bits) and value (32 bits) are the first frame of what a socket's monitor sends.
 _MONITOR_EVENT = struct.Struct("=Hi")
+_REFUSALS = {
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: Refusal.KEY,
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: Refusal.UNCLEAR,
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: Refusal.UNCLEAR,
+}
 _WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
+for _event in _REFUSALS:
+    _WATCHED |= _event
 _FIRST_RETRY_MS = 100
 # One attempt is two or three SYNs; the kernel would go on for two minutes, with pauses that double beyond our own.
 _CONNECT_MS = 3_000
@@ -35,13 +45,24 @@ _monitor_numbers = itertools.count()
 
 
 class Connection:
-    """One connecting socket with its monitor and what waits to be sent through it."""
+    """One connecting socket with its monitor and what waits to be sent through it.
+
+    With a ``token`` it speaks to nobody but the coordinator whose key that has.
+    """
 
     def __init__(
-        self, context: zmq.Context[Socket], poller: zmq.Poller, kind: int, address: str, retry_ms: int
+        self,
+        context: zmq.Context[Socket],
+        poller: zmq.Poller,
+        kind: int,
+        address: str,
+        retry_ms: int,
+        token: WorkerToken | None = None,
     ) -> None:
         self.connected = False
         self.broken = False
+        # Set when the handshake has failed.
+        self.refusal: Refusal | None = None
         # Seconds until libzmq tries again, set when an attempt has failed and cleared by who has read it.
         self.retrying: float | None = None
         self._poller = poller
@@ -58,6 +79,8 @@ class Connection:
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, max(retry_ms, _FIRST_RETRY_MS))
         if "[" in address:
             self.socket.setsockopt(zmq.IPV6, 1)
+        if token is not None:
+            secure_client(self.socket, token)
         # pyzmq's default name comes from the socket's fd number, which the next socket may get before this one is gone.
         name = f"inproc://enqueuer-monitor-{next(_monitor_numbers)}"
         self.monitor: Socket = self.socket.get_monitor_socket(_WATCHED, name)
@@ -65,7 +88,11 @@ class Connection:
         if self.readable:
             poller.register(self.socket, self.readable)
         poller.register(self.monitor, zmq.POLLIN)
-        self.socket.connect(address)
+        try:
+            self.socket.connect(address)
+        except zmq.ZMQError:
+            # No address at all: a coordinator may say anything about where its data port is.
+            self.broken = True
 
     def send(self, frames: Sequence[Any]) -> None:
         """Send one message, or keep it until the socket can take it."""
@@ -112,6 +139,9 @@ class Connection:
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self.connected = True
                 self.flush()
+            elif event in _REFUSALS:
+                # At once, and before libzmq tries again every tenth of a second: the core knows how to wait.
+                self.refusal, self.broken = _REFUSALS[event], True
             elif event == zmq.EVENT_DISCONNECTED:
                 self.broken = True
             elif event == zmq.EVENT_CONNECT_RETRIED:
@@ -127,10 +157,21 @@ class Connection:
 
 
 class Link:
-    """The pair, opened and closed as the worker's core says. ``address`` is where the next control socket goes."""
+    """The pair, opened and closed as the worker's core says. ``address`` is where the next control socket goes.
 
-    def __init__(self, context: zmq.Context[Socket], poller: zmq.Poller, address: str, retry_ms: int = 5_000) -> None:
+    ``token`` is for both of them; None: without encryption and proof (on this host, or as the owner wants it).
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[Socket],
+        poller: zmq.Poller,
+        address: str,
+        retry_ms: int = 5_000,
+        token: WorkerToken | None = None,
+    ) -> None:
         self.address = address
+        self._token = token
         self.control: Connection | None = None
         self.data: Connection | None = None
         # When a data connection that is not there yet counts as unreachable.
@@ -141,14 +182,16 @@ class Link:
 
     def open_control(self) -> None:
         self.close()
-        self.control = Connection(self._context, self._poller, zmq.DEALER, self.address, self._retry_ms)
+        self.control = Connection(self._context, self._poller, zmq.DEALER, self.address, self._retry_ms, self._token)
 
     def open_data(self, endpoint: str, now: float) -> str:
         """Connect the data socket; returns the address used, in which the coordinator's host is filled in."""
         if self.data is not None:
             self.data.close()
         address = fill_in_host(endpoint, self.address)
-        self.data = Connection(self._context, self._poller, zmq.PUSH, address, self._retry_ms)
+        if self.address.startswith("tcp://") and not address.startswith("tcp://"):
+            address = "no address"  # a trainer elsewhere has no business with sockets that only this machine has
+        self.data = Connection(self._context, self._poller, zmq.PUSH, address, self._retry_ms, self._token)
         self.data_due = now + _DATA_CONNECT_SECONDS
         return address
 
@@ -197,6 +240,12 @@ class Link:
     def broken(self) -> bool:
         """Whether a connection that was there has gone."""
         return any(connection is not None and connection.broken for connection in (self.control, self.data))
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Why a handshake failed, if one has."""
+        found = [connection.refusal for connection in (self.control, self.data) if connection is not None]
+        return next(filter(None, found), None)
 
 
 def fill_in_host(endpoint: str, connected_to: str) -> str:

@@ -16,7 +16,7 @@ from enqueuer.compute.digest import sequence_digest
 from enqueuer.compute.epoch_state import EpochEnd, catch_up, read_epoch_ends
 from enqueuer.compute.spec import SequenceSpec, call_factory
 from enqueuer.errors import ProtocolError
-from enqueuer.protocol.live_object import live_path, unpack_sequence, unpack_worker_init
+from enqueuer.protocol.live_object import carried_parts, is_carried, live_path, unpack_sequence, unpack_worker_init
 from enqueuer.transport.segment import map_segment, read_parts
 from enqueuer_worker.allowance import Allowance
 
@@ -49,10 +49,11 @@ class SequenceLoader:
     ) -> Any:
         """The Sequence to index for this session's epoch and state generation; the same call again costs nothing.
 
-        ``state`` is that of `Epoch`: a dict with ``path`` (a bundle in a shared segment, see `live_object`), or for a
-        spec ``epoch_ends``, or both for a bundle that holds a spec. ``epoch_ends`` are the on_epoch_end calls that the
-        trainer's own instance has had: ``[[seed, first epoch, count], …]``. ``sequence`` (``[target, kwargs]`` or
-        None) and ``worker_init`` ('package.module:callable' or None) are those of `Welcome`.
+        ``state`` is that of `Epoch`: a dict with ``path`` (a bundle in a shared segment, see `live_object`) or
+        ``parts`` (a bundle that has travelled), or for a spec ``epoch_ends``, or that and ``path`` for a bundle that
+        holds a spec. ``epoch_ends`` are the on_epoch_end calls that the trainer's own instance has had:
+        ``[[seed, first epoch, count], …]``. ``sequence`` (``[target, kwargs]`` or None) and ``worker_init``
+        ('package.module:callable' or None) are those of `Welcome`.
 
         Raises AuthenticationError for what the worker's owner did not allow, ConfigurationError for a target that is
         none, ProtocolError for a state that makes no sense, and whatever the user's code or its import raises. The
@@ -63,9 +64,9 @@ class SequenceLoader:
             self._current = None
             enter_epoch(seed, epoch)
             self._run_init(worker_init, self._allowed.resolve)
-            path = live_path(state)
-            if path is not None:
-                self._load_bundle(path, epoch, seed, state)
+            parts = self._read_bundle(state)
+            if parts is not None:
+                self._load_bundle(parts, epoch, seed, state)
             else:
                 self._load_spec(_read_spec(sequence), epoch, seed, state)
             self._current = wanted
@@ -90,9 +91,18 @@ class SequenceLoader:
             except Exception:
                 logger.exception("close() of the Sequence failed")
 
-    def _load_bundle(self, path: str, epoch: int, seed: int, state: Any) -> None:
-        self._allowed.check_live_object()
-        parts = read_parts(map_segment(path))
+    def _read_bundle(self, state: Any) -> list[memoryview] | None:
+        """The parts of a live object; None if there is none. Nothing is opened or read that the owner did not allow."""
+        path = live_path(state)
+        if path is not None:
+            self._allowed.check_segment()
+            return read_parts(map_segment(path))
+        if is_carried(state):
+            self._allowed.check_live_object()
+            return carried_parts(state)
+        return None
+
+    def _load_bundle(self, parts: list[memoryview], epoch: int, seed: int, state: Any) -> None:
         init = unpack_worker_init(parts)
         if init is not None:
             self._run_init(_LIVE_INIT, lambda _: init)

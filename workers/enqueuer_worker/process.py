@@ -48,6 +48,8 @@ def serve(line: bytes, commands: CommandReader) -> None:
     common = settings.common
     die_with_parent(settings.parent_pid)
     _take_over_paths(common.sys_path, common.python_path)
+    if common.max_memory is not None:
+        limit_memory(common.max_memory)
 
     import numpy
 
@@ -116,6 +118,17 @@ def die_with_parent(parent_pid: int) -> None:
     # It may have died before that call.
     if os.getppid() != parent_pid:
         os._exit(1)
+
+
+def limit_memory(nbytes: int) -> None:
+    """Let this process have that much: allocations beyond it fail. Children of user code have the same limit each."""
+    import resource
+
+    # Not RLIMIT_AS, which counts what is only mapped as well: a file of 100 GB that NumPy reads pieces of.
+    kind = resource.RLIMIT_DATA
+    _, hard = resource.getrlimit(kind)
+    limit = nbytes if hard == resource.RLIM_INFINITY else min(nbytes, hard)
+    resource.setrlimit(kind, (limit, limit))
 
 
 def _take_over_paths(sys_path: tuple[str, ...], python_path: str | None) -> None:

@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from enqueuer.errors import ConfigurationError
+from enqueuer.transport.addresses import is_loopback
+from enqueuer.transport.keys import WorkerToken
+from enqueuer.transport.security import find_token
 from enqueuer_worker.logs import LEVELS, set_up_logger
 from enqueuer_worker.settings import Settings
 from enqueuer_worker.supervisor import Supervisor
@@ -17,6 +20,9 @@ from enqueuer_worker.supervisor import Supervisor
 _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^\s:/\[\]*]+):(\d{1,5})", re.ASCII)
 _NAME = r"[^\W\d]\w*"
 _PACKAGE = re.compile(rf"{_NAME}(\.{_NAME})*")
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
+# The interpreter, NumPy and this program take about half of it.
+_LEAST_MEMORY_BYTES = 64 * 1024 * 1024
 _TARGET = re.compile(rf"{_PACKAGE.pattern}:{_NAME}")
 
 
@@ -26,6 +32,10 @@ def run_worker(
     *,
     sequence: str | Iterable[str] = (),
     allow: str | Iterable[str] = (),
+    allow_pickle: bool = False,
+    token_file: str | os.PathLike[str] | None = None,
+    insecure: bool = False,
+    max_memory: int | str | None = None,
     name: str | None = None,
     once: bool = False,
     drain_timeout: float = 30.0,
@@ -39,12 +49,15 @@ def run_worker(
 
     The arguments are the options of ``enqueuer worker``, whose ``--help`` describes them. Blocks: for one session with
     ``once``, else until a signal (which only the main thread receives). 0 when the workers have drained, 1 when they
-    could not or were refused, 128 + the signal's number when a second one cut it short.
+    could not or were refused, 128 + the signal's number when a second one cut it short. ENQUEUER_TOKEN_FILE and
+    ENQUEUER_TOKEN count where ``token_file`` is not given; the latter is taken out of this process's environment.
     Raises ConfigurationError, before anything is started, for arguments that cannot be.
     """
     sequences, packages = _texts(sequence), _texts(allow)
     check_address(connect)
-    _check_allowed(sequences, packages)
+    token = find_token(token_file)
+    _check_trust(connect, token, insecure=insecure, allow_pickle=allow_pickle)
+    _check_allowed(sequences, packages, allow_pickle=allow_pickle)
     if log_level not in LEVELS:
         raise ConfigurationError(f"log_level must be one of {', '.join(LEVELS)}, not {log_level!r}")
     for label, value, least in (
@@ -57,6 +70,9 @@ def run_worker(
     name = name or socket.gethostname()
     settings = Settings(
         connect=connect,
+        token="" if token is None else token.to_text(),
+        allow_pickle=allow_pickle,
+        max_memory=None if max_memory is None else parse_size(max_memory),
         supervisor=os.urandom(16).hex(),
         name=name,
         once=once,
@@ -72,7 +88,11 @@ def run_worker(
         log_level=log_level,
         log_json=log_json,
     )
-    return Supervisor(settings, count_processes(processes), set_up_logger(name, log_level, log_json)).run()
+    count = count_processes(processes)
+    logger = set_up_logger(name, log_level, log_json)
+    if token is None and not is_loopback(connect):
+        logger.warning("no token (--insecure): whoever poses as %s decides what is computed here", connect)
+    return Supervisor(settings, count, logger).run()
 
 
 def count_processes(processes: int | str) -> int:
@@ -95,14 +115,37 @@ def check_address(address: str) -> None:
         raise ConfigurationError(f"connect must be the trainer's address, 'tcp://host:port', not {address!r}")
 
 
-def _check_allowed(sequences: tuple[str, ...], packages: tuple[str, ...]) -> None:
+def _check_trust(connect: str, token: WorkerToken | None, *, insecure: bool, allow_pickle: bool) -> None:
+    if token is None and not insecure and not is_loopback(connect):
+        raise ConfigurationError(
+            f"{connect} is another machine, and without a token this worker would serve whoever answers there. Make "
+            "keys with `enqueuer keygen DIR` where the trainer runs, and give --token-file with a copy of its "
+            "worker.token; or give --insecure if that network is yours alone"
+        )
+    if token is None and allow_pickle:
+        raise ConfigurationError(
+            "--allow-pickle lets the trainer run any code here, so it needs --token-file: without a token that would "
+            "be whoever poses as the trainer"
+        )
+
+
+def parse_size(size: int | str) -> int:
+    """Bytes of '512M', '4G', '1.5GiB' or a number; K, M, G and T are powers of 1024."""
+    found = _SIZE.fullmatch(str(size).strip())
+    nbytes = 0 if found is None else int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+    if nbytes < _LEAST_MEMORY_BYTES:
+        raise ConfigurationError(f"max_memory must be a size like 4G or 512M, of at least 64M, not {size!r}")
+    return nbytes
+
+
+def _check_allowed(sequences: tuple[str, ...], packages: tuple[str, ...], *, allow_pickle: bool) -> None:
     for target in sequences:
         if _TARGET.fullmatch(target) is None:
             raise ConfigurationError(f"sequence must look like 'package.module:callable', not {target!r}")
     for package in packages:
         if _PACKAGE.fullmatch(package) is None:
             raise ConfigurationError(f"allow must be a package's dotted name, not {package!r}")
-    if not sequences and not packages:
+    if not sequences and not packages and not allow_pickle:
         raise ConfigurationError(
             "a remote worker imports only what its owner allows: give --sequence package.module:callable (that one) "
             "or --allow PACKAGE (anything in it)"

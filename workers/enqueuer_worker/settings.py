@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -14,7 +14,9 @@ class Settings:
     connect: str
     supervisor: str
     name: str
-    secret: str = ""
+    secret: str = field(default="", repr=False)
+    # A remote worker's proof and its coordinator's key, as the token's text; '': none, on loopback or by --insecure.
+    token: str = field(default="", repr=False)
     # 'local' for a trainer's own processes, 'remote' for all others: what the batch codec may make of their bytes.
     trust: str = "remote"
     # A remote worker serves one session after the other; a local one waits for its trainer to name the next.
@@ -27,6 +29,10 @@ class Settings:
     # What a remote worker may import for a trainer: exact targets, whole packages.
     sequences: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+    # Live objects as well, from a coordinator that holds the key.
+    allow_pickle: bool = False
+    # Bytes of memory that each worker process may have; None: no limit.
+    max_memory: int | None = None
     # A Sequence whose length or code differs from the trainer's is then a warning instead of a rejection.
     allow_skew: bool = False
     sys_path: tuple[str, ...] = ()

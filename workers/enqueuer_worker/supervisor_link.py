@@ -29,8 +29,10 @@ from enqueuer.protocol.messages import (
     WhoAreYou,
     WorkerExited,
 )
+from enqueuer.transport.security import parse_passed_token
 from enqueuer.transport.sockets import new_context
 from enqueuer_worker.link import Link
+from enqueuer_worker.refusals import RefusalNotes
 from enqueuer_worker.settings import Settings
 
 _HELLO_INTERVAL = 1.0
@@ -49,7 +51,10 @@ class SupervisorLink:
         self._settings = settings
         self._logger = logger
         self._context = new_context()
-        self._link = Link(self._context, poller, settings.connect, int(settings.max_reconnect_interval * 1000))
+        token = parse_passed_token(settings.token)
+        retry_ms = int(settings.max_reconnect_interval * 1000)
+        self._link = Link(self._context, poller, settings.connect, retry_ms, token)
+        self._refusals = RefusalNotes(logger, has_token=token is not None)
         self._session = NO_ID
         self._incarnation = os.urandom(16)
         self._heartbeat_interval = settings.heartbeat_interval
@@ -91,7 +96,10 @@ class SupervisorLink:
                 self._logger.warning("dropped a message that cannot be read: %s", error)
                 continue
             self._on_message(session, message, now)
-        if self._link.broken:
+        if self._link.refusal is not None:
+            self._refusals.note(self._link.refusal, self._link.address, now)
+            self._lose(now)
+        elif self._link.broken:
             # For a local supervisor that is how most sessions end; nobody wants to read about it.
             level = logging.WARNING if self._settings.reconnects else logging.DEBUG
             self._logger.log(level, "the coordinator is gone; trying again in %g s", self._reconnect_interval)

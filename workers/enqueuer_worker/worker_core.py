@@ -203,11 +203,16 @@ class WorkerCore:
         self.phase = Phase.GONE
         self._actions += (CloseLink(flush), Cancel(None), Exit(code))
 
-    def _on_link_broken(self, _event: LinkBroken, now: float) -> None:
+    def _on_link_broken(self, event: LinkBroken, now: float) -> None:
         if self.phase is Phase.OFFLINE:
             return
-        # For a local worker that is how most sessions end; nobody wants to read about it.
-        level = _WARNING if self.policy.reconnects else _DEBUG
+        if event.for_good and self.policy.once:
+            # Who is to serve one session does not wait for somebody to change the keys.
+            self._leave(ExitCode.REFUSED)
+            return
+        # For a local worker that is how most sessions end; nobody wants to read about it. Of refusals the supervisor,
+        # which suffers them as well, says why.
+        level = _WARNING if self.policy.reconnects and not event.refused else _DEBUG
         self._actions.append(Note(level, "the connection to the coordinator broke; connecting again"))
         self._go_offline(now)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from enqueuer.protocol.messages import Epoch, ErrorRecord, Message, Welcome
@@ -21,7 +21,7 @@ class Identity:
     pid: int
     numpy_version: str
     library_version: str
-    secret: bytes = b""
+    secret: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,13 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class LinkBroken:
-    """A connection of the link broke, or cannot be written to."""
+    """A connection of the link broke, or cannot be written to.
+
+    ``refused``: the other side let nobody in; ``for_good``: it said so itself, and what the key is, is what it minds.
+    """
+
+    refused: bool = False
+    for_good: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,7 @@ class DrainRequested:
 class EndpointGiven:
     """Where the next session of a local worker is: new address, new secret."""
 
-    secret: bytes
+    secret: bytes = field(repr=False)
 
 
 Event = Tick | Received | Computed | Failed | Loaded | LoadFailed | Logged | LinkBroken | DrainRequested | EndpointGiven

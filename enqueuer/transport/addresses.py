@@ -1,0 +1,26 @@
+"""What a ZeroMQ address says about who can reach it."""
+
+from __future__ import annotations
+
+import ipaddress
+
+
+def is_tcp_address(address: object) -> bool:
+    """Whether this is tcp://HOST:PORT, with a port number or '*' (any free one)."""
+    if not isinstance(address, str) or not address.startswith("tcp://"):
+        return False
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    if host.startswith("[") != host.endswith("]"):
+        return False
+    return bool(host) and (port == "*" or (port.isdigit() and int(port) < 65536))
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can connect to the address. A name other than localhost may be anybody's."""
+    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

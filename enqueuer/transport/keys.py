@@ -1,0 +1,207 @@
+"""The two key files, as data: what is in them, how they are read, and what is said of one that is not right.
+
+``coordinator.key`` (JSON, for the trainer) has the server's secret key and the public keys of the workers that it lets
+in, by name. ``worker.token`` (one line, for workers) has the server's *public* key and one worker's secret key: who has
+it can serve as that worker, and cannot pose as the trainer.
+
+Keys are Curve25519, 32 bytes; in ``coordinator.key`` as hex. A token is
+
+    enqueuer-worker-1. + URL-safe base64 of (server's public key, worker's secret key, checksum)
+
+with no character that a shell, YAML or an env file takes for its own. The checksum (8 bytes of SHA-256 over all that
+comes before it) is against typing mistakes and lost ends; it protects from nobody. No error text repeats any of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import zmq
+from zmq.utils import z85
+
+from enqueuer.errors import ConfigurationError
+
+KEY_BYTES = 32
+COORDINATOR_FILE = "coordinator.key"
+WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+# For people and logs: enough to tell keys apart, nothing to forge one with.
+_FINGERPRINT_BYTES = 4
+_VERSION = 1
+_KIND = "coordinator key"
+_TOKEN_FAMILY = "enqueuer-worker-"  # noqa: S105 - the beginning of all of them
+_TOKEN_PREFIX = f"{_TOKEN_FAMILY}{_VERSION}."
+_CHECKSUM_BYTES = 8
+# Some ten thousand workers.
+_MOST_FILE_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerToken:
+    """What a worker proves itself with, and what it knows the coordinator by."""
+
+    server_key: bytes
+    secret_key: bytes = field(repr=False)
+
+    @property
+    def public_key(self) -> bytes:
+        return public_key_of(self.secret_key)
+
+    def to_text(self) -> str:
+        """The token's one line, without its end."""
+        payload = self.server_key + self.secret_key
+        encoded = base64.urlsafe_b64encode(payload + _checksum(payload))
+        return _TOKEN_PREFIX + encoded.decode()
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorKey:
+    """The server's secret key, and the public keys of the workers that may come in, by name."""
+
+    secret_key: bytes = field(repr=False)
+    workers: Mapping[str, bytes]
+
+    @property
+    def public_key(self) -> bytes:
+        return public_key_of(self.secret_key)
+
+    def to_text(self) -> str:
+        document = {
+            "enqueuer": _KIND,
+            "version": _VERSION,
+            "public_key": self.public_key.hex(),
+            "secret_key": self.secret_key.hex(),
+            "workers": {name: key.hex() for name, key in self.workers.items()},
+        }
+        return json.dumps(document, indent=2) + "\n"
+
+
+def new_secret_key() -> bytes:
+    """A fresh secret key, from libsodium's (or tweetnacl's) generator."""
+    return z85.decode(zmq.curve_keypair()[1])
+
+
+def public_key_of(secret_key: bytes) -> bytes:
+    return z85.decode(zmq.curve_public(z85.encode(secret_key)))
+
+
+def fingerprint(public_key: bytes) -> str:
+    """What a public key is called in logs and lists."""
+    return public_key[:_FINGERPRINT_BYTES].hex()
+
+
+# ---------------------------------------------------------------- files
+
+
+def read_coordinator_key(path: str | os.PathLike[str]) -> CoordinatorKey:
+    """Raises ConfigurationError, which says what is wrong with the file and what mends it."""
+    return parse_coordinator_key(_read_private(path), str(path))
+
+
+def read_token(path: str | os.PathLike[str]) -> WorkerToken:
+    """Raises ConfigurationError, which says what is wrong with the file and what mends it."""
+    return parse_token(_read_private(path), str(path))
+
+
+def _read_private(path: str | os.PathLike[str]) -> str:
+    """The text of a file that only its owner can read."""
+    try:
+        with Path(path).open("rb") as file:
+            _check_private(os.fstat(file.fileno()), path)
+            content = file.read(_MOST_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
+    if len(content) > _MOST_FILE_BYTES:
+        raise ConfigurationError(f"{path} is no key file of Enqueuer: it is larger than {_MOST_FILE_BYTES} bytes")
+    return content.decode(errors="replace")
+
+
+def _check_private(status: os.stat_result, path: str | os.PathLike[str]) -> None:
+    """As PostgreSQL does it: 0600 if it is ours; root's may be 0640, as secrets are that Kubernetes mounts."""
+    if stat.S_ISDIR(status.st_mode):
+        raise ConfigurationError(f"{path} is a directory: give the file, such as {Path(path) / COORDINATOR_FILE}")
+    mode = stat.S_IMODE(status.st_mode)
+    if status.st_uid not in (0, os.geteuid()):
+        raise ConfigurationError(f"{path} belongs to another user, who could change it: copy it and use the copy")
+    roots = status.st_uid == 0 and os.geteuid() != 0
+    if mode & (0o037 if roots else 0o077):
+        raise ConfigurationError(f"{path} can be read or changed by others (mode {mode:04o}): chmod 600 {path}")
+
+
+# ---------------------------------------------------------------- what is in them
+
+
+def parse_coordinator_key(text: str, where: str) -> CoordinatorKey:
+    """``where`` is how errors call it. Raises ConfigurationError."""
+    if text.lstrip().startswith(_TOKEN_FAMILY):
+        raise ConfigurationError(
+            f"{where} is a worker's token; the trainer's file is the {COORDINATOR_FILE} that was made with it"
+        )
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or document.get("enqueuer") != _KIND:
+        raise ConfigurationError(
+            f"{where} is no coordinator's key, or not all of it is there: `enqueuer keygen DIR` makes one"
+        )
+    if document.get("version") != _VERSION:
+        raise ConfigurationError(f"{where} is of another version of Enqueuer: this one reads version {_VERSION}")
+    secret, public = _key(document.get("secret_key")), _key(document.get("public_key"))
+    workers = _workers(document.get("workers"))
+    if secret is None or workers is None or public != public_key_of(secret):
+        raise ConfigurationError(f"{where} is damaged: its parts do not fit together; `enqueuer keygen` makes another")
+    return CoordinatorKey(secret, workers)
+
+
+def _workers(value: Any) -> dict[str, bytes] | None:
+    if not isinstance(value, dict) or not all(map(WORKER_NAME.fullmatch, value)):
+        return None
+    keys = {name: _key(text) for name, text in value.items()}
+    return {name: key for name, key in keys.items() if key is not None} if None not in keys.values() else None
+
+
+def _key(value: Any) -> bytes | None:
+    try:
+        key = bytes.fromhex(value)
+    except (TypeError, ValueError):
+        return None
+    return key if len(key) == KEY_BYTES else None
+
+
+def parse_token(text: str, where: str) -> WorkerToken:
+    """``where`` is how errors call it. Raises ConfigurationError, before anything was connected."""
+    text = text.strip()
+    if text.startswith("{") and _KIND in text:
+        raise ConfigurationError(
+            f"{where} is a coordinator's key, which should never leave the trainer's machine: "
+            "a worker's file is the worker.token that was made with it"
+        )
+    if not text.startswith(_TOKEN_FAMILY):
+        hint = " (for the path of a file use --token-file or ENQUEUER_TOKEN_FILE)" if where == "ENQUEUER_TOKEN" else ""
+        raise ConfigurationError(f"{where} is no worker's token, such as `enqueuer keygen DIR` writes{hint}")
+    if not text.startswith(_TOKEN_PREFIX):
+        raise ConfigurationError(
+            f"{where} is a token of another version of Enqueuer: this one reads version {_VERSION}"
+        )
+    try:
+        content = base64.b64decode(text.removeprefix(_TOKEN_PREFIX), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        content = b""
+    payload, checksum = content[: 2 * KEY_BYTES], content[2 * KEY_BYTES :]
+    if len(payload) != 2 * KEY_BYTES or checksum != _checksum(payload):
+        raise ConfigurationError(f"{where} is a token with a mistake in it, or not all of it is there: copy it again")
+    return WorkerToken(payload[:KEY_BYTES], payload[KEY_BYTES:])
+
+
+def _checksum(payload: bytes) -> bytes:
+    return hashlib.sha256(_TOKEN_PREFIX.encode() + payload).digest()[:_CHECKSUM_BYTES]

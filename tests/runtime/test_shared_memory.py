@@ -91,7 +91,6 @@ def test_what_cannot_be_mapped_comes_through_the_socket(
 
 def test_a_worker_that_was_started_by_itself_on_this_host_shares_its_memory_too(tmp_path: Path) -> None:
     spec = SequenceSpec("tests.runtime.test_shared_memory:Reused", length=200)
-    before = set(Path("/dev/shm").iterdir())
     with SequenceEnqueuer(spec, bind="tcp://127.0.0.1:*") as enqueuer:
         enqueuer.start(workers=0)
         assert enqueuer.endpoint is not None
@@ -99,7 +98,9 @@ def test_a_worker_that_was_started_by_itself_on_this_host_shares_its_memory_too(
             for index, batch in enumerate(enqueuer.epoch()):
                 assert_is(batch, index)
             assert slabs_of(enqueuer) == 2
-    assert set(Path("/dev/shm").iterdir()) <= before
+        meeting_points = [pair.slabs.path for pair in enqueuer._session.io._pairs.values()]
+        assert all(path.is_socket() for path in meeting_points)
+    assert not any(path.exists() for path in meeting_points)
 
 
 def test_shared_memory_can_be_turned_off() -> None:

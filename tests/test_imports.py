@@ -15,6 +15,7 @@ from tests.support.scripts import run_command
 LIBRARY = Path(enqueuer.__file__).parent
 WORKER = Path(enqueuer_worker.__file__).parent
 OURS = ("enqueuer", "enqueuer_worker")
+FRAMEWORKS = ("keras", "tf_keras", "tensorflow", "torch", "jax", "datasets", "torchdata")
 
 # For each package: what of ours it may import, besides itself.
 ALLOWED = {
@@ -89,7 +90,7 @@ def test_a_package_imports_only_what_is_below_it(package: str) -> None:
 
 def test_every_package_of_the_library_has_its_rule() -> None:
     packages = {f"enqueuer.{path.parent.name}" for path in LIBRARY.glob("*/__init__.py")}
-    assert packages - set(ALLOWED) == {"enqueuer.cli", "enqueuer.demo"}, "these two are users of the whole library"
+    assert packages - set(ALLOWED) == {"enqueuer.adapters", "enqueuer.cli", "enqueuer.demo"}, "users of all of it"
 
 
 def test_the_library_never_imports_the_worker_program_but_for_its_command() -> None:
@@ -120,7 +121,10 @@ def test_the_core_uses_no_clock_thread_socket_or_third_party() -> None:
         ("enqueuer.errors", ("numpy", "zmq", "msgpack")),
         ("enqueuer_worker.supervisor", ("numpy",)),
         ("enqueuer_worker.local", ("numpy",)),
-        ("enqueuer", ("sklearn", "PIL", "tqdm", "torch", "tensorflow", "click")),
+        ("enqueuer", ("sklearn", "PIL", "tqdm", "click", *FRAMEWORKS)),
+        ("enqueuer.adapters", FRAMEWORKS),
+        ("enqueuer.adapters.keras", FRAMEWORKS),
+        ("enqueuer.adapters.tensorflow", FRAMEWORKS),
     ],
 )
 def test_what_a_module_does_not_need_is_not_loaded_by_it(tmp_path: Path, module: str, absent: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
     opened ──computed──► exhausted ──┬── prefetch: the next one opens, gated
                                      └── taken ──► on_epoch_end ──► the next one opens, gated where it can be checked
+    on demand: the next one opens when its first batch is asked for, where a change could not be seen otherwise
     gated: at the next epoch's first take, length and state are compared with what was sent; if the trainer changed the
     Sequence meanwhile, a newer state generation replaces what was computed ahead.
 
@@ -99,6 +100,8 @@ class EpochKeeper:
         self._segments: list[SharedSegment] = []
         self._opened: dict[int, _Opened] = {}
         self._exhausted = -1
+        # Set by any thread, once.
+        self.on_demand = False
 
     # ------------------------------------------------------------ what the session asks for
 
@@ -154,7 +157,9 @@ class EpochKeeper:
         del self._opened[epoch]
         following = self._opened.get(epoch + 1)
         if following is None:
-            self.open(epoch + 1, gated=True)
+            assert self._state is not None
+            if not self.on_demand or self._can_check(self._state):
+                self.open(epoch + 1, gated=True)
         elif not following.event.gated:
             self._own.enter(epoch + 1, following.spec, following.instance)
             self._prefetch(epoch + 2)
@@ -162,6 +167,8 @@ class EpochKeeper:
     def wanted(self, epoch: int) -> None:
         """The trainer waits for the epoch's first batch: is what was computed ahead what it wants?"""
         opened = self._opened.get(epoch)
+        if opened is None and self.on_demand:
+            self.open(epoch)
         if opened is None or not opened.event.gated:
             return
         self._own.read()

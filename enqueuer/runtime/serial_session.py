@@ -28,6 +28,7 @@ class SerialSession:
 
     endpoint: str | None = None
     workers_count = 0
+    max_queue_size = 1
 
     def __init__(self, bookmark: Bookmark) -> None:
         self.bookmark = bookmark
@@ -70,6 +71,9 @@ class SerialSession:
                 self._place = (self._epoch, self._position, len(self._skipped))
                 if batch is not None and batch is not _SKIPPED:
                     return batch
+
+    def open_epochs_on_demand(self) -> None:
+        """It never does otherwise."""
 
     @property
     def epoch(self) -> int:

@@ -283,7 +283,18 @@ class Session:
             epoch, _, _, _ = self.ready.place
             self._fail(rebuild_error(record, index=None, epoch=epoch, worker=None, host=None, trust_local=True))
 
+    def open_epochs_on_demand(self) -> None:
+        """From the next epoch on, nothing of it is computed before its first batch is asked for, unless it can be
+        checked then: what a callback changes between two epochs is in force for the whole of the next one.
+        """
+        self._keeper.on_demand = True
+
     # ------------------------------------------------------------ asking
+
+    @property
+    def max_queue_size(self) -> int:
+        """As `start` was given it."""
+        return self.coordinator.settings.max_queue_size
 
     @property
     def workers_count(self) -> int:

@@ -1,0 +1,87 @@
+"""What the frameworks train on: Sequences without a framework, so that any worker can build them quickly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from enqueuer import item_rng
+
+
+class Linear:
+    """A linear problem, a batch of ``size`` samples at a time: the same batch for the same index, always.
+
+    ``x[:, 0]`` is constant within a batch and grows with its index, so that a swap of two batches changes the training.
+    """
+
+    def __init__(self, length: int = 20, size: int = 8) -> None:
+        self.length, self.size = length, size
+        self.ends_count = 0
+        self.scale = 1.0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        x = np.random.default_rng(index).random((self.size, 4), np.float32)
+        x[:, 0] = index / self.length
+        return np.float32(self.scale) * x, x.sum(axis=1, keepdims=True)
+
+    def on_epoch_end(self) -> None:
+        self.ends_count += 1
+
+
+class Augmented(Linear):
+    """As `Linear`, with noise of the item's own."""
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        x, y = super().__getitem__(index)
+        return x + item_rng().standard_normal(x.shape, np.float32), y
+
+
+class Failing(Linear):
+    """As `Linear`, but for batch 13."""
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        if index == 13:
+            raise ZeroDivisionError("batch 13")
+        return super().__getitem__(index)
+
+
+class Images:
+    """Squares of ``image_size`` pixels, which a callback may change."""
+
+    image_size = 8
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.full((2, self.image_size, self.image_size, 1), index, np.float32), np.zeros((2, 1), np.float32)
+
+
+class Sizes:
+    """Arrays of many sizes, filled with their index: contents can be checked wherever they are."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.full((1 + index % 7 * 500, 16), index, np.float32), np.full(3, index, np.int64)
+
+
+class Given:
+    """These batches."""
+
+    def __init__(self, *batches: Any) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.batches[index]

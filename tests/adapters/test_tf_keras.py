@@ -1,0 +1,19 @@
+"""The Keras 2 that goes on beside Keras 3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.frameworks import run_tests_in_framework
+
+HERE = Path(__file__).parent
+
+
+def test_an_enqueuer_is_at_home_in_tf_keras_2() -> None:
+    run_tests_in_framework(HERE / "in_keras.py", "tf_keras", ENQUEUER_TEST_KERAS="tf_keras", TF_USE_LEGACY_KERAS="1")
+
+
+def test_its_own_datasets_are_sources() -> None:
+    run_tests_in_framework(
+        HERE / "in_keras_sources.py", "tf_keras", ENQUEUER_TEST_KERAS="tf_keras", TF_USE_LEGACY_KERAS="1"
+    )

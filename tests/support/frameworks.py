@@ -49,3 +49,18 @@ def run_tests_in_framework(file: Path, *modules: str, **variables: str) -> None:
     assert done.returncode == 0, f"{file.name} failed, see its output below"
     counts = re.findall(r"(\d+) (\w+)(?:, | in )", done.stdout.splitlines()[-1])
     assert [outcome for _, outcome in counts] == ["passed"], counts
+
+
+def run_program(arguments: list[str], directory: Path, **variables: str) -> str:
+    """Run the interpreter with these arguments in that directory; returns what it printed. Fails if it fails."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=directory,
+        env={**environment(), **_QUIET, **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+    )
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout

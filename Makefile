@@ -37,6 +37,7 @@ bench:
 	$(PYTHON) -m tests.benchmarks.scheduling processes
 	$(PYTHON) -m tests.benchmarks.hedging
 	$(PYTHON) -m tests.benchmarks.encryption
+	$(PYTHON) -m tests.benchmarks.frameworks
 
 ci:
 	.ci/run

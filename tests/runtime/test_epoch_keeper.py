@@ -303,6 +303,26 @@ def test_what_only_threads_share_is_never_gated(train: Train) -> None:
     assert trainer.confirmed() == []
 
 
+def test_on_demand_an_epoch_that_cannot_be_checked_waits_until_it_is_wanted(train: Train) -> None:
+    trainer = train(Adjustable(length=4), THREADS)
+    trainer.keeper.on_demand = True
+    trainer.open()
+    trainer.keeper.wanted(0)
+    trainer.keeper.taken(0)
+    assert [opened.epoch for opened in trainer.opened] == [0]
+    trainer.keeper.wanted(1)
+    assert [opened.epoch for opened in trainer.opened] == [0, 1]
+    assert not trainer.newest.gated
+
+
+def test_on_demand_an_epoch_that_can_be_checked_is_computed_ahead_as_ever(train: Train) -> None:
+    trainer = train(Adjustable(length=4), PROCESSES)
+    trainer.keeper.on_demand = True
+    trainer.open()
+    trainer.keeper.taken(0)
+    assert trainer.newest.epoch == 1 and trainer.newest.gated
+
+
 def test_a_large_object_is_not_compared(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(epoch_keeper, "CHEAP_STATE_BYTES", 10)
     trainer = train(Bare(), PROCESSES)

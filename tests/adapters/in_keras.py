@@ -16,6 +16,7 @@ import pytest
 from enqueuer import SequenceEnqueuer
 from enqueuer.adapters.keras import as_dataset
 from tests.adapters.sources import Augmented, Failing, Images, Linear
+from tests.support.frameworks import left_behind
 from tests.support.leaks import resources
 from tests.support.waiting import wait_until
 
@@ -317,5 +318,4 @@ def test_nothing_is_left_after_fit(model: Any, tmp_path: Path, monkeypatch: pyte
         # The framework starts threads of its own, once.
         if before is None:
             before = resources()
-    left = [what for what in resources().beyond(before) if not what.startswith("thread Dummy")]
-    assert left == []
+    assert left_behind(before) == []

@@ -14,6 +14,7 @@ import tensorflow as tf
 from enqueuer import SequenceEnqueuer
 from enqueuer.adapters.tensorflow import as_dataset
 from tests.adapters.sources import Failing, Given, Linear, Sizes
+from tests.support.frameworks import left_behind
 from tests.support.leaks import resources
 
 
@@ -141,5 +142,4 @@ def test_nothing_is_left_after_a_loop(tmp_path: Path, monkeypatch: pytest.Monkey
             assert len(indices(as_dataset(enq).take(taken).prefetch(2))) == taken
         # TensorFlow starts threads of its own, once.
         before = before or resources()
-    left = [what for what in resources().beyond(before) if not what.startswith("thread Dummy")]
-    assert left == []
+    assert left_behind(before) == []

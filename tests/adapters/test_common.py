@@ -147,6 +147,19 @@ def test_a_restart_by_the_caller_begins_a_pass(passes: Passes, workers: int) -> 
     assert loop.take(20) == list(range(20))
 
 
+def test_stop_releases_a_loop_that_waits_with_an_error_that_says_so(numbers: Numbers) -> None:
+    """An ordinary end of the stream would be a short epoch to a framework."""
+    with SequenceEnqueuer(numbers) as enq:
+        numbers.gate.clear()
+        enq.start(2)
+        stopper = threading.Thread(target=lambda: (wait_until(lambda: numbers.asked), enq.stop()))
+        stopper.start()
+        with pytest.raises(RuntimeError, match=r"was stopped|is not running"):
+            Loop(Passes(enq)).take(1)
+        numbers.gate.set()
+        stopper.join(10)
+
+
 def test_an_epoch_that_lacks_batches_is_filled_up_from_the_next() -> None:
     with SequenceEnqueuer(Numbers(4, absent=(1,))) as enq:
         enq.start(2)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.leaks import Resources, resources
 from tests.support.remote import REPOSITORY, environment
 
 # They announce themselves on standard error; thread pools of two cores are enough.
@@ -64,3 +65,11 @@ def run_program(arguments: list[str], directory: Path, **variables: str) -> str:
     )
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def left_behind(before: Resources) -> list[str]:
+    """What is there now and was not ``before``, but for what is not ours: frameworks' native threads, which Python shows
+    as dummies once they have run a callback, and what other programs have in shared memory.
+    """
+    found = resources().beyond(before)
+    return [what for what in found if not what.startswith(("thread Dummy", "file /dev/shm/"))]

@@ -68,8 +68,8 @@ def run_program(arguments: list[str], directory: Path, **variables: str) -> str:
 
 
 def left_behind(before: Resources) -> list[str]:
-    """What is there now and was not ``before``, but for what is not ours: frameworks' native threads, which Python shows
-    as dummies once they have run a callback, and what other programs have in shared memory.
+    """What is there now and was not ``before``, but for what is not ours: frameworks' native threads, which Python
+    shows as dummies once they have run a callback, and what other programs have in shared memory.
     """
     found = resources().beyond(before)
     return [what for what in found if not what.startswith(("thread Dummy", "file /dev/shm/"))]

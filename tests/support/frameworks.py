@@ -1,0 +1,51 @@
+"""Tests inside one framework: each in an interpreter of its own, since two of them in one process get in each other's
+way, and each is started once for all the tests of a file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.support.remote import REPOSITORY, environment
+
+# They announce themselves on standard error; thread pools of two cores are enough.
+_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+# What frameworks deprecate of one another is none of our business; any other warning is an error, as everywhere.
+_WARNINGS = ("-W", "ignore::DeprecationWarning", "-W", "ignore::FutureWarning")
+_SECONDS = 110.0
+
+
+def require_frameworks(*modules: str) -> None:
+    """Skip the test where one is not installed; where all must be (CI), fail."""
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        reason = f"needs {' and '.join(missing)}: pip install 'enqueuer[adapters]'"
+        if os.environ.get("REQUIRE_FRAMEWORKS"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+def run_tests_in_framework(file: Path, *modules: str, **variables: str) -> None:
+    """Run the tests of a file that pytest does not collect by its name. Fails if one of them fails or is skipped."""
+    require_frameworks(*modules)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5", *_WARNINGS, str(file)],
+        cwd=REPOSITORY,
+        env={**environment(), **_QUIET, **variables},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=_SECONDS,
+    )
+    print(done.stdout)
+    assert done.returncode == 0, f"{file.name} failed, see its output below"
+    counts = re.findall(r"(\d+) (\w+)(?:, | in )", done.stdout.splitlines()[-1])
+    assert [outcome for _, outcome in counts] == ["passed"], counts

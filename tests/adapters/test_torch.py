@@ -11,3 +11,7 @@ HERE = Path(__file__).parent
 
 def test_datasets_as_sources() -> None:
     run_tests_in_framework(HERE / "in_torch.py", "torch")
+
+
+def test_the_enqueuer_as_a_loader() -> None:
+    run_tests_in_framework(HERE / "in_torch_stream.py", "torch", "torchdata")

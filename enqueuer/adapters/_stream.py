@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from enqueuer.core.resume_state import read_states
-from enqueuer.sequence_enqueuer import SequenceEnqueuer
+
+if TYPE_CHECKING:
+    from enqueuer.sequence_enqueuer import SequenceEnqueuer
 
 _DEFAULT_QUEUE_SIZE = 10
 

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from enqueuer.adapters._stream import EpochStream, Pass
 from enqueuer.errors import ConfigurationError
-from enqueuer.sequence_enqueuer import SequenceEnqueuer
+
+if TYPE_CHECKING:
+    from enqueuer.sequence_enqueuer import SequenceEnqueuer
 
 __all__ = ["DeviceStream", "device_iterator"]
 

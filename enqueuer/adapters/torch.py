@@ -13,7 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed
@@ -26,7 +26,9 @@ from enqueuer.adapters._torch_sampling import SampledOrder, permutation
 from enqueuer.compute.context import item_epoch
 from enqueuer.errors import ConfigurationError
 from enqueuer.sequence import Sequence
-from enqueuer.sequence_enqueuer import SequenceEnqueuer
+
+if TYPE_CHECKING:
+    from enqueuer.sequence_enqueuer import SequenceEnqueuer
 
 __all__ = ["DatasetSequence", "TensorStream", "as_iterable", "from_dataset", "rank_shard"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch.utils.data import (
 
 from enqueuer import ConfigurationError, SequenceEnqueuer, SequenceSpec, Timing
 from enqueuer.adapters.torch import from_dataset, rank_shard
+from enqueuer.protocol.live_object import pack_object, unpack_object
 from tests.adapters import torch_sources as sources
 from tests.adapters.torch_sources import Fetched, Kinds, Numbers, Rotating
 from tests.support.remote import RemoteWorker, free_address
@@ -285,3 +287,41 @@ def test_a_stream_of_samples_is_refused() -> None:
 def test_tensors_of_a_dataset_reach_the_workers(places: Places) -> None:
     data = TensorDataset(torch.arange(30.0).reshape(10, 3), torch.arange(10))
     assert_same(places.run("processes", from_dataset(data, 5), 1), [list(DataLoader(data, 5))])
+
+
+class Located(TensorDataset):
+    """Says in what mapping of its process the first tensor lies."""
+
+    def __getitem__(self, index: int) -> Any:
+        address = self.tensors[0].data_ptr()
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            first, last = (int(part, 16) for part in line.split()[0].split("-"))
+            if first <= address < last:
+                return self.tensors[0][index].item(), line.split(maxsplit=5)[-1]
+        raise AssertionError("nowhere")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float8_e5m2], ids=str)
+def test_tensors_of_a_dataset_exist_once_for_all_processes(places: Places, dtype: torch.dtype) -> None:
+    numbers = torch.arange(100_000).remainder(8).to(dtype)
+    ((batch,),) = places.run("processes", from_dataset(Located(numbers[8:]), None, sampler=[3]), 1)
+    assert batch[0] == 3
+    assert "memfd" in batch[1]
+
+
+def test_odd_tensors_survive_the_way_to_a_process() -> None:
+    leaf = torch.ones(3, requires_grad=True)
+    odd = [leaf, torch.ones(2, 3).to_sparse(), torch.zeros(0, 3), torch.tensor(2.5), torch.arange(6).reshape(2, 3).T]
+    odd += [
+        torch.tensor([1 + 2j]).conj(),
+        torch.arange(6)[::2],
+        torch.nn.Parameter(torch.ones(2)),
+        torch.ones(0).half(),
+    ]
+    odd += [torch.zeros(0, 2, dtype=torch.bfloat16), torch.tensor(1.5, dtype=torch.bfloat16)]
+    copies = unpack_object(pack_object([*odd, leaf]))
+    assert copies[0] is copies[-1], "one object remains one"
+    for mine, theirs in zip(copies, [*odd, leaf], strict=True):
+        assert (type(mine), mine.dtype, mine.shape) == (type(theirs), theirs.dtype, theirs.shape)
+        assert (mine.layout, mine.requires_grad) == (theirs.layout, theirs.requires_grad)
+        assert torch.equal(mine.to_dense(), theirs.to_dense())

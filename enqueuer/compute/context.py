@@ -67,6 +67,12 @@ def item_rng() -> np.random.Generator:
     return item.rng
 
 
+def item_epoch() -> int:
+    """The epoch of the item that this thread computes; 0 where an enqueuer has no part in it."""
+    item = _current.item
+    return 0 if item is None else item.epoch
+
+
 def worker_info() -> WorkerInfo | None:
     """Which worker this thread is, or None in a thread that is none, such as the training loop's own."""
     worker = _current.worker

@@ -13,9 +13,11 @@ Unpickling runs what the pickle says: the caller must know that it is its own tr
 
 from __future__ import annotations
 
+import io
 import pickle
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 import cloudpickle
@@ -48,10 +50,11 @@ def pack_object(live: Any) -> list[memoryview]:
         return False
 
     try:
-        stream = cloudpickle.dumps(live, protocol=_PROTOCOL, buffer_callback=keep_in_stream)
+        stream = io.BytesIO()
+        _Pickler(stream, keep_in_stream).dump(live)
     except Exception as error:
         raise _cannot_pickle(live, error) from error
-    return [memoryview(stream), *buffers]
+    return [stream.getbuffer(), *buffers]
 
 
 def unpack_object(parts: Sequence[memoryview]) -> Any:
@@ -60,6 +63,42 @@ def unpack_object(parts: Sequence[memoryview]) -> Any:
     Raises what unpickling raises.
     """
     return pickle.loads(parts[0], buffers=parts[1:])  # noqa: S301 - the caller has checked whose it is
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle's, but that plain CPU tensors of torch go as the arrays that they are.
+
+    torch's own way copies a tensor's whole storage into the stream, and with it into each worker; and cannot bring
+    float8 back.
+    """
+
+    def __init__(self, stream: io.BytesIO, buffer_callback: Callable[[pickle.PickleBuffer], Any]) -> None:
+        super().__init__(stream, protocol=_PROTOCOL, buffer_callback=buffer_callback)
+        self._torch = sys.modules.get("torch")
+
+    def reducer_override(self, value: Any) -> Any:
+        if type(value) is getattr(self._torch, "Tensor", None):
+            reduced = _reduce_tensor(value, self._torch)
+            if reduced is not None:
+                return reduced
+        return super().reducer_override(value)
+
+
+def _reduce_tensor(tensor: Any, torch: Any) -> tuple[Any, ...] | None:
+    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    if not plain or tensor.requires_grad or tensor.is_conj() or tensor.is_neg() or tensor.__dict__:
+        return None
+    name = str(tensor.dtype).removeprefix("torch.")
+    try:
+        return _restore_tensor, (tensor.numpy(), name)
+    except TypeError:  # a type that NumPy lacks: its bytes
+        return _restore_tensor, (tensor.contiguous().reshape(-1).view(torch.uint8).numpy(), name, tuple(tensor.shape))
+
+
+def _restore_tensor(array: Any, dtype: str, shape: tuple[int, ...] | None = None) -> Any:
+    torch: Any = import_module("torch")
+    tensor = torch.from_numpy(array)
+    return tensor if shape is None else tensor.view(getattr(torch, dtype)).reshape(shape)
 
 
 def pack_bundle(sequence: Any, worker_init: Callable[[], Any] | None = None) -> list[memoryview]:

@@ -67,7 +67,8 @@ def test_nothing_of_the_next_epoch_is_requested_before_on_epoch_end_has_returned
     assert entered.wait(10)
     assert settled(lambda: len(journal.requested())) == 4
     released.set()
-    wait_until(lambda: len(journal.requested(version=1)) == 4, what="the next epoch, without a further pull")
+    # A batch that moved to an idle worker may have been begun by both.
+    wait_until(lambda: len(set(journal.requested(version=1))) == 4, what="the next epoch, without a further pull")
 
 
 def test_on_epoch_end_waits_until_the_last_batch_was_taken(placement: Placement, journal: Journal) -> None:

@@ -1,0 +1,121 @@
+"""Batches of tensors as batches of NumPy arrays, and back, on the same memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
+
+# Those that NumPy has no type for: the integer type of the same width, and the name of the type in ml_dtypes.
+_EXTENSIONS = {
+    torch.bfloat16: (torch.uint16, "bfloat16"),
+    torch.float8_e4m3fn: (torch.uint8, "float8_e4m3fn"),
+    torch.float8_e4m3fnuz: (torch.uint8, "float8_e4m3fnuz"),
+    torch.float8_e5m2: (torch.uint8, "float8_e5m2"),
+    torch.float8_e5m2fnuz: (torch.uint8, "float8_e5m2fnuz"),
+}
+_EXTENSION_OF_NAME = {name: (dtype, bits) for dtype, (bits, name) in _EXTENSIONS.items()}
+
+
+def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
+    """The same structure of dicts, lists, tuples and named tuples with each leaf replaced. Mappings become dicts."""
+    if isinstance(value, Mapping):
+        return {key: map_leaves(function, child) for key, child in value.items()}
+    if type(value) is list or type(value) is tuple:
+        return type(value)([map_leaves(function, child) for child in value])
+    if isinstance(value, tuple) and hasattr(value, "_fields") and not type(value).__module__.startswith("torch."):
+        return type(value)(*(map_leaves(function, child) for child in value))
+    return function(value)
+
+
+# ---------------------------------------------------------------- to NumPy
+
+
+def to_arrays(batch: Any) -> Any:
+    """The batch with each tensor as an array: what has to travel, and is the same whatever computed it."""
+    return map_leaves(_to_array, batch)
+
+
+def _to_array(leaf: Any) -> Any:
+    if not isinstance(leaf, torch.Tensor):
+        return leaf
+    if leaf.dtype not in _EXTENSIONS:
+        return leaf.numpy(force=True)
+    bits, name = _EXTENSIONS[leaf.dtype]
+    try:
+        dtype = getattr(import_module("ml_dtypes"), name)
+    except ImportError:
+        raise TypeError(f"a tensor of {leaf.dtype} becomes a NumPy array only where ml_dtypes is installed") from None
+    return leaf.detach().cpu().contiguous().view(bits).numpy().view(dtype)
+
+
+def collate_into_arrays(samples: Any) -> Any:
+    """What ``default_collate`` gives, with arrays in place of tensors.
+
+    Large batches are stacked right into memory that NumPy owns: a worker sends that as it lies, and would copy a
+    tensor's.
+    """
+    return to_arrays(collate(samples, collate_fn_map=_COLLATORS))
+
+
+def _stack(samples: Any, *, collate_fn_map: Any = None) -> Any:
+    first = samples[0]
+    if (
+        type(first) is not torch.Tensor
+        or first.layout != torch.strided
+        or first.is_nested
+        or first.device.type != "cpu"
+        or first.dtype in _EXTENSIONS
+        or any(one.requires_grad or one.dtype != first.dtype or one.shape != first.shape for one in samples)
+    ):
+        return collate_tensor_fn(samples, collate_fn_map=collate_fn_map)
+    room = np.empty((len(samples), *first.shape), torch.empty(0, dtype=first.dtype).numpy().dtype)
+    torch.stack(tuple(samples), out=torch.from_numpy(room))
+    return room
+
+
+_COLLATORS = {**default_collate_fn_map, torch.Tensor: _stack}
+
+
+# ---------------------------------------------------------------- to tensors
+
+
+def to_tensors(batch: Any, *, pin_memory: bool = False) -> Any:
+    """The batch with each array as a tensor on the same memory, which it keeps alive; a pinned copy, if asked for.
+
+    Copied are read-only arrays, and those that torch cannot describe (negative strides, another byte order). What no
+    tensor can hold (text, objects, dates) and plain Python values stay as they are.
+    """
+    return map_leaves(_to_pinned_tensor if pin_memory else _to_tensor, batch)
+
+
+def _to_tensor(leaf: Any) -> Any:
+    if isinstance(leaf, np.ndarray):
+        return _tensor_of(leaf)
+    return torch.as_tensor(leaf) if isinstance(leaf, np.bool_ | np.number) else leaf
+
+
+def _tensor_of(array: np.ndarray[Any, Any]) -> Any:
+    dtype = array.dtype
+    if dtype.isbuiltin == 2 and dtype.name in _EXTENSION_OF_NAME:
+        extension, bits = _EXTENSION_OF_NAME[dtype.name]
+        return _tensor_of(array.view(torch.empty(0, dtype=bits).numpy().dtype)).view(extension)
+    if dtype.kind not in "biufc":
+        return array
+    if not dtype.isnative:
+        array = array.astype(dtype.newbyteorder("="))
+    elif not array.flags.writeable or any(stride < 0 for stride in array.strides):
+        array = array.copy()
+    try:
+        return torch.from_numpy(array)
+    except TypeError:
+        return array  # such as long double
+
+
+def _to_pinned_tensor(leaf: Any) -> Any:
+    leaf = _to_tensor(leaf)
+    return leaf.pin_memory() if hasattr(leaf, "pin_memory") else leaf

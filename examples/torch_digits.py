@@ -1,0 +1,121 @@
+"""Image classification in PyTorch on real handwritten digits, prepared by two local processes and a remote worker.
+
+    pip install 'enqueuer[demo,torch]'
+    python examples/torch_digits.py
+
+The remote worker is started here, by the command that a user would give on another machine, and builds its own dataset
+by the name of a function of this file. Prints the loss of each epoch, who computed how much, and the accuracy on digits
+that were never trained on.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from enqueuer import SequenceEnqueuer, SequenceSpec
+from enqueuer.adapters.torch import DatasetSequence, as_iterable, from_dataset
+from enqueuer.demo.digits import IMAGE_SIZE, load_digits
+
+EPOCHS = 8
+BATCH_SIZE = 32
+
+
+class Digits(Dataset):
+    """PNG files in memory; each sample is decoded, turned and shifted a little: float32 (1, 16, 16) and its class."""
+
+    def __init__(self, train: bool) -> None:
+        digits = load_digits()
+        self.images = digits.train if train else digits.held_out
+        self.train = train
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        image = Image.open(io.BytesIO(self.images.sources[index])).resize((IMAGE_SIZE, IMAGE_SIZE))
+        if self.train:
+            # Workers seed torch for each batch: these are the same numbers whoever computes it.
+            angle, right, down = (torch.rand(3) * 2 - 1).tolist()
+            image = image.rotate(10 * angle, translate=(round(right), round(down)))
+        pixels = torch.from_numpy(np.asarray(image, np.float32))[None] / 127.5 - 1
+        return pixels, int(self.images.labels[index])
+
+
+def training_batches() -> DatasetSequence:
+    """What a SequenceSpec names: trainer and workers each build their own."""
+    return from_dataset(Digits(train=True), BATCH_SIZE, shuffle=True)
+
+
+def make_model() -> torch.nn.Module:
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(1, 16, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Conv2d(16, 32, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Flatten(),
+        torch.nn.Linear(32 * (IMAGE_SIZE // 4) ** 2, 10),
+    )
+
+
+def start_remote_worker(endpoint: str) -> subprocess.Popen[bytes]:
+    arguments = ["worker", "--connect", endpoint, "--processes", "1", "--sequence", "torch_digits:training_batches"]
+    print("on another machine, in the folder of this file: enqueuer", *arguments, flush=True)
+    program = "from enqueuer.cli.main import main; main()"
+    return subprocess.Popen([sys.executable, "-c", program, *arguments], cwd=Path(__file__).parent)
+
+
+def accuracy(model: torch.nn.Module) -> float:
+    held_out = Digits(train=False)
+    with torch.no_grad():
+        right = [
+            model(pixels[None]).argmax().item() == label
+            for pixels, label in (held_out[i] for i in range(len(held_out)))
+        ]
+    return sum(right) / len(right)
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)  # the other processors are the workers'
+    model = make_model()
+    optimizer = torch.optim.Adam(model.parameters(), 2e-3)
+    spec = SequenceSpec("torch_digits:training_batches")
+    with SequenceEnqueuer(spec, use_multiprocessing=True, seed=0, bind="tcp://127.0.0.1:0") as enq:
+        enq.start(workers=2, max_queue_size=32)
+        remote = start_remote_worker(enq.endpoint)
+        try:
+            enq.wait_for_workers(3, timeout=60)
+            loader = as_iterable(enq)
+            started = time.perf_counter()
+            for epoch in range(EPOCHS):
+                total = 0.0
+                for images, labels in loader:
+                    loss = torch.nn.functional.cross_entropy(model(images), labels)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    total += loss.item()
+                print(
+                    f"epoch {epoch}: loss {total / len(loader):.3f}, {time.perf_counter() - started:.1f} s", flush=True
+                )
+            for worker in enq.stats().workers:
+                print(f"{worker.worker_id} on {worker.host}: {worker.batches_count} batches")
+        finally:
+            remote.terminate()
+            remote.wait()
+    print(f"accuracy: {accuracy(model):.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""Run by `test_jax`: the enqueuer's batches on a device. Two CPU devices are made for it."""
+
+from __future__ import annotations
+
+import gc
+import json
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from enqueuer import ConfigurationError, SequenceEnqueuer
+from enqueuer.adapters.jax import device_iterator
+from tests.adapters.plain_sources import LARGE, FailsAt, Large, Nested, OneBuffer, Regression
+from tests.adapters.recycled import Blocks
+from tests.support.leaks import resources
+from tests.support.waiting import wait_until
+
+
+def enqueuer(sequence: Any, processes: bool = False, **options: Any) -> SequenceEnqueuer:
+    return SequenceEnqueuer(sequence, processes, **{"seed": 1, **options})
+
+
+def equal(one: Any, other: Any) -> bool:
+    return bool(jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(a, b), one, other)))
+
+
+def values(batches: Any) -> list[int]:
+    return [int(batch[0]) for batch in batches]
+
+
+# ---------------------------------------------------------------- what is delivered
+
+
+def test_numbers_are_on_the_device_and_the_rest_is_as_it_was() -> None:
+    with enqueuer(Nested()) as enq:
+        batch = next(iter(device_iterator(enq, workers=1)))
+    assert isinstance(batch["pair"][0], jax.Array) and type(batch["pair"]) is tuple
+    assert batch["pair"][1][1].tolist() == ["a", "b"]
+    assert (batch["none"], batch["text"], batch["number"]) == (None, "hello", 3.5)
+    assert isinstance(batch["scalar"], jax.Array) and isinstance(batch["flags"], jax.Array)
+    assert isinstance(batch["when"], np.ndarray)
+    assert batch["big endian"].tolist() == [0, 1, 2]
+    assert batch["backwards"].tolist() == [3, 2, 1, 0]
+    assert batch["empty"].shape == (0, 3)
+
+
+def test_a_device_or_a_sharding_says_where() -> None:
+    first, second = jax.devices()
+    with enqueuer(Regression(2)) as enq:
+        for x, y in device_iterator(enq, device=second, workers=1):
+            assert x.devices() == y.devices() == {second}
+        sharding = NamedSharding(Mesh(np.array([first, second]), "batch"), PartitionSpec("batch"))
+        for x, _ in device_iterator(enq, sharding=sharding):
+            assert x.sharding == sharding
+            assert [shard.data.shape for shard in x.addressable_shards] == [(8, 8), (8, 8)]
+        with pytest.raises(ConfigurationError, match="not both"):
+            device_iterator(enq, device=first, sharding=sharding)
+        with pytest.raises(ConfigurationError, match="size"):
+            device_iterator(enq, size=0)
+
+
+# ---------------------------------------------------------------- memory
+
+
+def test_arrays_keep_memory_that_would_be_recycled() -> None:
+    """On the CPU JAX does not copy what is aligned: the block must not be used again before the array is gone."""
+    blocks = Blocks()
+    with enqueuer(Large(), processes=True) as enq:
+        stream = device_iterator(enq)
+        held: dict[int, jax.Array] = {}
+        aliased = 0
+        for number in range(2000):
+            array = blocks.array((LARGE,), np.float32, number)
+            address = array.ctypes.data
+            held[number] = stream.put({"x": array})["x"]
+            aliased += held[number].unsafe_buffer_pointer() == address
+            del array
+            if len(held) > 100:
+                for key in list(held)[::2]:
+                    assert jnp.array_equal(held.pop(key), jnp.full(LARGE, float(key)))
+    assert aliased == 2000, "this test is about memory that is shared"
+    assert blocks.recycled_count > 1500
+    for key, mine in held.items():
+        np.testing.assert_array_equal(mine, np.full(LARGE, key, np.float32))
+
+
+def test_thousands_of_batches_held_and_dropped_keep_their_contents() -> None:
+    rng = np.random.default_rng(0)
+    held: dict[int, jax.Array] = {}
+    with enqueuer(Large(1500), processes=True) as enq:
+        loader = device_iterator(enq, workers=2, max_queue_size=64)
+        for epoch in range(2):
+            for index, batch in enumerate(loader):
+                assert batch["parts"][0] == index
+                held[epoch * 1500 + index] = batch["x"]
+                if len(held) > 200:
+                    for key in rng.permutation(list(held))[:150].tolist():
+                        array = np.asarray(held.pop(key))
+                        assert array[0] == array[-1] == key % 1500
+    for key, array in held.items():
+        np.testing.assert_array_equal(array, np.full(LARGE, key % 1500, np.float32))
+
+
+def test_what_threads_return_is_copied_since_the_sequence_may_change_it() -> None:
+    with enqueuer(OneBuffer()) as enq:
+        # One at a time: what a Sequence overwrites before it is delivered is its own affair.
+        batches = list(device_iterator(enq, size=1, workers=0))
+    assert [set(np.asarray(batch).tolist()) for batch in batches] == [{index} for index in range(6)]
+
+
+# ---------------------------------------------------------------- epochs and places
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 20])
+def test_each_loop_is_an_epoch(size: int) -> None:
+    with enqueuer(FailsAt(5, bad=-1)) as enq:
+        loader = device_iterator(enq, size, workers=2)
+        assert len(loader) == 5
+        epochs = []
+        while loader.epoch < 3:
+            epochs.append(values(loader))
+        assert epochs == [[0, 1, 2, 3, 4]] * 3
+
+
+@pytest.mark.parametrize("size", [1, 2, 20])
+def test_a_loop_that_was_broken_off_is_followed_by_a_new_epoch(size: int) -> None:
+    with enqueuer(FailsAt(5, bad=-1)) as enq:
+        loader = device_iterator(enq, size, workers=2)
+        assert [int(batch[0]) for batch, _ in zip(loader, range(2), strict=False)] == [0, 1]
+        assert values(loader) == [0, 1, 2, 3, 4]
+
+
+def test_an_error_comes_after_the_batches_before_it() -> None:
+    with enqueuer(FailsAt()) as enq:
+        loader = device_iterator(enq, size=3, workers=2)
+        for _ in range(2):
+            seen = []
+            with pytest.raises(ValueError, match="no batch 4"):
+                for batch in loader:
+                    seen.append(int(batch[0]))
+            assert seen == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 5, 6, 7])
+@pytest.mark.parametrize("size", [1, 3])
+def test_the_state_counts_what_was_handed_out(count: int, size: int) -> None:
+    """6 batches an epoch: in the middle, and on both sides of a boundary."""
+
+    def stream(loader: Any) -> Iterator[Any]:
+        while loader.epoch < 3:
+            yield from loader
+
+    with enqueuer(Regression(6), shuffle=True) as enq:
+        expected = list(stream(device_iterator(enq, size, workers=2)))
+    assert len(expected) == 18
+    with enqueuer(Regression(6), shuffle=True) as enq:
+        loader = device_iterator(enq, size, workers=2)
+        before = [batch for _, batch in zip(range(count), stream(loader), strict=False)]
+        state = json.loads(json.dumps(loader.state_dict()))
+    with enqueuer(Regression(6), shuffle=True) as enq:
+        loader = device_iterator(enq, size, workers=1)
+        loader.load_state_dict(state)
+        after = list(stream(loader))
+    assert equal(before + after, expected)
+
+
+# ---------------------------------------------------------------- training
+
+
+@jax.jit
+def step(weights: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    loss, gradient = jax.value_and_grad(lambda w: jnp.mean((x @ w - y) ** 2))(weights)
+    return weights - 0.01 * gradient, loss
+
+
+def losses(batches: Any) -> list[float]:
+    weights, curve = jnp.zeros(8), []
+    for x, y in batches:
+        weights, loss = step(weights, x, y)
+        curve.append(float(loss))
+    return curve
+
+
+def test_training_has_the_very_losses_of_a_plain_loop_and_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with enqueuer(Regression()) as enq:
+        enq.start(0)
+        plain = [batch for _ in range(3) for batch in enq.epoch()]
+    expected = losses(plain)
+    assert expected[-1] < expected[0] / 2
+    with tempfile.TemporaryDirectory(prefix="leaks-") as directory:
+        monkeypatch.setattr(tempfile, "tempdir", directory)
+        before = resources()
+        with enqueuer(Regression(), processes=True) as enq:
+            loader = device_iterator(enq, workers=2)
+            assert losses(batch for _ in range(3) for batch in loader) == expected
+        del enq, loader
+        gc.collect()
+        wait_until(lambda: not resources().beyond(before), what="nothing left")

@@ -1,0 +1,38 @@
+"""Memory that is used again as soon as nothing refers to it any more, as a shared block would be."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+ALIGNMENT = 64
+SPOILT = 0xAB
+
+
+class Blocks:
+    """Hands out arrays on blocks that are overwritten, and handed out again, when their last user is gone."""
+
+    def __init__(self) -> None:
+        self._free: deque[Any] = deque()
+        self.recycled_count = 0
+
+    def array(self, shape: tuple[int, ...], dtype: Any, value: Any) -> np.ndarray[Any, Any]:
+        """A writable array, aligned to 64 bytes, filled with the value."""
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        memory = self._free.popleft() if self._free else np.empty(size + ALIGNMENT, np.uint8)
+        assert memory.nbytes == size + ALIGNMENT, "blocks are of one size"
+        # Not a view of the array: NumPy refers a view's view to the array itself, and the one between dies early.
+        user = (ctypes.c_ubyte * memory.nbytes).from_buffer(memory)
+        weakref.finalize(user, self._recycle, memory).atexit = False
+        array = np.ndarray(shape, dtype, user, -memory.ctypes.data % ALIGNMENT)
+        array[...] = value
+        return array
+
+    def _recycle(self, memory: np.ndarray[Any, Any]) -> None:
+        memory[:] = SPOILT
+        self.recycled_count += 1
+        self._free.append(memory)

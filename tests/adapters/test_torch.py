@@ -1,0 +1,66 @@
+"""PyTorch's parts, in interpreters of their own."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.frameworks import require_frameworks, run_tests_in_framework
+from tests.support.remote import REPOSITORY, environment
+
+HERE = Path(__file__).parent
+
+
+def test_datasets_as_sources() -> None:
+    run_tests_in_framework(HERE / "in_torch.py", "torch")
+
+
+def test_the_enqueuer_as_a_loader() -> None:
+    run_tests_in_framework(HERE / "in_torch_stream.py", "torch", "torchdata")
+
+
+def test_two_ranks_train_on_disjoint_shards_of_equal_length(tmp_path: Path) -> None:
+    require_frameworks("torch")
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.adapters.rank_program", str(rank), str(tmp_path / "store")],
+            cwd=REPOSITORY,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        outputs = [json.loads(rank.communicate(timeout=100)[0]) for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
+    assert outputs[0]["weights"] == outputs[1]["weights"]
+    for epoch in (0, 1):
+        shards = [
+            [sample for number, batch in output["steps"] for sample in batch if number == epoch] for output in outputs
+        ]
+        assert [len(shard) for shard in shards] == [12, 12]
+        assert len({*shards[0], *shards[1]}) == 24, "8 whole batches of 25 samples, none twice"
+
+
+def test_the_example_learns_to_read_digits() -> None:
+    require_frameworks("torch", "sklearn", "PIL")
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "examples" / "torch_digits.py")],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(re.search(r"accuracy: ([\d.]+)", done.stdout)[1]) > 0.95
+    counts = {name: int(count) for name, count in re.findall(r"^(\S+) on \S+: (\d+) batches$", done.stdout, re.M)}
+    assert len(counts) == 3 and all(counts.values()), counts
+    # What workers computed ahead is in it.
+    assert sum(counts.values()) >= 8 * 45

@@ -45,7 +45,7 @@ def _view_class(keras: ModuleType) -> Any:
     has_constructor = hasattr(keras.utils, "PyDataset")
     base: Any = keras.utils.PyDataset if has_constructor else keras.utils.Sequence
 
-    class EnqueuerDataset(base):  # type: ignore[misc]
+    class EnqueuerDataset(base):
         """The batches of an enqueuer, as Keras asks for them."""
 
         def __init__(self, enqueuer: SequenceEnqueuer) -> None:

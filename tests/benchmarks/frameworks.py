@@ -42,6 +42,12 @@ class Sleeping:
         return np.full((8, 4), index, np.float32), np.zeros((8, 1), np.float32)
 
 
+def bare_loop(enq: SequenceEnqueuer, stepped: Callable[[], None]) -> None:
+    """What the others are to be compared with on a busy machine: taking, and nothing else."""
+    for _ in enq.epoch():
+        stepped()
+
+
 def keras_fit(name: str) -> Loop:
     """`fit` of the Keras of this name."""
 
@@ -90,6 +96,7 @@ class Case:
 
 
 CASES = {
+    "bare": Case(bare_loop, ()),
     "keras-jax": Case(keras_fit("keras"), ("keras", "jax"), {"KERAS_BACKEND": "jax"}),
     "keras-torch": Case(keras_fit("keras"), ("keras", "torch"), {"KERAS_BACKEND": "torch"}),
     "keras-tensorflow": Case(keras_fit("keras"), ("keras", "tensorflow"), {"KERAS_BACKEND": "tensorflow"}),

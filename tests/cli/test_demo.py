@@ -162,7 +162,8 @@ def test_a_killed_demo_goes_on_to_the_same_weights(image_folder: Path, tmp_path_
         assert (f"resuming after batch {count} of" in result.output) == (path == killed)
     with np.load(killed) as one, np.load(whole) as other:
         assert sorted(one) == sorted(other)
-        assert all((one[name] == other[name]).all() for name in one)
+        # Not the place in the stream: at the end of an epoch it says whether `on_epoch_end` has run by then.
+        assert all((one[name] == other[name]).all() for name in one if name != "progress")
     assert_callers_error(run_demo(*job, "--epochs", epochs, "--resume", str(whole)), "nothing is left to do")
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.frameworks import require_frameworks, run_tests_in_framework
+from tests.support.frameworks import require_frameworks, run_program, run_tests_in_framework
 from tests.support.remote import REPOSITORY, environment
 
 HERE = Path(__file__).parent
@@ -49,18 +49,11 @@ def test_two_ranks_train_on_disjoint_shards_of_equal_length(tmp_path: Path) -> N
         assert len({*shards[0], *shards[1]}) == 24, "8 whole batches of 25 samples, none twice"
 
 
-def test_the_example_learns_to_read_digits() -> None:
+def test_the_example_learns_the_digits_from_two_processes_and_a_remote_worker(tmp_path: Path) -> None:
     require_frameworks("torch", "sklearn", "PIL")
-    done = subprocess.run(
-        [sys.executable, str(REPOSITORY / "examples" / "torch_digits.py")],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=110,
-    )
-    assert done.returncode == 0, done.stderr
-    assert float(re.search(r"accuracy: ([\d.]+)", done.stdout)[1]) > 0.95
-    counts = {name: int(count) for name, count in re.findall(r"^(\S+) on \S+: (\d+) batches$", done.stdout, re.M)}
+    printed = run_program(["-m", "enqueuer.adapters.examples.torch_digits"], tmp_path)
+    assert float(re.search(r"accuracy: ([\d.]+)", printed)[1]) > 0.95
+    counts = {name: int(count) for name, count in re.findall(r"^(\S+) on \S+: (\d+) batches$", printed, re.M)}
     assert len(counts) == 3 and all(counts.values()), counts
     # What workers computed ahead is in it.
     assert sum(counts.values()) >= 8 * 45

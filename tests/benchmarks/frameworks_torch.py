@@ -1,4 +1,4 @@
-"""Steps a second in PyTorch's and JAX's idiom: `python -m tests.benchmarks.frameworks_torch [torch|jax]`.
+"""Steps a second in PyTorch's and JAX's idiom: `python -m tests.benchmarks.frameworks_torch [plain|torch|jax]`.
 
 A pipeline that sleeps 20 ms a batch on 8 local processes, a training step of a small model, ordered delivery. Ideal: 8
 workers / 20 ms. The rate is taken from the first batch to the last: starting processes is not what is measured here.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,6 +20,16 @@ WORKERS = 8
 SECONDS = 0.020
 QUEUE_SIZE = 64
 BAR = 0.95
+
+
+def plain_rate(batches_count: int) -> float:
+    """Batches a second of the enqueuer alone: what the others are to be compared with on a busy machine."""
+    return _rate(lambda enqueuer, **start: _started(enqueuer, start), lambda *_: None, batches_count)
+
+
+def _started(enqueuer: SequenceEnqueuer, start: dict[str, int]) -> Iterator[Any]:
+    enqueuer.start(**start)
+    return enqueuer.epoch()
 
 
 def torch_rate(batches_count: int) -> float:
@@ -78,7 +88,7 @@ def _rate(make_loader: Callable[..., Any], step: Callable[[Any, Any], None], bat
         return steps_count / (time.perf_counter() - started)
 
 
-RATES = {"torch": torch_rate, "jax": jax_rate}
+RATES = {"plain": plain_rate, "torch": torch_rate, "jax": jax_rate}
 
 
 def main() -> None:
@@ -89,7 +99,7 @@ def main() -> None:
     arguments = parser.parse_args()
     ideal = WORKERS / SECONDS
     for name, rate in RATES.items():
-        if arguments.framework not in (None, name) or find_spec(name) is None:
+        if arguments.framework not in (None, name) or (name != "plain" and find_spec(name) is None):
             continue
         reached = statistics.median(rate(arguments.batches) for _ in range(arguments.runs))
         print(f"{name:6} {reached:6.0f} steps/s, {reached / ideal:6.1%} of {ideal:.0f} (bar: {BAR:.0%})", flush=True)

@@ -1,31 +1,26 @@
-"""Image classification in PyTorch on real handwritten digits, prepared by two local processes and a remote worker.
+"""Image classification in PyTorch: ``python -m enqueuer.adapters.examples.torch_digits``.
 
-    pip install 'enqueuer[demo,torch]'
-    python examples/torch_digits.py
-
-The remote worker is started here, by the command that a user would give on another machine, and builds its own dataset
-by the name of a function of this file. Prints the loss of each epoch, who computed how much, and the accuracy on digits
-that were never trained on.
+Real handwritten digits, prepared by two local processes and a remote worker. That one is started here, by the command
+that a user would give on another machine, and builds its own dataset by the name of a function of this file. Half a
+minute on two idle cores; the accuracy on digits that were never trained on is above 0.95.
 """
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import Dataset
 
 from enqueuer import SequenceEnqueuer, SequenceSpec
 from enqueuer.adapters.torch import DatasetSequence, as_iterable, from_dataset
+from enqueuer.demo.augment import decode, to_array
 from enqueuer.demo.digits import IMAGE_SIZE, load_digits
 
 EPOCHS = 8
+TRAINING_BATCHES = "enqueuer.adapters.examples.torch_digits:training_batches"
 BATCH_SIZE = 32
 
 
@@ -41,12 +36,12 @@ class Digits(Dataset):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        image = Image.open(io.BytesIO(self.images.sources[index])).resize((IMAGE_SIZE, IMAGE_SIZE))
+        image = decode(self.images.sources[index], "L", IMAGE_SIZE)
         if self.train:
             # Workers seed torch for each batch: these are the same numbers whoever computes it.
             angle, right, down = (torch.rand(3) * 2 - 1).tolist()
             image = image.rotate(10 * angle, translate=(round(right), round(down)))
-        pixels = torch.from_numpy(np.asarray(image, np.float32))[None] / 127.5 - 1
+        pixels = torch.from_numpy(to_array(image)).permute(2, 0, 1)
         return pixels, int(self.images.labels[index])
 
 
@@ -69,20 +64,18 @@ def make_model() -> torch.nn.Module:
 
 
 def start_remote_worker(endpoint: str) -> subprocess.Popen[bytes]:
-    arguments = ["worker", "--connect", endpoint, "--processes", "1", "--sequence", "torch_digits:training_batches"]
-    print("on another machine, in the folder of this file: enqueuer", *arguments, flush=True)
+    arguments = ["worker", "--connect", endpoint, "--processes", "1", "--sequence", TRAINING_BATCHES]
+    print("on another machine: enqueuer", *arguments, flush=True)
     program = "from enqueuer.cli.main import main; main()"
-    return subprocess.Popen([sys.executable, "-c", program, *arguments], cwd=Path(__file__).parent)
+    return subprocess.Popen([sys.executable, "-c", program, *arguments], stdin=subprocess.DEVNULL)
 
 
 def accuracy(model: torch.nn.Module) -> float:
     held_out = Digits(train=False)
+    images, labels = from_dataset(held_out, batch_size=len(held_out))[0]
     with torch.no_grad():
-        right = [
-            model(pixels[None]).argmax().item() == label
-            for pixels, label in (held_out[i] for i in range(len(held_out)))
-        ]
-    return sum(right) / len(right)
+        right = model(torch.from_numpy(images)).argmax(1) == torch.from_numpy(labels)
+    return float(right.float().mean())
 
 
 def main() -> None:
@@ -90,10 +83,10 @@ def main() -> None:
     torch.set_num_threads(1)  # the other processors are the workers'
     model = make_model()
     optimizer = torch.optim.Adam(model.parameters(), 2e-3)
-    spec = SequenceSpec("torch_digits:training_batches")
+    spec = SequenceSpec(TRAINING_BATCHES)
     with SequenceEnqueuer(spec, use_multiprocessing=True, seed=0, bind="tcp://127.0.0.1:0") as enq:
         enq.start(workers=2, max_queue_size=32)
-        remote = start_remote_worker(enq.endpoint)
+        remote = start_remote_worker(str(enq.endpoint))
         try:
             enq.wait_for_workers(3, timeout=60)
             loader = as_iterable(enq)

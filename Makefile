@@ -38,6 +38,7 @@ bench:
 	$(PYTHON) -m tests.benchmarks.hedging
 	$(PYTHON) -m tests.benchmarks.encryption
 	$(PYTHON) -m tests.benchmarks.frameworks
+	$(PYTHON) -m tests.benchmarks.frameworks_torch
 
 ci:
 	.ci/run

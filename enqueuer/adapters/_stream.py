@@ -9,8 +9,6 @@ from enqueuer.core.resume_state import read_states
 if TYPE_CHECKING:
     from enqueuer.sequence_enqueuer import SequenceEnqueuer
 
-_DEFAULT_QUEUE_SIZE = 10
-
 
 class EpochStream:
     """One pass a ``for`` loop, and the place in the stream of what the loop was given.
@@ -59,7 +57,8 @@ class EpochStream:
                 )
             enqueuer.start(**self._start_arguments)
         elif last is not None and last.is_broken_off(enqueuer._session):
-            arguments = self._start_arguments or _present_arguments(enqueuer)
+            present = {"workers": enqueuer.workers, "max_queue_size": last.max_queue_size}
+            arguments = self._start_arguments or present
             enqueuer.stop()
             enqueuer.start(**arguments)
         self._pass = new
@@ -102,12 +101,11 @@ class Pass:
             self._over = True
             raise
 
+    @property
+    def max_queue_size(self) -> int:
+        """Of the session that it is a pass of."""
+        return int(self._session.max_queue_size)
+
     def is_broken_off(self, session: Any) -> bool:
         """Whether some of its epoch is left. Not if the enqueuer was started anew meanwhile."""
         return session is self._session and not self._over and session.next_epoch == self._epoch
-
-
-def _present_arguments(enqueuer: SequenceEnqueuer) -> dict[str, Any]:
-    settings = getattr(getattr(enqueuer._session, "coordinator", None), "settings", None)
-    size = _DEFAULT_QUEUE_SIZE if settings is None else settings.max_queue_size
-    return {"workers": enqueuer.workers, "max_queue_size": size}

@@ -59,7 +59,7 @@ class Gatekeeper:
         self._admitted = frozenset(public.hex() for public in self._names)
         self._is_readable = True
         self._context = context
-        self._to_watch: deque[str] = deque()
+        self._to_watch: deque[zmq.Socket[bytes]] = deque()
         self._notes = Notes()
         self._authenticator = _Authenticator(context, log=logger)
         self._authenticator.configure_curve_callback(ZAP_DOMAIN, self)
@@ -78,7 +78,10 @@ class Gatekeeper:
         secure_server(socket, self._key.secret_key)
         address = f"inproc://enqueuer-handshakes-{next(_monitor_numbers)}"
         socket.monitor(address, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
-        self._to_watch.append(address)
+        monitor = self._context.socket(zmq.PAIR)
+        monitor.connect(address)
+        # The thread's from here on, which also closes it.
+        self._to_watch.append(monitor)
 
     def admits(self, frame: zmq.Frame) -> bool:
         """Whether who sent this frame is still let in."""
@@ -90,26 +93,30 @@ class Gatekeeper:
     # ------------------------------------------------------------ the thread
 
     def _run(self) -> None:
-        zap = self._authenticator.zap_socket
         poller = zmq.Poller()
-        poller.register(zap, zmq.POLLIN)
-        with contextlib.suppress(zmq.ContextTerminated):
+        poller.register(self._authenticator.zap_socket, zmq.POLLIN)
+        try:
             while True:
-                ready = dict(poller.poll(int(_LOOK_SECONDS * 1000)))
-                if ready.pop(zap, None):
-                    self._answer(zap.recv_multipart())
-                for monitor in ready:
-                    self._note_failure(*_MONITOR_EVENT.unpack(monitor.recv_multipart()[0]))
-                self._look()
-                self._watch(poller)
-        for socket, _ in poller.sockets:
-            socket.close(linger=0)
+                self._turn(poller)
+        except zmq.ContextTerminated:
+            pass
+        except Exception:
+            logger.exception("nobody new gets in any more: the thread that reads the key file failed")
+        finally:
+            # Whatever happened: the end of the context waits for them.
+            for socket in (*(socket for socket, _ in poller.sockets), *self._to_watch):
+                socket.close(linger=0)
 
-    def _watch(self, poller: zmq.Poller) -> None:
+    def _turn(self, poller: zmq.Poller) -> None:
+        zap = self._authenticator.zap_socket
+        ready = dict(poller.poll(int(_LOOK_SECONDS * 1000)))
+        if ready.pop(zap, None):
+            self._answer(zap.recv_multipart())
+        for monitor in ready:
+            self._note_failure(*_MONITOR_EVENT.unpack(monitor.recv_multipart()[0]))
+        self._look()
         while self._to_watch:
-            monitor = self._context.socket(zmq.PAIR)
-            monitor.connect(self._to_watch.popleft())
-            poller.register(monitor, zmq.POLLIN)
+            poller.register(self._to_watch.popleft(), zmq.POLLIN)
 
     def _note_failure(self, _event: int, code: int) -> None:
         text = _FAILURES.get(code)

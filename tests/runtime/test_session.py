@@ -178,8 +178,9 @@ def test_a_port_in_use_leaves_no_gatekeeper_behind(start: Start, tmp_path: Path,
 def test_a_session_with_keys_takes_its_gatekeeper_with_it(start: Start, tmp_path: Path) -> None:
     keys = KeyDirectory(tmp_path)
     keys.create()
-    for _ in range(5):
+    for number in range(30):
         session = start(as_spec(Bare()), bind=LOOPBACK, key_file=keys.key_file)
+        time.sleep(number * 0.0005)  # it may end at any moment of the thread's life
         assert any(thread.name == "enqueuer-keys" for thread in threading.enumerate())
         assert session.stop(DEADLINE)
 

@@ -36,6 +36,7 @@ bench:
 	$(PYTHON) -m tests.benchmarks.scheduling threads
 	$(PYTHON) -m tests.benchmarks.scheduling processes
 	$(PYTHON) -m tests.benchmarks.hedging
+	$(PYTHON) -m tests.benchmarks.large_batches
 	$(PYTHON) -m tests.benchmarks.encryption
 	$(PYTHON) -m tests.benchmarks.frameworks
 	$(PYTHON) -m tests.benchmarks.frameworks_torch

@@ -38,3 +38,26 @@ class Sleeping:
     def __getitem__(self, index: int) -> int:
         time.sleep(self.slow_seconds if self.is_slow(index) else self.seconds)
         return index
+
+
+# What a batch of each kind holds, beside its labels.
+KINDS: dict[str, tuple[tuple[int, ...], str]] = {
+    "img8": ((64, 224, 224, 3), "uint8"),
+    "imgf": ((64, 224, 224, 3), "float32"),
+    "mid": ((256, 784), "float32"),
+}
+
+
+class Large:
+    """The same array each time: what it costs to make one is not what is measured."""
+
+    def __init__(self, kind: str) -> None:
+        shape, dtype = KINDS[kind]
+        self.array = np.ones(shape, dtype)
+        self.labels = np.zeros(shape[0], np.int64)
+
+    def __len__(self) -> int:
+        return 1_000_000
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.array, self.labels

@@ -20,7 +20,7 @@ from tests.support.remote import REPOSITORY, environment
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
 # What frameworks deprecate of one another is none of our business; any other warning is an error, as everywhere.
 _WARNINGS = ("-W", "ignore::DeprecationWarning", "-W", "ignore::FutureWarning")
-_SECONDS = 110.0
+_SECONDS = 280.0
 
 
 def require_frameworks(*modules: str) -> None:

@@ -48,7 +48,7 @@ def run(directory: Path, *names: str, settings: tuple[dict[str, object], ...] = 
     for file, text in FILES.items():
         (directory / file).write_text(text)
     job = [(SNIPPETS[name], setting) for name, setting in zip_longest(names, settings, fillvalue={})]
-    return json.loads(run_script(PROGRAM, directory, [json.dumps(job)], timeout=110))
+    return json.loads(run_script(PROGRAM, directory, [json.dumps(job)], timeout=280))
 
 
 def labels(steps: Steps) -> list[list[int]]:
@@ -105,7 +105,7 @@ datasets.disable_progress_bars()
 rows = {"image": [[float(i)] * 4 for i in range(150)], "label": list(range(150))}
 datasets.Dataset.from_dict(rows).to_parquet("images.parquet")
 """
-    run_script(write, tmp_path, timeout=60)
+    run_script(write, tmp_path, timeout=200)
     plain, steps = run(tmp_path, "datasets-after", "ray-after")
     assert labels(plain) == [list(range(4 * step, 4 * step + 4)) for step in range(10)]
     assert [len(batch) for batch in labels(steps)] == [64, 64, 22] * 2

@@ -91,7 +91,7 @@ def test_what_cannot_be_mapped_comes_through_the_socket(
 
 def test_a_worker_that_was_started_by_itself_on_this_host_shares_its_memory_too(tmp_path: Path) -> None:
     spec = SequenceSpec("tests.runtime.test_shared_memory:Reused", length=200)
-    with SequenceEnqueuer(spec, bind="tcp://127.0.0.1:*") as enqueuer:
+    with SequenceEnqueuer(spec, bind="tcp://127.0.0.1:*", min_workers=2) as enqueuer:
         enqueuer.start(workers=0)
         assert enqueuer.endpoint is not None
         with RemoteWorker(enqueuer.endpoint, tmp_path / "worker.log"):

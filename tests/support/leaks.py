@@ -102,8 +102,15 @@ def _shared_mappings_count() -> int:
 def _files() -> frozenset[str]:
     """All of the temporary directory, which a test should have made its own, and what is ours in shared memory."""
     own = Path(tempfile.gettempdir()).iterdir()
-    shared = (path for path in Path("/dev/shm").iterdir() if "enqueuer" in path.name)
+    shared = (path for path in Path("/dev/shm").iterdir() if "enqueuer" in path.name and not _is_anothers(path))
     return frozenset(map(str, (*own, *shared)))
+
+
+def _is_anothers(path: Path) -> bool:
+    """Whether it is the socket of another process, such as another trainer on this machine."""
+    sockets = (line.split() for line in (_PROC / "net" / "unix").read_text().splitlines())
+    inodes = {f"socket:[{fields[6]}]" for fields in sockets if fields[-1] == str(path)}
+    return bool(inodes) and inodes.isdisjoint(_descriptors())
 
 
 def _command(pid: int) -> str:

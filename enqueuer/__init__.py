@@ -21,6 +21,7 @@ _HOME_OF = {
     "OrderedEnqueuer": "enqueuer.sequence_enqueuer",
     "Sequence": "enqueuer.sequence",
     "SequenceSpec": "enqueuer.sequence",
+    "OffenderStats": "enqueuer.monitoring.stats",
     "Stats": "enqueuer.monitoring.stats",
     "WorkerStats": "enqueuer.monitoring.stats",
     "Timing": "enqueuer.config",
@@ -44,6 +45,7 @@ __all__ = [
     "ConfigurationError",
     "EnqueuerError",
     "NoWorkersError",
+    "OffenderStats",
     "OrderedEnqueuer",
     "PoisonedBatchError",
     "ProtocolError",
@@ -74,7 +76,7 @@ if TYPE_CHECKING:
         SequenceError,
         StateError,
     )
-    from enqueuer.monitoring.stats import Stats, WorkerStats
+    from enqueuer.monitoring.stats import OffenderStats, Stats, WorkerStats
     from enqueuer.sequence import Sequence, SequenceSpec
     from enqueuer.sequence_enqueuer import OrderedEnqueuer, SequenceEnqueuer
 

@@ -10,7 +10,7 @@ No socket, thread, clock or randomness in here: the I/O loop feeds it, and so do
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from enqueuer.core.actions import (
@@ -20,13 +20,16 @@ from enqueuer.core.actions import (
     RemoteLine,
     Send,
 )
+from enqueuer.core.conduct import Conduct
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.events import (
     ControlReceived,
     EpochConfirmed,
     EpochOpened,
     Event,
+    Malformed,
     ResultsReceived,
+    ResultsRefused,
     Route,
     RouteLost,
     StopRequested,
@@ -43,6 +46,7 @@ from enqueuer.core.ledger import Ledger
 from enqueuer.core.membership import Membership
 from enqueuer.core.scheduler import REBALANCE_INTERVAL, Assignment, Scheduler
 from enqueuer.core.settings import Settings
+from enqueuer.core.supervision import Supervision
 from enqueuer.core.worker import Worker
 from enqueuer.protocol.messages import (
     Children,
@@ -54,6 +58,7 @@ from enqueuer.protocol.messages import (
     Hello,
     LoadFailure,
     Log,
+    Message,
     Ready,
     Revoke,
     Stop,
@@ -61,7 +66,7 @@ from enqueuer.protocol.messages import (
     WorkerExited,
 )
 
-_WARNING = 30
+_CRITICAL = 50
 
 
 class Coordinator:
@@ -76,6 +81,7 @@ class Coordinator:
         self.malformed_count = 0
         self._actions: list[Action] = []
         self.failures = Failures(settings, self._actions, self._settle)
+        self.conduct = Conduct(self.ledger, self._actions)
         self.membership = Membership(
             settings,
             self.ledger,
@@ -83,6 +89,7 @@ class Coordinator:
             self.scheduler,
             self._actions,
             self.failures,
+            self.conduct,
             now,
         )
         self.hedger = Hedger(settings, self.ledger, self.scheduler)
@@ -168,9 +175,12 @@ class Coordinator:
     # ------------------------------------------------------------ answers
 
     def _on_results(self, event: ResultsReceived, now: float) -> None:
-        worker = self.fleet.find(event.incarnation)
-        if worker is None or not event.leases or not worker.take_result_number(event.seq):
+        worker = self._take_result_message(event)
+        if worker is None:
             self.ledger.stale_count += len(event.leases)
+            return
+        if offence := self.conduct.of_seconds(worker, event.busy, now):
+            self._refuse(worker, event.leases, offence)
             return
         worker.last_seen = now
         worker.note_batches(len(event.leases), event.busy, now)
@@ -178,13 +188,53 @@ class Coordinator:
         self.scheduler.note_size(sum(event.sizes) / len(event.sizes))
         run = self._current_run(event.epoch, event.generation)
         for lease, payload in zip(event.leases, event.payloads, strict=True):
-            self._take_answer(worker, lease, run, payload)
+            if not self._take_answer(worker, lease, run, payload) and worker.standing.cut_off:
+                break
         self.membership.after_answers(worker)
 
-    def _take_answer(self, worker: Worker, lease: int, run: EpochRun | None, outcome: Any) -> None:
+    def _take_result_message(self, event: ResultsReceived | ResultsRefused) -> Worker | None:
+        """Whose it is, if it is its own, new, and anything at all."""
+        worker = self.fleet.find(event.incarnation)
+        if worker is None or not event.leases or worker.standing.cut_off:
+            return None
+        if event.key != worker.key:
+            # There is no connection to blame: the data channel tells of none. The key is in the log.
+            self.conduct.note_key(event.key, f"sent results in the name of {worker.name}")
+            return None
+        if worker.is_beyond(event.seq):
+            self.membership.offend(worker, f"sent result message {event.seq} after {worker.received_seq}")
+            return None
+        return worker if worker.take_result_number(event.seq) else None
+
+    def _on_results_refused(self, event: ResultsRefused, _now: float) -> None:
+        self.malformed_count += 1
+        worker = self._take_result_message(event)
+        if worker is not None:
+            self._refuse(worker, event.leases, f"sent a result message that is not what it says: {event.reason}")
+
+    def _refuse(self, worker: Worker, leases: Sequence[int], offence: str) -> None:
+        """As if it had lost the leases. The message counts as received, or it would only come again."""
+        self.ledger.expire(worker, [lease for lease in leases if lease in worker.leases])
+        self.membership.offend(worker, offence)
+        self.membership.after_answers(worker)
+
+    def _on_malformed(self, event: Malformed, _now: float) -> None:
+        self.malformed_count += 1
+        self.membership.offend_at(event.route, f"sent a malformed message: {event.reason}")
+
+    def _take_answer(self, worker: Worker, lease: int, run: EpochRun | None, outcome: Any) -> bool:
         position = self.ledger.answer(worker, lease, run)
-        if run is not None and position is not None and not self._settle(run, position, outcome):
+        if position is None:
+            self._judge(worker, lease, is_current=run is not None, numbered=True)
+        elif run is not None and not self._settle(run, position, outcome):
             self.ledger.stale_count += 1
+        return position is not None
+
+    def _judge(self, worker: Worker, lease: int, *, is_current: bool, numbered: bool) -> None:
+        """An answer was not taken."""
+        offence = self.conduct.of_answer(worker, lease, is_current=is_current, numbered=numbered)
+        if offence:
+            self.membership.offend(worker, offence)
 
     def _settle(self, run: EpochRun, position: int, outcome: Any) -> bool:
         """The position has its outcome; False if it had one. Who else computes it need not."""
@@ -200,7 +250,11 @@ class Coordinator:
         worker.last_answer = now
         run = self._current_run(message.epoch, message.generation)
         position = self.ledger.answer(worker, message.lease, run)
-        if run is not None and position is not None and not run.is_answered(position):
+        if position is None:
+            self._judge(worker, message.lease, is_current=run is not None, numbered=False)
+            if not worker.standing.talk.take(now):
+                self.membership.offend(worker, "floods the control channel")
+        elif run is not None and not run.is_answered(position):
             self.failures.on_error(worker, run, position, message.error)
             run.unlease(position, message.lease)
         self.membership.after_answers(worker)
@@ -224,27 +278,41 @@ class Coordinator:
 
     def _on_control(self, event: ControlReceived, now: float) -> None:
         message, route = event.message, event.route
+        worker, supervisor = self.fleet.at(route), self.fleet.supervisors.get(route)
+        # What answers leases is bounded by them.
+        if (worker is None or type(message) is not Failure) and not self._may_talk(route, now):
+            return
         if isinstance(message, Hello):
-            self.membership.on_hello(route, event.session, message, now)
-            return
-        worker = self.fleet.at(route)
-        if event.session != self.settings.session or (worker is None and route not in self.fleet.supervisors):
+            self.membership.on_hello(route, event.session, message, event.key, now)
+        elif event.session != self.settings.session or (worker is None and supervisor is None):
             self._actions.append(Send(route, WhoAreYou()))
-            return
-        if worker is None:
-            handler = _SUPERVISOR_MESSAGES.get(type(message))
-            if handler is not None:
-                handler(self.membership, route, message, now)
-            return
-        worker.last_seen = now
+        elif worker is not None:
+            worker.last_seen = now
+            self._on_worker_message(worker, message, now)
+        elif (handler := _SUPERVISOR_MESSAGES.get(type(message))) is not None:
+            handler(self.membership.supervision, route, message, now)
+        else:
+            self.membership.offend_at(route, f"said {type(message).__name__}, which no supervisor says")
+
+    def _may_talk(self, route: Route, now: float) -> bool:
+        if self.conduct.ignores(route):
+            return False  # cut off for what it said earlier in this very poll
+        if self.membership.standing_at(route).talk.take(now):
+            return True
+        self.membership.offend_at(route, "floods the control channel")
+        return False
+
+    def _on_worker_message(self, worker: Worker, message: Message, now: float) -> None:
         if isinstance(message, Failure):
             self._on_failure(worker, message, now)
         elif isinstance(message, Log):
-            self._actions.append(RemoteLine(message.level, message.logger, worker.worker_id, worker.host, message.text))
+            if worker.standing.lines.take(now):
+                level = min(max(message.level, 0), _CRITICAL)
+                self._actions.append(RemoteLine(level, message.logger, worker.worker_id, worker.host, message.text))
+        elif (handler := _WORKER_MESSAGES.get(type(message))) is not None:
+            handler(self.membership, worker, message, now)
         else:
-            handler = _WORKER_MESSAGES.get(type(message))
-            if handler is not None:
-                handler(self.membership, worker, message, now)
+            self.membership.offend(worker, f"said {type(message).__name__}, which no worker says")
 
     def _on_threads_joined(self, event: ThreadsJoined, now: float) -> None:
         self.membership.add_threads(event, now)
@@ -346,7 +414,9 @@ class Coordinator:
 
 _HANDLERS: dict[type, Any] = {
     ControlReceived: Coordinator._on_control,
+    Malformed: Coordinator._on_malformed,
     ResultsReceived: Coordinator._on_results,
+    ResultsRefused: Coordinator._on_results_refused,
     RouteLost: Coordinator._on_route_lost,
     SupervisorDied: Coordinator._on_supervisor_died,
     ThreadsJoined: Coordinator._on_threads_joined,
@@ -367,6 +437,6 @@ _WORKER_MESSAGES: dict[type, Any] = {
 }
 
 _SUPERVISOR_MESSAGES: dict[type, Any] = {
-    WorkerExited: Membership.on_worker_exited,
-    Children: Membership.on_children,
+    WorkerExited: Supervision.on_worker_exited,
+    Children: Supervision.on_children,
 }

@@ -18,9 +18,20 @@ class Route(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ControlReceived:
+    """``key`` is the name of the key that the connection proved; '' without keys."""
+
     route: Route
     session: bytes
     message: Message
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A control message that could not be read."""
+
+    route: Route
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +46,18 @@ class ResultsReceived:
     leases: Sequence[int]
     payloads: Sequence[Any]
     sizes: Sequence[int]
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsRefused:
+    """A result message whose batches are not what it says; who sent it and what it would have answered can be read."""
+
+    incarnation: bytes
+    seq: int
+    leases: Sequence[int]
+    reason: str
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +150,9 @@ class StopRequested:
 
 Event = (
     ControlReceived
+    | Malformed
     | ResultsReceived
+    | ResultsRefused
     | RouteLost
     | SupervisorDied
     | ThreadsJoined

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from enqueuer.core.events import Route
+from enqueuer.core.standing import Standing
 from enqueuer.core.worker import Worker, WorkerState
 
 # Records of workers that are not there are kept for their late answers, but not for ever: of one that has ended at most
 # some are still on their way, and one that is lost for longer than this has nothing to say that was not done again.
 _MOST_KEPT = {WorkerState.LOST: 10_000, WorkerState.GONE: 250}
 FORGET_SECONDS = 300.0
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """What the coordinator knows of one. ``id`` is what its children call it; ``key`` the name of its key, or ''."""
+
+    id: bytes
+    key: str
+    last_seen: float
+    standing: Standing
 
 
 class Fleet:
@@ -20,8 +32,7 @@ class Fleet:
         self._by_incarnation: dict[bytes, Worker] = {}
         self._by_route: dict[Route, Worker] = {}
         self._departed: dict[WorkerState, dict[bytes, None]] = {WorkerState.LOST: {}, WorkerState.GONE: {}}
-        # Routes of supervisors, and what each calls itself.
-        self.supervisors: dict[Route, bytes] = {}
+        self.supervisors: dict[Route, Supervisor] = {}
         self.lost_count = 0
 
     def __iter__(self) -> Iterator[Worker]:
@@ -44,6 +55,11 @@ class Fleet:
 
     def of_supervisor(self, supervisor: bytes) -> list[Worker]:
         return [worker for worker in self if worker.supervisor == supervisor]
+
+    def key_of_supervisor(self, supervisor: bytes, default: str) -> str:
+        """The key that a supervisor of this id, or a child of it, has proved before."""
+        known = (other.key for other in self.supervisors.values() if other.id == supervisor)
+        return next(known, next((worker.key for worker in self.of_supervisor(supervisor)), default))
 
     def add(self, worker: Worker) -> None:
         self._by_incarnation[worker.incarnation] = worker

@@ -24,7 +24,7 @@ class Ledger:
         self.delivered_total = 0
         self.taken_total = 0
         self._leases: dict[int, Lease] = {}
-        self._next_lease = 1
+        self.next_lease = 1
 
     # ------------------------------------------------------------ counts
 
@@ -65,8 +65,8 @@ class Ledger:
 
     def grant(self, worker: Worker, run: EpochRun, positions: Sequence[int], now: float) -> int:
         """Lease these positions to the worker; returns the first of the consecutive lease numbers."""
-        first = self._next_lease
-        self._next_lease += len(positions)
+        first = self.next_lease
+        self.next_lease += len(positions)
         for lease, position in enumerate(positions, first):
             run.lease(position, lease)
             self._leases[lease] = (run, position, worker)

@@ -6,17 +6,18 @@ import math
 
 from enqueuer.core.actions import Action, FleetFailed, Report, Send
 from enqueuer.core.admission import Admission
+from enqueuer.core.conduct import Conduct
 from enqueuer.core.events import EpochOpened, Route, ThreadsJoined
 from enqueuer.core.failures import Failures
-from enqueuer.core.fleet import FORGET_SECONDS, Fleet
+from enqueuer.core.fleet import FORGET_SECONDS, Fleet, Supervisor
 from enqueuer.core.ledger import Ledger
-from enqueuer.core.process_exit import DELIBERATE_EXITS, describe_exit
 from enqueuer.core.scheduler import Scheduler
 from enqueuer.core.settings import Settings
+from enqueuer.core.standing import MOST_OFFENCES, Standing
+from enqueuer.core.supervision import Supervision
 from enqueuer.core.worker import Worker, WorkerState
 from enqueuer.protocol.messages import (
     Bye,
-    Children,
     Drain,
     Epoch,
     Goodbye,
@@ -28,7 +29,6 @@ from enqueuer.protocol.messages import (
     Reject,
     Role,
     Welcome,
-    WorkerExited,
 )
 
 _INFO, _WARNING, _ERROR = 20, 30, 40
@@ -36,8 +36,6 @@ _INFO, _WARNING, _ERROR = 20, 30, 40
 _GRACE_HEARTBEATS = 2
 # A silent worker is asked, so that a connection whose other end is gone shows itself before the time-out.
 _PROBE_HEARTBEATS = 2.5
-# Local workers that die before they ever served, in a row, before the session is given up.
-_MAX_DEATHS_ON_ARRIVAL = 5
 
 
 class Membership:
@@ -51,6 +49,7 @@ class Membership:
         scheduler: Scheduler,
         actions: list[Action],
         failures: Failures,
+        conduct: Conduct,
         now: float,
     ) -> None:
         self.now = now
@@ -59,12 +58,13 @@ class Membership:
         self._fleet = fleet
         self._scheduler = scheduler
         self._actions = actions
-        self._failures = failures
+        self._conduct = conduct
         self._admission = Admission(settings)
+        self.supervision = Supervision(
+            ledger, fleet, self._admission, failures, actions, part=self._part, offend=self._offend_at
+        )
         self._sweep_at = now
         self._alone_since = self._complained_at = now
-        self._supervisors_heard: dict[Route, float] = {}
-        self._deaths_on_arrival = 0
 
     # ------------------------------------------------------------ time
 
@@ -81,8 +81,8 @@ class Membership:
                 worker.last_seen += gap
                 worker.last_answer += gap
                 worker.cut_off_at += gap
-            for route in self._supervisors_heard:
-                self._supervisors_heard[route] += gap
+            for supervisor in self._fleet.supervisors.values():
+                supervisor.last_seen += gap
             self._alone_since += gap
             self._complained_at += gap
 
@@ -94,18 +94,8 @@ class Membership:
             if not worker.in_process:
                 self._check_alive(worker, now)
         self._fleet.forget_lost(now - FORGET_SECONDS)
-        self._forget_silent_supervisors(now)
+        self.supervision.forget_silent(now - self._settings.worker_timeout)
         self._complain_if_alone(now)
-
-    def _forget_silent_supervisors(self, now: float) -> None:
-        """Nobody is told when one is gone. If it is not, it is asked who it is when it speaks again."""
-        timeout = self._settings.worker_timeout
-        for route in [route for route, heard in self._supervisors_heard.items() if now - heard >= timeout]:
-            self._forget_supervisor(route)
-
-    def _forget_supervisor(self, route: Route) -> None:
-        self._fleet.supervisors.pop(route, None)
-        self._supervisors_heard.pop(route, None)
 
     def _check_alive(self, worker: Worker, now: float) -> None:
         silence = now - worker.last_seen
@@ -147,6 +137,7 @@ class Membership:
             supervisor=b"",
             child_number=0,
             last_seen=now,
+            standing=Standing("the trainer's threads"),
             in_process=True,
         )
         self._fleet.add(worker)
@@ -164,26 +155,69 @@ class Membership:
             self._send(worker, self._admission.epoch_message(worker.place, opened))
             worker.epochs_sent_at = self.now
 
-    def on_hello(self, route: Route, session: bytes, hello: Hello, now: float) -> None:
+    def on_hello(self, route: Route, session: bytes, hello: Hello, key: str, now: float) -> None:
+        if self._conduct.ignores(hello.incarnation):
+            self._conduct.outlaw(route)
+            self._actions.append(Send(route, Reject("it was cut off")))
+            return
         refusal = self._admission.refusal_of_hello(hello)
         if refusal:
-            self._report(_ERROR, f"rejected worker {hello.worker_id} on {hello.host}: {refusal}")
+            standing = self._conduct.stranger(route)
+            if not standing.offences_count:
+                self._report(_ERROR, f"rejected worker {hello.worker_id} on {hello.host}: {refusal}")
             self._actions.append(Send(route, Reject(refusal)))
+            self._offend_at(route, standing, "says Hello again and again, though it was rejected")
+            return
+        pretence = self._pretence(route, hello, key)
+        if pretence:
+            self._cut_off_pretender(route, hello, pretence)
         elif hello.role is Role.SUPERVISOR:
-            self._fleet.supervisors[route] = hello.supervisor
-            self._supervisors_heard[route] = now
-            self._actions.append(Send(route, self._admission.welcome(route.place, 0, None)))
+            self._greet_supervisor(route, hello, key, now)
         else:
-            self._join(route, hello, session == self._settings.session, now)
+            self._join(route, session, hello, key, now)
 
-    def _join(self, route: Route, hello: Hello, is_ours: bool, now: float) -> None:
-        """``is_ours``: it is in this session already, and what it says of leases and results is about this one."""
+    def _pretence(self, route: Route, hello: Hello, key: str) -> str:
+        """Whom this Hello claims to be, and cannot; '' for nobody.
+
+        An incarnation and a supervisor's id are random and known to their owners alone: who says them is believed to be
+        who said them first, if everything else about it is the same, the key above all.
+        """
         worker = self._fleet.find(hello.incarnation)
-        if self._fleet.at(route) not in (None, worker):
-            # Two workers cannot be on one connection: who spoke before is not there any more.
-            self.on_route_lost(route, now)
+        if worker is not None and not worker.is_described_by(hello, route, key):
+            return f"claims to be {worker.name}"
+        there = self._fleet.at(route)
+        if there is not None and (there is not worker or hello.role is Role.SUPERVISOR):
+            return f"claims to be another one than {there.name}, on the same connection"
+        known = self._fleet.supervisors.get(route)
+        if known is not None and (hello.role is Role.WORKER or hello.supervisor != known.id):
+            return "claims to be another one than the supervisor it was, on the same connection"
+        if hello.supervisor and key != self._fleet.key_of_supervisor(hello.supervisor, key):
+            return "claims another one's supervisor"
+        return ""
+
+    def _cut_off_pretender(self, route: Route, hello: Hello, pretence: str) -> None:
+        """At once: what it claims is somebody's, who must not suffer for it."""
+        there = self._fleet.at(route) or self._fleet.supervisors.get(route)
+        name = f"{hello.role.name.lower()} {hello.worker_id} on {hello.host}"
+        standing = self._conduct.introduce(route, name) if there is None else there.standing
+        standing.offences_count = max(standing.offences_count, MOST_OFFENCES - 1)
+        self._offend_at(route, standing, pretence)
+
+    def _greet_supervisor(self, route: Route, hello: Hello, key: str, now: float) -> None:
+        known = self._fleet.supervisors.get(route)
+        if known is None:
+            standing = self._conduct.introduce(route, f"supervisor {hello.worker_id} on {hello.host}")
+            known = self._fleet.supervisors[route] = Supervisor(hello.supervisor, key, now, standing)
+        known.last_seen = now
+        self._actions.append(Send(route, self._admission.welcome(route.place, 0, None)))
+
+    def _join(self, route: Route, session: bytes, hello: Hello, key: str, now: float) -> None:
+        # Else it is in no session or another one, and what it says of leases and results is not about this one.
+        is_ours = session == self._settings.session
+        worker = self._fleet.find(hello.incarnation)
+        standing = self._conduct.introduce(route, f"worker {hello.worker_id} on {hello.host}")
         if worker is None:
-            worker = Worker.from_hello(hello, route, now)
+            worker = Worker.from_hello(hello, route, key, standing, now)
             if is_ours:
                 # Lost for so long that it was forgotten: what it still keeps was done again by others.
                 worker.received_seq = hello.sent_seq
@@ -230,7 +264,7 @@ class Membership:
             self._turn_away(worker, refusal)
         elif refusal is not None and worker.state is WorkerState.JOINING:
             worker.move_to(WorkerState.SERVING)
-            self._deaths_on_arrival = 0
+            self.supervision.deaths_on_arrival = 0
             self._report(_INFO, f"worker {worker.name} (pid {worker.pid}) joined")
             self._scheduler.note_load(worker)
 
@@ -256,7 +290,13 @@ class Membership:
 
     # ------------------------------------------------------------ signs of life and reconciliation
 
-    def on_heartbeat(self, worker: Worker, message: Heartbeat, _now: float) -> None:
+    def on_heartbeat(self, worker: Worker, message: Heartbeat, now: float) -> None:
+        offence = self._conduct.of_seconds(worker, message.round_trip, now) or self._conduct.of_held(
+            worker, message.held
+        )
+        if offence:
+            self.offend(worker, offence)
+            return
         worker.note_round_trip(message.round_trip)
         ignored = self._reconcile(worker, message)
         newest = self._admission.newest
@@ -294,16 +334,6 @@ class Membership:
             self._say_bye(worker)
         self._scheduler.note_load(worker)
 
-    def on_children(self, route: Route, message: Children, now: float) -> None:
-        """A supervisor answers for children that hold their GIL."""
-        supervisor = self._fleet.supervisors[route]
-        self._supervisors_heard[route] = now
-        for incarnation in message.alive:
-            worker = self._fleet.find(incarnation)
-            if worker is not None and worker.supervisor == supervisor:
-                worker.last_seen = now
-        self._actions.append(Send(route, HeartbeatReply(0, 0, 0.0)))
-
     # ------------------------------------------------------------ leaving and death
 
     def on_drain(self, worker: Worker, _message: Drain, _now: float) -> None:
@@ -312,6 +342,9 @@ class Membership:
             self._scheduler.note_load(worker)
 
     def on_goodbye(self, worker: Worker, message: Goodbye, _now: float) -> None:
+        if message.sent_seq < worker.received_seq or worker.is_beyond(message.sent_seq):
+            self.offend(worker, f"says goodbye after {message.sent_seq} result messages, {worker.received_seq} came")
+            return
         worker.goodbye_seq = message.sent_seq
         self.after_answers(worker)
 
@@ -325,56 +358,13 @@ class Membership:
         self._part(worker)
 
     def on_route_lost(self, route: Route, now: float) -> None:
-        self._forget_supervisor(route)
+        self._fleet.supervisors.pop(route, None)
         worker = self._fleet.at(route)
         if worker is None or worker.in_process:
             return
         self._fleet.connect(worker, None)
         worker.cut_off_at = now
         self._scheduler.note_load(worker)
-
-    def on_worker_exited(self, route: Route, message: WorkerExited, _now: float) -> None:
-        worker = self._fleet.find(message.incarnation)
-        # User code may call os._exit with any code; who leaves on purpose computes nothing.
-        deliberate = message.exit_code in DELIBERATE_EXITS and not message.running
-        if worker is None:
-            if not (deliberate or message.timed_out):
-                self._note_death_on_arrival(route, message)
-            return
-        if worker.state is WorkerState.GONE or worker.supervisor != self._fleet.supervisors[route]:
-            return
-        if message.timed_out:
-            self._blame(worker, message)
-            text = f"worker {worker.name} (pid {worker.pid}) computed one batch for longer than batch_timeout: replaced"
-            self._report(_INFO, text)
-        elif not deliberate:
-            self._blame(worker, message)
-            if worker.state is WorkerState.JOINING and worker.batches_count == 0:
-                self._note_death_on_arrival(route, message)
-            self._fleet.lost_count += 1
-            self._report(_WARNING, f"worker {worker.name} (pid {worker.pid}) died: {describe_exit(message.exit_code)}")
-        self._part(worker)
-
-    def _blame(self, worker: Worker, message: WorkerExited) -> None:
-        entry = self._ledger.find(message.running) if message.running else None
-        if entry is None or entry[2] is not worker or entry[0].is_answered(entry[1]):
-            return
-        if message.timed_out:
-            self._failures.on_timeout(worker, entry[0], entry[1], message.stack)
-        else:
-            self._failures.on_death(worker, entry[0], entry[1])
-
-    def _note_death_on_arrival(self, route: Route, message: WorkerExited) -> None:
-        if not self._admission.is_local(route.place):
-            return
-        self._deaths_on_arrival += 1
-        if self._deaths_on_arrival >= _MAX_DEATHS_ON_ARRIVAL:
-            self._actions.append(
-                FleetFailed(
-                    f"{self._deaths_on_arrival} local workers in a row died before their first batch, the last one: "
-                    f"{describe_exit(message.exit_code)}"
-                )
-            )
 
     def on_supervisor_died(self, supervisor: bytes, _now: float) -> None:
         for worker in self._fleet.of_supervisor(supervisor):
@@ -391,6 +381,40 @@ class Membership:
         self._ledger.release(worker)
         self._fleet.depart(worker, WorkerState.GONE)
         self._scheduler.note_load(worker)
+
+    # ------------------------------------------------------------ offences
+
+    def offend(self, worker: Worker, what: str) -> None:
+        """The worker did what no honest one does."""
+        if self._conduct.note(worker.standing, what):
+            self._cut_off(worker, what)
+
+    def offend_at(self, route: Route, what: str) -> None:
+        """Whoever is at the other end did."""
+        self._offend_at(route, self.standing_at(route), what)
+
+    def standing_at(self, route: Route) -> Standing:
+        peer = self._fleet.at(route) or self._fleet.supervisors.get(route)
+        return self._conduct.stranger(route) if peer is None else peer.standing
+
+    def _offend_at(self, route: Route, standing: Standing, what: str) -> None:
+        if not self._conduct.note(standing, what):
+            return
+        worker = self._fleet.at(route)
+        if worker is not None:
+            self._cut_off(worker, what)
+            return
+        self._conduct.outlaw(route)
+        self._actions.append(Send(route, Reject(f"it {what}")))
+        self._fleet.supervisors.pop(route, None)
+
+    def _cut_off(self, worker: Worker, what: str) -> None:
+        """Nothing from it is read any more, and what it holds is for others."""
+        self._conduct.outlaw(worker.incarnation)
+        if worker.route is not None:
+            self._conduct.outlaw(worker.route)
+        if worker.state is not WorkerState.GONE:
+            self._dismiss(worker, Reject(f"it {what}"))
 
     # ------------------------------------------------------------ small things
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from enqueuer.core.events import Route
+from enqueuer.core.standing import Standing
 from enqueuer.protocol.messages import Bye, Hello, Reject
 
 # Weight of the newest result message in the running mean of compute times.
@@ -17,6 +18,7 @@ _LONGER_WEIGHT = 0.1
 _QUEUED_SECONDS = 0.004
 _MOST_QUEUED = 4096
 
+_LONGEST_ROUND_TRIP = 2.0
 # What a worker may have on the way beyond a gap; more is a peer that makes numbers up.
 _FURTHEST_AHEAD = 65_536
 
@@ -53,6 +55,10 @@ class Worker:
     supervisor: bytes
     child_number: int
     last_seen: float
+    standing: Standing = field(default_factory=lambda: Standing(""))
+    # The name of the key that its connections proved; '' without keys.
+    key: str = ""
+    known_since: float = 0.0
     # Since when it has no connection; infinite while it has one.
     cut_off_at: float = math.inf
     in_process: bool = False
@@ -76,7 +82,7 @@ class Worker:
     epochs_sent_at: float = -math.inf
 
     @classmethod
-    def from_hello(cls, hello: Hello, route: Route, now: float) -> Worker:
+    def from_hello(cls, hello: Hello, route: Route, key: str, standing: Standing, now: float) -> Worker:
         return cls(
             worker_id=hello.worker_id,
             incarnation=hello.incarnation,
@@ -88,7 +94,16 @@ class Worker:
             supervisor=hello.supervisor,
             child_number=hello.child_number,
             last_seen=now,
+            standing=standing,
+            key=key,
+            known_since=now,
         )
+
+    def is_described_by(self, hello: Hello, route: Route, key: str) -> bool:
+        """Whether this Hello can be of the same process."""
+        told = (hello.worker_id, hello.host, hello.pid, hello.supervisor, hello.child_number, route.place, key)
+        known = (self.worker_id, self.host, self.pid, self.supervisor, self.child_number, self.place, self.key)
+        return told == known
 
     @property
     def name(self) -> str:
@@ -131,13 +146,17 @@ class Worker:
 
     def take_result_number(self, seq: int) -> bool:
         """Note that this result message arrived; False if it had arrived before, or its number makes no sense."""
-        if seq <= self.received_seq or seq in self.received_ahead or seq > self.received_seq + _FURTHEST_AHEAD:
+        if seq <= self.received_seq or seq in self.received_ahead or self.is_beyond(seq):
             return False
         self.received_ahead.add(seq)
         while self.received_seq + 1 in self.received_ahead:
             self.received_seq += 1
             self.received_ahead.remove(self.received_seq)
         return True
+
+    def is_beyond(self, seq: int) -> bool:
+        """Whether a result message cannot have this number yet."""
+        return seq > self.received_seq + _FURTHEST_AHEAD
 
     @property
     def highest_seq(self) -> int:
@@ -146,6 +165,8 @@ class Worker:
     def note_round_trip(self, seconds: float) -> None:
         """What the network takes; a worker that is stopped or starved of its processor says more than that."""
         if 0 < seconds < math.inf:
+            # Whoever is believed to be far away is waited for: not for longer than any network takes.
+            seconds = min(seconds, _LONGEST_ROUND_TRIP)
             known = self.round_trip
             self.round_trip = seconds if not 0.0 < known < seconds else known + _LONGER_WEIGHT * (seconds - known)
 

@@ -21,6 +21,15 @@ class WorkerStats:
 
 
 @dataclass(frozen=True, slots=True)
+class OffenderStats:
+    """A peer that did what no honest one does: "worker w-0 on host". ``cut_off``: nothing from it is read any more."""
+
+    name: str
+    offences_count: int
+    cut_off: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """A snapshot of a running (or stopped) enqueuer.
 
@@ -53,5 +62,9 @@ class Stats:
     # Answers that came too late or twice, and messages that broke the wire contract.
     stale_count: int
     malformed_count: int
+    # What peers did that no honest one does, and by whom; messages of those that were cut off, dropped unread.
+    offences_count: int
+    offenders: tuple[OffenderStats, ...]
+    ignored_count: int
     lost_workers_count: int
     workers: tuple[WorkerStats, ...]

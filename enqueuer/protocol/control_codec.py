@@ -15,12 +15,17 @@ import msgpack
 
 from enqueuer.errors import ProtocolError
 from enqueuer.protocol import messages as m
+from enqueuer.protocol.unpacking import unpack
 
 Check = Callable[[Any], Any]
 
-MAX_LEASES = 1 << 20
+# A worker has some thousands, and those that it answered while acknowledgements were lost. Their numbers take memory
+# that the runs, a few bytes, did not: 2 MB for this many.
+MAX_LEASES = 1 << 16
 _MAX_TEXT = 64 * 1024
 _MAX_CAUSES = 16
+# Of a worker and of its host: they stand in log lines.
+_MAX_NAME = 256
 _MAX_COUNTER = 1 << 63
 
 
@@ -48,6 +53,13 @@ def _seconds(value: Any) -> float:
 def _text(value: Any) -> str:
     if type(value) is not str or len(value) > _MAX_TEXT:
         raise ProtocolError(f"expected a text of at most {_MAX_TEXT} characters, got {_name(value)}")
+    return value
+
+
+def _label(value: Any) -> str:
+    """A name that goes into log lines, which a line break in it would forge."""
+    if type(value) is not str or len(value) > _MAX_NAME or not value.isprintable():
+        raise ProtocolError(f"expected a name of at most {_MAX_NAME} printable characters, got {_name(value)}")
     return value
 
 
@@ -149,15 +161,15 @@ def leases_to_runs(leases: Iterable[int]) -> list[int]:
     return runs
 
 
-def leases_from_runs(value: Any) -> tuple[int, ...]:
+def leases_from_runs(value: Any, most: int = MAX_LEASES) -> tuple[int, ...]:
     """The inverse; bounded, since two numbers could otherwise ask for 2**63 of them."""
     runs = _list(value)
     if len(runs) % 2:
         raise ProtocolError("runs of leases come in pairs")
     leases: list[int] = []
     for start, count in zip(runs[::2], runs[1::2], strict=True):
-        if _count(count) > MAX_LEASES - len(leases):
-            raise ProtocolError(f"more than {MAX_LEASES} leases in one message")
+        if _count(count) > most - len(leases):
+            raise ProtocolError(f"more than {most} leases in one message")
         leases.extend(range(_count(start), start + count))
     return tuple(leases)
 
@@ -169,7 +181,7 @@ _SCHEMA: tuple[tuple[m.Kind, type, tuple[Check, ...]], ...] = (
     (
         m.Kind.HELLO,
         m.Hello,
-        (_count, _role, _text, _id, _id_or_none, _count, _text, _count, _text, _text, _bytes, _leases, _count),
+        (_count, _role, _label, _id, _id_or_none, _count, _label, _count, _label, _label, _bytes, _leases, _count),
     ),
     (m.Kind.READY, m.Ready, (_count, _count, _count, _bytes)),
     (m.Kind.HEARTBEAT, m.Heartbeat, (_leases, _count, _integer, _count, _count, _seconds, _seconds)),
@@ -217,13 +229,7 @@ def encode_control(session: bytes, message: m.Message) -> bytes:
 
 def decode_control(data: bytes | memoryview) -> tuple[bytes, m.Message]:
     """The session and the message in one frame. Raises `ProtocolError`, and nothing else."""
-    try:
-        # Nested arrays each reserve what their header says before anything of it is there: a message's own length,
-        # in elements of one byte, is the most that any of them can truly have.
-        most = len(data)
-        fields = msgpack.unpackb(data, strict_map_key=False, max_ext_len=0, max_array_len=most, max_map_len=most)
-    except Exception as error:
-        raise ProtocolError(f"not msgpack: {_name(error)}") from None
+    fields = unpack(data)
     if type(fields) is not list or len(fields) < 2:
         raise ProtocolError("a control message is an array of kind, session and fields")
     kind, session = fields[0], _id_or_none(fields[1])

@@ -13,12 +13,12 @@ from enqueuer.protocol.batch_codec import BatchPlan, Buffer, EncodedBatch, Recei
 from enqueuer.protocol.batch_format import CHUNK_BYTES, Frame
 from enqueuer.protocol.control_codec import leases_from_runs, leases_to_runs
 from enqueuer.protocol.messages import ID_BYTES, Kind, ResultsHeader
+from enqueuer.protocol.unpacking import unpack
 from enqueuer.transport.arena import SLAB_ID_BYTES, BlockPlace
 
 # From the worker's incarnation, the block's place and the sizes of its buffers to the buffers.
 OpenBlock = Callable[[bytes, BlockPlace, Sequence[int]], Sequence[Received]]
 
-# Also what keeps nested arrays in a hostile frame 0 from asking for much memory.
 MAX_BATCHES_PER_MESSAGE = 4096
 _FIELDS = 11
 _COUNTER_LIMIT = 1 << 63
@@ -110,7 +110,14 @@ def decode_results(
     cannot (an OSError), `ProtocolError` for all else that is wrong, and nothing else; a payload that was made always
     builds (except for what a user's own class raises when it is unpickled, under any trust but `Trust.REMOTE`).
     """
-    session, header = _decode_header(frames)
+    session, header = decode_header(frames)
+    return session, header, decode_payloads(frames, header, trust, open_block)
+
+
+def decode_payloads(
+    frames: Sequence[Frame], header: ResultsHeader, trust: Trust, open_block: OpenBlock | None = None
+) -> list[Payload]:
+    """The second half of `decode_results`, for what `decode_header` gave."""
     inline: Buffer = b""
     following = 1
     if any(header.inline_sizes):
@@ -138,7 +145,7 @@ def decode_results(
         offset += plan.inline_bytes
     if following != len(frames) or offset != len(inline):
         raise ProtocolError("a result message has more in it than its header describes")
-    return session, header, payloads
+    return payloads
 
 
 def _chunk_count(size: int) -> int:
@@ -171,15 +178,11 @@ def _open(open_block: OpenBlock | None, owner: bytes, place: BlockPlace, sizes: 
         raise BlockUnavailableError(owner, f"shared memory of a worker cannot be read here: {error}") from error
 
 
-def _decode_header(frames: Sequence[Frame]) -> tuple[bytes, ResultsHeader]:
+def decode_header(frames: Sequence[Frame]) -> tuple[bytes, ResultsHeader]:
+    """The session and what is said of the batches; of those, nothing is looked at yet. Raises `ProtocolError`."""
     if not frames:
         raise ProtocolError("a result message has no frames")
-    try:
-        fields = msgpack.unpackb(
-            _view(frames[0]), max_array_len=2 * MAX_BATCHES_PER_MESSAGE, max_map_len=0, max_ext_len=0
-        )
-    except Exception as error:
-        raise ProtocolError(f"frame 0 of a result message is not msgpack: {type(error).__name__}") from None
+    fields = unpack(_view(frames[0]))
     # A newer version adds its fields at the end.
     if type(fields) is not list or len(fields) < _FIELDS or fields[0] != Kind.RESULTS:
         raise ProtocolError("frame 0 is not the header of a result message")
@@ -190,7 +193,7 @@ def _decode_header(frames: Sequence[Frame]) -> tuple[bytes, ResultsHeader]:
         raise ProtocolError(f"session and incarnation of a result message have {ID_BYTES} bytes")
     if type(busy) is not float or not 0 <= busy < float("inf"):
         raise ProtocolError("the compute time of a result message is a number of seconds")
-    leases = leases_from_runs(runs)
+    leases = leases_from_runs(runs, MAX_BATCHES_PER_MESSAGE)
     if not all(type(value) is list and len(value) == len(leases) for value in (headers, sizes, counts)) or not leases:
         raise ProtocolError("a result message has an entry for each lease in each of its lists")
     if not all(type(value) is bytes for value in headers):

@@ -25,7 +25,9 @@ from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.events import (
     ControlReceived,
     Event,
+    Malformed,
     ResultsReceived,
+    ResultsRefused,
     Route,
     RouteLost,
     StopRequested,
@@ -36,8 +38,9 @@ from enqueuer.errors import EnqueuerError, ProtocolError
 from enqueuer.protocol.batch_codec import Trust
 from enqueuer.protocol.control_codec import decode_control, encode_control
 from enqueuer.protocol.messages import ErrorRecord, Failure, Hello, LoadFailure, Message, NoBlocks, Reject
-from enqueuer.protocol.results_codec import BlockUnavailableError, decode_results
+from enqueuer.protocol.results_codec import BlockUnavailableError, decode_header, decode_payloads
 from enqueuer.runtime.ready_queue import ReadyQueue
+from enqueuer.transport.limits import ConnectionLimit
 from enqueuer.transport.slab_exchange import SlabReceiver
 from enqueuer.transport.sockets import CoordinatorSockets
 
@@ -51,6 +54,8 @@ _MESSAGES_PER_TURN = 500
 # The last control messages (Stop) get this long to leave.
 _LINGER_SECONDS = 0.2
 _MALFORMED_LOGGED = 10
+# How often connections are counted, where there can be too many.
+_CONNECTIONS_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,10 @@ class IoLoop:
             if pair.slabs is not None:
                 self._poller.register(pair.slabs.fileno(), zmq.POLLIN)
         self.bytes_total = 0
+        self._malformed_count = 0
+        ports = {port for pair in pairs if pair.trust is not Trust.LOCAL for port in pair.sockets.ports}
+        self._connections = ConnectionLimit(ports) if ports else None
+        self._looked_at_connections = -math.inf
         self._finished = threading.Event()
         self._thread = threading.Thread(target=self._run, name="enqueuer-io", daemon=True)
 
@@ -182,7 +191,18 @@ class IoLoop:
         takes = self._coordinator.takes_until_wake
         self._ready.wake_at(None if takes is None else self._coordinator.ledger.taken_total + takes)
         self._run_calls()
+        if self._connections is not None and now - self._looked_at_connections >= _CONNECTIONS_SECONDS:
+            self._looked_at_connections = now
+            self._limit_connections(self._connections)
         return not stopping
+
+    @staticmethod
+    def _limit_connections(connections: ConnectionLimit) -> None:
+        closed_count = connections.enforce()
+        if closed_count:
+            logger.warning(
+                "closed %d connections: this process has hardly any file descriptors left (ulimit -n)", closed_count
+            )
 
     def _collect(self, readable: dict[Any, int]) -> list[Event]:
         """All that is readable, before any timer is looked at."""
@@ -216,14 +236,17 @@ class IoLoop:
     def _read_control(self, pair: Pair) -> Iterator[Event]:
         for _ in range(_MESSAGES_PER_TURN):
             try:
-                frames, is_let_in = pair.sockets.receive_control()
+                frames, key = pair.sockets.receive_control()
             except zmq.Again:
                 return
-            if not is_let_in:
+            route = Route(pair.name, frames[0])
+            if self._coordinator.conduct.ignores(route):
+                continue
+            if key is None:
                 # Its leases are others' once that is known; libzmq has no way to close one peer's connection.
-                route = Route(pair.name, frames[0])
                 self._send(route, Reject("its key was revoked"))
                 yield RouteLost(route)
+                continue
                 continue
             try:
                 if len(frames) != 2:
@@ -233,32 +256,40 @@ class IoLoop:
                     _refuse_pickles(message.error)
             except ProtocolError as error:
                 self._note_malformed(pair, error)
+                yield Malformed(route, str(error))
                 continue
-            route = Route(pair.name, frames[0])
             if isinstance(message, Hello) and not hmac.compare_digest(message.secret, pair.secret):
                 logger.error("rejected worker %s on %s: wrong secret", message.worker_id, message.host)
                 self._send(route, Reject("wrong secret"))
                 continue
-            yield ControlReceived(route, session, message)
+            yield ControlReceived(route, session, message, key)
 
     def _read_results(self, pair: Pair) -> Iterator[Event]:
         open_block = pair.slabs.blocks.open if pair.slabs is not None else None
         for _ in range(_MESSAGES_PER_TURN):
             try:
-                frames = pair.sockets.receive_data()
+                frames, key = pair.sockets.receive_data()
             except zmq.Again:
                 return
-            if frames is None:
+            if key is None:
                 continue
             try:
-                session, header, payloads = decode_results(frames, pair.trust, open_block)
+                session, header = decode_header(frames)
+            except ProtocolError as error:
+                # Who sent it cannot be told: on this channel nobody has an address.
+                self._coordinator.malformed_count += 1
+                self._note_malformed(pair, error)
+                continue
+            if session != self._coordinator.settings.session or self._coordinator.conduct.ignores(header.incarnation):
+                continue
+            try:
+                payloads = decode_payloads(frames, header, pair.trust, open_block)
             except BlockUnavailableError as error:
                 self._ask_for_frames(error)
                 continue
             except ProtocolError as error:
                 self._note_malformed(pair, error)
-                continue
-            if session != self._coordinator.settings.session:
+                yield ResultsRefused(header.incarnation, header.seq, header.leases, str(error), key)
                 continue
             sizes = [payload.nbytes for payload in payloads]
             self.bytes_total += sum(sizes)
@@ -271,6 +302,7 @@ class IoLoop:
                 header.leases,
                 payloads,
                 sizes,
+                key,
             )
 
     def _has_left(self, incarnation: bytes) -> bool:
@@ -284,10 +316,10 @@ class IoLoop:
             self._send(worker.route, NoBlocks())
 
     def _note_malformed(self, pair: Pair, error: ProtocolError) -> None:
-        count = self._coordinator.malformed_count = self._coordinator.malformed_count + 1
-        if count <= _MALFORMED_LOGGED:
+        self._malformed_count += 1
+        if self._malformed_count <= _MALFORMED_LOGGED:
             logger.warning("dropped a malformed message on the %s sockets: %s", pair.name, error)
-        if count == _MALFORMED_LOGGED:
+        if self._malformed_count == _MALFORMED_LOGGED:
             logger.warning("further malformed messages are only counted (stats().malformed_count)")
 
     # ------------------------------------------------------------ performing

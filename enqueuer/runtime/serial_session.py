@@ -154,6 +154,9 @@ class SerialSession:
             timeouts_count=0,
             stale_count=0,
             malformed_count=0,
+            offences_count=0,
+            offenders=(),
+            ignored_count=0,
             lost_workers_count=0,
             workers=(),
         )

@@ -41,6 +41,7 @@ from enqueuer.runtime.stream_end import StreamEnd
 from enqueuer.transport.addresses import is_loopback
 from enqueuer.transport.buffer_pool import pool
 from enqueuer.transport.gatekeeper import Gatekeeper
+from enqueuer.transport.limits import raise_file_limit
 from enqueuer.transport.slab_exchange import receive_slabs
 from enqueuer.transport.sockets import CoordinatorSockets, new_context
 
@@ -166,6 +167,7 @@ class Session:
         return pairs
 
     def _bind_remote(self, address: str) -> Pair:
+        raise_file_limit()
         options = self.options
         data_address = options.data_bind or f"{address.rpartition(':')[0]}:*"
         gate = None

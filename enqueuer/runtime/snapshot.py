@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from enqueuer.core.coordinator import Coordinator
-from enqueuer.monitoring.stats import Stats, WorkerStats
+from enqueuer.monitoring.stats import OffenderStats, Stats, WorkerStats
 from enqueuer.runtime.ready_queue import ReadyQueue
 
 
@@ -49,6 +49,12 @@ def take_snapshot(coordinator: Coordinator, ready: ReadyQueue, bytes_total: int,
         timeouts_count=coordinator.failures.timeouts_count,
         stale_count=coordinator.ledger.stale_count,
         malformed_count=coordinator.malformed_count,
+        offences_count=coordinator.conduct.offences_count,
+        offenders=tuple(
+            OffenderStats(standing.name, standing.offences_count, standing.cut_off)
+            for standing in coordinator.conduct.offenders
+        ),
+        ignored_count=coordinator.conduct.ignored_count,
         lost_workers_count=coordinator.fleet.lost_count,
         workers=workers,
     )
@@ -74,6 +80,9 @@ IDLE = Stats(
     timeouts_count=0,
     stale_count=0,
     malformed_count=0,
+    offences_count=0,
+    offenders=(),
+    ignored_count=0,
     lost_workers_count=0,
     workers=(),
 )

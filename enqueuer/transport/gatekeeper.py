@@ -45,7 +45,7 @@ _monitor_numbers = itertools.count()
 class Gatekeeper:
     """Made and started before the sockets are bound; ends with its context.
 
-    `admits` is for the thread that reads the sockets, and costs a lookup. Raises ConfigurationError for a key file that
+    `key_of` is for the thread that reads the sockets, and costs a lookup. Raises ConfigurationError for a key file that
     is not right.
     """
 
@@ -83,12 +83,13 @@ class Gatekeeper:
         # The thread's from here on, which also closes it.
         self._to_watch.append(monitor)
 
-    def admits(self, frame: zmq.Frame) -> bool:
-        """Whether who sent this frame is still let in."""
+    def key_of(self, frame: zmq.Frame) -> str | None:
+        """The public key of who sent this frame; None if it is not let in any more."""
         try:
-            return frame.get(_USER_ID) in self._admitted
+            key = str(frame.get(_USER_ID))
         except zmq.ZMQError:
-            return False
+            return None
+        return key if key in self._admitted else None
 
     # ------------------------------------------------------------ the thread
 

@@ -78,23 +78,27 @@ class CoordinatorSockets:
         self.control_endpoint = self.router.getsockopt_string(zmq.LAST_ENDPOINT)
         self.data_endpoint = self.pull.getsockopt_string(zmq.LAST_ENDPOINT)
 
-    def receive_control(self) -> tuple[list[bytes], bool]:
-        """The frames of the next control message, the first of them the route, and whether its sender is still let in.
+    @property
+    def ports(self) -> set[int]:
+        """The TCP ports of both."""
+        endpoints = (self.control_endpoint, self.data_endpoint)
+        return {int(endpoint.rpartition(":")[2]) for endpoint in endpoints if endpoint.startswith("tcp://")}
 
-        Raises zmq.Again if there is none.
+    def receive_control(self) -> tuple[list[bytes], str | None]:
+        """The frames of the next control message, the first of them the route, and its sender's key.
+
+        The key is '' where there are none, and None if its owner is not let in any more. Raises zmq.Again if there is
+        no message.
         """
         if self.gate is None:
-            return self.router.recv_multipart(zmq.NOBLOCK), True
+            return self.router.recv_multipart(zmq.NOBLOCK), ""
         frames = self.router.recv_multipart(zmq.NOBLOCK, copy=False)
-        return [frame.bytes for frame in frames], self.gate.admits(frames[-1])
+        return [frame.bytes for frame in frames], self.gate.key_of(frames[-1])
 
-    def receive_data(self) -> list[zmq.Frame] | None:
-        """The frames of the next result message, not copied; None if its sender is not let in any more.
-
-        Raises zmq.Again if there is none.
-        """
+    def receive_data(self) -> tuple[list[zmq.Frame], str | None]:
+        """The same of the next result message, its frames not copied."""
         frames = self.pull.recv_multipart(zmq.NOBLOCK, copy=False)
-        return frames if self.gate is None or self.gate.admits(frames[0]) else None
+        return frames, "" if self.gate is None else self.gate.key_of(frames[0])
 
     def wait_for_disconnects(self, peers_count: int, timeout: float) -> None:
         """Wait until this many peers have closed their control connections, ``timeout`` seconds at most.

@@ -31,7 +31,7 @@ class Driver:
         self.actions: list[Action] = []
         self.history: list[Action] = []
         self.delivered: list[Any] = []
-        self._invariants = CoordinatorInvariants(self.core)
+        self._invariants = CoordinatorInvariants(self.core, misbehaved=True)
 
     def step(self, *events: ev.Event) -> list[Action]:
         self.actions = self.core.handle(events, self.now)
@@ -107,6 +107,7 @@ class Peer:
         self.name = f"w{number}"
         self.incarnation = bytes([number]) * 16
         self.route = ev.Route(place, bytes([number]))
+        self.key = ""
         self._hello = hello
         self._seq = 0
 
@@ -126,7 +127,7 @@ class Peer:
         return list(self.record.leases)
 
     def say(self, message: m.Message, session: bytes = SESSION) -> list[Action]:
-        return self.driver.step(ev.ControlReceived(self.route, session, message))
+        return self.driver.step(ev.ControlReceived(self.route, session, message, self.key))
 
     def hello(self, session: bytes = m.NO_ID, **changes: Any) -> list[Action]:
         values: dict[str, Any] = {
@@ -180,7 +181,9 @@ class Peer:
         generation = epoch if generation is None else generation
         sizes = [size] * len(leases)
         return self.driver.step(
-            ev.ResultsReceived(self.incarnation, epoch, generation, seq, busy, leases, [f"b{n}" for n in leases], sizes)
+            ev.ResultsReceived(
+                self.incarnation, epoch, generation, seq, busy, leases, [f"b{n}" for n in leases], sizes, self.key
+            )
         )
 
     def fail(self, lease: int, epoch: int = 0, generation: int | None = None) -> list[Action]:

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from enqueuer.core import events as ev
-from enqueuer.core.actions import Deliver, EpochExhausted, RemoteLine
+from enqueuer.core.actions import Deliver, EpochExhausted, RemoteLine, Send
 from enqueuer.core.worker import WorkerState
 from enqueuer.protocol import messages as m
 from tests.core.driver import SUPERVISOR, Driver, Peer, supervisor
@@ -214,11 +214,14 @@ def test_an_unknown_connection_or_another_session_is_asked_who_it_is() -> None:
     assert worker.record.takes_leases
 
 
-def test_messages_that_do_not_belong_there_are_ignored() -> None:
+def test_messages_that_do_not_belong_there_change_nothing_but_the_count_of_offences() -> None:
     driver, (worker,) = serving()
     boss = supervisor(driver)
-    assert worker.say(m.Bye()) == []
-    assert boss.say(m.Drain()) == []
+    worker.say(m.Bye())
+    boss.say(m.Drain())
+    assert driver.of(Send) == []
+    assert worker.record.takes_leases
+    assert driver.core.conduct.offences_count == 2
 
 
 def test_a_line_of_user_code_names_its_worker() -> None:

@@ -253,8 +253,8 @@ def test_two_workers_cannot_be_on_one_connection() -> None:
     other = Peer(driver, 2)
     other.route = one.route
     other.hello()
-    assert one.record.route is None
-    assert driver.core.fleet.at(other.route) is other.record
+    assert driver.core.fleet.find(other.incarnation) is None
+    assert driver.core.conduct.ignores(one.route), "whoever is at the other end is no honest worker"
 
 
 def test_a_lost_route_gives_the_worker_a_moment_to_come_back() -> None:

@@ -79,10 +79,10 @@ def test_who_is_listed_comes_in_on_both_channels(sockets: CoordinatorSockets, kn
     knock(sockets.control_endpoint, token)
     knock(sockets.data_endpoint, token, zmq.PUSH)
     assert sockets.router.poll(5_000) and sockets.pull.poll(5_000)
-    frames, is_let_in = sockets.receive_control()
-    assert is_let_in and frames[1:] == [b"hello"]
-    received = sockets.receive_data()
-    assert received is not None and received[0].bytes == b"hello"
+    frames, key = sockets.receive_control()
+    assert key == token.public_key.hex() and frames[1:] == [b"hello"]
+    received, key = sockets.receive_data()
+    assert key == token.public_key.hex() and received[0].bytes == b"hello"
 
 
 def strangers(token: WorkerToken) -> dict[str, WorkerToken | None]:
@@ -151,7 +151,7 @@ def test_keys_are_added_and_revoked_while_it_runs(
     def is_let_in(peer: zmq.Socket[bytes]) -> bool:
         peer.send(b"again")
         assert sockets.router.poll(5_000)
-        return sockets.receive_control()[1]
+        return sockets.receive_control()[1] is not None
 
     wait_until(lambda: not is_let_in(first), 5.0, "that the revoked key counts for nothing")
     assert is_let_in(second)
@@ -165,13 +165,13 @@ def test_results_of_a_revoked_key_are_not_read(
     sockets: CoordinatorSockets, knock: Knock, directory: KeyDirectory, token: WorkerToken
 ) -> None:
     peer = knock(sockets.data_endpoint, token, zmq.PUSH)
-    assert sockets.pull.poll(5_000) and sockets.receive_data() is not None
+    assert sockets.pull.poll(5_000) and sockets.receive_data()[1] is not None
     directory.revoke_worker("worker")
 
     def is_taken() -> bool:
         peer.send(b"result")
         assert sockets.pull.poll(5_000)
-        return sockets.receive_data() is not None
+        return sockets.receive_data()[1] is not None
 
     wait_until(lambda: not is_taken(), 5.0, "that results are dropped")
 

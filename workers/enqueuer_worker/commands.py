@@ -6,6 +6,8 @@ import json
 import os
 from typing import Any
 
+from enqueuer.errors import ProtocolError
+
 _CHUNK = 64 * 1024
 
 
@@ -42,4 +44,15 @@ class CommandReader:
         chunk = os.read(self.fd, _CHUNK)
         self.ended = not chunk
         *lines, self._buffer = (self._buffer + chunk).split(b"\n")
-        return [json.loads(line) for line in lines]
+        return [parse_command(line) for line in lines]
+
+
+def parse_command(line: bytes) -> dict[str, Any]:
+    """A JSON object in one line. Raises `ProtocolError`, and nothing else."""
+    try:
+        command = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"a command is no JSON: {type(error).__name__}") from None
+    if type(command) is not dict:
+        raise ProtocolError("a command is a JSON object")
+    return command

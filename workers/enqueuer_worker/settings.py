@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+from enqueuer.errors import ProtocolError
+from enqueuer_worker.commands import parse_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,38 @@ class ChildSettings:
 
     @classmethod
     def from_line(cls, line: bytes) -> ChildSettings:
-        values: dict[str, Any] = json.loads(line)
-        common: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values["common"].items()
-        }
-        return cls(**{**values, "common": Settings(**common)})
+        """Raises `ProtocolError`, and nothing else."""
+        values = parse_command(line)
+        try:
+            common: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in values["common"].items()
+            }
+            settings = cls(**{**values, "common": Settings(**common)})
+        except (KeyError, AttributeError, TypeError) as error:
+            raise ProtocolError(f"a process's settings have other fields: {error!s:.120}") from None
+        _check_types(settings)
+        _check_types(settings.common)
+        return settings
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "Settings": (Settings,),
+    "str": (str,),
+    "str | None": (str, type(None)),
+    "int": (int,),
+    "int | None": (int, type(None)),
+    "float": (float, int),
+    "bool": (bool,),
+    "tuple[str, ...]": (tuple,),
+}
+
+
+def _check_types(settings: Settings | ChildSettings) -> None:
+    for one in fields(settings):
+        value = getattr(settings, one.name)
+        parts = value if type(value) is tuple else ()
+        if type(value) not in _TYPES[str(one.type)] or not all(type(part) is str for part in parts):
+            raise ProtocolError(f"{one.name} of a process's settings is no {one.type}")
 
 
 def encode_line(value: dict[str, Any]) -> bytes:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
+from enqueuer.protocol.control_codec import MAX_LEASES
 from enqueuer.protocol.messages import (
     NO_ID,
     PROTOCOL_VERSION,
@@ -107,7 +108,8 @@ class _Session:
     blocks: bool = True
 
     def held(self) -> tuple[int, ...]:
-        return tuple(sorted(self.answers.leases().union(self.queued)))
+        # The oldest of very many are left out: at worst they are granted again.
+        return tuple(sorted(self.answers.leases().union(self.queued))[-MAX_LEASES:])
 
 
 class WorkerCore:

@@ -11,8 +11,10 @@ from enqueuer_worker.worker_core import Phase, WorkerCore
 class CoordinatorInvariants:
     """Remembers what it needs to see a step as legal. `check` is cheap but for ``thorough`` ones."""
 
-    def __init__(self, core: Coordinator) -> None:
+    def __init__(self, core: Coordinator, *, misbehaved: bool = False) -> None:
+        """``misbehaved``: a peer that is not honest takes part. Else nothing counts as an offence."""
         self._core = core
+        self._misbehaved = misbehaved
         self._allowed = 0.0
         self._next_lease = 0
 
@@ -20,6 +22,7 @@ class CoordinatorInvariants:
         core = self._core
         assert core.next_deadline() > now, "the coordinator would spin"
         assert core.ledger.ready_count >= 0
+        assert core.conduct.offences_count == 0 or self._misbehaved, core.conduct.offenders
         self._check_bound()
         self._check_workers()
         if thorough:

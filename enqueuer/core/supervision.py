@@ -1,0 +1,108 @@
+"""What supervisors say of their children: who is alive, who has died, and at what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from enqueuer.core.actions import Action, FleetFailed, Report, Send
+from enqueuer.core.admission import Admission
+from enqueuer.core.events import Route
+from enqueuer.core.failures import Failures
+from enqueuer.core.fleet import Fleet, Supervisor
+from enqueuer.core.ledger import Ledger
+from enqueuer.core.process_exit import DELIBERATE_EXITS, describe_exit
+from enqueuer.core.standing import Standing
+from enqueuer.core.worker import Worker, WorkerState
+from enqueuer.protocol.messages import Children, HeartbeatReply, WorkerExited
+
+_INFO, _WARNING = 20, 30
+# Local workers that die before they ever served, in a row, before the session is given up.
+_MAX_DEATHS_ON_ARRIVAL = 5
+
+
+@dataclass(slots=True)
+class Supervision:
+    """``part`` ends a worker's membership; ``offend`` notes what a supervisor may not say."""
+
+    ledger: Ledger
+    fleet: Fleet
+    admission: Admission
+    failures: Failures
+    actions: list[Action]
+    part: Callable[[Worker], None]
+    offend: Callable[[Route, Standing, str], None]
+    deaths_on_arrival: int = 0
+
+    def forget_silent(self, silent_since: float) -> None:
+        """Nobody is told when one is gone. If it is not, it is asked who it is when it speaks again."""
+        supervisors = self.fleet.supervisors
+        for route in [route for route, known in supervisors.items() if known.last_seen <= silent_since]:
+            del supervisors[route]
+
+    def on_children(self, route: Route, message: Children, now: float) -> None:
+        """A supervisor answers for children that hold their GIL."""
+        supervisor = self.fleet.supervisors[route]
+        supervisor.last_seen = now
+        for incarnation in message.alive:
+            worker = self.fleet.find(incarnation)
+            if worker is None:
+                continue
+            if not _is_child(worker, route, supervisor):
+                self.offend(route, supervisor.standing, f"answers for {worker.name}, which is no child of its")
+                return
+            worker.last_seen = now
+        self.actions.append(Send(route, HeartbeatReply(0, 0, 0.0)))
+
+    def on_worker_exited(self, route: Route, message: WorkerExited, now: float) -> None:
+        supervisor = self.fleet.supervisors[route]
+        supervisor.last_seen = max(supervisor.last_seen, now)
+        worker = self.fleet.find(message.incarnation)
+        # User code may call os._exit with any code; who leaves on purpose computes nothing.
+        deliberate = message.exit_code in DELIBERATE_EXITS and not message.running
+        if worker is None:
+            if not (deliberate or message.timed_out):
+                self._note_death_on_arrival(route, message)
+            return
+        if not _is_child(worker, route, supervisor):
+            self.offend(route, supervisor.standing, f"announced the death of {worker.name}, which is no child of its")
+            return
+        if worker.state is WorkerState.GONE:
+            return
+        if message.timed_out:
+            self._blame(worker, message)
+            text = f"worker {worker.name} (pid {worker.pid}) computed one batch for longer than batch_timeout: replaced"
+            self.actions.append(Report(_INFO, text))
+        elif not deliberate:
+            self._blame(worker, message)
+            if worker.state is WorkerState.JOINING and worker.batches_count == 0:
+                self._note_death_on_arrival(route, message)
+            self.fleet.lost_count += 1
+            text = f"worker {worker.name} (pid {worker.pid}) died: {describe_exit(message.exit_code)}"
+            self.actions.append(Report(_WARNING, text))
+        self.part(worker)
+
+    def _blame(self, worker: Worker, message: WorkerExited) -> None:
+        entry = self.ledger.find(message.running) if message.running else None
+        if entry is None or entry[2] is not worker or entry[0].is_answered(entry[1]):
+            return
+        if message.timed_out:
+            self.failures.on_timeout(worker, entry[0], entry[1], message.stack)
+        else:
+            self.failures.on_death(worker, entry[0], entry[1])
+
+    def _note_death_on_arrival(self, route: Route, message: WorkerExited) -> None:
+        if not self.admission.is_local(route.place):
+            return
+        self.deaths_on_arrival += 1
+        if self.deaths_on_arrival >= _MAX_DEATHS_ON_ARRIVAL:
+            self.actions.append(
+                FleetFailed(
+                    f"{self.deaths_on_arrival} local workers in a row died before their first batch, the last one: "
+                    f"{describe_exit(message.exit_code)}"
+                )
+            )
+
+
+def _is_child(worker: Worker, route: Route, supervisor: Supervisor) -> bool:
+    return (worker.supervisor, worker.place, worker.key) == (supervisor.id, route.place, supervisor.key)

@@ -1,0 +1,270 @@
+"""What others do to a trainer's two ports, from threads of this process, until they are told to stop.
+
+Each attack is a function of a `Scene` that returns how many messages, or connections, it has sent. `CASES` is the
+table; an attack that needs another kind of trainer says so there.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+import zmq
+
+from enqueuer.protocol import messages as m
+from enqueuer.protocol.control_codec import encode_control
+from enqueuer.transport.sockets import configure, new_context
+from tests.hostile.liar import Liar
+
+FLOOD_PER_SECOND = 2_000
+_TICK_SECONDS = 0.01
+_GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
+IDLE_CONNECTIONS = 120
+LOW_FILES_LIMIT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where the trainer listens, and until when it is attacked."""
+
+    control: str
+    data: str
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def endpoints(self) -> tuple[str, str]:
+        return self.control, self.data
+
+    def ticks(self, seconds: float = _TICK_SECONDS) -> Iterator[None]:
+        """Now and every so many seconds, until the end."""
+        due = time.monotonic()
+        while not self.stop.is_set():
+            yield
+            due += seconds
+            self.stop.wait(max(0.0, due - time.monotonic()))
+
+
+Attack = Callable[[Scene], int]
+
+
+# ---------------------------------------------------------------- TCP
+
+
+def _connect(endpoint: str) -> socket.socket:
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=5.0)
+
+
+def tcp_garbage(scene: Scene) -> int:
+    """Connections that say 4 KiB of anything and go, 100 a second."""
+    count = 0
+    for _ in scene.ticks(0.02):
+        for endpoint in scene.endpoints:
+            with suppress(OSError), _connect(endpoint) as connection:
+                connection.sendall(os.urandom(4096))
+                count += 1
+    return count
+
+
+def huge_announcements(scene: Scene) -> int:
+    """A proper handshake, then a frame that is announced with 2**62 bytes, with 7 GiB, and with 1 GiB of a command."""
+    count = 0
+    for _ in scene.ticks(0.05):
+        for endpoint, kind in zip(scene.endpoints, (b"DEALER", b"PUSH"), strict=True):
+            for flags, size in ((2, 2**62), (2, 7 << 30), (6, 1 << 30), (3, 2**63 - 1)):
+                with suppress(OSError), _connect(endpoint) as connection:
+                    connection.sendall(_GREETING + _ready(kind) + struct.pack(">BQ", flags, size) + bytes(1000))
+                    count += 1
+    return count
+
+
+def _ready(kind: bytes) -> bytes:
+    name = b"Socket-Type"
+    body = b"\x05READY" + bytes([len(name)]) + name + struct.pack(">I", len(kind)) + kind
+    return b"\x04" + bytes([len(body)]) + body
+
+
+def half_handshakes(scene: Scene) -> int:
+    """50 connections that begin to greet and stop; a new one for each that is closed."""
+    return _hold(scene, 50, lambda connection, step: connection.sendall(_GREETING[:10]) if step == 0 else None)
+
+
+def slow_handshakes(scene: Scene) -> int:
+    """50 connections that greet a byte at a time, ten bytes a second."""
+    return _hold(scene, 50, lambda connection, step: connection.sendall(_GREETING[step % 64 : step % 64 + 1]))
+
+
+def idle_connections(scene: Scene) -> int:
+    """As many as nearly use up the trainer's files, and never say anything."""
+    return _hold(scene, IDLE_CONNECTIONS, lambda connection, step: None)
+
+
+def _hold(scene: Scene, count: int, act: Callable[[socket.socket, int], object]) -> int:
+    """Keep this many connections, shared between both ports; how many were made."""
+    made = step = 0
+    held: list[tuple[socket.socket, int]] = []
+    try:
+        for _ in scene.ticks(0.1):
+            while len(held) < count and not scene.stop.is_set():
+                with suppress(OSError):
+                    held.append((_connect(scene.endpoints[made % 2]), step))
+                made += 1
+            held = [(connection, began) for connection, began in held if _act(connection, act, step - began)]
+            step += 1
+    finally:
+        for connection, _ in held:
+            connection.close()
+    return made
+
+
+def _act(connection: socket.socket, act: Callable[[socket.socket, int], object], step: int) -> bool:
+    """False, and closed, if the trainer has closed it."""
+    try:
+        act(connection, step)
+        connection.setblocking(False)
+        while connection.recv(4096):
+            pass
+    except BlockingIOError:
+        connection.settimeout(5.0)
+        return True
+    except OSError:
+        pass
+    connection.close()
+    return False
+
+
+# ---------------------------------------------------------------- ZeroMQ
+
+
+@contextmanager
+def _sockets(scene: Scene) -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]]:
+    context = new_context()
+    with ExitStack() as stack:
+        stack.callback(context.term)
+        control, data = configure(context.socket(zmq.DEALER)), configure(context.socket(zmq.PUSH))
+        for own, endpoint in ((control, scene.control), (data, scene.data)):
+            stack.callback(own.close, 0)
+            own.connect(endpoint)
+        yield control, data
+
+
+def _flood(scene: Scene, send: Callable[[zmq.Socket[bytes], zmq.Socket[bytes]], Any]) -> int:
+    count = 0
+    with _sockets(scene) as (control, data):
+        for _ in scene.ticks():
+            for _ in range(int(FLOOD_PER_SECOND * _TICK_SECONDS)):
+                send(control, data)
+                count += 1
+            while control.poll(0):
+                control.recv_multipart()
+    return count
+
+
+def malformed_control(scene: Scene) -> int:
+    """2 000 frames a second that are no msgpack."""
+    frame = os.urandom(200)
+    return _flood(scene, lambda control, data: control.send(frame))
+
+
+def unknown_kinds(scene: Scene) -> int:
+    """2 000 well-formed messages a second of a kind that there is not."""
+    frame = msgpack.packb([99, bytes(16), 1, 2, 3])
+    return _flood(scene, lambda control, data: control.send(frame))
+
+
+def nobodys_heartbeats(scene: Scene) -> int:
+    """2 000 heartbeats a second of somebody who never says Hello."""
+    frame = encode_control(bytes(16), m.Heartbeat((1, 2, 3), 3, 0, 0, 0, 1.0, 0.001))
+    return _flood(scene, lambda control, data: control.send(frame))
+
+
+def malformed_results(scene: Scene) -> int:
+    """2 000 messages a second on the data port that are none."""
+    frames = [os.urandom(200), os.urandom(1000)]
+    return _flood(scene, lambda control, data: data.send_multipart(frames))
+
+
+def nobodys_results(scene: Scene) -> int:
+    """2 000 results a second of no session."""
+    frame = msgpack.packb([64, bytes(16), bytes(16), 0, 0, 1, 0.1, [1, 1], [b"\xc0"], [0], [0]])
+    return _flood(scene, lambda control, data: data.send(frame))
+
+
+def old_versions(scene: Scene) -> int:
+    """2 000 times a second the Hello of a version that is not spoken any more."""
+    hello = m.Hello(0, m.Role.WORKER, "old", os.urandom(16), b"", 0, "host", 1, "2.0", "0.0", b"", (), 0)
+    frame = encode_control(b"", hello)
+    return _flood(scene, lambda control, data: control.send(frame))
+
+
+def new_connections(scene: Scene) -> int:
+    """20 connections a second, each of which says a Hello of its own and is gone."""
+    count = 0
+    for _ in scene.ticks(0.05):
+        with _sockets(scene) as (control, _):
+            hello = m.Hello(1, m.Role.WORKER, "new", os.urandom(16), b"", 0, "h", 1, "2.0", "0", b"", (), 0)
+            control.send(encode_control(b"", hello))
+            control.poll(50)
+            count += 1
+    return count
+
+
+# ---------------------------------------------------------------- a worker that lies
+
+
+def _lie(scene: Scene, lie: Callable[[Liar], object]) -> int:
+    """2 000 lies a second of somebody who has joined as a worker."""
+    count = 0
+    with Liar(scene.control) as liar:
+        liar.join()
+        for _ in scene.ticks():
+            liar.hear()
+            for _ in range(int(FLOOD_PER_SECOND * _TICK_SECONDS)):
+                lie(liar)
+                count += 1
+    return count
+
+
+def lying(lie: Callable[[Liar], object]) -> Attack:
+    return lambda scene: _lie(scene, lie)
+
+
+# ---------------------------------------------------------------- the table
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """``rejected``: what it sends is messages, whose cost can be told. ``files_limit``: of the trainer; 0: as it is."""
+
+    attack: Attack
+    rejected: bool = True
+    files_limit: int = 0
+
+
+CASES: dict[str, Case] = {
+    "TCP garbage on both ports": Case(tcp_garbage),
+    "frames announced with up to 2**63 bytes": Case(huge_announcements),
+    "half handshakes": Case(half_handshakes, rejected=False),
+    "slow handshakes": Case(slow_handshakes, rejected=False),
+    f"{IDLE_CONNECTIONS} idle connections, {LOW_FILES_LIMIT} files": Case(
+        idle_connections, rejected=False, files_limit=LOW_FILES_LIMIT
+    ),
+    "malformed control messages, 2 000/s": Case(malformed_control),
+    "messages of an unknown kind, 2 000/s": Case(unknown_kinds),
+    "heartbeats of nobody, 2 000/s": Case(nobodys_heartbeats),
+    "malformed results, 2 000/s": Case(malformed_results),
+    "results of nobody, 2 000/s": Case(nobodys_results),
+    "Hello of an old version, 2 000/s": Case(old_versions),
+    "new connections that say Hello, 20/s": Case(new_connections),
+    "a worker's heartbeats, 2 000/s": Case(lying(Liar.beat)),
+    "a worker's log lines, 2 000/s": Case(lying(Liar.log)),
+    "a worker's forged answers, 2 000/s": Case(lying(Liar.answer_anything)),
+}

@@ -19,6 +19,8 @@ _ARGS: Any = vars(BaseException)["args"]
 _DICT: Any = vars(BaseException)["__dict__"]
 _CAUSE: Any = vars(BaseException)["__cause__"]
 _CONTEXT: Any = vars(BaseException)["__context__"]
+# What each of them has as its ``object``.
+_UNICODE_ERRORS = {UnicodeDecodeError: bytes, UnicodeEncodeError: str, UnicodeTranslateError: str}
 _SUPPRESSED: Any = vars(BaseException)["__suppress_context__"]
 
 
@@ -57,6 +59,8 @@ def make_exception(cls: type[Exception], args: tuple[Any, ...], attributes: dict
         else:
             # Straight into the instance's dict: setattr could run the user's code, and some classes forbid it.
             _instance_dict(error)[name] = value
+    if native in _UNICODE_ERRORS:
+        _check_unicode(error, native)
     return error
 
 
@@ -71,6 +75,18 @@ def get_cause(error: BaseException) -> BaseException | None:
 def set_cause(error: BaseException, cause: BaseException | None) -> None:
     """``error.__cause__ = cause``, also for an exception that forbids assignments, such as a frozen dataclass."""
     _CAUSE.__set__(error, cause)
+
+
+def _check_unicode(error: Exception, native: Any) -> None:
+    """Their str() reads ``object`` at ``start``, in C, and believes that both are what a constructor would have made.
+
+    With others the process that shows the exception reads foreign memory, or dies (CPython up to 3.13).
+    """
+    content, start, end = (vars(native)[name].__get__(error) for name in ("object", "start", "end"))
+    if content is None:
+        return  # never set: there is nothing to read
+    if type(content) is not _UNICODE_ERRORS[native] or not 0 <= start <= end <= len(content):
+        raise NotPlainError("a UnicodeError that points to what is not there")
 
 
 def _values(error: BaseException) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 import traceback
 from contextlib import suppress
+from types import ModuleType
 from typing import Any
 
 import cloudpickle
@@ -29,6 +30,9 @@ ARGS_LIMIT_BYTES = 64 * 1024
 ATTRIBUTES_LIMIT_BYTES = 64 * 1024
 PICKLED_TYPE_LIMIT_BYTES = 256 * 1024
 CAUSES_LIMIT = 8
+
+# Of a module and of a class, as the interpreter's own classes have them.
+_NAMESPACE: tuple[Any, Any] = (vars(ModuleType)["__dict__"], vars(type)["__dict__"])
 
 
 def record_error(error: BaseException, *, trust_local: bool) -> ErrorRecord:
@@ -183,12 +187,15 @@ def _rebuild_link(record: ErrorRecord, trust_local: bool) -> Exception | None:
 def _find_loaded(module: str, qualname: str) -> object:
     """What is known by this name in a module that is already loaded, if it calls itself the same; else None.
 
-    Reads namespaces instead of attributes, since a module's ``__getattr__`` may import on demand.
+    Reads namespaces instead of attributes, since a module's ``__getattr__`` may import on demand; of modules and
+    classes alone, since what else a module holds may run code when it is looked at.
     """
     found: Any = sys.modules.get(module)
     for name in qualname.split("."):
-        found = getattr(found, "__dict__", {}).get(name)
-    if not isinstance(found, type) or (found.__module__, found.__qualname__) != (module, qualname):
+        if not issubclass(type(found), (ModuleType, type)):
+            return None
+        found = _NAMESPACE[issubclass(type(found), type)].__get__(found).get(name)
+    if not issubclass(type(found), type) or (found.__module__, found.__qualname__) != (module, qualname):
         return None
     return found
 

@@ -7,6 +7,7 @@ to anything but the handful of constructors below.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Any
@@ -19,6 +20,11 @@ _DEPTH_LIMIT = 16
 _VALUE_BYTES = 8
 # Booleans, integers, floats, complex and dates: NumPy scalars of a fixed size, without a reference to any object.
 _SCALAR_KINDS = "biufcmM"
+_SCALAR = re.compile(r"[<>|=](?:b1|[iufc]\d{1,2}|[mM]8(?:\[\d{0,9}[A-Za-z]{1,7}\])?)", re.ASCII)
+_MOST_VALUES = 16_384
+# Members that hash alike, which is easy to arrange, take time by the square of their number.
+_HASHED = frozenset({"set", "frozenset", "dict"})
+_MOST_HASHED = 1_024
 
 
 class NotPlainError(ValueError):
@@ -28,7 +34,7 @@ class NotPlainError(ValueError):
 def decode(value: Any) -> Any:
     """The value that an `Encoder` got. Raises NotPlainError for anything that it would not have made."""
     try:
-        return _decode(value, 0)
+        return _Decoder().decode(value, 0)
     except Exception as error:
         # A peer may have sent anything, and NumPy's reading of a dtype alone knows half a dozen errors.
         raise NotPlainError(f"{type(error).__name__}: {error}") from error
@@ -60,6 +66,8 @@ class Encoder:
         return self._encode_tagged(value, kind, depth)
 
     def _encode_tagged(self, value: Any, kind: type, depth: int) -> dict[str, Any]:
+        if kind in (set, frozenset, dict) and len(value) > _MOST_HASHED:
+            raise NotPlainError(f"a {kind.__name__} of more than {_MOST_HASHED}")
         if kind in (tuple, set, frozenset):
             return {kind.__name__: [self.encode(part, depth + 1) for part in value]}
         if kind is dict:
@@ -96,25 +104,38 @@ class Encoder:
         self._left -= nbytes
 
 
-def _decode(value: Any, depth: int) -> Any:
-    if depth > _DEPTH_LIMIT:
-        raise NotPlainError("nested too deep")
-    if value is None or isinstance(value, (bool, int, float, str, bytes)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [_decode(part, depth + 1) for part in value]
-    if isinstance(value, dict) and len(value) == 1:
-        ((tag, content),) = value.items()
-        if tag in _CONTAINERS and isinstance(content, (list, tuple)):
-            return _CONTAINERS[tag]([_decode(part, depth + 1) for part in content])
-        if tag in _ATOMS:
-            return _ATOMS[tag](content)
-    raise NotPlainError("an unknown form")
+class _Decoder:
+    """Makes at most as many values as an `Encoder` could have had room for, twice over."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_VALUES
+
+    def decode(self, value: Any, depth: int) -> Any:
+        self._left -= 1
+        if depth > _DEPTH_LIMIT or self._left < 0:
+            raise NotPlainError("nested too deep, or too many")
+        if value is None or isinstance(value, (bool, int, float, str, bytes)):
+            return value
+        if isinstance(value, (list, tuple)):
+            return self._decode_all(value, depth)
+        if isinstance(value, dict) and len(value) == 1:
+            ((tag, content),) = value.items()
+            if tag in _CONTAINERS and isinstance(content, (list, tuple)):
+                if tag in _HASHED and len(content) > _MOST_HASHED:
+                    raise NotPlainError(f"a {tag} of more than {_MOST_HASHED}")
+                return _CONTAINERS[tag](self._decode_all(content, depth))
+            if tag in _ATOMS:
+                return _ATOMS[tag](content)
+        raise NotPlainError("an unknown form")
+
+    def _decode_all(self, parts: Any, depth: int) -> list[Any]:
+        return [self.decode(part, depth + 1) for part in parts]
 
 
 def _decode_scalar(content: Any) -> Any:
     name, raw = content
-    dtype = np.dtype(name) if isinstance(name, str) else None
+    # NumPy's own reading of a text knows lists of types, shapes and Python literals.
+    dtype = np.dtype(name) if isinstance(name, str) and _SCALAR.fullmatch(name) else None
     if dtype is None or dtype.kind not in _SCALAR_KINDS or dtype.itemsize != len(raw):
         raise NotPlainError("not a scalar")
     return np.frombuffer(raw, dtype=dtype)[0]
@@ -124,8 +145,14 @@ def _decode_scalar(content: Any) -> Any:
 _CONTAINERS: dict[str, Callable[[list[Any]], Any]] = {"tuple": tuple, "set": set, "frozenset": frozenset, "dict": dict}
 _ATOMS: dict[str, Callable[[Any], Any]] = {
     "complex": lambda content: complex(*content),
-    "int": lambda content: int(content, 16),
+    "int": lambda content: int(_text(content), 16),
     "scalar": _decode_scalar,
-    "str_": np.str_,
-    "path": Path,
+    "str_": lambda content: np.str_(_text(content)),
+    "path": lambda content: Path(_text(content)),
 }
+
+
+def _text(content: Any) -> str:
+    if not isinstance(content, str):
+        raise NotPlainError("not a text")
+    return content

@@ -1,10 +1,12 @@
 import builtins
 import dataclasses
 import pickle
+from typing import Any
 
 import pytest
 
 from enqueuer.compute.exception_state import get_cause, make_exception, set_cause, take_args, take_attributes
+from enqueuer.compute.plain_values import NotPlainError
 
 
 def copy_of(error):
@@ -154,3 +156,26 @@ def test_the_cause_is_what_python_would_print():
     assert get_cause(second) is None
     second.__cause__ = first
     assert get_cause(second) is first
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        (UnicodeDecodeError, {"start": -(2**40), "end": -(2**40) + 1}),
+        (UnicodeDecodeError, {"object": {"set": [1]}}),
+        (UnicodeDecodeError, {"object": "text"}),
+        (UnicodeDecodeError, {"end": 2}),
+        (UnicodeEncodeError, {"object": b"bytes"}),
+        (UnicodeTranslateError, {"object": "x", "start": 1, "end": 0}),
+    ],
+)
+def test_fields_that_would_have_the_interpreter_read_foreign_memory_are_refused(
+    kind: type[Exception], changes: dict[str, Any]
+) -> None:
+    content: Any = b"\xff" if kind is UnicodeDecodeError else "\xff"
+    whole = {"encoding": "u", "object": content, "start": 0, "end": 1, "reason": "r"}
+    if kind is UnicodeTranslateError:
+        del whole["encoding"]
+    assert str(make_exception(kind, (), whole))
+    with pytest.raises(NotPlainError):
+        make_exception(kind, (), {**whole, **changes})

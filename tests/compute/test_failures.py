@@ -334,3 +334,17 @@ def test_an_exception_that_is_its_own_cause_gets_no_circle():
     error = ValueError("x")
     error.__cause__ = error
     assert in_place_error(error, **WHERE).__cause__.__cause__ is None
+
+
+def test_looking_for_a_class_runs_no_code_of_what_a_module_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Proxy:
+        @property
+        def __dict__(self) -> dict[str, object]:  # type: ignore[override]
+            raise RuntimeError("working outside of a context")
+
+    module = ModuleType("a_module_with_a_proxy")
+    monkeypatch.setattr(module, "proxy", Proxy(), raising=False)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    record = ErrorRecord(module.__name__, "proxy.Error", "text", "", args=())
+    error = rebuild_error(record, index=1, epoch=0, worker=None, host=None, trust_local=False)
+    assert type(error) is SequenceError

@@ -127,3 +127,27 @@ def test_a_form_nested_without_end_raises_the_same():
     form.append(form)
     with pytest.raises(NotPlainError):
         decode(form)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"set": list(range(2_000))},
+        {"dict": [[number, 0] for number in range(2_000)]},
+        [[0] * 10_000, [0] * 10_000],
+        {"scalar": ["i4,i4", b"\0" * 8]},
+        {"scalar": ["(2,)i4", b"\0" * 8]},
+        {"str_": [[[[]]]]},
+        {"path": 3},
+        {"int": 3},
+    ],
+)
+def test_more_or_other_than_an_encoder_makes_is_refused(value: object) -> None:
+    with pytest.raises(NotPlainError):
+        decode(value)
+
+
+@pytest.mark.parametrize("value", [set(range(2_000)), {number: 0 for number in range(2_000)}])
+def test_sets_and_dicts_are_small_since_their_members_may_hash_alike(value: object) -> None:
+    with pytest.raises(NotPlainError, match="more than"):
+        Encoder(1 << 20).encode(value)

@@ -22,8 +22,8 @@ _LONGEST_SECONDS = 86_400.0
 # Of those that are gone, as many are remembered.
 _MOST_KEPT = 10_000
 _MOST_NAMED = 1_000
-# A key is 64 characters; so many tell it from others.
-_KEY_SHOWN = 16
+# A key is 64 characters; this is its fingerprint, as in the key directory.
+_KEY_SHOWN = 8
 
 
 class Conduct:

@@ -1,4 +1,4 @@
-"""A little fuzzing of every decoder in each test run, with its limits measured; `python -m tests.fuzz.run` does more."""
+"""A little fuzzing of every decoder in each test run, all limits measured; `python -m tests.fuzz.run` does more."""
 
 from __future__ import annotations
 

@@ -145,6 +145,12 @@ class Liar:
     def beat(self) -> None:
         self.say(m.Heartbeat(tuple(lease for _, lease in self.granted), 2**40, 0, self.seq, 0, 1.0, 0.001))
 
+    def beat_truly(self) -> None:
+        """As an honest worker that still computes what it was granted."""
+        newest = self.granted[-1][0] if self.granted else m.Grant(0, 0, 0, 0, ())
+        held = tuple(lease for _, lease in self.granted)
+        self.say(m.Heartbeat(held, max(held, default=0), newest.generation, self.seq, 0, 1.0, 0.001))
+
     def log(self) -> None:
         self.say(m.Log(20, "root", "a line of many"))
 
@@ -153,5 +159,6 @@ class Liar:
         frames = self.results([lease], np.zeros(4, np.float32))
         header = msgpack.unpackb(frames[0])
         for number, value in fields.items():
-            header[int(number.strip("_"))] = value
+            place = int(number.strip("_"))
+            header[place : place + 1] = [value]
         return [msgpack.packb(header), *frames[1:]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.support.simulation.faults import Faults
+from tests.support.simulation.liar_host import LiarHost
 from tests.support.simulation.scenario import Scenario
 from tests.support.simulation.supervisor_host import SupervisorHost
 from tests.support.simulation.trainer_host import TrainerHost
@@ -39,6 +40,7 @@ class Cluster:
             )
             for number in range(hosts)
         ]
+        self.liars = [LiarHost(self.world, number) for number in range(scenario.liars_count)]
         self.faults = Faults(self)
         self.faults.plan()
 
@@ -55,6 +57,8 @@ class Cluster:
         clock, trainer, faults = self.world.clock, self.world.trainer, self.faults
         self._run_until(lambda: trainer.done and faults.over, faults.last_at + _FINISH_SECONDS + self._work_seconds)
         assert trainer.done, "STUCK: not everything was delivered in time"
+        self._run_until(lambda: all(liar.is_rejected for liar in self.liars), clock.now + _FINISH_SECONDS)
+        assert all(liar.is_rejected for liar in self.liars), "a liar was not cut off"
         for supervisor in self.supervisors:
             supervisor.drain()
         self._run_until(lambda: not self.workers, clock.now + _DRAIN_SECONDS)

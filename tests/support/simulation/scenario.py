@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tests.support.simulation.network import FAIR, Weather
 
-FLAVOURS = ("workers", "network", "coordinator", "epochs", "poison", "timeouts", "storm")
+FLAVOURS = ("workers", "network", "coordinator", "epochs", "poison", "timeouts", "storm", "liars")
 
 # Tries of one index before it is computed at last.
 NEVER = math.inf
@@ -47,6 +47,8 @@ class Scenario:
     failing: dict[int, float] = field(default_factory=dict)
     poison: dict[int, float] = field(default_factory=dict)
     hanging: dict[int, float] = field(default_factory=dict)
+    # Peers that do what no honest one does.
+    liars_count: int = 0
     trainer_seconds: float = 0.001
     trainer_burst: int = 1
     # What goes wrong, each with a weight, and how often.
@@ -158,6 +160,11 @@ class Scenario:
         if self.supervised and self.rng.random() < 0.3:
             self.batch_timeout = self.rng.choice((0.5, 3.0))
 
+    def _draw_liars(self) -> None:
+        self.liars_count = self.rng.randint(1, 3)
+        self.fault_weights = {"crash": 2, "pause": 1, "break": 2, "drain": 1}
+        self.faults_count = self.rng.randint(0, 4)
+
 
 _DRAW_FLAVOUR = {
     "workers": Scenario._draw_workers,
@@ -167,4 +174,5 @@ _DRAW_FLAVOUR = {
     "poison": Scenario._draw_poison,
     "timeouts": Scenario._draw_timeouts,
     "storm": Scenario._draw_storm,
+    "liars": Scenario._draw_liars,
 }

@@ -18,11 +18,13 @@ from enqueuer.core.actions import (
     Deliver,
     EpochExhausted,
     RemoteLine,
+    Report,
     Send,
 )
 from enqueuer.core.conduct import Conduct
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.events import (
+    BlockUnavailable,
     ControlReceived,
     EpochConfirmed,
     EpochOpened,
@@ -59,6 +61,7 @@ from enqueuer.protocol.messages import (
     LoadFailure,
     Log,
     Message,
+    NoBlocks,
     Ready,
     Revoke,
     Stop,
@@ -66,7 +69,7 @@ from enqueuer.protocol.messages import (
     WorkerExited,
 )
 
-_CRITICAL = 50
+_WARNING, _CRITICAL = 30, 50
 
 
 class Coordinator:
@@ -192,14 +195,34 @@ class Coordinator:
                 break
         self.membership.after_answers(worker)
 
-    def _take_result_message(self, event: ResultsReceived | ResultsRefused) -> Worker | None:
-        """Whose it is, if it is its own, new, and anything at all."""
+    def _on_block_unavailable(self, event: BlockUnavailable, now: float) -> None:
+        """It is asked for frames; what it has sent before it hears that may name blocks as well."""
+        worker = self._sender_of(event)
+        if worker is None or worker.route is None:
+            return
+        if not worker.standing.talk.take(now):
+            self.membership.offend(worker, f"goes on to name shared memory that cannot be read: {event.reason}")
+            return
+        if not worker.asked_for_frames:
+            worker.asked_for_frames = True
+            text = f"{event.reason}; batches of worker {worker.name} come through the socket"
+            self._actions.append(Report(_WARNING, text))
+        self._actions.append(Send(worker.route, NoBlocks()))
+
+    def _sender_of(self, event: ResultsReceived | ResultsRefused | BlockUnavailable) -> Worker | None:
         worker = self.fleet.find(event.incarnation)
-        if worker is None or not event.leases or worker.standing.cut_off:
+        if worker is None or worker.standing.cut_off:
             return None
         if event.key != worker.key:
             # There is no connection to blame: the data channel tells of none. The key is in the log.
             self.conduct.note_key(event.key, f"sent results in the name of {worker.name}")
+            return None
+        return worker
+
+    def _take_result_message(self, event: ResultsReceived | ResultsRefused) -> Worker | None:
+        """Whose it is, if it is its own, new, and anything at all."""
+        worker = self._sender_of(event)
+        if worker is None or not event.leases:
             return None
         if worker.is_beyond(event.seq):
             self.membership.offend(worker, f"sent result message {event.seq} after {worker.received_seq}")
@@ -208,7 +231,7 @@ class Coordinator:
 
     def _on_results_refused(self, event: ResultsRefused, _now: float) -> None:
         self.malformed_count += 1
-        worker = self._take_result_message(event)
+        worker = self._take_result_message(event) if event.leases else self._sender_of(event)
         if worker is not None:
             self._refuse(worker, event.leases, f"sent a result message that is not what it says: {event.reason}")
 
@@ -417,6 +440,7 @@ _HANDLERS: dict[type, Any] = {
     Malformed: Coordinator._on_malformed,
     ResultsReceived: Coordinator._on_results,
     ResultsRefused: Coordinator._on_results_refused,
+    BlockUnavailable: Coordinator._on_block_unavailable,
     RouteLost: Coordinator._on_route_lost,
     SupervisorDied: Coordinator._on_supervisor_died,
     ThreadsJoined: Coordinator._on_threads_joined,

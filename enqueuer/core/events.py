@@ -51,11 +51,22 @@ class ResultsReceived:
 
 @dataclass(frozen=True, slots=True)
 class ResultsRefused:
-    """A result message whose batches are not what it says; who sent it and what it would have answered can be read."""
+    """A result message that is not what it says. ``incarnation`` is empty, and so is ``leases`` (and ``seq`` is 0),
+    where it cannot be read who sent it, and what it would have answered.
+    """
 
     incarnation: bytes
     seq: int
     leases: Sequence[int]
+    reason: str
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockUnavailable:
+    """What a result message has put into shared memory cannot be read here. It counts as not received."""
+
+    incarnation: bytes
     reason: str
     key: str = ""
 
@@ -153,6 +164,7 @@ Event = (
     | Malformed
     | ResultsReceived
     | ResultsRefused
+    | BlockUnavailable
     | RouteLost
     | SupervisorDied
     | ThreadsJoined

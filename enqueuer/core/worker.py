@@ -74,6 +74,7 @@ class Worker:
     goodbye_seq: int | None = None
     # What it was told last, for good; said again if it did not hear it.
     farewell: Bye | Reject | None = None
+    asked_for_frames: bool = False
     batches_count: int = 0
     item_seconds: float = 0.0
     round_trip: float = 0.0

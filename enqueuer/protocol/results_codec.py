@@ -22,6 +22,16 @@ OpenBlock = Callable[[bytes, BlockPlace, Sequence[int]], Sequence[Received]]
 MAX_BATCHES_PER_MESSAGE = 4096
 _FIELDS = 11
 _COUNTER_LIMIT = 1 << 63
+_NO_PLACES = object()
+
+
+class FalseHeaderError(ProtocolError):
+    """``incarnation`` has sent in ``session`` what is no header of results."""
+
+    def __init__(self, session: bytes, incarnation: bytes, text: str) -> None:
+        super().__init__(text)
+        self.session = session
+        self.incarnation = incarnation
 
 
 class BlockUnavailableError(ProtocolError):
@@ -179,18 +189,39 @@ def _open(open_block: OpenBlock | None, owner: bytes, place: BlockPlace, sizes: 
 
 
 def decode_header(frames: Sequence[Frame]) -> tuple[bytes, ResultsHeader]:
-    """The session and what is said of the batches; of those, nothing is looked at yet. Raises `ProtocolError`."""
+    """The session and what is said of the batches; of those, nothing is looked at yet.
+
+    Raises `ProtocolError`, and of its kinds `FalseHeaderError` where it can be told who sent it.
+    """
     if not frames:
         raise ProtocolError("a result message has no frames")
     fields = unpack(_view(frames[0]))
     # A newer version adds its fields at the end.
     if type(fields) is not list or len(fields) < _FIELDS or fields[0] != Kind.RESULTS:
         raise ProtocolError("frame 0 is not the header of a result message")
-    session, incarnation, epoch, generation, seq, busy, runs, headers, sizes, counts = fields[1:_FIELDS]
-    if not all(type(number) is int and 0 <= number < _COUNTER_LIMIT for number in (epoch, generation, seq)):
-        raise ProtocolError("epoch, state generation and number of a result message are counters")
+    session, incarnation = fields[1:3]
     if not all(type(value) is bytes and len(value) == ID_BYTES for value in (session, incarnation)):
         raise ProtocolError(f"session and incarnation of a result message have {ID_BYTES} bytes")
+    try:
+        return session, _check_header(*fields[2:_FIELDS], *fields[_FIELDS : _FIELDS + 1])
+    except ProtocolError as error:
+        raise FalseHeaderError(session, incarnation, str(error)) from None
+
+
+def _check_header(
+    incarnation: bytes,
+    epoch: Any,
+    generation: Any,
+    seq: Any,
+    busy: Any,
+    runs: Any,
+    headers: Any,
+    sizes: Any,
+    counts: Any,
+    places: Any = _NO_PLACES,
+) -> ResultsHeader:
+    if not all(type(number) is int and 0 <= number < _COUNTER_LIMIT for number in (epoch, generation, seq)):
+        raise ProtocolError("epoch, state generation and number of a result message are counters")
     if type(busy) is not float or not 0 <= busy < float("inf"):
         raise ProtocolError("the compute time of a result message is a number of seconds")
     leases = leases_from_runs(runs, MAX_BATCHES_PER_MESSAGE)
@@ -200,8 +231,8 @@ def decode_header(frames: Sequence[Frame]) -> tuple[bytes, ResultsHeader]:
         raise ProtocolError("a batch header is bytes")
     if not all(type(value) is int and value >= 0 for value in (*sizes, *counts)):
         raise ProtocolError("sizes and counts of a result message are not negative")
-    blocks = _check_blocks(fields[_FIELDS], len(leases)) if len(fields) > _FIELDS else (None,) * len(leases)
-    return session, ResultsHeader(
+    blocks = (None,) * len(leases) if places is _NO_PLACES else _check_blocks(places, len(leases))
+    return ResultsHeader(
         incarnation, epoch, generation, seq, busy, leases, tuple(headers), tuple(sizes), tuple(counts), blocks
     )
 

@@ -23,6 +23,7 @@ import zmq
 from enqueuer.core.actions import Action, Deliver, EpochExhausted, FleetFailed, RemoteLine, Report, Send
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.events import (
+    BlockUnavailable,
     ControlReceived,
     Event,
     Malformed,
@@ -37,8 +38,8 @@ from enqueuer.core.events import (
 from enqueuer.errors import EnqueuerError, ProtocolError
 from enqueuer.protocol.batch_codec import Trust
 from enqueuer.protocol.control_codec import decode_control, encode_control
-from enqueuer.protocol.messages import ErrorRecord, Failure, Hello, LoadFailure, Message, NoBlocks, Reject
-from enqueuer.protocol.results_codec import BlockUnavailableError, decode_header, decode_payloads
+from enqueuer.protocol.messages import NO_ID, ErrorRecord, Failure, Hello, LoadFailure, Message, Reject
+from enqueuer.protocol.results_codec import BlockUnavailableError, FalseHeaderError, decode_header, decode_payloads
 from enqueuer.runtime.ready_queue import ReadyQueue
 from enqueuer.transport.limits import ConnectionLimit
 from enqueuer.transport.slab_exchange import SlabReceiver
@@ -276,16 +277,15 @@ class IoLoop:
             try:
                 session, header = decode_header(frames)
             except ProtocolError as error:
-                # Who sent it cannot be told: on this channel nobody has an address.
-                self._coordinator.malformed_count += 1
                 self._note_malformed(pair, error)
+                yield self._refused(error, key)
                 continue
             if session != self._coordinator.settings.session or self._coordinator.conduct.ignores(header.incarnation):
                 continue
             try:
                 payloads = decode_payloads(frames, header, pair.trust, open_block)
             except BlockUnavailableError as error:
-                self._ask_for_frames(error)
+                yield BlockUnavailable(error.incarnation, str(error), key)
                 continue
             except ProtocolError as error:
                 self._note_malformed(pair, error)
@@ -305,15 +305,15 @@ class IoLoop:
                 key,
             )
 
+    def _refused(self, error: ProtocolError, key: str) -> ResultsRefused:
+        """On this channel nobody has an address: who sent it is what the header says, if it comes that far."""
+        incarnation = NO_ID
+        if isinstance(error, FalseHeaderError) and error.session == self._coordinator.settings.session:
+            incarnation = error.incarnation
+        return ResultsRefused(incarnation, 0, (), str(error), key)
+
     def _has_left(self, incarnation: bytes) -> bool:
         return all(worker.incarnation != incarnation for worker in self._coordinator.fleet)
-
-    def _ask_for_frames(self, error: BlockUnavailableError) -> None:
-        """The message counts as not received; a worker that died in between has nobody to be asked."""
-        worker = self._coordinator.fleet.find(error.incarnation)
-        if worker is not None and worker.route is not None:
-            logger.warning("%s; batches of worker %s come through the socket", error, worker.name)
-            self._send(worker.route, NoBlocks())
 
     def _note_malformed(self, pair: Pair, error: ProtocolError) -> None:
         self._malformed_count += 1

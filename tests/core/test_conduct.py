@@ -102,6 +102,19 @@ def test_batches_that_are_not_what_they_say_are_granted_to_others_at_once() -> N
     assert len(driver.delivered) == LENGTH
 
 
+def test_a_worker_whose_blocks_cannot_be_read_is_asked_for_frames_and_cut_off_only_if_it_does_not_stop() -> None:
+    driver, honest, liar = fleet()
+    unavailable = ev.BlockUnavailable(liar.incarnation, "no such slab")
+    for _ in range(100):
+        driver.step(unavailable)
+        assert driver.sent(m.NoBlocks, liar)
+    assert driver.reports().count("come through the socket") == 1
+    driver.core.handle([unavailable] * 6_000, driver.now)
+    assert liar.record.state is WorkerState.GONE
+    finish(driver, honest)
+    assert len(driver.delivered) == LENGTH
+
+
 # ---------------------------------------------------------------- others' names
 
 

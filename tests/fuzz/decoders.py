@@ -25,6 +25,7 @@ from enqueuer.protocol.dtypes import parse_dtype
 from enqueuer.protocol.messages import ErrorRecord, Failure, LoadFailure
 from enqueuer.protocol.results_codec import decode_results
 from enqueuer.protocol.unpacking import unpack
+from enqueuer.transport.keys import parse_coordinator_key, parse_token
 from enqueuer_worker.commands import parse_command
 from enqueuer_worker.settings import ChildSettings
 from tests.fuzz import samples
@@ -125,6 +126,16 @@ def _target(data: bytes) -> None:
         split_target(data.decode("utf-8", "surrogateescape"))
 
 
+def _token(data: bytes) -> None:
+    with suppress(ConfigurationError):
+        parse_token(data.decode("utf-8", "surrogateescape"), "a token")
+
+
+def _key_file(data: bytes) -> None:
+    with suppress(ConfigurationError):
+        parse_coordinator_key(data.decode("utf-8", "surrogateescape"), "a key file")
+
+
 def _unpack(data: bytes) -> object:
     """As the control codec reads it, where what is fuzzed is a part of a message."""
     try:
@@ -146,5 +157,7 @@ DECODERS = {
         Decoder("settings_line", _settings_line, samples.settings_lines, packed=False),
         Decoder("command", _command, samples.commands, packed=False),
         Decoder("target", _target, samples.targets, packed=False),
+        Decoder("token", _token, samples.tokens, packed=False),
+        Decoder("key_file", _key_file, samples.key_files, packed=False),
     )
 }

@@ -17,6 +17,7 @@ from enqueuer.protocol.batch_codec import EncodedBatch, Trust, encode_batch
 from enqueuer.protocol.control_codec import encode_control
 from enqueuer.protocol.dtypes import describe_dtype
 from enqueuer.protocol.results_codec import encode_results
+from enqueuer.transport.keys import CoordinatorKey, WorkerToken, public_key_of
 from enqueuer_worker.settings import ChildSettings, Settings, encode_line
 
 SESSION = b"s" * m.ID_BYTES
@@ -127,3 +128,11 @@ def commands() -> list[bytes]:
 
 def targets() -> list[bytes]:
     return [b"package.module:callable", b"m:f", b"a.b.c:D", b"__main__:f", b"os:system", b"a..b:c"]
+
+
+def tokens() -> list[bytes]:
+    return [WorkerToken(public_key_of(bytes(32)), b"k" * 32).to_text().encode()]
+
+
+def key_files() -> list[bytes]:
+    return [CoordinatorKey(b"k" * 32, {"worker": public_key_of(bytes(32))}).to_text().encode()]

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -21,8 +22,11 @@ import zmq
 
 from enqueuer.protocol import messages as m
 from enqueuer.protocol.control_codec import encode_control
+from enqueuer.transport.keys import WorkerToken, new_secret_key, public_key_of
+from enqueuer.transport.security import secure_client
 from enqueuer.transport.sockets import configure, new_context
 from tests.hostile.liar import Liar
+from tests.hostile.target import Target
 
 FLOOD_PER_SECOND = 2_000
 _TICK_SECONDS = 0.01
@@ -217,6 +221,28 @@ def new_connections(scene: Scene) -> int:
     return count
 
 
+def knocking(make_secret: Callable[[], bytes] | None) -> Attack:
+    """20 connections a second to a trainer with keys, with none or with one that another coordinator would know."""
+
+    def knock(scene: Scene) -> int:
+        count = 0
+        context = new_context()
+        try:
+            for _ in scene.ticks(0.05):
+                with configure(context.socket(zmq.DEALER)) as socket:
+                    if make_secret is not None:
+                        secure_client(socket, WorkerToken(public_key_of(make_secret()), make_secret()))
+                    socket.connect(scene.endpoints[count % 2])
+                    socket.send(b"let me in")
+                    socket.poll(20)
+                    count += 1
+        finally:
+            context.term()
+        return count
+
+    return knock
+
+
 # ---------------------------------------------------------------- a worker that lies
 
 
@@ -242,11 +268,15 @@ def lying(lie: Callable[[Liar], object]) -> Attack:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """``rejected``: what it sends is messages, whose cost can be told. ``files_limit``: of the trainer; 0: as it is."""
+    """``rejected``: what it sends is messages, whose cost can be told. The rest is about the trainer: see `Target`."""
 
     attack: Attack
     rejected: bool = True
     files_limit: int = 0
+    keyed: bool = False
+
+    def target(self, directory: str | Path, length: int) -> Target:
+        return Target(Path(directory), length, self.files_limit, keyed=self.keyed)
 
 
 CASES: dict[str, Case] = {
@@ -264,6 +294,10 @@ CASES: dict[str, Case] = {
     "results of nobody, 2 000/s": Case(nobodys_results),
     "Hello of an old version, 2 000/s": Case(old_versions),
     "new connections that say Hello, 20/s": Case(new_connections),
+    "no key, 20 connections/s": Case(knocking(None), keyed=True),
+    "a key that is not listed, 20 connections/s": Case(knocking(new_secret_key), keyed=True),
+    "TCP garbage on both ports, with keys": Case(tcp_garbage, keyed=True),
+    "half handshakes, with keys": Case(half_handshakes, rejected=False, keyed=True),
     "a worker's heartbeats, 2 000/s": Case(lying(Liar.beat)),
     "a worker's log lines, 2 000/s": Case(lying(Liar.log)),
     "a worker's forged answers, 2 000/s": Case(lying(Liar.answer_anything)),

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from pathlib import Path
 from typing import Any
 
 import click
@@ -42,7 +41,7 @@ def attack(target: Target, case: Case) -> tuple[dict[str, Any], int]:
 
 def measure(name: str, case: Case, length: int) -> bool:
     """Prints a row; whether all went well."""
-    with tempfile.TemporaryDirectory() as scratch, Target(Path(scratch), length, case.files_limit) as target:
+    with tempfile.TemporaryDirectory() as scratch, case.target(scratch, length) as target:
         target.epoch()  # loads what is loaded once
         before = target.epoch()
         under, sent_count = attack(target, case)

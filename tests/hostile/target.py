@@ -10,20 +10,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from enqueuer.transport.key_directory import KeyDirectory
 from tests.support.remote import REPOSITORY, RemoteWorker, environment
 
 WORKERS = 2
 
 
 class Target:
-    """Its workers are there before the first epoch. ``files_limit`` 0: as it is."""
+    """Its workers come as they come. ``files_limit`` 0: as it is. ``keyed``: nobody gets in without a token."""
 
-    def __init__(self, directory: Path, length: int, files_limit: int = 0) -> None:
+    def __init__(self, directory: Path, length: int, files_limit: int = 0, *, keyed: bool = False) -> None:
+        keys = KeyDirectory(directory / "keys")
+        token = {}
+        if keyed:
+            keys.create()
+            token["ENQUEUER_TOKEN_FILE"] = str(keys.token_file("worker"))
+        key_file = str(keys.key_file) if keyed else ""
         self._stack = ExitStack()
         self.log = directory / "trainer.log"
         sink = self._stack.enter_context(self.log.open("wb"))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.hostile.trainer_program", str(length), str(files_limit)],
+            [sys.executable, "-m", "tests.hostile.trainer_program", str(length), str(files_limit), key_file],
             cwd=REPOSITORY,
             env=environment(),
             stdin=subprocess.PIPE,
@@ -36,7 +43,8 @@ class Target:
             place = self._hear()
             self.control: str = place["control"]
             self.data: str = place["data"]
-            self._stack.enter_context(RemoteWorker(self.control, directory / "workers.log", WORKERS))
+            log = directory / "workers.log"
+            self._stack.enter_context(RemoteWorker(self.control, log, WORKERS, variables=token))
         except BaseException:
             self._stack.close()
             raise

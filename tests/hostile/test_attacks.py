@@ -2,43 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
-from tests.hostile.attacks import CASES
+from tests.hostile.attacks import CASES, Case
 from tests.hostile.run import attack
 from tests.hostile.target import WORKERS, Target
 
 LENGTH = 100
-OF_ANY_TRAINER = [name for name, case in CASES.items() if not case.files_limit]
-OF_ANOTHER = [name for name in CASES if name not in OF_ANY_TRAINER]
 
 
 @pytest.fixture(scope="module")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    """One trainer for all: what one attack leaves behind, the next one finds."""
-    with Target(tmp_path_factory.mktemp("target"), LENGTH) as target:
-        yield target
+def target_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Case], Target]]:
+    """One trainer for all cases that need the same: what one attack leaves behind, the next one finds."""
+    made: dict[tuple[int, bool], Target] = {}
+    with ExitStack() as stack:
+
+        def get(case: Case) -> Target:
+            kind = (case.files_limit, case.keyed)
+            if kind not in made:
+                made[kind] = stack.enter_context(case.target(tmp_path_factory.mktemp("target"), LENGTH))
+            return made[kind]
+
+        yield get
 
 
-def check(target: Target, name: str) -> None:
+@pytest.mark.proves("a peer sends nonsense")
+@pytest.mark.parametrize("name", CASES)
+def test_an_attacked_epoch_completes_exactly(name: str, target_of: Callable[[Case], Target]) -> None:
+    target = target_of(CASES[name])
     result, sent_count = attack(target, CASES[name])
     assert result["exact"], result
     assert sent_count > 0
     assert result["honest_workers"] == WORKERS, result
     again = target.epoch()
     assert again["exact"] and again["honest_workers"] == WORKERS, again
-
-
-@pytest.mark.proves("a peer sends nonsense")
-@pytest.mark.parametrize("name", OF_ANY_TRAINER)
-def test_an_attacked_epoch_completes_exactly(name: str, target: Target) -> None:
-    check(target, name)
-
-
-@pytest.mark.parametrize("name", OF_ANOTHER)
-def test_a_trainer_that_may_open_few_files_outlives_idle_connections(name: str, tmp_path: Path) -> None:
-    with Target(tmp_path, LENGTH, CASES[name].files_limit) as target:
-        check(target, name)

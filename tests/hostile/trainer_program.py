@@ -1,7 +1,7 @@
 """A trainer as a process of its own, so that its processor time and its files are only its own.
 
 Reads lines: ``epoch`` runs one and prints a line of JSON about it, ``quit`` ends it. The first line of its output is
-where it listens. Arguments: the epoch's length, and the limit on open files (0: as it is).
+where it listens. Arguments: the epoch's length, the limit on open files (0: as it is), and the key file ('': none).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from enqueuer import SequenceEnqueuer, SequenceSpec
 
 
 def main() -> None:
-    length, files_limit = int(sys.argv[1]), int(sys.argv[2])
+    length, files_limit, key_file = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] or None
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     if files_limit:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files_limit, files_limit))
     spec = SequenceSpec("tests.hostile.sequences:Sleep20", count=length)
-    with SequenceEnqueuer(spec, use_multiprocessing=True, bind="tcp://127.0.0.1:*", insecure=True) as enqueuer:
+    with SequenceEnqueuer(spec, use_multiprocessing=True, bind="tcp://127.0.0.1:*", key_file=key_file) as enqueuer:
         enqueuer.start(workers=0, max_queue_size=16)
         session = enqueuer._session
         assert session is not None

@@ -30,6 +30,8 @@ class Conduct:
     """Keeps the peers' standings. Appends reports to the coordinator's actions; cutting off is for the caller."""
 
     def __init__(self, ledger: Ledger, actions: list[Action]) -> None:
+        # Messages that could not be read, whoever sent them.
+        self.malformed_count = 0
         self.offences_count = 0
         self.ignored_count = 0
         self._ledger = ledger
@@ -56,13 +58,13 @@ class Conduct:
         """The standing of a connection that has not said who it is."""
         if route not in self._strangers:
             _make_room(self._strangers, _MOST_KEPT)
-            self._strangers[route] = Standing(f"a peer without a name on the {route.place} sockets", MOST_OF_STRANGERS)
+            self._strangers[route] = Standing.of_stranger(f"a peer without a name on the {route.place} sockets")
         return self._strangers[route]
 
     def introduce(self, route: Route, name: str) -> Standing:
         """It has said Hello; what it did before still counts."""
         standing = self._strangers.pop(route, None) or Standing(name)
-        standing.name, standing.most = name, MOST_OFFENCES
+        standing.become(name)
         return standing
 
     # ------------------------------------------------------------ noting

@@ -10,7 +10,7 @@ No socket, thread, clock or randomness in here: the I/O loop feeds it, and so do
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from enqueuer.core.actions import (
@@ -18,9 +18,9 @@ from enqueuer.core.actions import (
     Deliver,
     EpochExhausted,
     RemoteLine,
-    Report,
     Send,
 )
+from enqueuer.core.answers import Answers
 from enqueuer.core.conduct import Conduct
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.events import (
@@ -61,7 +61,6 @@ from enqueuer.protocol.messages import (
     LoadFailure,
     Log,
     Message,
-    NoBlocks,
     Ready,
     Revoke,
     Stop,
@@ -69,7 +68,8 @@ from enqueuer.protocol.messages import (
     WorkerExited,
 )
 
-_WARNING, _CRITICAL = 30, 50
+# As in `logging`.
+_CRITICAL = 50
 
 
 class Coordinator:
@@ -81,7 +81,6 @@ class Coordinator:
         self.fleet = Fleet()
         self.scheduler = Scheduler(settings, self.ledger)
         self.hedges_count = 0
-        self.malformed_count = 0
         self._actions: list[Action] = []
         self.failures = Failures(settings, self._actions, self._settle)
         self.conduct = Conduct(self.ledger, self._actions)
@@ -96,6 +95,17 @@ class Coordinator:
             now,
         )
         self.hedger = Hedger(settings, self.ledger, self.scheduler)
+        self.answers = Answers(
+            self.ledger,
+            self.fleet,
+            self.scheduler,
+            self.hedger,
+            self.membership,
+            self.failures,
+            self.conduct,
+            self._actions,
+            self._settle,
+        )
         self._rebalance_at = math.inf
         self._stopped = False
         self._had_min_workers = False
@@ -108,7 +118,11 @@ class Coordinator:
             return []
         self.membership.shift_deadlines_over_a_gap(now)
         for event in events:
-            _HANDLERS[type(event)](self, event, now)
+            handler = _ANSWERS.get(type(event))
+            if handler is not None:
+                handler(self.answers, event, now)
+            else:
+                _HANDLERS[type(event)](self, event, now)
             if self._stopped:
                 break
         if not self._stopped:
@@ -138,6 +152,10 @@ class Coordinator:
         if self.scheduler.has_costly_idle:
             return 1
         return -(-ready_count // 2)
+
+    @property
+    def malformed_count(self) -> int:
+        return self.conduct.malformed_count
 
     @property
     def routes(self) -> list[Route]:
@@ -177,87 +195,9 @@ class Coordinator:
 
     # ------------------------------------------------------------ answers
 
-    def _on_results(self, event: ResultsReceived, now: float) -> None:
-        worker = self._take_result_message(event)
-        if worker is None:
-            self.ledger.stale_count += len(event.leases)
-            return
-        if offence := self.conduct.of_seconds(worker, event.busy, now):
-            self._refuse(worker, event.leases, offence)
-            return
-        worker.last_seen = now
-        worker.note_batches(len(event.leases), event.busy, now)
-        self.hedger.note_batches(worker, len(event.leases), event.busy)
-        self.scheduler.note_size(sum(event.sizes) / len(event.sizes))
-        run = self._current_run(event.epoch, event.generation)
-        for lease, payload in zip(event.leases, event.payloads, strict=True):
-            if not self._take_answer(worker, lease, run, payload) and worker.standing.cut_off:
-                break
-        self.membership.after_answers(worker)
-
-    def _on_block_unavailable(self, event: BlockUnavailable, now: float) -> None:
-        """It is asked for frames; what it has sent before it hears that may name blocks as well."""
-        worker = self._sender_of(event)
-        if worker is None or worker.route is None:
-            return
-        if not worker.standing.talk.take(now):
-            self.membership.offend(worker, f"goes on to name shared memory that cannot be read: {event.reason}")
-            return
-        if not worker.asked_for_frames:
-            worker.asked_for_frames = True
-            text = f"{event.reason}; batches of worker {worker.name} come through the socket"
-            self._actions.append(Report(_WARNING, text))
-        self._actions.append(Send(worker.route, NoBlocks()))
-
-    def _sender_of(self, event: ResultsReceived | ResultsRefused | BlockUnavailable) -> Worker | None:
-        worker = self.fleet.find(event.incarnation)
-        if worker is None or worker.standing.cut_off:
-            return None
-        if event.key != worker.key:
-            # There is no connection to blame: the data channel tells of none. The key is in the log.
-            self.conduct.note_key(event.key, f"sent results in the name of {worker.name}")
-            return None
-        return worker
-
-    def _take_result_message(self, event: ResultsReceived | ResultsRefused) -> Worker | None:
-        """Whose it is, if it is its own, new, and anything at all."""
-        worker = self._sender_of(event)
-        if worker is None or not event.leases:
-            return None
-        if worker.is_beyond(event.seq):
-            self.membership.offend(worker, f"sent result message {event.seq} after {worker.received_seq}")
-            return None
-        return worker if worker.take_result_number(event.seq) else None
-
-    def _on_results_refused(self, event: ResultsRefused, _now: float) -> None:
-        self.malformed_count += 1
-        worker = self._take_result_message(event) if event.leases else self._sender_of(event)
-        if worker is not None:
-            self._refuse(worker, event.leases, f"sent a result message that is not what it says: {event.reason}")
-
-    def _refuse(self, worker: Worker, leases: Sequence[int], offence: str) -> None:
-        """As if it had lost the leases. The message counts as received, or it would only come again."""
-        self.ledger.expire(worker, [lease for lease in leases if lease in worker.leases])
-        self.membership.offend(worker, offence)
-        self.membership.after_answers(worker)
-
     def _on_malformed(self, event: Malformed, _now: float) -> None:
-        self.malformed_count += 1
+        self.conduct.malformed_count += 1
         self.membership.offend_at(event.route, f"sent a malformed message: {event.reason}")
-
-    def _take_answer(self, worker: Worker, lease: int, run: EpochRun | None, outcome: Any) -> bool:
-        position = self.ledger.answer(worker, lease, run)
-        if position is None:
-            self._judge(worker, lease, is_current=run is not None, numbered=True)
-        elif run is not None and not self._settle(run, position, outcome):
-            self.ledger.stale_count += 1
-        return position is not None
-
-    def _judge(self, worker: Worker, lease: int, *, is_current: bool, numbered: bool) -> None:
-        """An answer was not taken."""
-        offence = self.conduct.of_answer(worker, lease, is_current=is_current, numbered=numbered)
-        if offence:
-            self.membership.offend(worker, offence)
 
     def _settle(self, run: EpochRun, position: int, outcome: Any) -> bool:
         """The position has its outcome; False if it had one. Who else computes it need not."""
@@ -268,34 +208,6 @@ class Coordinator:
             if entry is not None:
                 self._revoke(entry[2], [lease])
         return taken
-
-    def _on_failure(self, worker: Worker, message: Failure, now: float) -> None:
-        worker.last_answer = now
-        run = self._current_run(message.epoch, message.generation)
-        position = self.ledger.answer(worker, message.lease, run)
-        if position is None:
-            self._judge(worker, message.lease, is_current=run is not None, numbered=False)
-            if not worker.standing.talk.take(now):
-                self.membership.offend(worker, "floods the control channel")
-        elif run is not None and not run.is_answered(position):
-            self.failures.on_error(worker, run, position, message.error)
-            run.unlease(position, message.lease)
-        self.membership.after_answers(worker)
-
-    def _on_thread_timed_out(self, event: ThreadTimedOut, now: float) -> None:
-        worker = self.fleet.find(event.incarnation)
-        if worker is None:
-            return
-        run = self._current_run(event.epoch, event.generation)
-        position = self.ledger.answer(worker, event.lease, run)
-        if run is not None and position is not None and not run.is_answered(position):
-            self.failures.on_timeout(worker, run, position, event.stack)
-            run.unlease(position, event.lease)
-        self.membership.after_answers(worker)
-
-    def _current_run(self, epoch: int, generation: int) -> EpochRun | None:
-        run = self.ledger.runs.get(epoch)
-        return run if run is not None and run.generation == generation else None
 
     # ------------------------------------------------------------ control messages
 
@@ -327,7 +239,7 @@ class Coordinator:
 
     def _on_worker_message(self, worker: Worker, message: Message, now: float) -> None:
         if isinstance(message, Failure):
-            self._on_failure(worker, message, now)
+            self.answers.on_failure(worker, message, now)
         elif isinstance(message, Log):
             if worker.standing.lines.take(now):
                 level = min(max(message.level, 0), _CRITICAL)
@@ -435,16 +347,19 @@ class Coordinator:
         return self._had_min_workers
 
 
+_ANSWERS: dict[type, Any] = {
+    ResultsReceived: Answers.on_results,
+    ResultsRefused: Answers.on_results_refused,
+    BlockUnavailable: Answers.on_block_unavailable,
+    ThreadTimedOut: Answers.on_thread_timed_out,
+}
+
 _HANDLERS: dict[type, Any] = {
     ControlReceived: Coordinator._on_control,
     Malformed: Coordinator._on_malformed,
-    ResultsReceived: Coordinator._on_results,
-    ResultsRefused: Coordinator._on_results_refused,
-    BlockUnavailable: Coordinator._on_block_unavailable,
     RouteLost: Coordinator._on_route_lost,
     SupervisorDied: Coordinator._on_supervisor_died,
     ThreadsJoined: Coordinator._on_threads_joined,
-    ThreadTimedOut: Coordinator._on_thread_timed_out,
     EpochOpened: Coordinator._on_epoch_opened,
     EpochConfirmed: Coordinator._on_epoch_confirmed,
     Taken: Coordinator._on_taken,

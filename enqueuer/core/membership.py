@@ -10,6 +10,7 @@ from enqueuer.core.conduct import Conduct
 from enqueuer.core.events import EpochOpened, Route, ThreadsJoined
 from enqueuer.core.failures import Failures
 from enqueuer.core.fleet import FORGET_SECONDS, Fleet, Supervisor
+from enqueuer.core.identity import pretence_of
 from enqueuer.core.ledger import Ledger
 from enqueuer.core.scheduler import Scheduler
 from enqueuer.core.settings import Settings
@@ -162,38 +163,19 @@ class Membership:
             return
         refusal = self._admission.refusal_of_hello(hello)
         if refusal:
-            standing = self._conduct.stranger(route)
-            if not standing.offences_count:
+            standing = self.standing_at(route)
+            if not standing.was_rejected:
+                standing.was_rejected = True
                 self._report(_ERROR, f"rejected worker {hello.worker_id} on {hello.host}: {refusal}")
             self._actions.append(Send(route, Reject(refusal)))
-            self._offend_at(route, standing, "says Hello again and again, though it was rejected")
             return
-        pretence = self._pretence(route, hello, key)
+        pretence = pretence_of(self._fleet, route, hello, key)
         if pretence:
             self._cut_off_pretender(route, hello, pretence)
         elif hello.role is Role.SUPERVISOR:
             self._greet_supervisor(route, hello, key, now)
         else:
             self._join(route, session, hello, key, now)
-
-    def _pretence(self, route: Route, hello: Hello, key: str) -> str:
-        """Whom this Hello claims to be, and cannot; '' for nobody.
-
-        An incarnation and a supervisor's id are random and known to their owners alone: who says them is believed to be
-        who said them first, if everything else about it is the same, the key above all.
-        """
-        worker = self._fleet.find(hello.incarnation)
-        if worker is not None and not worker.is_described_by(hello, route, key):
-            return f"claims to be {worker.name}"
-        there = self._fleet.at(route)
-        if there is not None and (there is not worker or hello.role is Role.SUPERVISOR):
-            return f"claims to be another one than {there.name}, on the same connection"
-        known = self._fleet.supervisors.get(route)
-        if known is not None and (hello.role is Role.WORKER or hello.supervisor != known.id):
-            return "claims to be another one than the supervisor it was, on the same connection"
-        if hello.supervisor and key != self._fleet.key_of_supervisor(hello.supervisor, key):
-            return "claims another one's supervisor"
-        return ""
 
     def _cut_off_pretender(self, route: Route, hello: Hello, pretence: str) -> None:
         """At once: what it claims is somebody's, who must not suffer for it."""

@@ -11,7 +11,9 @@ MOST_OF_STRANGERS = 50
 # Messages at once, and each second thereafter, beyond what answers leases. An honest worker says a heartbeat a second
 # and 100 lines; after a pause of the trainer's, half a minute of that comes at once.
 _TALK_BURST, _TALK_PER_SECOND = 5_000.0, 250.0
-# Of these, lines for the trainer's log; what is beyond is left out.
+# Of somebody who has not said Hello, which is the first thing to say and is answered at once.
+_STRANGERS_BURST, _STRANGERS_PER_SECOND = 300.0, 20.0
+# Of what others say, lines for the trainer's log; what is beyond is left out.
 _LINES_BURST, _LINES_PER_SECOND = 400.0, 200.0
 
 
@@ -40,5 +42,15 @@ class Standing:
     most: int = MOST_OFFENCES
     offences_count: int = 0
     cut_off: bool = False
+    # Which is said once, however often it says Hello.
+    was_rejected: bool = False
     talk: Rate = field(default_factory=lambda: Rate(_TALK_BURST, _TALK_PER_SECOND))
     lines: Rate = field(default_factory=lambda: Rate(_LINES_BURST, _LINES_PER_SECOND))
+
+    @classmethod
+    def of_stranger(cls, name: str) -> Standing:
+        return cls(name, MOST_OF_STRANGERS, talk=Rate(_STRANGERS_BURST, _STRANGERS_PER_SECOND))
+
+    def become(self, name: str) -> None:
+        """It has said Hello."""
+        self.name, self.most, self.talk = name, MOST_OFFENCES, Rate(_TALK_BURST, _TALK_PER_SECOND)

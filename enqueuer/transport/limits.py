@@ -8,6 +8,7 @@ mistake comes back by itself.
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import socket
@@ -51,13 +52,12 @@ class ConnectionLimit:
 
     def enforce(self) -> int:
         """Call it now and then; how many were closed. Does nothing where there is no /proc."""
-        try:
-            descriptors = [int(name) for name in os.listdir(_OPEN_FILES)]  # noqa: PTH208
-        except OSError:
-            return 0
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if limit == resource.RLIM_INFINITY:
+            return 0
+        descriptors = _open_descriptors(limit)
         excess = len(descriptors) - (limit - min(limit // 4, _MOST_RESERVED))
-        if limit == resource.RLIM_INFINITY or excess <= 0:
+        if excess <= 0:
             return 0
         ours = sorted(filter(None, map(self._age_of, descriptors)), reverse=True)
         return sum(_hang_up(descriptor, self._ports) for _, descriptor in ours[:excess])
@@ -71,6 +71,22 @@ class ConnectionLimit:
         except (OSError, ValueError):
             pass  # closed meanwhile
         return None
+
+
+def _open_descriptors(limit: int) -> list[int]:
+    try:
+        return [int(name) for name in os.listdir(_OPEN_FILES)]  # noqa: PTH208
+    except OSError as error:
+        # Reading a directory takes a descriptor.
+        return list(filter(_is_open, range(limit))) if error.errno == errno.EMFILE else []
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def _is_to(descriptor: int, ports: set[int]) -> bool:

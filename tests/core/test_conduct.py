@@ -252,8 +252,10 @@ def test_an_old_version_that_does_not_take_no_for_an_answer_is_ignored() -> None
     driver = Driver()
     driver.open(LENGTH)
     old = Peer(driver, 9)
-    for _ in range(MOST_OF_STRANGERS + 5):
-        old.hello(protocol=0)
+    old.hello(protocol=0)
+    assert driver.core.conduct.offences_count == 0, "whoever is merely old is no offender"
+    hello = ev.ControlReceived(old.route, m.NO_ID, m.Hello(0, m.Role.WORKER, *["w"] * 11))  # type: ignore[arg-type]
+    driver.core.handle([hello] * 6_000, driver.now)
     assert driver.core.conduct.ignores(old.route)
     assert driver.reports().count("rejected worker w9") == 1
 

@@ -111,6 +111,11 @@ def idle_connections(scene: Scene) -> int:
     return _hold(scene, IDLE_CONNECTIONS, lambda connection, step: None)
 
 
+def too_many_connections(scene: Scene) -> int:
+    """Twice as many as the trainer may have files; a new one for each that is closed."""
+    return _hold(scene, 2 * LOW_FILES_LIMIT, lambda connection, step: None)
+
+
 def _hold(scene: Scene, count: int, act: Callable[[socket.socket, int], object]) -> int:
     """Keep this many connections, shared between both ports; how many were made."""
     made = step = 0
@@ -286,6 +291,9 @@ CASES: dict[str, Case] = {
     "slow handshakes": Case(slow_handshakes, rejected=False),
     f"{IDLE_CONNECTIONS} idle connections, {LOW_FILES_LIMIT} files": Case(
         idle_connections, rejected=False, files_limit=LOW_FILES_LIMIT
+    ),
+    f"{2 * LOW_FILES_LIMIT} idle connections, {LOW_FILES_LIMIT} files": Case(
+        too_many_connections, rejected=False, files_limit=LOW_FILES_LIMIT
     ),
     "malformed control messages, 2 000/s": Case(malformed_control),
     "messages of an unknown kind, 2 000/s": Case(unknown_kinds),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 from pathlib import Path
@@ -70,6 +71,22 @@ print(json.dumps([before - 75, closed, hung_up]))
     excess, closed, hung_up = run(source, tmp_path)  # type: ignore[misc]
     assert excess == closed > 0
     assert hung_up == [False] * (len(hung_up) - closed) + [True] * closed
+
+
+def test_connections_give_way_also_when_there_is_not_one_descriptor_left(tmp_path: Path) -> None:
+    source = """
+import os, socket
+listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
+clients = []
+try:
+    while True:
+        clients.append((socket.create_connection(listener.getsockname()), listener.accept()[0]))
+except OSError as error:
+    print(json.dumps([error.errno, ConnectionLimit({listener.getsockname()[1]}).enforce()]))
+"""
+    code, closed = run(source, tmp_path)  # type: ignore[misc]
+    assert (code, closed) == (errno.EMFILE, 15)
 
 
 def test_without_proc_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,7 +190,7 @@ class Coordinator:
     def _on_stop_requested(self, _event: StopRequested, _now: float) -> None:
         self._actions.extend(Send(route, Stop()) for route in self.routes)
         # Outcomes may be large, and this object may wait for the garbage collector.
-        self.ledger.runs.clear()
+        self.ledger.close_all()
         self._stopped = True
 
     # ------------------------------------------------------------ answers

@@ -61,6 +61,11 @@ class Ledger:
         for lease in [lease for lease, (owner, _, _) in self._leases.items() if owner is run]:
             del self._leases[lease]
 
+    def close_all(self) -> None:
+        """No outcome is held any more."""
+        self.runs.clear()
+        self._leases.clear()
+
     # ------------------------------------------------------------ leases
 
     def grant(self, worker: Worker, run: EpochRun, positions: Sequence[int], now: float) -> int:

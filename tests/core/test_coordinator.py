@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 
 import pytest
 
@@ -242,6 +244,19 @@ def test_stop_tells_everyone_and_ends_the_core() -> None:
         worker.route,
         boss.route,
     ]
+
+
+def test_a_stopped_core_holds_no_batch_whether_or_not_the_garbage_collector_runs() -> None:
+    driver, (slow, other) = serving(10, workers=2)
+    other.answer()
+    run = weakref.ref(driver.core.ledger.runs[0])
+    assert driver.core.ledger.runs[0].buffered_count and slow.leases
+    gc.disable()
+    try:
+        driver.core.handle([ev.StopRequested()], driver.now)
+        assert run() is None
+    finally:
+        gc.enable()
 
 
 def test_nothing_is_granted_before_the_wanted_number_of_workers_is_there() -> None:

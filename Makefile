@@ -39,7 +39,6 @@ bench:
 	$(PYTHON) -m tests.benchmarks.large_batches
 	$(PYTHON) -m tests.benchmarks.encryption
 	$(PYTHON) -m tests.benchmarks.frameworks
-	$(PYTHON) -m tests.benchmarks.frameworks_torch
 
 ci:
 	.ci/run

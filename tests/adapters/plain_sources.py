@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,18 +96,3 @@ class OneBuffer:
     def __getitem__(self, index: int) -> Any:
         self.x[:] = index
         return self.x
-
-
-@dataclass
-class Sleeping:
-    """Each batch takes ``seconds``."""
-
-    length: int
-    seconds: float
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> Any:
-        time.sleep(self.seconds)
-        return np.full((32, 10), index, np.float32), np.zeros(32, np.int64)

@@ -1,9 +1,10 @@
 """How much of the ideal rate reaches each framework's training step: `python -m tests.benchmarks.frameworks [NAME…]`.
 
 A pipeline that sleeps 20 ms a batch on 8 workers, ordered, `max_queue_size=64`: 400 batches/s at best. The loop is the
-framework's own (`fit`, or a jitted step) on a model that takes next to no time. The rate is taken between the first
-batch's step and the last one's: neither starting processes nor compiling is what is measured here. Each framework runs
-in an interpreter of its own, and is left out where it is not installed.
+framework's own (`fit`, or a jitted step) on a model that takes next to no time. The rate is taken once the first step
+was compiled and what had piled up meanwhile is used up: neither compiling nor starting processes is what is measured
+here. "waited" is the part of that time in which the step had no batch; where it is nothing, the framework's own loop is
+what took the time. Each framework runs in an interpreter of its own, and is left out where it is not installed.
 """
 
 from __future__ import annotations
@@ -86,6 +87,39 @@ def tf_data_loop(enq: SequenceEnqueuer, stepped: Callable[[], None]) -> None:
         stepped()
 
 
+def torch_loop(enq: SequenceEnqueuer, stepped: Callable[[], None]) -> None:
+    """The usual loop of PyTorch over an iterable of tensors."""
+    import torch
+
+    from enqueuer.adapters.torch import as_iterable
+
+    model = torch.nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-9)
+    for x, y in as_iterable(enq):
+        loss = torch.nn.functional.mse_loss(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        stepped()
+
+
+def jax_loop(enq: SequenceEnqueuer, stepped: Callable[[], None]) -> None:
+    """A jitted step over batches that are on the device already."""
+    import jax
+    import jax.numpy as jnp
+
+    from enqueuer.adapters.jax import device_iterator
+
+    @jax.jit
+    def update(weights: Any, x: Any, y: Any) -> Any:
+        return weights - 1e-9 * jax.grad(lambda w: jnp.mean((x @ w - y) ** 2))(weights)
+
+    weights = jnp.zeros((4, 1))
+    for x, y in device_iterator(enq):
+        weights = update(weights, x, y).block_until_ready()
+        stepped()
+
+
 @dataclass(frozen=True)
 class Case:
     """``modules`` must be installed; ``variables`` are set in the environment before any of them is imported."""
@@ -95,31 +129,54 @@ class Case:
     variables: dict[str, str] = field(default_factory=dict)
 
 
+# On a few cores, torch's idle threads spin where the workers should run.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 CASES = {
     "bare": Case(bare_loop, ()),
     "keras-jax": Case(keras_fit("keras"), ("keras", "jax"), {"KERAS_BACKEND": "jax"}),
-    "keras-torch": Case(keras_fit("keras"), ("keras", "torch"), {"KERAS_BACKEND": "torch"}),
+    "keras-torch": Case(keras_fit("keras"), ("keras", "torch"), {"KERAS_BACKEND": "torch", **ONE_THREAD}),
     "keras-tensorflow": Case(keras_fit("keras"), ("keras", "tensorflow"), {"KERAS_BACKEND": "tensorflow"}),
     "tf-keras": Case(keras_fit("tf_keras"), ("tf_keras",), {"TF_USE_LEGACY_KERAS": "1"}),
     "tf.data": Case(tf_data_loop, ("tensorflow",)),
+    "torch": Case(torch_loop, ("torch",), ONE_THREAD),
+    "jax": Case(jax_loop, ("jax",)),
 }
 
 
-def rate(loop: Loop, *, processes: bool) -> float:
-    """Steps a second of one epoch, from the first on."""
+@dataclass(frozen=True)
+class Measured:
+    """Of one epoch: ``rate`` in steps a second, ``waited`` as a part of the time, in [0, 1]."""
+
+    rate: float
+    waited: float
+
+
+def measure(loop: Loop, *, processes: bool) -> Measured:
+    """One epoch, from where what piled up while the step was compiled has been used up."""
+    behind = MAX_QUEUE_SIZE + WORKERS
     times: list[float] = []
     with SequenceEnqueuer(Sleeping(), processes, min_workers=WORKERS) as enq:
         enq.start(WORKERS, MAX_QUEUE_SIZE)
-        # What has piled up while the step was compiled came for nothing.
-        loop(enq, lambda: times.append(time.perf_counter()))
+        waited = 0.0
+
+        def stepped() -> None:
+            nonlocal waited
+            times.append(time.perf_counter())
+            if len(times) == behind + 1:
+                waited = enq.stats().wait_seconds
+
+        loop(enq, stepped)
+        waited = enq.stats().wait_seconds - waited
     assert len(times) == LENGTH
-    behind = MAX_QUEUE_SIZE + WORKERS
-    return (LENGTH - 1 - behind) / (times[-1] - times[behind])
+    elapsed = times[-1] - times[behind]
+    return Measured((LENGTH - 1 - behind) / elapsed, waited / elapsed)
 
 
-def measure(name: str, runs: int, *, processes: bool) -> None:
-    reached = statistics.median(rate(CASES[name].loop, processes=processes) for _ in range(runs))
-    print(f"{name:20} {reached:>8.0f} {reached / IDEAL:>9.1%} {f'>= {BAR:.0%}':>7}", flush=True)
+def report(name: str, runs: int, *, processes: bool) -> None:
+    measured = [measure(CASES[name].loop, processes=processes) for _ in range(runs)]
+    reached = statistics.median(run.rate for run in measured)
+    waited = statistics.median(run.waited for run in measured)
+    print(f"{name:20} {reached:>8.0f} {reached / IDEAL:>9.1%} {f'>= {BAR:.0%}':>7} {waited:>7.0%}", flush=True)
 
 
 def main() -> None:
@@ -130,12 +187,12 @@ def main() -> None:
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.here:
-        measure(arguments.names[0], arguments.runs, processes=arguments.placement == "processes")
+        report(arguments.names[0], arguments.runs, processes=arguments.placement == "processes")
         return
     print(
         f"{arguments.placement}, median of {arguments.runs} runs, {WORKERS} workers x {SECONDS * 1000:.0f} ms, ordered"
     )
-    print(f"{'framework':20} {'steps/s':>8} {'of ideal':>9} {'bar':>7}", flush=True)
+    print(f"{'framework':20} {'steps/s':>8} {'of ideal':>9} {'bar':>7} {'waited':>7}", flush=True)
     for name in arguments.names or CASES:
         case = CASES[name]
         if any(find_spec(module) is None for module in case.modules):

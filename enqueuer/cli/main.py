@@ -13,6 +13,7 @@ from enqueuer.cli.lazy_group import LazyGroup
     # By name: the worker program stands on this library, not the other way round.
     subcommands={
         "demo": "enqueuer.cli.demo:demo",
+        "health": "enqueuer.cli.health:health",
         "keygen": "enqueuer.cli.keygen:keygen",
         "worker": "enqueuer_worker.cli:worker",
     },
@@ -23,5 +24,6 @@ def main() -> None:
     """Compute a Keras-style Sequence on any number of processes and machines.
 
     `enqueuer demo` shows it at work on this machine; `enqueuer worker` lends this machine to a training job elsewhere;
-    `enqueuer keygen` makes the keys that those two machines know each other by.
+    `enqueuer keygen` makes the keys that those two machines know each other by; `enqueuer health` asks whether what
+    runs here is well.
     """

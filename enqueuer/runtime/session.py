@@ -41,6 +41,7 @@ from enqueuer.runtime.stream_end import StreamEnd
 from enqueuer.transport.addresses import is_loopback
 from enqueuer.transport.buffer_pool import pool
 from enqueuer.transport.gatekeeper import Gatekeeper
+from enqueuer.transport.health import HealthSocket, Status, open_health_socket
 from enqueuer.transport.limits import raise_file_limit
 from enqueuer.transport.slab_exchange import receive_slabs
 from enqueuer.transport.sockets import CoordinatorSockets, new_context
@@ -77,6 +78,7 @@ class Session:
         self._stopper = 0
         self._stopped = threading.Event()
         self._directory = PrivateDirectory() if local_processes else None
+        self._health: HealthSocket | None = None
         self._context = new_context()
         self._threads: LocalThreads | None = None
         self._secret = os.urandom(_SECRET_BYTES)
@@ -119,6 +121,9 @@ class Session:
         """Set everything going; if that fails or is interrupted, nothing stays behind."""
         try:
             self.io.start()
+            self._health = open_health_socket()
+            if self._health is not None:
+                self.io.call(self._answer_health)
             self._hooks.start()
             self._hooks.submit(lambda: self._keeper.open(self.bookmark.first_epoch))
             if threads:
@@ -313,6 +318,16 @@ class Session:
     def _snapshot(self) -> Stats:
         return take_snapshot(self.coordinator, self.ready, self.io.bytes_total, running=not self._stopped.is_set())
 
+    def _answer_health(self) -> None:
+        """In the I/O thread, which so proves that it turns."""
+        assert self._health is not None
+        self._health.answer(self._status)
+        self.io.watch(self._health.fileno(), self._answer_health)
+
+    def _status(self) -> Status:
+        workers, taken = self.workers_count, self.ready.taken_total
+        return {"role": "trainer", "workers": workers, "epoch": self.epoch, "taken": taken, "ready": workers > 0}
+
     # ------------------------------------------------------------ stopping
 
     def stop(self, timeout: float) -> bool:
@@ -336,6 +351,8 @@ class Session:
             # 3. The I/O thread tells every worker Stop while its sockets are still there, then closes them.
             self.io.post(StopRequested())
             done = self.io.join(max(0.0, deadline - time.monotonic()))
+            if done and self._health is not None:
+                self._health.close()
             # 4. Local processes end with their stdin; they have had their Stop.
             if self._processes is not None and not self.options.persistent_workers:
                 self._processes.stop(max(0.1, deadline - time.monotonic()))
@@ -369,6 +386,8 @@ class Session:
         """In a forked child: the threads are not there, and sockets and processes are the parent's."""
         self.ready = ReadyQueue(0, wake=_nothing, epoch_taken=_nothing, epoch_wanted=_nothing)
         self.ready.close()
+        if self._health is not None:
+            self._health.close()
         self._stopped.set()
 
 

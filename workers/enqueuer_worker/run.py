@@ -11,6 +11,7 @@ from pathlib import Path
 
 from enqueuer.errors import ConfigurationError
 from enqueuer.transport.addresses import is_loopback
+from enqueuer.transport.health import open_health_socket
 from enqueuer.transport.keys import WorkerToken
 from enqueuer.transport.security import find_token
 from enqueuer_worker.logs import LEVELS, set_up_logger
@@ -92,7 +93,7 @@ def run_worker(
     logger = set_up_logger(name, log_level, log_json)
     if token is None and not is_loopback(connect):
         logger.warning("no token (--insecure): whoever poses as %s decides what is computed here", connect)
-    return Supervisor(settings, count, logger).run()
+    return Supervisor(settings, count, logger, open_health_socket()).run()
 
 
 def count_processes(processes: int | str) -> int:

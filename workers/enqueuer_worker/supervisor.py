@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import zmq
 
 from enqueuer.protocol.messages import WorkerExited
+from enqueuer.transport.health import HealthSocket, Status
 from enqueuer_worker.children import Child
 from enqueuer_worker.exit_codes import ExitCode
 from enqueuer_worker.restarts import RestartBackoff
@@ -52,8 +53,11 @@ class Supervisor:
     # What makes it drain, and stop at the second time.
     end_signals: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGTERM, signal.SIGINT)
 
-    def __init__(self, settings: Settings, processes: int, logger: logging.Logger) -> None:
+    def __init__(
+        self, settings: Settings, processes: int, logger: logging.Logger, health: HealthSocket | None = None
+    ) -> None:
         self.settings = settings
+        self._health = health
         self.exit_status = 0
         self._logger = logger
         self._slots: dict[int, _Slot] = {}
@@ -94,6 +98,8 @@ class Supervisor:
         """Serve; returns the exit status for the process."""
         with self._signals, self._closing():
             self._poller.register(self._signals.fd, zmq.POLLIN)
+            if self._health is not None:
+                self._poller.register(self._health.fileno(), zmq.POLLIN)
             count = len(self._slots)
             self._logger.info("%d worker%s for %s", count, "" if count == 1 else "s", self.settings.connect)
             self._start_due(time.monotonic())
@@ -107,6 +113,8 @@ class Supervisor:
         for number in self._signals.read() if self._signals.fd in ready else ():
             if number in self.end_signals:
                 self._on_end_wanted(signal.Signals(number), now)
+        if self._health is not None and self._health.fileno() in ready:
+            self._health.answer(self._status)
         self._reap(now)
         self._link.handle(ready, self._alive, now)
         self._time_limit.enforce(self._children(), self._link.batch_timeout, now)
@@ -153,6 +161,17 @@ class Supervisor:
 
     def _alive(self) -> Iterator[bytes]:
         return (child.incarnation for child in self._children() if child.is_alive_and_not_stopped())
+
+    def _status(self) -> Status:
+        """For `enqueuer health`."""
+        return {
+            "role": "worker",
+            "name": self.settings.name,
+            "trainer": self.settings.connect,
+            "processes": len(list(self._alive())),
+            "draining": self._draining,
+            "ready": self._link.in_session,
+        }
 
     def _start_due(self, now: float) -> None:
         for slot in self._slots.values():
@@ -222,6 +241,8 @@ class Supervisor:
         finally:
             self.kill_and_reap()
             self._link.close()
+            if self._health is not None:
+                self._health.close()
             self._logger.info("all workers have left")
 
     def _timeout_ms(self) -> int | None:

@@ -70,6 +70,10 @@ class SupervisorLink:
         self._beat_at = math.inf
         self._retry_noted_at = -math.inf
 
+    @property
+    def in_session(self) -> bool:
+        return self._session != NO_ID
+
     def next_deadline(self) -> float:
         return min(self._open_at, self._beat_at)
 

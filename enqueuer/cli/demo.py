@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shlex
 import socket
 from collections.abc import Callable, Iterator
@@ -78,12 +79,23 @@ class CallerError(click.ClickException):
     "ends with the very weights it would have had.",
 )
 @click.option("--no-baseline", is_flag=True, help="Leave out the comparison with no workers at the end.")
-def demo(images: Path | None, no_baseline: bool, **options: Any) -> None:
+@click.option(
+    "--log-level",
+    type=click.Choice(("DEBUG", "INFO", "WARNING", "ERROR"), case_sensitive=False),
+    default="WARNING",
+    envvar="ENQUEUER_LOG_LEVEL",
+    show_envvar=True,
+    show_default=True,
+    help="What to log on stderr; INFO tells of each worker that joins and leaves.",
+)
+def demo(images: Path | None, no_baseline: bool, log_level: str, **options: Any) -> None:
     """Train a small classifier on augmented images.
 
     Decoding, rotating, cropping and noise are computed by worker processes, here and on any machine that joins. Ends
     with the accuracy on images that were held out, and with what the workers were worth.
     """
+    logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("enqueuer").setLevel(log_level.upper())
     with _explained():
         from enqueuer.demo.train import Settings, run
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
 from typing import Any, ClassVar, Protocol, TextIO
@@ -97,5 +98,13 @@ def _tqdm_class() -> Any:
         # the bar; this bar has one user and leaves nothing behind.
         _lock: ClassVar[Any] = threading.RLock()
         monitor_interval = 0
+
+        @staticmethod
+        def status_printer(file: TextIO) -> Callable[[str], None]:
+            """In a terminal, each state replaces the last one; in a log, it is a line of its own."""
+            if file.isatty():
+                printer: Callable[[str], None] = tqdm.status_printer(file)
+                return printer
+            return lambda text: print(text, file=file, flush=True) if text else None
 
     return Bar

@@ -94,3 +94,14 @@ def test_without_tqdm_the_error_says_how_to_install_it(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "tqdm", None)
     with pytest.raises(ImportError, match=r"pip install 'enqueuer\[demo\]'"):
         ProgressBar(FakeEnqueuer())
+
+
+def test_in_a_log_each_state_is_a_line_of_its_own():
+    out = io.StringIO()
+    with ProgressBar(FakeEnqueuer(), total=2, file=out) as bar:
+        bar.update(loss=0.5)
+        bar.update(loss=0.5)
+    first, *_, last = out.getvalue().split("\n")[:-2]
+    assert "\r" not in out.getvalue()
+    assert "0/2" in first
+    assert "2/2" in last

@@ -100,7 +100,7 @@ def _tqdm_class() -> Any:
         monitor_interval = 0
 
         @staticmethod
-        def status_printer(file: TextIO) -> Callable[[str], None]:
+        def status_printer(file: Any) -> Callable[[str], None]:
             """In a terminal, each state replaces the last one; in a log, it is a line of its own."""
             if file.isatty():
                 printer: Callable[[str], None] = tqdm.status_printer(file)

@@ -1,0 +1,200 @@
+"""The compose files on a real engine: containers come, are killed, cut off, frozen and restarted, and no batch is lost.
+
+`python -m tests.docker.cluster` runs all of it, `… --smoke` what a merge has to pass. Both print the longest gap
+between two batches that each fault made, and leave nothing behind: containers, volumes, networks, images, mounts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.docker.compose_project import ComposeProject, environment_of, wait_for
+from tests.docker.engine import engine, run
+from tests.docker.images import image
+from tests.support.remote import REPOSITORY
+
+PROJECT = str(REPOSITORY / "tests" / "docker" / "project")
+SEQUENCE = "data:Batches"
+OWN_CODE = ("docker-compose.yml", "deploy/compose.project.yml")
+
+
+def kill(container: str) -> None:
+    """As a crash or the kernel would: `docker kill` counts as the user's wish, and nothing is restarted after it."""
+    os.kill(int(run("docker", "inspect", "--format={{.State.Pid}}", container)), signal.SIGKILL)
+
+
+def smoke(name: str) -> None:
+    """Up with 3 workers, scaled to 5, one killed; exact to the end."""
+    with ComposeProject(OWN_CODE, environment_of(name, PROJECT, SEQUENCE)) as cluster:
+        _up_and_scaled(cluster)
+        _a_worker_is_killed(cluster)
+        print(cluster.finish())
+
+
+def whole(name: str) -> None:
+    """Every recipe and every fault, one after the other."""
+    for part in (faults, demo_resumes, two_networks, shared_memory):
+        begun = time.monotonic()
+        print(f"--- {part.__name__}", flush=True)
+        part(name)
+        print(f"--- {part.__name__}: {time.monotonic() - begun:.0f} s", flush=True)
+
+
+def faults(name: str) -> None:
+    with ComposeProject(OWN_CODE, environment_of(name, PROJECT, SEQUENCE)) as cluster:
+        _up_and_scaled(cluster)
+        _a_worker_is_killed(cluster)
+        _a_network_is_cut(cluster)
+        _a_worker_is_paused(cluster)
+        _all_workers_are_restarted(cluster)
+        _the_trainer_is_killed(cluster)
+        _the_trainer_is_restarted(cluster)
+        print(cluster.finish())
+
+
+def _up_and_scaled(cluster: ComposeProject) -> None:
+    begun = time.monotonic()
+    cluster.up(workers=3)
+    cluster.wait_for_workers(3)
+    print(f"3 workers serve after {time.monotonic() - begun:.0f} s", flush=True)
+    with cluster.fault("scaled from 3 workers to 5"):
+        cluster.up(workers=5)
+        cluster.wait_for_workers(5)
+
+
+def _a_worker_is_killed(cluster: ComposeProject) -> None:
+    with cluster.fault("kill -9 of a worker's container"):
+        joins = cluster.joins()
+        kill(cluster.containers("worker")[0])
+        wait_for(lambda: cluster.joins() > joins, "its successor")
+        cluster.wait_for_workers(5)
+
+
+def _a_network_is_cut(cluster: ComposeProject) -> None:
+    container = cluster.containers("worker")[1]
+    with cluster.fault("a worker's network is disconnected and connected again"):
+        run("docker", "network", "disconnect", cluster.network, container)
+        cluster.wait_for_workers(4)
+        run("docker", "network", "connect", cluster.network, container)
+        cluster.wait_for_workers(5)
+
+
+def _a_worker_is_paused(cluster: ComposeProject) -> None:
+    container = cluster.containers("worker")[2]
+    with cluster.fault("a worker is paused until it counts as lost, and goes on"):
+        run("docker", "pause", container)
+        cluster.wait_for_workers(4)
+        run("docker", "unpause", container)
+        cluster.wait_for_workers(5)
+
+
+def _all_workers_are_restarted(cluster: ComposeProject) -> None:
+    with cluster.fault("rolling restart of all workers"):
+        for container in cluster.containers("worker"):
+            run("docker", "restart", "--time=45", container)
+            cluster.wait_for_workers(5)
+            log = cluster.log("--tail=40", container=container)
+            assert "draining" in log and "all workers have left" in log, log
+
+
+def _the_trainer_is_killed(cluster: ComposeProject) -> None:
+    with cluster.fault("kill -9 of the trainer's container, which resumes"):
+        before = cluster.batches()
+        kill(cluster.trainer)
+        wait_for(lambda: cluster.log().count("resuming after batch") == 1, "the trainer to resume")
+        cluster.wait_for_workers(5)
+        assert cluster.batches() >= before
+
+
+def _the_trainer_is_restarted(cluster: ComposeProject) -> None:
+    with cluster.fault("the trainer is restarted, and resumes"):
+        run("docker", "restart", cluster.trainer)
+        wait_for(lambda: cluster.log().count("resuming after batch") == 2, "the trainer to resume")
+        cluster.wait_for_workers(5)
+
+
+def demo_resumes(name: str) -> None:
+    """The file as it is, without an override: the demo is killed in the middle and ends all the same."""
+    with ComposeProject(("docker-compose.yml",), {"ENQUEUER_IMAGE": name, "EPOCHS": "60"}) as cluster:
+        cluster.up(workers=4)
+        wait_for(lambda: "%|" in cluster.log() and _percent(cluster.log()) >= 5, "the demo to get going")
+        kill(cluster.trainer)
+        wait_for(lambda: "resuming after batch" in cluster.log(), "the demo to resume")
+        wait_for(lambda: "accuracy: " in cluster.log(), "the demo's end", 300.0)
+        print(next(line for line in cluster.log().splitlines() if line.startswith("accuracy: ")))
+
+
+def _percent(log: str) -> int:
+    return max(int(line.split("%|")[0].split()[-1]) for line in log.splitlines() if "%|" in line)
+
+
+def two_networks(name: str) -> None:
+    """Trainer and workers as on two hosts: networks that Docker keeps apart, joined by published ports, through NAT."""
+    # The address of this machine in a network that neither of them is in.
+    host = run("docker", "network", "inspect", "--format={{(index .IPAM.Config 0).Gateway}}", "bridge")
+    environment = environment_of(name, PROJECT, SEQUENCE, PUBLISH=host, ADVERTISE=f"tcp://{host}:5556")
+    files = (*OWN_CODE, "deploy/compose.published.yml")
+    with ComposeProject(files, environment) as trainers:
+        trainers.up("trainer")
+        token = trainers.compose("exec", "-T", "trainer", "cat", "/keys/trainer/worker.token")
+        joining = {"ENQUEUER_CONNECT": f"tcp://{host}:5555", "ENQUEUER_TOKEN": token}
+        with ComposeProject(("deploy/compose.workers.yml",), {**environment, **joining}) as workers:
+            workers.up(workers=2)
+            trainers.wait_for_workers(2)
+            with trainers.fault("kill -9 of a worker's container on the other host"):
+                joins = trainers.joins()
+                kill(workers.containers("worker")[0])
+                wait_for(lambda: trainers.joins() > joins, "its successor")
+                trainers.wait_for_workers(2)
+            print(trainers.finish())
+
+
+def shared_memory(name: str) -> None:
+    """Large batches come through memory that containers share, where the override says so, else through sockets."""
+    for files, is_shared in ((OWN_CODE, False), ((*OWN_CODE, "deploy/compose.shared-memory.yml"), True)):
+        with ComposeProject(files, environment_of(name, PROJECT, SEQUENCE)) as cluster:
+            cluster.up(workers=2)
+            cluster.wait_for_workers(2)
+            cluster.wait_for_batches(100)
+            mapped = _mapped_slabs(cluster.trainer)
+            print(f"with {files[-1]}: {mapped} pieces of workers' memory in the trainer", flush=True)
+            assert (mapped > 0) is is_shared
+            print(cluster.finish())
+
+
+def _mapped_slabs(container: str) -> int:
+    processes = run("docker", "top", container, "-o", "pid").split()[1:]
+    maps = [Path(f"/proc/{pid}/maps").read_text() for pid in processes]
+    return sum(text.count("memfd:") for text in maps)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="only up, scale, kill, exact")
+    parser.add_argument(
+        "--part", choices=[part.__name__ for part in (faults, demo_resumes, two_networks, shared_memory)]
+    )
+    arguments = parser.parse_args()
+    part: Callable[[str], None] = smoke if arguments.smoke else globals()[arguments.part or "whole"]
+    on_engine(part)
+
+
+def on_engine(part: Callable[[str], None]) -> None:
+    """Run it with a fresh image; says how long each step took. Raises NoEngineError."""
+    begun = time.monotonic()
+    with engine():
+        print(f"the engine runs after {time.monotonic() - begun:.0f} s", flush=True)
+        with image("enqueuer-test") as size:
+            print(f"the image is built after {time.monotonic() - begun:.0f} s: {size}", flush=True)
+            part("enqueuer-test")
+            print(f"all passed after {time.monotonic() - begun:.0f} s", flush=True)
+    print(f"everything is removed after {time.monotonic() - begun:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -21,7 +21,8 @@ from enqueuer import SequenceEnqueuer, SequenceSpec
 
 SAVED = Path("/training/saved.json")
 COUNT, SEED = 200, 11
-SIZE = int(os.environ.get("BATCH_ROWS", "64"))
+# 64 KiB a batch: large enough for shared memory.
+SIZE = 128
 NOTICED_SECONDS = 0.1
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from enqueuer.errors import ConfigurationError
 from enqueuer.transport.addresses import is_loopback, is_tcp_address
+from enqueuer.transport.codecs import CODECS, find_codec
 from enqueuer.transport.keys import read_coordinator_key
 from enqueuer.transport.security import find_key_file
 
@@ -75,6 +76,7 @@ class Options:
     persistent_workers: bool = False
     prefetch_epochs: bool | None = None
     shared_memory: bool = True
+    compression: str | None = None
     key_file: str | os.PathLike[str] | None = None
     allow_pickle: bool = False
     insecure: bool = False
@@ -137,9 +139,18 @@ class Options:
         return AUTO_HEDGE_FACTOR if self.hedge == "auto" else float(self.hedge)
 
     def _check_choices(self) -> None:
-        for name, choices in (("on_error", ("raise", "skip")), ("shard_remainder", ("drop", "repeat"))):
+        for name, choices in (
+            ("on_error", ("raise", "skip")),
+            ("shard_remainder", ("drop", "repeat")),
+            ("compression", (None, *CODECS)),
+        ):
             if getattr(self, name) not in choices:
                 raise ConfigurationError(f"{name} must be one of {choices}, not {getattr(self, name)!r}")
+        if self.compression is not None:
+            try:
+                find_codec(self.compression)
+            except ImportError as error:
+                raise ConfigurationError(str(error)) from error
         init = self.worker_init
         if not (init is None or callable(init) or (isinstance(init, str) and ":" in init)):
             raise ConfigurationError(f"worker_init must be a callable or 'package.module:callable', not {init!r}")

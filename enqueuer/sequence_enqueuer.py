@@ -76,6 +76,10 @@ class SequenceEnqueuer:
         persistent_workers: keep local processes over ``stop()`` / ``start()``; they end with this object.
         prefetch_epochs: compute the next epoch ahead; None: where nothing can come in between, or it can be checked.
         shared_memory: large arrays of workers on this host come through shared memory; False: through sockets.
+        compression: 'lz4' or 'zstd': remote workers compress large arrays wherever that makes them smaller. Worth it
+            where a worker's share of the network is below the 300 MB/s or so that packing takes in; zstd shrinks more.
+            Needs ``enqueuer[compression]`` on both sides; a worker without it says so, and sends them as they are.
+            Never on shared memory.
         key_file: the ``coordinator.key`` that ``enqueuer keygen`` made; without it, where ``bind`` is given, the file
             that ENQUEUER_KEY_FILE names. Then all is encrypted, and only workers with a token of it come in; keys that
             are added or revoked count within seconds. An address beyond loopback needs it.

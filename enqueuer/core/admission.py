@@ -41,11 +41,13 @@ class Admission:
         settings = self._settings
         # Without an epoch it is for a supervisor.
         options: dict[str, Any] = dict(opened.options) if opened else {"batch_timeout": settings.batch_timeout}
-        shared_memory = self._places[place].shared_memory
-        if opened and shared_memory:
-            options["shared_memory"] = list(shared_memory)
+        where = self._places[place]
+        if opened and where.shared_memory:
+            options["shared_memory"] = list(where.shared_memory)
+        if opened and where.compression:
+            options["compression"] = where.compression
         return Welcome(
-            self._places[place].data_endpoint,
+            where.data_endpoint,
             settings.heartbeat_interval,
             settings.coordinator_timeout,
             received_seq,

@@ -15,6 +15,8 @@ class Place:
     local: bool
     # Where workers on the same host show their shared memory, and the secret to say there; None where they cannot.
     shared_memory: tuple[str, bytes] | None = None
+    # What workers are to compress large buffers with; None: nothing.
+    compression: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,8 @@ class Stats:
     batches_total: int
     bytes_total: int
     wait_seconds: float
+    # How many bytes of batches came in one byte that was sent, thanks to ``compression``; 1.0 without it.
+    compression_ratio: float
     # (epoch, index) of every skipped batch, in order.
     skipped: tuple[tuple[int, int], ...]
     retries_count: int

@@ -25,7 +25,8 @@ class EncodedBatch:
     """A batch as it travels. ``nbytes`` is all of it together.
 
     A frame is the batch's own memory where nothing but the batch refers to that, and a copy where something does. With
-    a ``block``, the frames are copies in that.
+    a ``block``, the frames are copies in that. ``packed_sizes[i]`` is the size of frame ``i`` if it is compressed,
+    else 0; None if none is.
     """
 
     header: bytes
@@ -33,6 +34,7 @@ class EncodedBatch:
     frames: tuple[Buffer, ...]
     nbytes: int
     block: Block | None = None
+    packed_sizes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,19 +80,20 @@ def read_buffer(convert: Callable[[Any], Any], at: int, size: int) -> Reader:
 
 
 def read_frame(convert: Callable[[Any], Any], at: int) -> Reader:
-    return lambda inline, offset, frames: convert(_buffer(frames[at]))
+    return lambda inline, offset, frames: convert(contiguous(frames[at]))
 
 
-def _buffer(frame: Received) -> Any:
+def contiguous(frame: Received) -> Any:
+    """One buffer; a copy if it came in chunks."""
     if isinstance(frame, tuple):
-        return b"".join([_buffer(chunk) for chunk in frame])
+        return b"".join([contiguous(chunk) for chunk in frame])
     return frame if isinstance(frame, bytes | memoryview) else frame.buffer
 
 
 def _own_memory(frame: Received) -> np.ndarray[Any, np.dtype[np.uint8]]:
     if isinstance(frame, tuple):
         return _join(frame)
-    received = np.frombuffer(_buffer(frame), np.uint8)
+    received = np.frombuffer(contiguous(frame), np.uint8)
     if received.flags.writeable and _address(received) % ALIGNMENT_BYTES == 0:
         return received
     room = np.empty(received.nbytes + ALIGNMENT_BYTES, np.uint8)
@@ -107,7 +108,7 @@ def _join(chunks: tuple[Frame, ...]) -> np.ndarray[Any, np.dtype[np.uint8]]:
     end = 0
     for chunk in chunks:
         start, end = end, end + _size(chunk)
-        room[start:end] = np.frombuffer(_buffer(chunk), np.uint8)
+        room[start:end] = np.frombuffer(contiguous(chunk), np.uint8)
     return room
 
 

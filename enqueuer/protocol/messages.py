@@ -278,7 +278,8 @@ class ResultsHeader:
 
     ``headers[i]`` is the batch header of ``leases[i]`` (see the batch codec); ``frame_counts[i]`` how many of the
     following frames are its large buffers; ``inline_sizes[i]`` how many bytes of the shared inline frame are its.
-    ``blocks[i]`` is where in shared memory those buffers are instead: slab, offset, use.
+    ``blocks[i]`` is where in shared memory those buffers are instead: slab, offset, use. ``packed_sizes[i]`` has the
+    size of each of those buffers that is compressed, and 0 for one that is not.
     ``busy`` is the compute time of all of them together, in seconds.
     """
 
@@ -292,3 +293,4 @@ class ResultsHeader:
     inline_sizes: tuple[int, ...]
     frame_counts: tuple[int, ...]
     blocks: tuple[list[Any] | None, ...]
+    packed_sizes: tuple[list[int] | None, ...]

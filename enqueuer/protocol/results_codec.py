@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,13 @@ import msgpack
 from enqueuer.errors import ProtocolError
 from enqueuer.protocol.batch_codec import BatchPlan, Buffer, EncodedBatch, Received, Trust, parse_batch
 from enqueuer.protocol.batch_format import CHUNK_BYTES, Frame
+from enqueuer.protocol.batch_readers import contiguous
+from enqueuer.protocol.compression import check_sizes
 from enqueuer.protocol.control_codec import leases_from_runs, leases_to_runs
 from enqueuer.protocol.messages import ID_BYTES, Kind, ResultsHeader
 from enqueuer.protocol.unpacking import unpack
 from enqueuer.transport.arena import SLAB_ID_BYTES, BlockPlace
+from enqueuer.transport.codecs import Codec
 
 # From the worker's incarnation, the block's place and the sizes of its buffers to the buffers.
 OpenBlock = Callable[[bytes, BlockPlace, Sequence[int]], Sequence[Received]]
@@ -22,7 +25,7 @@ OpenBlock = Callable[[bytes, BlockPlace, Sequence[int]], Sequence[Received]]
 MAX_BATCHES_PER_MESSAGE = 4096
 _FIELDS = 11
 _COUNTER_LIMIT = 1 << 63
-_NO_PLACES = object()
+_NOTHING = object()
 
 
 class FalseHeaderError(ProtocolError):
@@ -44,13 +47,17 @@ class BlockUnavailableError(ProtocolError):
 
 @dataclass(slots=True)  # not frozen: that alone would double the time to make one
 class Payload:
-    """One batch as received and checked; nothing of it is built yet. ``nbytes`` is its weight, header included."""
+    """One batch as received and checked; nothing of it is built yet.
+
+    ``nbytes`` is its weight, header included, and ``saved_bytes`` how much less of it came, thanks to compression.
+    """
 
     plan: BatchPlan
     inline: Buffer
     offset: int
     frames: Sequence[Received]
     nbytes: int
+    saved_bytes: int = 0
 
     def build(self) -> Any:
         """The batch, its arrays writable and its own. For the consumer's thread: a local pickle runs the user's code,
@@ -92,8 +99,11 @@ def encode_results(
         [len(batch.frames) for batch in batches],
     ]
     named = [batch.block if blocks else None for batch in batches]
-    if any(named):
+    is_packed = any(batch.packed_sizes for batch in batches)
+    if any(named) or is_packed:
         header.append([None if block is None else list(block.place) for block in named])
+    if is_packed:
+        header.append([batch.packed_sizes for batch in batches])
     frames: list[Buffer] = [msgpack.packb(header)]
     if any(batch.inline for batch in batches):
         frames.append(b"".join([batch.inline for batch in batches]))
@@ -112,20 +122,25 @@ def _chunks(frame: Buffer) -> list[Buffer]:
 
 
 def decode_results(
-    frames: Sequence[Frame], trust: Trust, open_block: OpenBlock | None = None
+    frames: Sequence[Frame], trust: Trust, open_block: OpenBlock | None = None, codec: Codec | None = None
 ) -> tuple[bytes, ResultsHeader, list[Payload]]:
     """The session, the header, and a payload for each lease. Runs no user code.
 
-    ``open_block`` finds what a worker on this host has put into shared memory. Raises `BlockUnavailableError` where it
-    cannot (an OSError), `ProtocolError` for all else that is wrong, and nothing else; a payload that was made always
-    builds (except for what a user's own class raises when it is unpickled, under any trust but `Trust.REMOTE`).
+    ``open_block`` finds what a worker on this host has put into shared memory, ``codec`` reads what was compressed;
+    None: this receiver has asked for no such thing. Raises `BlockUnavailableError` where a block cannot be read (an
+    OSError), `ProtocolError` for all else that is wrong, and nothing else; a payload that was made always builds
+    (except for what a user's own class raises when it is unpickled, under any trust but `Trust.REMOTE`).
     """
     session, header = decode_header(frames)
-    return session, header, decode_payloads(frames, header, trust, open_block)
+    return session, header, decode_payloads(frames, header, trust, open_block, codec)
 
 
 def decode_payloads(
-    frames: Sequence[Frame], header: ResultsHeader, trust: Trust, open_block: OpenBlock | None = None
+    frames: Sequence[Frame],
+    header: ResultsHeader,
+    trust: Trust,
+    open_block: OpenBlock | None = None,
+    codec: Codec | None = None,
 ) -> list[Payload]:
     """The second half of `decode_results`, for what `decode_header` gave."""
     inline: Buffer = b""
@@ -135,23 +150,27 @@ def decode_payloads(
         following = 2
     offset = 0
     payloads = []
-    for batch_header, inline_size, frame_count, place in zip(
-        header.headers, header.inline_sizes, header.frame_counts, header.blocks, strict=True
+    for batch_header, inline_size, frame_count, place, packed_sizes in zip(
+        header.headers, header.inline_sizes, header.frame_counts, header.blocks, header.packed_sizes, strict=True
     ):
         plan = parse_batch(batch_header, trust)
+        if frame_count != len(plan.frame_bytes):
+            raise ProtocolError("a batch's frames are not those that its header describes")
         own: Sequence[Received] = ()
+        saved_bytes = 0
         if place is not None:
-            if frame_count != len(plan.frame_bytes):
-                raise ProtocolError("a batch's buffers are not those that its header describes")
             own = _open(open_block, header.incarnation, BlockPlace(*place), plan.frame_bytes)
-        elif frame_count or plan.frame_bytes:
-            own = [_gather(frames, following + start, size) for start, size in _starts(plan.frame_bytes)]
-            following += sum(map(_chunk_count, plan.frame_bytes))
-            if frame_count != len(own):
-                raise ProtocolError("a batch's frames are not those that its header describes")
+        elif packed_sizes is not None:
+            check_sizes(packed_sizes, plan.frame_bytes)
+            sizes = [packed or size for packed, size in zip(packed_sizes, plan.frame_bytes, strict=True)]
+            packed, following = _gather(frames, following, sizes)
+            own = _unpack(codec, packed, packed_sizes, plan.frame_bytes)
+            saved_bytes = sum(plan.frame_bytes) - sum(sizes)
+        elif frame_count:
+            own, following = _gather(frames, following, plan.frame_bytes)
         if inline_size != plan.inline_bytes:
             raise ProtocolError("a batch's part of the inline frame is not what its header describes")
-        payloads.append(Payload(plan, inline, offset, own, plan.nbytes))
+        payloads.append(Payload(plan, inline, offset, own, plan.nbytes, saved_bytes))
         offset += plan.inline_bytes
     if following != len(frames) or offset != len(inline):
         raise ProtocolError("a result message has more in it than its header describes")
@@ -162,21 +181,29 @@ def _chunk_count(size: int) -> int:
     return max(1, -(-size // CHUNK_BYTES))
 
 
-def _starts(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Of each buffer: its first frame, counted from the batch's, and its size."""
-    start = 0
+def _gather(frames: Sequence[Frame], start: int, sizes: Sequence[int]) -> tuple[list[Received], int]:
+    """Buffers of these sizes, each a frame or its chunks, and the number of the frame that comes after them."""
+    buffers: list[Received] = []
     for size in sizes:
-        yield start, size
-        start += _chunk_count(size)
+        end = start + _chunk_count(size)
+        chunks = frames[start:end]
+        lengths = [_size(chunk) for chunk in chunks]
+        if sum(lengths) != size or any(length != CHUNK_BYTES for length in lengths[:-1]) or not chunks:
+            raise ProtocolError("a batch's frames are not those that its header describes")
+        buffers.append(chunks[0] if len(chunks) == 1 else tuple(chunks))
+        start = end
+    return buffers, start
 
 
-def _gather(frames: Sequence[Frame], start: int, size: int) -> Received:
-    """A large buffer's frame, or its chunks."""
-    chunks = frames[start : start + _chunk_count(size)]
-    lengths = [_size(chunk) for chunk in chunks]
-    if sum(lengths) != size or any(length != CHUNK_BYTES for length in lengths[:-1]) or not chunks:
-        raise ProtocolError("a batch's frames are not those that its header describes")
-    return chunks[0] if len(chunks) == 1 else tuple(chunks)
+def _unpack(
+    codec: Codec | None, buffers: Sequence[Received], packed_sizes: Sequence[int], sizes: Sequence[int]
+) -> list[Received]:
+    if codec is None:
+        raise ProtocolError("a peer compresses, and was not asked to")
+    return [
+        codec.unpack(contiguous(buffer), size) if packed else buffer
+        for buffer, packed, size in zip(buffers, packed_sizes, sizes, strict=True)
+    ]
 
 
 def _open(open_block: OpenBlock | None, owner: bytes, place: BlockPlace, sizes: Sequence[int]) -> Sequence[Received]:
@@ -203,7 +230,7 @@ def decode_header(frames: Sequence[Frame]) -> tuple[bytes, ResultsHeader]:
     if not all(type(value) is bytes and len(value) == ID_BYTES for value in (session, incarnation)):
         raise ProtocolError(f"session and incarnation of a result message have {ID_BYTES} bytes")
     try:
-        return session, _check_header(*fields[2:_FIELDS], *fields[_FIELDS : _FIELDS + 1])
+        return session, _check_header(*fields[2:_FIELDS], *fields[_FIELDS : _FIELDS + 2])
     except ProtocolError as error:
         raise FalseHeaderError(session, incarnation, str(error)) from None
 
@@ -218,7 +245,8 @@ def _check_header(
     headers: Any,
     sizes: Any,
     counts: Any,
-    places: Any = _NO_PLACES,
+    places: Any = _NOTHING,
+    packed_sizes: Any = _NOTHING,
 ) -> ResultsHeader:
     if not all(type(number) is int and 0 <= number < _COUNTER_LIMIT for number in (epoch, generation, seq)):
         raise ProtocolError("epoch, state generation and number of a result message are counters")
@@ -231,10 +259,21 @@ def _check_header(
         raise ProtocolError("a batch header is bytes")
     if not all(type(value) is int and value >= 0 for value in (*sizes, *counts)):
         raise ProtocolError("sizes and counts of a result message are not negative")
-    blocks = (None,) * len(leases) if places is _NO_PLACES else _check_blocks(places, len(leases))
+    nothing = (None,) * len(leases)
+    blocks = nothing if places is _NOTHING else _check_blocks(places, len(leases))
+    packed = nothing if packed_sizes is _NOTHING else _check_packed(packed_sizes, len(leases))
     return ResultsHeader(
-        incarnation, epoch, generation, seq, busy, leases, tuple(headers), tuple(sizes), tuple(counts), blocks
+        incarnation, epoch, generation, seq, busy, leases, tuple(headers), tuple(sizes), tuple(counts), blocks, packed
     )
+
+
+def _check_packed(packed_sizes: object, count: int) -> tuple[list[int] | None, ...]:
+    """What is in the lists is looked at together with the buffers that they are about."""
+    if type(packed_sizes) is not list or len(packed_sizes) != count:
+        raise ProtocolError("a result message has packed sizes, or none, for each lease")
+    if not all(sizes is None or type(sizes) is list for sizes in packed_sizes):
+        raise ProtocolError("packed sizes of a batch are a list")
+    return tuple(packed_sizes)
 
 
 def _check_blocks(places: object, count: int) -> tuple[list[Any] | None, ...]:

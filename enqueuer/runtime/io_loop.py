@@ -41,6 +41,7 @@ from enqueuer.protocol.control_codec import decode_control, encode_control
 from enqueuer.protocol.messages import NO_ID, ErrorRecord, Failure, Hello, LoadFailure, Message, Reject
 from enqueuer.protocol.results_codec import BlockUnavailableError, FalseHeaderError, decode_header, decode_payloads
 from enqueuer.runtime.ready_queue import ReadyQueue
+from enqueuer.transport.codecs import Codec
 from enqueuer.transport.limits import ConnectionLimit
 from enqueuer.transport.slab_exchange import SlabReceiver
 from enqueuer.transport.sockets import CoordinatorSockets
@@ -69,6 +70,8 @@ class Pair:
     secret: bytes = field(default=b"", repr=False)
     # Where workers on this host show their shared memory; None where there is no such thing.
     slabs: SlabReceiver | None = None
+    # Reads what its workers were asked to compress; None where they were not.
+    codec: Codec | None = None
 
 
 class IoLoop:
@@ -109,7 +112,7 @@ class IoLoop:
             self._poller.register(pair.sockets.pull, zmq.POLLIN)
             if pair.slabs is not None:
                 self._poller.register(pair.slabs.fileno(), zmq.POLLIN)
-        self.bytes_total = 0
+        self.bytes_total = self.saved_bytes = 0
         self._malformed_count = 0
         ports = {port for pair in pairs if pair.trust is not Trust.LOCAL for port in pair.sockets.ports}
         self._connections = ConnectionLimit(ports) if ports else None
@@ -283,7 +286,7 @@ class IoLoop:
             if session != self._coordinator.settings.session or self._coordinator.conduct.ignores(header.incarnation):
                 continue
             try:
-                payloads = decode_payloads(frames, header, pair.trust, open_block)
+                payloads = decode_payloads(frames, header, pair.trust, open_block, pair.codec)
             except BlockUnavailableError as error:
                 yield BlockUnavailable(error.incarnation, str(error), key)
                 continue
@@ -293,6 +296,7 @@ class IoLoop:
                 continue
             sizes = [payload.nbytes for payload in payloads]
             self.bytes_total += sum(sizes)
+            self.saved_bytes += sum([payload.saved_bytes for payload in payloads])
             yield ResultsReceived(
                 header.incarnation,
                 header.epoch,

@@ -148,6 +148,7 @@ class SerialSession:
             batches_total=self._taken_total,
             bytes_total=0,
             wait_seconds=0.0,
+            compression_ratio=1.0,
             skipped=tuple(self._skipped),
             retries_count=self._retries_count,
             hedges_count=0,

@@ -40,6 +40,7 @@ from enqueuer.runtime.snapshot import take_snapshot
 from enqueuer.runtime.stream_end import StreamEnd
 from enqueuer.transport.addresses import is_loopback
 from enqueuer.transport.buffer_pool import pool
+from enqueuer.transport.codecs import find_codec
 from enqueuer.transport.gatekeeper import Gatekeeper
 from enqueuer.transport.health import HealthSocket, Status, open_health_socket
 from enqueuer.transport.limits import raise_file_limit
@@ -184,7 +185,9 @@ class Session:
             logger.warning("%s has no keys (insecure=True): whoever reaches it can feed this training job", address)
         sockets = CoordinatorSockets(self._context, address, data_address, gate)
         slabs = receive_slabs() if options.shared_memory else None
-        return Pair("remote", sockets, Trust.KEYED if options.allow_pickle else Trust.REMOTE, slabs=slabs)
+        codec = None if options.compression is None else find_codec(options.compression)
+        trust = Trust.KEYED if options.allow_pickle else Trust.REMOTE
+        return Pair("remote", sockets, trust, slabs=slabs, codec=codec)
 
     def _make_settings(self, session_id: bytes, pairs: list[Pair], max_queue_size: int) -> Settings:
         options, timing = self.options, self.options.timing
@@ -215,7 +218,8 @@ class Session:
         local, slabs = pair.trust is Trust.LOCAL, pair.slabs
         # A worker elsewhere is told a name, not where to connect to.
         shared = (str(slabs.path) if local else slabs.path.name, slabs.secret) if slabs is not None else None
-        return Place(pair.name, self._data_endpoint(pair), local, shared)
+        compression = None if pair.codec is None else self.options.compression
+        return Place(pair.name, self._data_endpoint(pair), local, shared, compression)
 
     def _data_endpoint(self, pair: Pair) -> str:
         """As workers see it: what the caller advertises, else our port on the host that they connected to."""
@@ -316,7 +320,8 @@ class Session:
             return self._snapshot()
 
     def _snapshot(self) -> Stats:
-        return take_snapshot(self.coordinator, self.ready, self.io.bytes_total, running=not self._stopped.is_set())
+        io, running = self.io, not self._stopped.is_set()
+        return take_snapshot(self.coordinator, self.ready, io.bytes_total, io.saved_bytes, running=running)
 
     def _answer_health(self) -> None:
         """In the I/O thread, which so proves that it turns."""

@@ -9,8 +9,10 @@ from enqueuer.monitoring.stats import OffenderStats, Stats, WorkerStats
 from enqueuer.runtime.ready_queue import ReadyQueue
 
 
-def take_snapshot(coordinator: Coordinator, ready: ReadyQueue, bytes_total: int, *, running: bool) -> Stats:
-    """Call it in the I/O thread, or after that has ended."""
+def take_snapshot(
+    coordinator: Coordinator, ready: ReadyQueue, bytes_total: int, saved_bytes: int, *, running: bool
+) -> Stats:
+    """Call it in the I/O thread, or after that has ended. Of all bytes of batches, so many did not have to be sent."""
     epoch, taken, length, ready_count = ready.place
     runs = list(coordinator.ledger.runs.values())
     bound = coordinator.scheduler.bound
@@ -43,6 +45,7 @@ def take_snapshot(coordinator: Coordinator, ready: ReadyQueue, bytes_total: int,
         batches_total=ready.taken_total,
         bytes_total=bytes_total,
         wait_seconds=ready.wait_seconds,
+        compression_ratio=bytes_total / (bytes_total - saved_bytes) if saved_bytes else 1.0,
         skipped=tuple(coordinator.failures.skipped),
         retries_count=coordinator.failures.retries_count,
         hedges_count=coordinator.hedges_count,
@@ -74,6 +77,7 @@ IDLE = Stats(
     batches_total=0,
     bytes_total=0,
     wait_seconds=0.0,
+    compression_ratio=1.0,
     skipped=(),
     retries_count=0,
     hedges_count=0,

@@ -59,7 +59,7 @@ def _results(data: bytes) -> None:
     if type(frames) is not list or not all(type(frame) is bytes for frame in frames):
         frames = [data]
     with suppress(ProtocolError):
-        _, _, payloads = decode_results(frames, Trust.REMOTE)
+        _, _, payloads = decode_results(frames, Trust.REMOTE, codec=samples.LZ4)
         for payload in payloads:
             payload.build()
 

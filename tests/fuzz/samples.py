@@ -14,14 +14,17 @@ from enqueuer.core.resume_state import ResumeState
 from enqueuer.protocol import batch_format as f
 from enqueuer.protocol import messages as m
 from enqueuer.protocol.batch_codec import EncodedBatch, Trust, encode_batch
+from enqueuer.protocol.compression import Compressor
 from enqueuer.protocol.control_codec import encode_control
 from enqueuer.protocol.dtypes import describe_dtype
 from enqueuer.protocol.results_codec import encode_results
+from enqueuer.transport.codecs import find_codec
 from enqueuer.transport.keys import CoordinatorKey, WorkerToken, public_key_of
 from enqueuer_worker.settings import ChildSettings, Settings, encode_line
 
 SESSION = b"s" * m.ID_BYTES
 INCARNATION = b"i" * m.ID_BYTES
+LZ4 = find_codec("lz4")
 
 
 def _errors() -> list[m.ErrorRecord]:
@@ -89,7 +92,8 @@ def batch_headers() -> list[bytes]:
 def results() -> list[bytes]:
     """Result messages, their frames in one msgpack array."""
     batches = _encoded()
-    groups = [batches, batches[:1], batches[1:3], batches[-1:]]
+    packed = Compressor(LZ4).pack(encode_batch((np.zeros(10_000), 1), Trust.REMOTE))
+    groups = [batches, batches[:1], batches[1:3], batches[-1:], [packed, batches[-1]]]
     messages = [encode_results(SESSION, INCARNATION, 1, 2, 3, 0.5, range(7, 7 + len(group)), group) for group in groups]
     return [bytes(msgpack.packb([bytes(frame) for frame in frames])) for frames in messages]
 

@@ -33,6 +33,7 @@ class FakeEnqueuer:
             batches_total=3,
             bytes_total=0,
             wait_seconds=0.0,
+            compression_ratio=1.0,
             skipped=(),
             retries_count=0,
             hedges_count=0,

@@ -23,7 +23,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, int]]:
     calls: list[tuple[Settings, int]] = []
 
     class Recorded:
-        def __init__(self, settings: Settings, processes: int, _logger: Any) -> None:
+        def __init__(self, settings: Settings, processes: int, *_: Any) -> None:
             calls.append((settings, processes))
 
         def run(self) -> int:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from functools import cache
 from typing import Any
 
 from enqueuer.compute.context import enter_worker
 from enqueuer.compute.failures import record_error
 from enqueuer.compute.item import compute_item
 from enqueuer.protocol.batch_codec import Trust, encode_batch
+from enqueuer.protocol.compression import Compressor
 from enqueuer.protocol.messages import Epoch, Welcome
+from enqueuer.transport.codecs import CODECS, find_codec
 from enqueuer_worker.allowance import Allowance
 from enqueuer_worker.batch_memory import BatchMemory
 from enqueuer_worker.loader import SequenceLoader
@@ -46,6 +49,7 @@ class ComputeLoop:
         self._memory = memory
         self._loader = SequenceLoader(Allowance(common.sequences, common.packages, self._local, pickle))
         self._welcome: Welcome | None = None
+        self._compressor: Compressor | None = None
         # What ``_sequence`` was loaded for; the objects themselves, so that another session's epoch is never the same.
         self._epoch: Epoch | None = None
         self._sequence: Any = None
@@ -62,6 +66,8 @@ class ComputeLoop:
 
     def _prepare(self, task: Prepare) -> None:
         self._welcome = task.welcome
+        wanted = task.welcome.options.get("compression")
+        self._compressor = find_compressor(wanted) if wanted in CODECS else None
         self._memory.join(task.session, task.welcome.options.get("shared_memory"))
         try:
             self._load(task.session, task.epoch)
@@ -127,12 +133,24 @@ class ComputeLoop:
                 self._trust,
                 self._memory.arena,
             )
+            if self._compressor is not None:
+                encoded = self._compressor.pack(encoded)
         except BaseException as error:
             record = record_error(error, trust_local=self._local)
             self._outbox.put(Failed(session, epoch.epoch, epoch.generation, lease, record))
             return
         finished = Finished(session, epoch.epoch, epoch.generation, lease, encoded, started, time.monotonic())
         self._outbox.add(finished, encoded.nbytes, more_to_come=bool(self._tasks))
+
+
+@cache
+def find_compressor(name: str) -> Compressor | None:
+    """What the trainer asks for, if this worker has it: it need not. One a process, since it learns what pays."""
+    try:
+        return Compressor(find_codec(name))
+    except ImportError as error:
+        logger.warning("batches are sent as they are: %s", error)
+        return None
 
 
 def limit_threads(count: int) -> None:

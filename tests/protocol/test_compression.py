@@ -1,0 +1,156 @@
+"""Compressed buffers in result messages: there and back, where it pays, and what a hostile peer could make of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+
+from enqueuer.errors import ProtocolError
+from enqueuer.protocol.batch_codec import EncodedBatch, Trust, encode_batch
+from enqueuer.protocol.batch_format import CHUNK_BYTES
+from enqueuer.protocol.compression import MOST_TIMES, Compressor
+from enqueuer.protocol.results_codec import Payload, decode_results, encode_results
+from enqueuer.transport.arena import Arena
+from enqueuer.transport.codecs import CODECS, Codec, find_codec
+from enqueuer.transport.mapped_blocks import MappedBlocks
+from tests.protocol.test_results_codec import INCARNATION, SESSION, changed
+from tests.support.batches import assert_same
+
+NOISE = np.random.default_rng(1).integers(0, 256, 300_000, np.uint8)
+TEXT = np.arange(400_000) // 1000
+PACKED = 12
+
+
+def message(encoded: list[EncodedBatch]) -> list[bytes]:
+    leases = range(1, len(encoded) + 1)
+    return [bytes(frame) for frame in encode_results(SESSION, INCARNATION, 1, 1, 1, 0.1, leases, encoded)]
+
+
+def packed_message(name: str, *batches: object) -> list[bytes]:
+    compressor = Compressor(find_codec(name))
+    return message([compressor.pack(encode_batch(batch, Trust.REMOTE)) for batch in batches])
+
+
+def decoded(frames: list[bytes], name: str) -> list[Payload]:
+    return decode_results(frames, Trust.REMOTE, codec=find_codec(name))[2]
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_batches_survive_in_fewer_bytes_and_each_buffer_only_where_it_shrinks(name: str) -> None:
+    batches: list[Any] = [(TEXT, NOISE, np.arange(3)), None, (NOISE,), {"x": TEXT.astype("f8"), "y": bytes(100_000)}]
+    frames = packed_message(name, *batches)
+    payloads = decoded(frames, name)
+    assert_same([payload.build() for payload in payloads], batches)
+    fields = msgpack.unpackb(frames[0])
+    assert fields[PACKED][0][1] == 0 < fields[PACKED][0][0] < TEXT.nbytes // 2
+    assert fields[PACKED][1:3] == [None, None]
+    sent, whole = sum(map(len, frames)), sum(payload.nbytes for payload in payloads)
+    assert sent == pytest.approx(whole - sum(payload.saved_bytes for payload in payloads), abs=500)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_what_is_longer_than_a_chunk_when_packed_survives_too(name: str) -> None:
+    batch = (np.concatenate([NOISE] * 10 + [np.zeros(8_000_000, np.uint8)]).reshape(100, -1),)
+    frames = packed_message(name, batch)
+    assert len(frames[1]) <= CHUNK_BYTES
+    assert_same(decoded(frames, name)[0].build(), batch)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_nothing_shrinks_by_more_than_a_receiver_lets_it_grow_again(name: str) -> None:
+    batch = (np.zeros(40_000_000, np.uint8),)
+    frames = packed_message(name, batch)
+    assert MOST_TIMES * sum(map(len, frames[1:])) >= 40_000_000
+    assert_same(decoded(frames, name)[0].build(), batch)
+
+
+def test_a_built_array_is_its_own_aligned_and_writable() -> None:
+    (payload,) = decoded(packed_message("lz4", (TEXT,)), "lz4")
+    (array,) = payload.build()
+    assert array.flags.writeable
+    assert array.ctypes.data % 64 == 0
+
+
+def test_what_does_not_shrink_is_passed_over_more_and_more_often() -> None:
+    tried = []
+    codec = find_codec("lz4")
+
+    def pack(buffer: Any) -> bytes:
+        tried.append(batches_count)
+        return codec.pack(buffer)
+
+    compressor = Compressor(Codec(pack, codec.unpack))
+    for batches_count in range(200):  # noqa: B007 - read by pack
+        compressor.pack(encode_batch((NOISE,), Trust.REMOTE))
+    assert tried == [0, 2, 5, 10, 19, 36, 69, 134, 199]
+
+
+def test_a_place_that_begins_to_shrink_is_always_packed_again() -> None:
+    compressor = Compressor(find_codec("lz4"))
+    for array in (NOISE, NOISE, TEXT, TEXT, TEXT):
+        packed = compressor.pack(encode_batch((array,), Trust.REMOTE))
+    assert packed.packed_sizes is not None
+
+
+def test_what_lies_in_shared_memory_stays_as_it_is() -> None:
+    mapped = MappedBlocks()
+    encoded = encode_batch((TEXT,), Trust.REMOTE, Arena(lambda slab_id, fd: mapped.add(INCARNATION, slab_id, fd)))
+    assert encoded.block is not None
+    assert Compressor(find_codec("lz4")).pack(encoded) is encoded
+
+
+def test_small_batches_stay_as_they_are() -> None:
+    encoded = encode_batch((np.zeros(100), "text"), Trust.REMOTE)
+    assert Compressor(find_codec("lz4")).pack(encoded) is encoded
+
+
+def test_who_was_not_asked_to_compress_and_does_is_refused() -> None:
+    with pytest.raises(ProtocolError):
+        decode_results(packed_message("lz4", (TEXT,)), Trust.REMOTE)
+
+
+@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        5,
+        [],
+        [None, None],
+        [5],
+        [[]],
+        [[1, 1]],
+        [[-1]],
+        [[True]],
+        [[2.0]],
+        [[1]],
+        [[TEXT.nbytes]],
+        [[1 << 62]],
+        [[TEXT.nbytes // 255]],
+        [[0]],
+        [None],
+    ],
+    ids=repr,
+)
+def test_sizes_that_do_not_fit_the_frames_are_refused(name: str, value: Any) -> None:
+    frames = packed_message(name, (TEXT,))
+    assert decoded(frames, name)
+    with pytest.raises(ProtocolError):
+        decoded(changed(frames, PACKED, value), name)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_a_packed_buffer_that_claims_to_be_larger_than_its_batch_says_is_refused(name: str) -> None:
+    """Of both sides of a lie: the frame's own word and the batch header's."""
+    honest = encode_batch((TEXT,), Trust.REMOTE)
+    codec = find_codec(name)
+    for content in (bytes(TEXT.nbytes - 8), bytes(TEXT.nbytes + 8)):
+        packed = codec.pack(content)
+        if name == "zstd":
+            packed = packed.ljust(TEXT.nbytes // 200, b"\0")
+        lie = EncodedBatch(honest.header, b"", (packed,), 0, packed_sizes=(len(packed),))
+        with pytest.raises(ProtocolError):
+            decoded(message([lie]), name)

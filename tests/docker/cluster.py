@@ -215,6 +215,8 @@ def main() -> None:
         "--part", choices=[part.__name__ for part in PARTS], help="only this; without it, one after the other"
     )
     arguments = parser.parse_args()
+    # So that what was begun is also removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     part = {part.__name__: part for part in PARTS}.get(arguments.part, whole)
     try:
         on_engine(smoke if arguments.smoke else part)

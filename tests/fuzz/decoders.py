@@ -25,6 +25,7 @@ from enqueuer.protocol.dtypes import parse_dtype
 from enqueuer.protocol.messages import ErrorRecord, Failure, LoadFailure
 from enqueuer.protocol.results_codec import decode_results
 from enqueuer.protocol.unpacking import unpack
+from enqueuer.transport.codecs import find_codec
 from enqueuer.transport.keys import parse_coordinator_key, parse_token
 from enqueuer_worker.commands import parse_command
 from enqueuer_worker.settings import ChildSettings
@@ -59,7 +60,7 @@ def _results(data: bytes) -> None:
     if type(frames) is not list or not all(type(frame) is bytes for frame in frames):
         frames = [data]
     with suppress(ProtocolError):
-        _, _, payloads = decode_results(frames, Trust.REMOTE, codec=samples.LZ4)
+        _, _, payloads = decode_results(frames, Trust.REMOTE, codec=find_codec("lz4"))
         for payload in payloads:
             payload.build()
 

@@ -24,7 +24,6 @@ from enqueuer_worker.settings import ChildSettings, Settings, encode_line
 
 SESSION = b"s" * m.ID_BYTES
 INCARNATION = b"i" * m.ID_BYTES
-LZ4 = find_codec("lz4")
 
 
 def _errors() -> list[m.ErrorRecord]:
@@ -92,7 +91,7 @@ def batch_headers() -> list[bytes]:
 def results() -> list[bytes]:
     """Result messages, their frames in one msgpack array."""
     batches = _encoded()
-    packed = Compressor(LZ4).pack(encode_batch((np.zeros(10_000), 1), Trust.REMOTE))
+    packed = Compressor(find_codec("lz4")).pack(encode_batch((np.zeros(10_000), 1), Trust.REMOTE))
     groups = [batches, batches[:1], batches[1:3], batches[-1:], [packed, batches[-1]]]
     messages = [encode_results(SESSION, INCARNATION, 1, 2, 3, 0.5, range(7, 7 + len(group)), group) for group in groups]
     return [bytes(msgpack.packb([bytes(frame) for frame in frames])) for frames in messages]

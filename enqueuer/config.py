@@ -19,6 +19,9 @@ from enqueuer.transport.codecs import CODECS, find_codec
 from enqueuer.transport.keys import read_coordinator_key
 from enqueuer.transport.security import find_key_file
 
+# As ``max_queue_size``: as deep as it turns out to help.
+AUTO = "auto"
+
 # A batch that takes three times as long as 19 of 20 do is on a slow worker more often than it is a slow batch.
 AUTO_HEDGE_FACTOR = 3.0
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from enqueuer.compute.sequence_checks import check_sequence
 from enqueuer.compute.spec import SequenceSpec
-from enqueuer.config import Options
+from enqueuer.config import AUTO, Options
 from enqueuer.core.epoch_order import shard_length
 from enqueuer.errors import ConfigurationError, NoWorkersError, StateError
 from enqueuer.monitoring.stats import Stats
@@ -117,19 +117,21 @@ class SequenceEnqueuer:
 
     # ------------------------------------------------------------ life cycle
 
-    def start(self, workers: int | None = 1, max_queue_size: int = 10, *, epoch: int | None = None) -> None:
+    def start(self, workers: int | None = 1, max_queue_size: int | str = 10, *, epoch: int | None = None) -> None:
         """Begin a new pass and prefetch at once. Returns before the first batch is there.
 
         ``workers`` local threads or processes; 0 with ``bind``: remote workers only; 0 without: batches are computed
         in the consumer's own thread, on demand; None: as many as CPUs. ``max_queue_size`` bounds the undelivered
-        batches (at least one more, at most one more a slot); 0 or less: only the epoch does. ``epoch`` sets the
-        epoch's number; otherwise each start takes the next one, and the first after `load_state_dict` goes on there.
+        batches (at least one more, at most one more a slot); 0 or less: only the epoch does; 'auto': as many as it
+        takes for the trainer not to wait while workers are idle, within ``max_bytes`` (by default then an eighth of the
+        machine's memory). ``epoch`` sets the epoch's number; otherwise each start takes the next one, and the first
+        after `load_state_dict` goes on there.
 
         Raises ValueError for a bad argument, RuntimeError if it is running, OSError if an address cannot be bound,
         StateError if `sequence` was replaced since `load_state_dict`. Errors of the Sequence come out of ``next()``.
         """
         count = _usable_cpus() if workers is None else operator.index(workers)
-        queue_size = operator.index(max_queue_size)
+        queue_size = None if max_queue_size == AUTO else _index(max_queue_size)
         if count < 0:
             raise ValueError(f"workers must be 0 or more, or None for one a CPU, not {workers!r}")
         if epoch is not None and operator.index(epoch) < 0:
@@ -148,7 +150,7 @@ class SequenceEnqueuer:
             self._bookmark, self._loaded = session.bookmark, None
             _alive.add(self)
 
-    def _make_session(self, count: int, max_queue_size: int, epoch: int | None) -> Session | SerialSession:
+    def _make_session(self, count: int, max_queue_size: int | None, epoch: int | None) -> Session | SerialSession:
         bookmark = self._make_bookmark(epoch)
         if count == 0 and self._options.bind is None:
             return SerialSession(bookmark)
@@ -391,6 +393,12 @@ class OrderedEnqueuer(SequenceEnqueuer):
 
     def __init__(self, sequence: Any, use_multiprocessing: bool = False, shuffle: bool = False, **options: Any) -> None:
         super().__init__(sequence, use_multiprocessing, shuffle=shuffle, **options)
+
+
+def _index(max_queue_size: Any) -> int:
+    if isinstance(max_queue_size, str):
+        raise ValueError(f"max_queue_size must be an integer or {AUTO!r}, not {max_queue_size!r}")
+    return operator.index(max_queue_size)
 
 
 def _usable_cpus() -> int:

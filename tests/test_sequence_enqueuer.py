@@ -124,8 +124,8 @@ def test_a_start_that_delivered_nothing_still_used_its_number(make: Make) -> Non
     assert made.stats().epoch == 1
 
 
-@pytest.mark.parametrize("arguments", [{"epoch": -1}, {"workers": -2}])
-def test_a_number_that_cannot_be_is_a_value_error_and_nothing_runs(make: Make, arguments: dict[str, int]) -> None:
+@pytest.mark.parametrize("arguments", [{"epoch": -1}, {"workers": -2}, {"max_queue_size": "deep"}])
+def test_a_number_that_cannot_be_is_a_value_error_and_nothing_runs(make: Make, arguments: dict[str, Any]) -> None:
     made = make(Bare())
     with pytest.raises(ValueError, match=next(iter(arguments))):
         made.start(**arguments)

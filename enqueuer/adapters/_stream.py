@@ -57,7 +57,7 @@ class EpochStream:
                 )
             enqueuer.start(**self._start_arguments)
         elif last is not None and last.is_broken_off(enqueuer._session):
-            present = {"workers": enqueuer.workers, "max_queue_size": last.max_queue_size}
+            present: dict[str, Any] = {"workers": enqueuer.workers, "max_queue_size": last.max_queue_size}
             arguments = self._start_arguments or present
             enqueuer.stop()
             enqueuer.start(**arguments)
@@ -102,9 +102,9 @@ class Pass:
             raise
 
     @property
-    def max_queue_size(self) -> int:
+    def max_queue_size(self) -> Any:
         """Of the session that it is a pass of."""
-        return int(self._session.max_queue_size)
+        return self._session.max_queue_size
 
     def is_broken_off(self, session: Any) -> bool:
         """Whether some of its epoch is left. Not if the enqueuer was started anew meanwhile."""

@@ -301,6 +301,7 @@ class Coordinator:
         self._rebalance_at = self.hedger.next_deadline = math.inf
         if not self.ledger.runs or not self._has_min_workers():
             return
+        self.scheduler.review_depth()
         while assignments := self.scheduler.assign():
             for assignment in assignments:
                 self._book(assignment)

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from enqueuer.core.depth import make_depth
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.ledger import Ledger
 from enqueuer.core.settings import Settings
@@ -42,18 +43,6 @@ class Move(NamedTuple):
     taker: Worker
 
 
-def queue_bound(max_queue_size: int, slots: int) -> float:
-    """How many batches may be undelivered.
-
-    Keras allows ``max_queue_size + 1``. Where there are more slots than that would keep busy, up to three batches a
-    slot are allowed (one runs, one waits behind it, one has come out of order), never more than ``max_queue_size +
-    slots``.
-    """
-    if max_queue_size <= 0:
-        return math.inf
-    return max(max_queue_size + 1, min(max_queue_size + slots, 3 * slots))
-
-
 class Scheduler:
     """Decides; the coordinator books and sends.
 
@@ -64,6 +53,7 @@ class Scheduler:
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings = settings
         self._ledger = ledger
+        self._depth = make_depth(settings.max_queue_size)
         self._batch_bytes = 0.0
         self._idle: dict[Worker, None] = {}
         self._thirsty: dict[Worker, None] = {}
@@ -119,7 +109,7 @@ class Scheduler:
     @property
     def bound(self) -> float:
         """Batches that may be undelivered now, by count and by what they weigh lately."""
-        bound = queue_bound(self._settings.max_queue_size, self._slots_count)
+        bound = self._depth.bound(self._slots_count)
         max_bytes = self._settings.max_bytes
         if max_bytes is None:
             return bound
@@ -134,8 +124,8 @@ class Scheduler:
         runs = [run for _, run in sorted(self._ledger.runs.items())]
         assignments = self._assign_suspects(runs)
         capacity = self.bound - self._ledger.undelivered_count - len(assignments)
-        if capacity < 1 and self._idle and self._head_must_go(runs[0]):
-            capacity = 1
+        if capacity < 1 and self._idle and self._ledger.ready_count == 0:
+            capacity = self._capacity_for_idle(runs[0], assignments)
         capacity = self._hand_out(self._idle, _idle_slots, capacity, runs, assignments)
         room = self._room_for_queues() - sum(len(positions) for _, _, positions in assignments)
         self._hand_out(self._thirsty, _room_to_target, min(capacity, room), runs, assignments)
@@ -200,9 +190,17 @@ class Scheduler:
         if self._slots_of and not any(worker.reserved for worker in self._slots_of):
             min(self._slots_of, key=lambda worker: worker.load).reserved = True
 
-    def _head_must_go(self, current: EpochRun) -> bool:
-        """The trainer has nothing to take and what it waits for is pending: the bound must not hold it back."""
-        return self._ledger.ready_count == 0 and current.head_is_waiting
+    def _capacity_for_idle(self, current: EpochRun, assignments: list[Assignment]) -> float:
+        """The trainer has nothing to take, and the bound holds slots back."""
+        undelivered_count = self._ledger.undelivered_count + len(assignments)
+        if self._ledger.has_pending:
+            self._depth.deepen(undelivered_count + sum(map(_idle_slots, self._idle)))
+        # What the trainer waits for goes whatever the bound.
+        return max(self.bound - undelivered_count, 1 if current.head_is_waiting else 0)
+
+    def review_depth(self) -> None:
+        """Give up what of the bound is of no use, where it is found automatically."""
+        self._depth.note(self._ledger.ready_count, self._ledger.delivered_total, self._slots_count)
 
     # ------------------------------------------------------------ moves
 

@@ -27,7 +27,8 @@ class Settings:
     places: tuple[Place, ...]
     numpy_version: str
     ordered: bool = True
-    max_queue_size: int = 10
+    # None: as deep as it turns out to help.
+    max_queue_size: int | None = 10
     max_bytes: int | None = None
     retries: int = 0
     skip_errors: bool = False

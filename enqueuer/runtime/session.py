@@ -20,6 +20,7 @@ import numpy as np
 
 from enqueuer.compute.failures import rebuild_error
 from enqueuer.compute.spec import import_target
+from enqueuer.config import AUTO
 from enqueuer.core.actions import BatchFailed, BatchSkipped, FleetFailed
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.events import StopRequested, SupervisorDied
@@ -44,12 +45,15 @@ from enqueuer.transport.codecs import find_codec
 from enqueuer.transport.gatekeeper import Gatekeeper
 from enqueuer.transport.health import HealthSocket, Status, open_health_socket
 from enqueuer.transport.limits import raise_file_limit
+from enqueuer.transport.memory import total_bytes
 from enqueuer.transport.slab_exchange import receive_slabs
 from enqueuer.transport.sockets import CoordinatorSockets, new_context
 
 logger = logging.getLogger("enqueuer")
 
 _SECRET_BYTES = 32
+# Of the machine's memory, for undelivered batches: what an automatic depth keeps to unless it is told otherwise.
+_AUTO_MEMORY = 1 / 8
 _CALL_SECONDS = 5.0
 
 
@@ -66,7 +70,7 @@ class Session:
         *,
         threads: int,
         local_processes: int,
-        max_queue_size: int,
+        max_queue_size: int | None,
         processes: LocalProcesses,
     ) -> None:
         self.bookmark = bookmark
@@ -189,15 +193,20 @@ class Session:
         trust = Trust.KEYED if options.allow_pickle else Trust.REMOTE
         return Pair("remote", sockets, trust, slabs=slabs, codec=codec)
 
-    def _make_settings(self, session_id: bytes, pairs: list[Pair], max_queue_size: int) -> Settings:
+    def _make_settings(self, session_id: bytes, pairs: list[Pair], max_queue_size: int | None) -> Settings:
         options, timing = self.options, self.options.timing
+        max_bytes = options.max_bytes
+        if max_bytes is None and max_queue_size is None:
+            # Nothing else would hold it back behind a batch that hangs.
+            memory = total_bytes()
+            max_bytes = None if memory is None else int(_AUTO_MEMORY * memory)
         return Settings(
             session=session_id,
             places=tuple(self._make_place(pair) for pair in pairs),
             numpy_version=np.__version__,
             ordered=options.ordered,
             max_queue_size=max_queue_size,
-            max_bytes=options.max_bytes,
+            max_bytes=max_bytes,
             retries=options.retries,
             skip_errors=options.on_error == "skip",
             max_skipped=options.max_skipped,
@@ -303,9 +312,10 @@ class Session:
     # ------------------------------------------------------------ asking
 
     @property
-    def max_queue_size(self) -> int:
+    def max_queue_size(self) -> int | str:
         """As `start` was given it."""
-        return self.coordinator.settings.max_queue_size
+        number = self.coordinator.settings.max_queue_size
+        return AUTO if number is None else number
 
     @property
     def workers_count(self) -> int:

@@ -1,4 +1,4 @@
-"""How much memory may still be taken, by the machine and by the control groups this process is in.
+"""How much memory there is, and may still be taken, by the machine and by the control groups this process is in.
 
 Shared memory counts as memory. Beyond the machine's a write fails cleanly; beyond a control group's limit the kernel
 kills a process of the group instead, so it has to be looked up before.
@@ -20,18 +20,23 @@ def available_bytes(root: Path = Path("/")) -> int | None:
 
     ``root`` is for tests.
     """
-    figures = [*_machine(root), *_groups(root)]
+    figures = [*_machine(root, "MemAvailable:"), *(left for _, left in _groups(root))]
     return max(0, min(figures)) if figures else None
 
 
-def _machine(root: Path) -> Iterator[int]:
+def total_bytes(root: Path = Path("/")) -> int | None:
+    """The smallest of the machine's memory and the control groups' limits; None where neither says (not Linux)."""
+    return min([*_machine(root, "MemTotal:"), *(limit for limit, _ in _groups(root))], default=None)
+
+
+def _machine(root: Path, key: str) -> Iterator[int]:
     for line in _read(root / "proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
+        if line.startswith(key):
             yield int(line.split()[1]) * 1024
 
 
-def _groups(root: Path) -> Iterator[int]:
-    """What each group from this process's own up to the top has left."""
+def _groups(root: Path) -> Iterator[tuple[int, int]]:
+    """The limit of each group from this process's own up to the top, and what it has left."""
     mounts = root / "sys/fs/cgroup"
     for line in _read(root / "proc/self/cgroup").splitlines():
         number, controllers, group = line.split(":", 2)
@@ -41,7 +46,7 @@ def _groups(root: Path) -> Iterator[int]:
             yield from _limits_upwards(mounts / "memory", group, _LEGACY)
 
 
-def _limits_upwards(mount: Path, group: str, version: tuple[str, str, str]) -> Iterator[int]:
+def _limits_upwards(mount: Path, group: str, version: tuple[str, str, str]) -> Iterator[tuple[int, int]]:
     limit_file, usage_file, prefix = version
     # Inside a container the path may be the host's, which is not mounted here: then only the mount itself can be read.
     parts = [part for part in group.split("/") if part not in ("", "..")]
@@ -49,7 +54,7 @@ def _limits_upwards(mount: Path, group: str, version: tuple[str, str, str]) -> I
         folder = mount.joinpath(*parts[:depth])
         limit, used = (_read(folder / name).strip() for name in (limit_file, usage_file))
         if limit.isdigit() and used.isdigit():
-            yield int(limit) - int(used) + _page_cache(folder, prefix)
+            yield int(limit), int(limit) - int(used) + _page_cache(folder, prefix)
 
 
 def _page_cache(folder: Path, prefix: str) -> int:

@@ -14,7 +14,7 @@ from enqueuer import SequenceEnqueuer
 from tests.benchmarks.sequences import Sleeping
 
 
-def rate(sequence: Sleeping, workers: int, max_queue_size: int, *, processes: bool) -> float:
+def rate(sequence: Sleeping, workers: int, max_queue_size: int | str, *, processes: bool) -> float:
     """Batches a second of one epoch, from the first batch on."""
     with SequenceEnqueuer(sequence, processes, min_workers=workers) as enqueuer:
         enqueuer.start(workers, max_queue_size)
@@ -39,6 +39,8 @@ def main() -> None:
         ("32 workers x 20 ms", 10, 32, Sleeping(3200, 0.020), 32 / 0.020, 0.85),
         ("8 workers, 10 ms, 10 % of 110 ms", 64, 8, Sleeping(2000, 0.010, 10, 0.110), 8 / mean, 0.97),
         ("8 workers, 10 ms, 10 % of 110 ms", 10, 8, Sleeping(2000, 0.010, 10, 0.110), 8 / mean, 0.0),
+        ("32 workers x 20 ms", "auto", 32, Sleeping(3200, 0.020), 32 / 0.020, 0.97),
+        ("8 workers, 10 ms, 10 % of 110 ms", "auto", 8, Sleeping(2000, 0.010, 10, 0.110), 8 / mean, 0.97),
     ]
     print(f"{arguments.placement}, median of {arguments.runs} runs, ordered")
     print(f"{'case':34} {'max_queue_size':>14} {'batches/s':>10} {'of ideal':>9} {'bar':>7}")

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from enqueuer.core import events as ev
-from enqueuer.core.scheduler import queue_bound
+from enqueuer.core.depth import queue_bound
 from enqueuer.core.worker import Worker
 from enqueuer.protocol import messages as m
 from tests.core.driver import Driver, Peer, supervisor

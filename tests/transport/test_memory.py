@@ -1,6 +1,6 @@
 import pytest
 
-from enqueuer.transport.memory import available_bytes
+from enqueuer.transport.memory import available_bytes, total_bytes
 
 GROUPS = "sys/fs/cgroup"
 
@@ -70,3 +70,20 @@ def test_inside_a_container_the_groups_path_may_be_the_hosts(available):
 def test_a_group_above_its_limit_has_nothing_left(available):
     files = {f"{GROUPS}/memory.max": "5000\n", f"{GROUPS}/memory.current": "5001\n"}
     assert available({"proc/self/cgroup": "0::/\n", **files}) == 0
+
+
+def test_what_there_is_at_all_is_the_machines_or_the_tightest_groups_limit(available, tmp_path):
+    available(MEMINFO)
+    assert total_bytes(tmp_path) == 2_048_000
+    available(
+        {
+            "proc/self/cgroup": "0::/box\n",
+            f"{GROUPS}/box/memory.max": "9000\n",
+            f"{GROUPS}/box/memory.current": "8999\n",
+        }
+    )
+    assert total_bytes(tmp_path) == 9000
+
+
+def test_nobody_says_how_much_there_is_where_there_is_no_proc(tmp_path):
+    assert total_bytes(tmp_path) is None

@@ -30,7 +30,7 @@ class Scenario:
     prefetch: bool = False
     # Probability that a prefetched epoch is replaced before its first batch is taken.
     replacement: float = 0.0
-    max_queue_size: int = 10
+    max_queue_size: int | None = 10
     max_bytes: int | None = None
     batch_bytes: int = 1000
     retries: int = 0
@@ -75,7 +75,7 @@ class Scenario:
         self.ordered = rng.random() < 0.7
         self.shuffle = rng.random() < 0.5
         self.prefetch = rng.random() < 0.5
-        self.max_queue_size = rng.choice((0, 1, 3, 10, 64))
+        self.max_queue_size = rng.choice((0, 1, 3, 10, 64, None))
         self.trainer_seconds = rng.choice((0.0, 0.001, 0.02, 0.2))
         self.trainer_burst = rng.choice((1, 1, 3, 20))
         self.hedge_factor = rng.choice((None, 1.0, 3.0, 3.0))

@@ -1,0 +1,89 @@
+"""The automatic depth: deeper while the trainer waits and slots are idle, shallower when nobody needs it."""
+
+from __future__ import annotations
+
+from enqueuer.core import events as ev
+from enqueuer.core.depth import AutoDepth
+from tests.core.driver import Driver, Peer
+
+
+def serving(length: int, workers: int, **settings: object) -> tuple[Driver, list[Peer]]:
+    driver = Driver(**{"max_queue_size": None, "min_workers": workers, **settings})
+    driver.open(length)
+    return driver, [Peer(driver, number).join(length) for number in range(1, workers + 1)]
+
+
+def answer_all(peers: list[Peer], times: int) -> None:
+    for _ in range(times):
+        for peer in peers:
+            if peer.leases:
+                peer.answer(busy=0.02)
+
+
+def test_it_begins_with_two_batches_a_slot_and_one() -> None:
+    assert serving(100, 4)[0].core.scheduler.bound == 9
+
+
+def test_while_the_head_is_late_the_others_compute_on() -> None:
+    driver, (late, *others) = serving(100, 4)
+    assert late.leases[0] == 1, "the head of the order"
+    answer_all(others, 5)
+    assert all(peer.leases for peer in others), "nobody idles"
+    assert driver.core.scheduler.bound > 15
+    assert not driver.delivered
+
+
+def test_a_fixed_depth_stays_as_it_is() -> None:
+    driver, (_, *others) = serving(100, 4, max_queue_size=6)
+    answer_all(others, 5)
+    assert driver.core.scheduler.bound == 10
+    assert not any(peer.leases for peer in others)
+
+
+def test_a_trainer_that_does_not_wait_gets_no_more_than_it_needs() -> None:
+    driver, peers = serving(1000, 4)
+    answer_all(peers, 20)
+    assert driver.core.ledger.ready_count == driver.core.scheduler.bound == 9
+
+
+def test_it_never_goes_beyond_the_bytes_that_are_allowed() -> None:
+    driver, (_, *others) = serving(1000, 4, max_bytes=2000)
+    for _ in range(10):
+        for peer in others:
+            if peer.leases:
+                peer.answer(busy=0.02, size=100)
+    assert driver.core.ledger.undelivered_count <= 20
+
+
+def test_what_was_needed_once_is_given_up_when_it_is_not_needed_any_more() -> None:
+    driver, (late, *others) = serving(2000, 4)
+    answer_all(others, 10)
+    deep = driver.core.scheduler.bound
+    assert deep > 30
+    late.answer(busy=0.02)
+    for _ in range(150):
+        answer_all([late, *others], 1)
+        driver.take(min(4, driver.core.ledger.ready_count - 3))
+    assert driver.core.scheduler.bound == 9
+
+
+def test_what_the_trainer_needs_again_and_again_is_kept() -> None:
+    """A head that is late in each window: the depth that carried the others over it stays."""
+    depth = AutoDepth()
+    depth.deepen(60)
+    for delivered_total in range(0, 5000, 20):
+        depth.note(ready_count=delivered_total % 200, delivered_total=delivered_total, slots=4)
+    assert depth.bound(4) == 60
+
+
+def test_more_slots_than_it_is_deep_make_it_deeper() -> None:
+    depth = AutoDepth()
+    assert (depth.bound(1), depth.bound(32)) == (3, 65)
+
+
+def test_the_head_of_the_order_goes_whatever_the_bytes() -> None:
+    driver, (worker,) = serving(100, 1, max_bytes=10)
+    worker.answer(busy=0.02, size=1000)
+    driver.take(1)
+    assert worker.leases
+    driver.step(ev.Wakened())

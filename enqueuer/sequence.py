@@ -17,6 +17,12 @@ class Sequence(ABC):
 
     A Sequence may also have ``set_epoch(epoch)`` (called instead of replaying ``on_epoch_end`` where it was built from
     a `SequenceSpec`) and ``close()`` (called on a worker's instance when it is given up).
+
+    And ``getitem_into(index, out)``, for batches that are nothing but arrays: ``out`` looks like the last batch
+    (structure, shapes, dtypes), not initialised, and its large arrays are memory that the trainer reads. Fill all of
+    them and return None; or return another batch, for instance ``self[index]``, where its shapes are others. Do not
+    keep ``out``. Worker processes on the trainer's host call it, after a first ``__getitem__``; both must give the same
+    batch.
     """
 
     @abstractmethod

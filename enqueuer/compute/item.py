@@ -9,8 +9,8 @@ from enqueuer.compute import seeding
 from enqueuer.compute.context import begin_item, end_item
 
 
-def compute_item(sequence: Any, index: int, *, seed: int, epoch: int, seed_globals: bool) -> Any:
-    """``sequence[index]``, with the index as a plain int.
+def compute_item(sequence: Any, index: int, *, seed: int, epoch: int, seed_globals: bool, out: Any = None) -> Any:
+    """``sequence[index]``, with the index as a plain int; with ``out``, ``sequence.getitem_into(index, out)``.
 
     ``seed_globals`` is for worker processes; threads share the trainer's global generators and leave them alone.
     Whatever ``__getitem__`` raises comes out as it is, save StopIteration, which becomes RuntimeError as in PEP 479:
@@ -21,7 +21,7 @@ def compute_item(sequence: Any, index: int, *, seed: int, epoch: int, seed_globa
     try:
         if seed_globals:
             seeding.seed_globals(seed, epoch, index)
-        return sequence[index]
+        return sequence[index] if out is None else sequence.getitem_into(index, out)
     except StopIteration as error:
         raise RuntimeError(f"sequence[{index}] raised StopIteration") from error
     finally:

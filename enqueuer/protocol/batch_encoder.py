@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class EncodedBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class Layout:
     """What all batches of one structure share: arrays only, nothing but their bytes differs."""
 
     header: bytes
@@ -52,7 +52,7 @@ class _IrregularError(Exception):
 
 
 # Threads may encode at the same time: at worst both find the same layout, or one is found again.
-_layouts: dict[Hashable, _Layout] = {}
+_layouts: dict[Hashable, Layout] = {}
 
 
 def encode_batch(batch: object, trust: Trust, arena: Arena | None = None) -> EncodedBatch:
@@ -72,9 +72,7 @@ def encode_batch(batch: object, trust: Trust, arena: Arena | None = None) -> Enc
     Raises `SequenceError`, which names the place in the batch, for what cannot be carried.
     """
     arrays: list[Piece] = []
-    outline = None
-    with contextlib.suppress(_IrregularError):
-        outline = _outline(batch, arrays, 0)
+    outline = _outline_or_none(batch, arrays)
     layout = _layouts.get(outline)
     if layout is None:
         arrays.clear()  # these references would make each array look like somebody else's, too
@@ -91,6 +89,20 @@ def encode_batch(batch: object, trust: Trust, arena: Arena | None = None) -> Enc
         return EncodedBatch(layout.header, inline, (), layout.nbytes)
     references = sys.getrefcount(batch)
     return _with_frames(batch, references, layout.header, arrays, layout.places, arena)
+
+
+def regular_layout(batch: object) -> tuple[Layout, list[np.ndarray[Any, Any]]] | None:
+    """What a batch has in common with others, and its arrays; None unless it is plain arrays and was encoded lately."""
+    arrays: list[Any] = []
+    layout = _layouts.get(_outline_or_none(batch, arrays))
+    return None if layout is None else (layout, arrays)
+
+
+def _outline_or_none(batch: object, arrays: list[Piece]) -> Hashable:
+    try:
+        return _outline(batch, arrays, 0)
+    except _IrregularError:
+        return None
 
 
 def _outline(value: object, arrays: list[Piece], depth: int) -> Hashable:
@@ -115,14 +127,14 @@ def _outline(value: object, arrays: list[Piece], depth: int) -> Hashable:
 
 def _encode_walking(
     batch: object, references: int, trust: Trust, arena: Arena | None
-) -> tuple[EncodedBatch, _Layout | None]:
+) -> tuple[EncodedBatch, Layout | None]:
     """Encode node by node; also the layout, if another batch of this outline would have the same one."""
     walk = Walk(trust)
     walk.add(batch, (), 0)
     encoded = _with_frames(batch, references, walk.header(), walk.pieces, walk.places, arena)
     if not walk.is_regular:
         return encoded, None
-    return encoded, _Layout(encoded.header, tuple(walk.places), f.FRAME not in walk.places, encoded.nbytes)
+    return encoded, Layout(encoded.header, tuple(walk.places), f.FRAME not in walk.places, encoded.nbytes)
 
 
 def _with_frames(

@@ -148,8 +148,10 @@ def decode_payloads(
     if any(header.inline_sizes):
         inline = _inline_frame(frames)
         following = 2
-        if following == len(frames) and len(set(header.headers)) == 1:
+        if len(set(header.headers)) == 1 and not any((*header.frame_counts, *header.blocks, *header.packed_sizes)):
             # Small batches of one structure, as most are: nothing but their places in the inline frame differs.
+            if len(frames) != following:
+                raise ProtocolError("a result message has more in it than its header describes")
             return _alike(parse_batch(header.headers[0], trust), inline, header)
     offset = 0
     payloads = []
@@ -182,10 +184,12 @@ def decode_payloads(
 
 def _alike(plan: BatchPlan, inline: Buffer, header: ResultsHeader) -> list[Payload]:
     count, size = len(header.headers), plan.inline_bytes
-    if plan.frame_bytes or any(header.frame_counts) or any(header.blocks) or any(header.packed_sizes):
+    if plan.frame_bytes:
         raise ProtocolError("a batch's frames are not those that its header describes")
-    if header.inline_sizes.count(size) != count or len(inline) != count * size:
+    if header.inline_sizes.count(size) != count:
         raise ProtocolError("a batch's part of the inline frame is not what its header describes")
+    if len(inline) != count * size:
+        raise ProtocolError("a result message has more in it than its header describes")
     return [Payload(plan, inline, offset, (), plan.nbytes) for offset in range(0, count * size, size)]
 
 

@@ -56,6 +56,10 @@ class Block:
         self.contents = slab.view[start : offset + slab.stride]
         self.place = BlockPlace(slab.id, offset, use)
 
+    def release(self) -> None:
+        """Nobody was told of it, and nobody will be."""
+        self._slab.release(self.place.offset)
+
 
 class Arena:
     """All slabs of one worker for one session. Used by its compute thread only.
@@ -142,6 +146,9 @@ class _Slab:
             self._taken_at[offset] = now
             return Block(self, offset, use)
         return None
+
+    def release(self, offset: int) -> None:
+        self._words[offset // WORD_BYTES] = 0
 
     def give_memory_back(self, idle_since: float) -> None:
         """The pages of blocks that were free since then go; the mappings stay, here and at the trainer."""

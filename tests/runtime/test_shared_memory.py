@@ -103,6 +103,32 @@ def test_a_worker_that_was_started_by_itself_on_this_host_shares_its_memory_too(
     assert not any(path.exists() for path in meeting_points)
 
 
+class Filling(Reused):
+    """Writes its batches where it is told to, and another one than it returns, to tell the two apart."""
+
+    def getitem_into(self, index: int, out: tuple[np.ndarray, np.ndarray]) -> None:
+        out[0][:] = -index
+        out[1][:] = index
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return super().__getitem__(index)[0], np.array([index])
+
+
+def test_a_sequence_may_fill_the_shared_memory_itself() -> None:
+    with SequenceEnqueuer(Filling(300), use_multiprocessing=True) as enqueuer:
+        enqueuer.start(workers=2)
+        held = list(enqueuer.epoch())
+        assert [int(own_index[0]) for _, own_index in held] == list(range(300))
+        assert all(abs(array[0]) == index and (array == array[0]).all() for index, (array, _) in enumerate(held))
+        assert sum(array[0] > 0 for array, _ in held) <= 2, "each worker's first"
+
+
+def test_where_memory_is_not_shared_a_sequence_is_not_asked_to_fill_it() -> None:
+    with SequenceEnqueuer(Filling(30), use_multiprocessing=True, shared_memory=False) as enqueuer:
+        enqueuer.start(workers=2)
+        assert [array[0] for array, _ in enqueuer.epoch()] == list(range(30))
+
+
 def test_shared_memory_can_be_turned_off() -> None:
     with SequenceEnqueuer(Reused(30), use_multiprocessing=True, shared_memory=False) as enqueuer:
         enqueuer.start(workers=2)

@@ -14,12 +14,12 @@ from typing import Any
 
 from enqueuer.compute.context import enter_worker
 from enqueuer.compute.failures import record_error
-from enqueuer.compute.item import compute_item
-from enqueuer.protocol.batch_codec import Trust, encode_batch
+from enqueuer.protocol.batch_codec import Trust
 from enqueuer.protocol.compression import Compressor
 from enqueuer.protocol.messages import Epoch, Welcome
 from enqueuer.transport.codecs import CODECS, find_codec
 from enqueuer_worker.allowance import Allowance
+from enqueuer_worker.batch_maker import BatchMaker
 from enqueuer_worker.batch_memory import BatchMemory
 from enqueuer_worker.loader import SequenceLoader
 from enqueuer_worker.outbox import Finished, Outbox
@@ -47,6 +47,7 @@ class ComputeLoop:
         self._tasks = tasks
         self._outbox = outbox
         self._memory = memory
+        self._maker = BatchMaker()
         self._loader = SequenceLoader(Allowance(common.sequences, common.packages, self._local, pickle))
         self._welcome: Welcome | None = None
         self._compressor: Compressor | None = None
@@ -86,6 +87,7 @@ class ComputeLoop:
             self._trust = Trust.KEYED if options.get("allow_pickle") is True else Trust.REMOTE
         # Not to be held while the loader makes another: two of them may not fit in memory.
         self._epoch = self._sequence = None
+        self._maker = BatchMaker()
         self._sequence = self._loader.load(
             session,
             epoch.epoch,
@@ -127,12 +129,7 @@ class ComputeLoop:
         started = time.monotonic()
         try:
             self._load(session, epoch)
-            # In one expression: the encoder sends an array's own memory where nobody else holds the array.
-            encoded = encode_batch(
-                compute_item(self._sequence, task.index, seed=epoch.seed, epoch=epoch.epoch, seed_globals=True),
-                self._trust,
-                self._memory.arena,
-            )
+            encoded = self._maker.make(self._sequence, task.index, epoch, self._trust, self._memory.arena)
             if self._compressor is not None:
                 encoded = self._compressor.pack(encoded)
         except BaseException as error:

@@ -1,0 +1,93 @@
+"""Batches like the last one, made where the trainer reads them: for a Sequence that fills arrays it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from enqueuer.protocol import batch_format as f
+from enqueuer.protocol.batch_encoder import EncodedBatch, regular_layout
+from enqueuer.transport.arena import Arena, Block, aligned_offsets
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(slots=True)
+class Room:
+    """``batch`` is not initialised; its large arrays are views of the block. Either `encode` it or `release` it."""
+
+    batch: Any
+    header: bytes
+    small: Sequence[Array]
+    frames: tuple[memoryview, ...]
+    block: Block
+
+    def encode(self) -> EncodedBatch:
+        """Now that it is filled. Nobody may write to it any more."""
+        inline = b"".join([array.tobytes("A") for array in self.small])
+        nbytes = len(self.header) + len(inline) + sum(map(len, self.frames))
+        return EncodedBatch(self.header, inline, self.frames, nbytes, self.block)
+
+    def release(self) -> None:
+        """It is not used after all."""
+        self.block.release()
+
+
+class BatchTemplate:
+    """What all batches share that are like one of them: structure, shapes, dtypes and memory orders."""
+
+    def __init__(self, batch: Any, header: bytes, arrays: Sequence[Array], places: Sequence[int]) -> None:
+        self._structure = _without_arrays(batch)
+        self._header = header
+        self._places = tuple(places)
+        self._shapes = [(array.shape, array.dtype, _order(array)) for array in arrays]
+        self._sizes = [array.nbytes for array, place in zip(arrays, places, strict=True) if place == f.FRAME]
+        self._starts, self._nbytes = aligned_offsets(self._sizes)
+
+    @classmethod
+    def of(cls, batch: Any) -> BatchTemplate | None:
+        """For a batch that was encoded before; None unless it is plain arrays, at least one of them large."""
+        found = regular_layout(batch)
+        if found is None or f.FRAME not in found[0].places:
+            return None
+        layout, arrays = found
+        return cls(batch, layout.header, arrays, layout.places)
+
+    def room(self, arena: Arena) -> Room | None:
+        """None where the arena has no block for it."""
+        block = arena.take(self._nbytes)
+        if block is None:
+            return None
+        frames = tuple(
+            block.contents[start : start + size] for start, size in zip(self._starts, self._sizes, strict=True)
+        )
+        arrays, small, following = [], [], iter(frames)
+        for (shape, dtype, order), place in zip(self._shapes, self._places, strict=True):
+            if place == f.FRAME:
+                arrays.append(np.ndarray(shape, dtype, next(following), order=order))
+            else:
+                arrays.append(np.empty(shape, dtype, order))
+                small.append(arrays[-1])
+        return Room(_with_arrays(self._structure, iter(arrays)), self._header, small, frames, block)
+
+
+def _order(array: Array) -> Literal["C", "F"]:
+    return "F" if array.flags.fnc else "C"
+
+
+def _without_arrays(value: Any) -> Any:
+    """The containers alone: the batch itself is not to be kept."""
+    if type(value) is dict:
+        return {key: _without_arrays(child) for key, child in value.items()}
+    return type(value)(map(_without_arrays, value)) if type(value) in (tuple, list) else None
+
+
+def _with_arrays(structure: Any, arrays: Any) -> Any:
+    if type(structure) is dict:
+        return {key: _with_arrays(child, arrays) for key, child in structure.items()}
+    if structure is None:
+        return next(arrays)
+    return type(structure)([_with_arrays(child, arrays) for child in structure])

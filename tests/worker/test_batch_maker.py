@@ -1,0 +1,144 @@
+"""Batches that a Sequence fills in where the trainer reads them: when it is asked to, and what comes of it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from enqueuer.protocol.batch_codec import EncodedBatch, Trust
+from enqueuer.protocol.messages import Epoch
+from enqueuer.protocol.results_codec import decode_results, encode_results
+from enqueuer.transport.arena import Arena
+from enqueuer.transport.mapped_blocks import MappedBlocks
+from enqueuer_worker.batch_maker import BatchMaker
+
+SESSION, INCARNATION = b"s" * 16, b"i" * 16
+EPOCH = Epoch(0, 0, 7, None)
+
+
+class Filled:
+    """Images in two memory orders and small labels; counts its calls."""
+
+    def __init__(self, shapes: dict[int, int] | None = None) -> None:
+        self.shapes = shapes or {}
+        self.copied: list[int] = []
+        self.filled: list[int] = []
+
+    def __len__(self) -> int:
+        return 100
+
+    def size(self, index: int) -> int:
+        return self.shapes.get(index, 20_000)
+
+    def __getitem__(self, index: int) -> Any:
+        self.copied.append(index)
+        size = self.size(index)
+        noise = np.random.random((size, 2))
+        return {"x": (noise + index, np.asfortranarray(noise.T)), "y": [np.full(3, index)]}
+
+    def getitem_into(self, index: int, out: Any) -> Any:
+        if out["x"][0].shape != (self.size(index), 2):
+            return self[index]
+        self.filled.append(index)
+        noise = np.random.random((self.size(index), 2))
+        np.add(noise, index, out=out["x"][0])
+        out["x"][1][:] = noise.T
+        out["y"][0][:] = index
+        return None
+
+
+class Bench:
+    """A maker with an arena, and the trainer that maps it."""
+
+    def __init__(self) -> None:
+        self.mapped = MappedBlocks()
+        self.arena = Arena(lambda slab_id, fd: self.mapped.add(INCARNATION, slab_id, fd))
+        self.maker = BatchMaker()
+
+    def make(self, sequence: Any, index: int, *, in_arena: bool = True) -> EncodedBatch:
+        return self.maker.make(sequence, index, EPOCH, Trust.REMOTE, self.arena if in_arena else None)
+
+    def arrives(self, encoded: EncodedBatch) -> Any:
+        frames = encode_results(SESSION, INCARNATION, 0, 0, 1, 0.1, (1,), [encoded], blocks=encoded.block is not None)
+        _, _, (payload,) = decode_results([bytes(frame) for frame in frames], Trust.REMOTE, self.mapped.open)
+        return payload.build()
+
+
+def equal(one: Any, other: Any) -> bool:
+    return all(
+        mine.dtype == theirs.dtype and mine.flags.fnc == theirs.flags.fnc and (mine == theirs).all()
+        for mine, theirs in zip((*one["x"], *one["y"]), (*other["x"], *other["y"]), strict=True)
+    )
+
+
+def test_after_the_first_batch_it_is_asked_to_fill_and_the_batches_are_the_same() -> None:
+    bench, sequence, plain = Bench(), Filled(), Filled()
+    for index in range(5):
+        there = bench.arrives(bench.make(sequence, index))
+        assert equal(there, bench.arrives(BatchMaker().make(plain, index, EPOCH, Trust.REMOTE, None)))
+    assert (sequence.copied, sequence.filled) == ([0], [1, 2, 3, 4])
+
+
+def test_the_same_random_numbers_are_drawn_whichever_way() -> None:
+    bench = Bench()
+    sequence = Filled()
+    bench.make(sequence, 0)
+    bench.make(sequence, 1)
+    first = random.random()
+    bench.make(sequence, 1, in_arena=False)
+    assert random.random() == first
+
+
+def test_another_shape_is_returned_and_is_the_next_ones_template() -> None:
+    bench, sequence = Bench(), Filled({2: 9_000, 3: 9_000})
+    sizes = [bench.arrives(bench.make(sequence, index))["x"][0].shape[0] for index in range(6)]
+    assert sizes == [20_000, 20_000, 9_000, 9_000, 20_000, 20_000]
+    assert sequence.filled == [1, 3, 5]
+
+
+def test_without_shared_memory_it_is_never_asked() -> None:
+    bench, sequence = Bench(), Filled()
+    for index in range(3):
+        bench.make(sequence, index, in_arena=False)
+    assert sequence.filled == []
+
+
+def test_an_item_that_raises_gives_its_block_back() -> None:
+    class Raising(Filled):
+        def getitem_into(self, index: int, out: Any) -> Any:
+            raise ValueError("bad")
+
+    bench, sequence = Bench(), Raising()
+    bench.make(sequence, 0)
+    for _ in range(50):
+        with pytest.raises(ValueError, match="bad"):
+            bench.make(sequence, 1)
+    assert bench.arena.allocated_bytes <= 2 * 700_000
+
+
+def test_batches_that_are_more_than_arrays_are_copied() -> None:
+    class Named(Filled):
+        def __getitem__(self, index: int) -> Any:
+            return super().__getitem__(index), "name"
+
+    bench, sequence = Bench(), Named()
+    for index in range(3):
+        assert bench.arrives(bench.make(sequence, index))[1] == "name"
+    assert sequence.filled == []
+
+
+def test_small_batches_are_copied() -> None:
+    bench, sequence = Bench(), Filled(dict.fromkeys(range(5), 10))
+    for index in range(5):
+        bench.make(sequence, index)
+    assert sequence.filled == []
+
+
+def test_what_is_filled_is_the_trainers_own_until_it_lets_go() -> None:
+    bench, sequence = Bench(), Filled()
+    held = [bench.arrives(bench.make(sequence, index)) for index in range(40)]
+    assert all((batch["y"][0] == index).all() for index, batch in enumerate(held))
+    assert all((np.floor(batch["x"][0]) == index).all() for index, batch in enumerate(held))

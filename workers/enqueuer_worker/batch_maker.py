@@ -1,0 +1,40 @@
+"""One item to an encoded batch: what ``__getitem__`` returns, copied; or filled in where the trainer reads it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from enqueuer.compute.item import compute_item
+from enqueuer.protocol.batch_codec import EncodedBatch, Trust, encode_batch
+from enqueuer.protocol.batch_template import BatchTemplate
+from enqueuer.protocol.messages import Epoch
+from enqueuer.transport.arena import Arena
+
+
+class BatchMaker:
+    """For one Sequence. Raises what that raises, and SequenceError for what cannot be carried."""
+
+    def __init__(self) -> None:
+        self._template: BatchTemplate | None = None
+
+    def make(self, sequence: Any, index: int, epoch: Epoch, trust: Trust, arena: Arena | None) -> EncodedBatch:
+        compute = partial(compute_item, sequence, index, seed=epoch.seed, epoch=epoch.epoch, seed_globals=True)
+        if arena is None or not hasattr(sequence, "getitem_into"):
+            # In one expression: the encoder sends an array's own memory where nobody else holds the array.
+            return encode_batch(compute(), trust, arena)
+        room = self._template.room(arena) if self._template is not None else None
+        if room is None:
+            batch = compute()
+        else:
+            try:
+                batch = compute(out=room.batch)
+            except BaseException:
+                room.release()
+                raise
+            if batch is None or batch is room.batch:
+                return room.encode()
+            room.release()
+        encoded = encode_batch(batch, trust, arena)
+        self._template = BatchTemplate.of(batch)
+        return encoded

@@ -122,7 +122,9 @@ def test_a_port_in_use_is_said_in_one_line(image_folder: Path):
 
 
 def test_ctrl_c_during_training_ends_it_at_once_without_a_traceback():
-    command = [sys.executable, "-c", "from enqueuer.cli.main import main; main()", "demo", "--workers", "1"]
+    # As in a terminal also where the tests run in the background, which ignores Ctrl-C.
+    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{heeding}; from enqueuer.cli.main import main; main()", "demo", "--workers", "1"]
     command += ["--epochs", "100000", "--bind", "tcp://127.0.0.1:0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as process:
         try:

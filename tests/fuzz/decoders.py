@@ -27,6 +27,7 @@ from enqueuer.protocol.results_codec import decode_results
 from enqueuer.protocol.unpacking import unpack
 from enqueuer.transport.codecs import find_codec
 from enqueuer.transport.keys import parse_coordinator_key, parse_token
+from enqueuer.transport.slab_exchange import COMMON_DIRECTORY, common_path
 from enqueuer_worker.commands import parse_command
 from enqueuer_worker.settings import ChildSettings
 from tests.fuzz import samples
@@ -137,6 +138,12 @@ def _key_file(data: bytes) -> None:
         parse_coordinator_key(data.decode("utf-8", "surrogateescape"), "a key file")
 
 
+def _slab_name(data: bytes) -> None:
+    with suppress(OSError):
+        path = common_path(data.decode("utf-8", "surrogateescape"))
+        assert path.parent == COMMON_DIRECTORY and path.name.startswith("enqueuer-")
+
+
 def _unpack(data: bytes) -> object:
     """As the control codec reads it, where what is fuzzed is a part of a message."""
     try:
@@ -160,5 +167,6 @@ DECODERS = {
         Decoder("target", _target, samples.targets, packed=False),
         Decoder("token", _token, samples.tokens, packed=False),
         Decoder("key_file", _key_file, samples.key_files, packed=False),
+        Decoder("slab_name", _slab_name, samples.slab_names, packed=False),
     )
 }

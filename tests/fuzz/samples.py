@@ -139,3 +139,8 @@ def tokens() -> list[bytes]:
 
 def key_files() -> list[bytes]:
     return [CoordinatorKey(b"k" * 32, {"worker": public_key_of(bytes(32))}).to_text().encode()]
+
+
+def slab_names() -> list[bytes]:
+    name = b"enqueuer-" + b"0123456789abcdef" * 2
+    return [name, b"/dev/shm/" + name, b"../" + name, name + b"/../x", name + b"\n", name + b"\0"]

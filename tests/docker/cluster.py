@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -137,6 +138,17 @@ def _the_trainer_is_restarted(cluster: ComposeProject) -> None:
         cluster.wait_for_workers(5)
 
 
+def first_up(_: str) -> None:
+    """As a newcomer has it: no image is there, and one command makes it and trains the demo to its end."""
+    fresh = "enqueuer-first-up"
+    try:
+        with ComposeProject(("docker-compose.yml",), {"ENQUEUER_IMAGE": fresh, "EPOCHS": "2"}) as cluster:
+            cluster.up(workers=2)
+            wait_for(lambda: "accuracy: " in cluster.log(), "the demo's end", 300.0)
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", fresh], capture_output=True, check=False)
+
+
 def demo_resumes(name: str) -> None:
     """The file as it is, without an override: the demo is killed in the middle and ends all the same."""
     with ComposeProject(("docker-compose.yml",), {"ENQUEUER_IMAGE": name, "EPOCHS": "60"}) as cluster:
@@ -199,7 +211,7 @@ def own_code(name: str) -> None:
             print(f"{len(lines)} batches, in order", flush=True)
 
 
-PARTS: tuple[Callable[[str], None], ...] = (faults, demo_resumes, own_code, two_networks, shared_memory)
+PARTS: tuple[Callable[[str], None], ...] = (faults, first_up, demo_resumes, own_code, two_networks, shared_memory)
 
 
 def _mapped_slabs(container: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,7 @@ _THREAD_COUNTS = (
 )
 _MAX_STACK_BYTES = 16 * 1024
 # The frame from which on a stack is ours, in every worker the same. `faulthandler` writes the innermost frame first.
-_OUR_FRAME = f"enqueuer_worker{os.sep}compute_loop.py"
+_OUR_FRAME = re.compile(r"enqueuer_worker.(batch_maker|compute_loop)\.py")
 # How it ends a stack that is too deep for it.
 _CUT = "  ...\n"
 
@@ -88,9 +89,9 @@ class Child:
         """What it has noted so far, without our own frames, and whether that is all of it."""
         noted = os.pread(self._running_fd, _MAX_STACK_BYTES, self._stack_start)
         text = noted.decode(errors="replace")
-        head, ours, _ = text.partition(_OUR_FRAME)
+        ours = _OUR_FRAME.search(text)
         if ours:
-            return head[: head.rfind("\n") + 1], True
+            return text[: text.rfind("\n", 0, ours.start()) + 1], True
         return text, text.endswith(_CUT) or len(noted) == _MAX_STACK_BYTES
 
     def is_alive_and_not_stopped(self) -> bool:

@@ -15,7 +15,7 @@ def a_run(length: int = 5, *, ordered: bool = True, confirmed: bool = True) -> E
 def lease_all(run: EpochRun, count: int) -> None:
     """Leases 1, 2, … on the next positions."""
     for lease, position in enumerate(run.take_pending(count), 1):
-        run.lease(position, lease)
+        run.lease_all([position], [lease])
 
 
 def test_a_position_goes_from_pending_over_leased_and_buffered_to_delivered() -> None:
@@ -101,7 +101,7 @@ def test_a_late_answer_takes_its_position_off_the_waiting_list() -> None:
 def test_a_position_with_two_leases_stays_leased_when_one_of_them_is_lost() -> None:
     run = a_run(1)
     lease_all(run, 1)
-    run.lease(0, 2)
+    run.lease_all([0], [2])
     assert not run.unlease(0, 1)
     assert run.is_live(0, 2) and not run.is_live(0, 1)
     assert run.state_of(0) is PositionState.LEASED

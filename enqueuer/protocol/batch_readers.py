@@ -25,7 +25,7 @@ class Reader:
 
     def many(self, inline: Buffer, count: int, stride: int) -> Sequence[Any]:
         """The values for ``count`` batches without large frames, which begin every ``stride`` bytes of the frame."""
-        return [self(inline, offset, ()) for offset in range(0, count * stride, stride)]
+        return [self(inline, number * stride, ()) for number in range(count)]
 
 
 class Constant(Reader):

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from enqueuer.core.depth import make_depth
@@ -46,8 +46,9 @@ class Move(NamedTuple):
 class Scheduler:
     """Decides; the coordinator books and sends.
 
-    Workers that could take a lease are kept in two queues, so that deciding costs the leases granted and not the
-    size of the fleet. Whoever changes a worker's load, state or route calls `note_load`.
+    Workers that could take a lease are kept in two queues, and those that have leases waiting in a third, so that
+    deciding costs the leases granted and not the size of the fleet. Whoever changes a worker's load, state or route
+    calls `note_load`.
     """
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
@@ -55,8 +56,11 @@ class Scheduler:
         self._ledger = ledger
         self._depth = make_depth(settings.max_queue_size)
         self._batch_bytes = 0.0
-        self._idle: dict[Worker, None] = {}
+        # Each with how many of its slots are idle.
+        self._idle: dict[Worker, int] = {}
+        self._idle_slots_count = 0
         self._thirsty: dict[Worker, None] = {}
+        self._queueing: dict[Worker, None] = {}
         self._slots_of: dict[Worker, int] = {}
         self._slots_count = 0
 
@@ -82,7 +86,7 @@ class Scheduler:
     @property
     def has_movable(self) -> bool:
         """Whether a lease queues somewhere while a slot is idle."""
-        return bool(self._idle) and any(_has_queue(worker) for worker in self._slots_of)
+        return bool(self._idle and self._queueing)
 
     def idle_workers(self) -> list[Worker]:
         """Those with an idle slot, but for one that is kept free for a suspect."""
@@ -98,8 +102,14 @@ class Scheduler:
             self._slots_of[worker] = slots
         else:
             self._slots_of.pop(worker, None)
-        _put(self._idle, worker, slots > 0 and worker.has_idle_slot)
-        _put(self._thirsty, worker, slots > 0 and not worker.has_idle_slot and worker.wants_more)
+        idle_slots = max(0, slots - worker.load)
+        self._idle_slots_count += idle_slots - self._idle.get(worker, 0)
+        if idle_slots:
+            self._idle[worker] = idle_slots
+        else:
+            self._idle.pop(worker, None)
+        _put(self._thirsty, worker, slots > 0 and idle_slots == 0 and worker.wants_more)
+        _put(self._queueing, worker, slots > 0 and _has_queue(worker))
 
     def note_size(self, nbytes: float) -> None:
         """A batch of this many bytes arrived."""
@@ -143,7 +153,7 @@ class Scheduler:
 
     def _hand_out(
         self,
-        queue: dict[Worker, None],
+        queue: Mapping[Worker, object],
         wish_of: Callable[[Worker], int],
         capacity: float,
         runs: list[EpochRun],
@@ -194,7 +204,7 @@ class Scheduler:
         """The trainer has nothing to take, and the bound holds slots back."""
         undelivered_count = self._ledger.undelivered_count + len(assignments)
         if self._ledger.has_pending:
-            self._depth.deepen(undelivered_count + sum(map(_idle_slots, self._idle)))
+            self._depth.deepen(undelivered_count + self._idle_slots_count)
         # What the trainer waits for goes whatever the bound.
         return max(self.bound - undelivered_count, 1 if current.head_is_waiting else 0)
 
@@ -206,10 +216,10 @@ class Scheduler:
 
     def moves(self, now: float) -> list[Move]:
         """Queued leases for idle workers, when nothing else can be granted to them."""
-        idle = [worker for worker in self._idle if worker.load == 0 and not worker.reserved]
-        if not idle:
+        if not self._queueing:
             return []
-        victims = [worker for worker in self._slots_of if _has_queue(worker)]
+        idle = [worker for worker in self._idle if worker.load == 0 and not worker.reserved]
+        victims = list(self._queueing)
         moves: list[Move] = []
         for worker in idle:
             move = self._best_move(worker, victims, now)
@@ -222,13 +232,13 @@ class Scheduler:
     def _best_move(self, idle: Worker, victims: list[Worker], now: float) -> Move | None:
         best: tuple[float, int, Worker, EpochRun] | None = None
         for victim in victims:
-            queued = list(victim.leases)[victim.slots :]
             late = now - victim.last_answer > 2 * victim.item_seconds + _WORTH_MOVING
-            # Behind a late item the first in line has waited longest; behind a busy one the last would wait longest.
-            lease = queued[0] if late else queued[-1]
-            wait = math.inf if late else len(queued) * victim.item_seconds
+            wait = math.inf if late else (victim.load - victim.slots) * victim.item_seconds
             if wait <= _WORTH_MOVING + idle.round_trip + victim.round_trip:
                 continue
+            # Behind a late item the first in line has waited longest; behind a busy one the last would wait longest.
+            queued = list(victim.leases)[victim.slots :]
+            lease = queued[0] if late else queued[-1]
             entry = self._ledger.find(lease)
             if entry is None or not entry[0].is_live(entry[1], lease):
                 continue

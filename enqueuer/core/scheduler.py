@@ -26,6 +26,9 @@ _WORTH_MOVING = 0.010
 _WORTH_WAKING = 0.001
 # How often that is looked at while a slot is idle and nothing else can be granted.
 REBALANCE_INTERVAL = 0.005
+# A look takes 0.4 µs for each worker that has leases waiting. If nothing was worth moving, fifty times as long passes
+# (never more than the interval) before the next one, or a thousand such workers would take all of the thread's time.
+_LOOK_PAUSE = 20e-6
 
 
 class Assignment(NamedTuple):
@@ -41,6 +44,15 @@ class Move(NamedTuple):
     loser: Worker
     run: EpochRun
     taker: Worker
+
+
+class _Wait(NamedTuple):
+    """How long the lease would still wait behind others of its worker; infinite behind a late one."""
+
+    seconds: float
+    lease: int
+    loser: Worker
+    run: EpochRun
 
 
 class Scheduler:
@@ -61,6 +73,7 @@ class Scheduler:
         self._idle_slots_count = 0
         self._thirsty: dict[Worker, None] = {}
         self._queueing: dict[Worker, None] = {}
+        self._look_again_at = -math.inf
         self._slots_of: dict[Worker, int] = {}
         self._slots_count = 0
 
@@ -87,6 +100,10 @@ class Scheduler:
     def has_movable(self) -> bool:
         """Whether a lease queues somewhere while a slot is idle."""
         return bool(self._idle and self._queueing)
+
+    def has_idle_beside(self, worker: Worker) -> bool:
+        """Whether `idle_workers` has another one."""
+        return any(other is not worker and not other.reserved for other in self._idle)
 
     def idle_workers(self) -> list[Worker]:
         """Those with an idle slot, but for one that is kept free for a suspect."""
@@ -215,39 +232,41 @@ class Scheduler:
     # ------------------------------------------------------------ moves
 
     def moves(self, now: float) -> list[Move]:
-        """Queued leases for idle workers, when nothing else can be granted to them."""
-        if not self._queueing:
+        """Queued leases for idle workers, when nothing else can be granted to them; the longest waits first."""
+        if not self._queueing or now < self._look_again_at:
             return []
-        idle = [worker for worker in self._idle if worker.load == 0 and not worker.reserved]
-        victims = list(self._queueing)
+        waits = self._worthwhile_waits(now)
+        if not waits:
+            self._look_again_at = now + min(REBALANCE_INTERVAL, _LOOK_PAUSE * len(self._queueing))
+            return []
         moves: list[Move] = []
-        for worker in idle:
-            move = self._best_move(worker, victims, now)
-            if move is None:
+        for idle in [worker for worker in self._idle if worker.load == 0 and not worker.reserved]:
+            found = next((wait for wait in waits if wait.seconds > _worth_moving(idle, wait.loser)), None)
+            if found is None:
                 break
-            moves.append(move)
-            victims = [victim for victim in victims if victim is not move.loser]
+            waits.remove(found)
+            moves.append(Move(found.lease, found.loser, found.run, idle))
         return moves
 
-    def _best_move(self, idle: Worker, victims: list[Worker], now: float) -> Move | None:
-        best: tuple[float, int, Worker, EpochRun] | None = None
-        for victim in victims:
-            late = now - victim.last_answer > 2 * victim.item_seconds + _WORTH_MOVING
-            wait = math.inf if late else (victim.load - victim.slots) * victim.item_seconds
-            if wait <= _WORTH_MOVING + idle.round_trip + victim.round_trip:
+    def _worthwhile_waits(self, now: float) -> list[_Wait]:
+        """One a worker at most, the longest first."""
+        waits = []
+        for loser in self._queueing:
+            late = now - loser.last_answer > 2 * loser.item_seconds + _WORTH_MOVING
+            seconds = math.inf if late else (loser.load - loser.slots) * loser.item_seconds
+            if seconds <= _WORTH_MOVING + loser.round_trip:
                 continue
             # Behind a late item the first in line has waited longest; behind a busy one the last would wait longest.
-            queued = list(victim.leases)[victim.slots :]
-            lease = queued[0] if late else queued[-1]
+            lease = list(loser.leases)[loser.slots if late else -1]
             entry = self._ledger.find(lease)
-            if entry is None or not entry[0].is_live(entry[1], lease):
-                continue
-            if best is None or wait > best[0]:
-                best = (wait, lease, victim, entry[0])
-        if best is None:
-            return None
-        _, lease, victim, run = best
-        return Move(lease, victim, run, idle)
+            if entry is not None and entry[0].is_live(entry[1], lease):
+                waits.append(_Wait(seconds, lease, loser, entry[0]))
+        waits.sort(key=lambda wait: wait.seconds, reverse=True)
+        return waits
+
+
+def _worth_moving(idle: Worker, loser: Worker) -> float:
+    return _WORTH_MOVING + idle.round_trip + loser.round_trip
 
 
 def _put(queue: dict[Worker, None], worker: Worker, belongs: bool) -> None:

@@ -7,8 +7,9 @@ wire (`fake_fleet.py`), so that a thousand of them fit one machine; a batch is (
   0.5 ms, so that it is given ten leases: 10 outstanding ones with one worker, 10 000 with a thousand.
 - **singly**: the same, one batch a message.
 - **paced**: the whole fleet makes ``--rate`` batches a second, however large it is (1 000 workers: 100 ms a batch at
-  10 000/s), one batch a message. The loop then turns for a few messages at a time, so that what it does once a turn
-  for the whole fleet would show.
+  10 000/s), half of that more or less, one batch a message. The loop then turns for a few messages at a time, so that
+  what it does once a turn for the whole fleet would show.
+- **default**: the same with the default ``max_queue_size``, which leaves workers idle while a late batch is waited for.
 
 The bar is the ratio of each fleet's cost to that of one worker. Rounds are interleaved: all see the same machine.
 """
@@ -27,7 +28,7 @@ from enqueuer.runtime.session import Session
 from tests.support.remote import REPOSITORY, environment
 
 _LENGTH = 10_000_000
-_MAX_QUEUE_SIZE = 20_000
+_MAX_QUEUE_SIZE, _DEFAULT_QUEUE_SIZE = 20_000, 10
 _BATCHES = 8
 _CLAIM_SECONDS = 0.0005
 _FLEET_SECONDS = 60.0
@@ -41,6 +42,7 @@ class Load(NamedTuple):
     batches: int
     pace: Callable[[int], float]
     claim: float | None = None
+    max_queue_size: int = _MAX_QUEUE_SIZE
 
 
 class Counters(NamedTuple):
@@ -67,7 +69,7 @@ def measure(workers_count: int, load: Load, seconds: float) -> Cost:
     """One session with a fleet of its own."""
     spec = SequenceSpec("tests.benchmarks.sequences:Small", length=_LENGTH)
     with SequenceEnqueuer(spec, bind="tcp://127.0.0.1:*", min_workers=workers_count, seed=0) as enqueuer:
-        enqueuer.start(0, _MAX_QUEUE_SIZE)
+        enqueuer.start(0, load.max_queue_size)
         session = enqueuer._session
         assert isinstance(session, Session) and enqueuer.endpoint is not None
         fleet = _start_fleet(enqueuer.endpoint, workers_count, load)
@@ -129,19 +131,27 @@ def _median(costs: list[Cost]) -> Cost:
     return sorted(costs)[(len(costs) - 1) // 2]
 
 
+def _make_loads(rate: float) -> dict[str, Load]:
+    def pace(workers_count: int) -> float:
+        return workers_count / rate
+
+    return {
+        "full": Load(_BATCHES, lambda _: 0.0, _CLAIM_SECONDS),
+        "singly": Load(1, lambda _: 0.0, _CLAIM_SECONDS),
+        "paced": Load(1, pace),
+        "default": Load(1, pace, max_queue_size=_DEFAULT_QUEUE_SIZE),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 10, 100, 1000])
-    parser.add_argument("--loads", nargs="+", default=["full", "singly", "paced"])
+    parser.add_argument("--loads", nargs="+", default=["full", "singly", "paced", "default"])
     parser.add_argument("--rate", type=float, default=10_000.0, help="batches a second of the paced fleet")
     parser.add_argument("--seconds", type=float, default=3.0)
     arguments = parser.parse_args()
-    loads = {
-        "full": Load(_BATCHES, lambda _: 0.0, _CLAIM_SECONDS),
-        "singly": Load(1, lambda _: 0.0, _CLAIM_SECONDS),
-        "paced": Load(1, lambda workers_count: workers_count / arguments.rate),
-    }
+    loads = _make_loads(arguments.rate)
     rounds = [
         {
             (name, count): measure(count, loads[name], arguments.seconds)

@@ -4,7 +4,8 @@
 
 Each has a control and a data connection of its own, its own incarnation and heartbeats, and answers what it is granted
 in result messages of ``--batches`` batches, made by the real codec. It computes nothing. A batch takes it ``--pace``
-seconds (0: none), of which it tells the coordinator, unless it is to ``--claim`` something else. It ends with Stop.
+seconds (0: none), half of that more or less, of which it tells the coordinator, unless it is to ``--claim`` something
+else. The program ends with Stop.
 
 One ROUTER speaks for all control connections (the coordinator sees no difference): to poll a thousand sockets would
 take longer than to serve them.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import os
+import random
 import time
 from collections import deque
 from collections.abc import Callable
@@ -52,6 +54,9 @@ class FakeWorker:
         self.held: deque[tuple[int, int, int]] = deque()
         self.unacknowledged: deque[tuple[int, tuple[int, ...]]] = deque()
         self.free_at = 0.0
+        # How long the next message's batches take, by what batches take on average; and all of them together.
+        self.slowness = 1.0
+        self.busy = 0.0
         self.due = float("inf")
 
     def take(self, grant: m.Grant) -> None:
@@ -86,8 +91,9 @@ class FakeWorker:
 class FakeFleet:
     """Times in seconds."""
 
-    def __init__(self, endpoint: str, count: int, batches: int, pace: float, claim: float) -> None:
+    def __init__(self, endpoint: str, count: int, batches: int, pace: float, claim: float | None) -> None:
         self._endpoint = endpoint
+        self._random = random.Random(0)
         self._batches, self._pace, self._claim = batches, pace, claim
         batch = Small(1)[0]
         self._encoded: list[EncodedBatch] = [encode_batch(batch, Trust.REMOTE)] * batches
@@ -211,9 +217,10 @@ class FakeFleet:
         now = time.monotonic()
         count = min(self._batches, len(worker.held))
         patience = 0.0 if count == self._batches else _PATIENCE
-        due = max(now, worker.free_at) + count * self._pace + patience
+        busy = count * self._pace * worker.slowness
+        due = max(now, worker.free_at) + busy + patience
         if due < worker.due:
-            worker.due = due
+            worker.due, worker.busy = due, busy
             heapq.heappush(self._due, (due, worker.route))
 
     def _answer(self, now: float) -> None:
@@ -228,11 +235,12 @@ class FakeFleet:
             if worker.held:
                 self._send_results(worker)
                 worker.free_at = due if self._pace else 0.0
+                worker.slowness = self._random.uniform(0.5, 1.5)
             self._plan(worker)
 
     def _send_results(self, worker: FakeWorker) -> None:
         epoch, generation, leases = worker.next_leases(self._batches)
-        busy = len(leases) * self._claim
+        busy = worker.busy if self._claim is None else len(leases) * self._claim
         encoded = self._encoded[: len(leases)]
         frames = encode_results(self._session, worker.incarnation, epoch, generation, worker.seq, busy, leases, encoded)
         worker.data.send_multipart(frames)
@@ -256,8 +264,7 @@ def main() -> None:
     parser.add_argument("--pace", type=float, default=0.0, help="seconds that a batch takes")
     parser.add_argument("--claim", type=float, default=None, help="seconds that it is said to take")
     arguments = parser.parse_args()
-    claim = arguments.pace if arguments.claim is None else arguments.claim
-    FakeFleet(arguments.endpoint, arguments.workers, arguments.batches, arguments.pace, claim).run()
+    FakeFleet(arguments.endpoint, arguments.workers, arguments.batches, arguments.pace, arguments.claim).run()
 
 
 if __name__ == "__main__":

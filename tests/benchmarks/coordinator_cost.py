@@ -20,8 +20,8 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from enqueuer import SequenceEnqueuer, SequenceSpec
 from enqueuer.runtime.session import Session
@@ -32,7 +32,8 @@ _MAX_QUEUE_SIZE, _DEFAULT_QUEUE_SIZE = 20_000, 10
 _BATCHES = 8
 _CLAIM_SECONDS = 0.0005
 _FLEET_SECONDS = 60.0
-_WARM_UP_SECONDS = 1.0
+# The first grants have the order in long runs, which come out one a round of all workers.
+_WARM_UP_SECONDS, _WARM_UP_BATCHES = 1.0, 20
 _FLATNESS = 1.5
 
 
@@ -50,7 +51,8 @@ class Counters(NamedTuple):
 
     thread_seconds: float
     seconds: float
-    taken_count: int
+    # Answered by workers, which is steadier than what comes out in order.
+    batches_count: int
     messages_count: int
     leased_count: int
 
@@ -76,9 +78,9 @@ def measure(workers_count: int, load: Load, seconds: float) -> Cost:
         try:
             enqueuer.wait_for_workers(workers_count, _FLEET_SECONDS)
             batches = enqueuer.get()
-            _take(batches, _WARM_UP_SECONDS)
+            _take(batches, _WARM_UP_SECONDS, _WARM_UP_BATCHES * workers_count)
             before = _count(session)
-            _take(batches, seconds)
+            _take(batches, seconds, 0)
             after = _count(session)
         finally:
             enqueuer.stop()
@@ -101,29 +103,35 @@ def _end(fleet: subprocess.Popen[bytes]) -> None:
         fleet.wait()
 
 
-def _take(batches: object, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    for _ in batches:  # type: ignore[attr-defined]
-        if time.monotonic() >= end:
-            return
+def _take(batches: Iterator[Any], seconds: float, least: int) -> None:
+    """For so long, and so many at least."""
+    end, taken_count = time.monotonic() + seconds, 0
+    while taken_count < least or time.monotonic() < end:
+        next(batches)
+        taken_count += 1
 
 
 def _count(session: Session) -> Counters:
     """Taken in the thread itself, whose clock no other can read."""
 
     def read() -> Counters:
-        messages = sum(worker.received_seq + len(worker.received_ahead) for worker in session.coordinator.fleet)
-        leased = session.coordinator.ledger.leased_count
-        return Counters(time.thread_time(), time.monotonic(), session.ready.taken_total, messages, leased)
+        workers = list(session.coordinator.fleet)
+        return Counters(
+            time.thread_time(),
+            time.monotonic(),
+            sum(worker.batches_count for worker in workers),
+            sum(worker.received_seq + len(worker.received_ahead) for worker in workers),
+            session.coordinator.ledger.leased_count,
+        )
 
     return session.io.call(read).result()
 
 
 def _cost(before: Counters, after: Counters) -> Cost:
     busy, elapsed = after.thread_seconds - before.thread_seconds, after.seconds - before.seconds
-    taken = after.taken_count - before.taken_count
+    batches = after.batches_count - before.batches_count
     messages = after.messages_count - before.messages_count
-    return Cost(busy / taken, busy / elapsed, taken / elapsed, taken / messages, after.leased_count)
+    return Cost(busy / batches, busy / elapsed, batches / elapsed, batches / messages, after.leased_count)
 
 
 def _median(costs: list[Cost]) -> Cost:

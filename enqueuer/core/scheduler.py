@@ -110,23 +110,31 @@ class Scheduler:
         return [worker for worker in self._idle if not worker.reserved]
 
     def note_load(self, worker: Worker) -> None:
-        """Put the worker into the queue it belongs to now."""
-        if not worker.leases:
+        """Put the worker into the queues it belongs to now."""
+        load = worker.load
+        if not load:
             worker.reserved = False
         slots = worker.slots if worker.takes_leases else 0
-        self._slots_count += slots - self._slots_of.get(worker, 0)
+        if slots != self._slots_of.get(worker, 0):
+            self._note_slots(worker, slots)
+        idle_slots = slots - load if load < slots else 0
+        if idle_slots != self._idle.get(worker, 0):
+            self._note_idle_slots(worker, idle_slots)
+        _put(self._thirsty, worker, slots > 0 and idle_slots == 0 and worker.wants_more)
+        # What the trainer's own threads share is in nobody's way.
+        _put(self._queueing, worker, 0 < slots < load and not worker.in_process)
+
+    def _note_slots(self, worker: Worker, slots: int) -> None:
+        self._slots_count += slots - self._slots_of.pop(worker, 0)
         if slots:
             self._slots_of[worker] = slots
+
+    def _note_idle_slots(self, worker: Worker, count: int) -> None:
+        self._idle_slots_count += count - self._idle.get(worker, 0)
+        if count:
+            self._idle[worker] = count
         else:
-            self._slots_of.pop(worker, None)
-        idle_slots = max(0, slots - worker.load)
-        self._idle_slots_count += idle_slots - self._idle.get(worker, 0)
-        if idle_slots:
-            self._idle[worker] = idle_slots
-        else:
-            self._idle.pop(worker, None)
-        _put(self._thirsty, worker, slots > 0 and idle_slots == 0 and worker.wants_more)
-        _put(self._queueing, worker, slots > 0 and _has_queue(worker))
+            del self._idle[worker]
 
     def note_size(self, nbytes: float) -> None:
         """A batch of this many bytes arrived."""
@@ -272,13 +280,8 @@ def _worth_moving(idle: Worker, loser: Worker) -> float:
 def _put(queue: dict[Worker, None], worker: Worker, belongs: bool) -> None:
     if belongs:
         queue[worker] = None
-    else:
-        queue.pop(worker, None)
-
-
-def _has_queue(worker: Worker) -> bool:
-    """Whether leases wait there behind another. What the trainer's own threads share is in nobody's way."""
-    return worker.load > worker.slots and not worker.in_process
+    elif worker in queue:
+        del queue[worker]
 
 
 def _idle_slots(worker: Worker) -> int:

@@ -6,8 +6,8 @@ wire (`fake_fleet.py`), so that a thousand of them fit one machine; a batch is (
 - **full**: each worker answers at once what it was granted, eight batches a message, and says that a batch takes it
   0.5 ms, so that it is given ten leases: 10 outstanding ones with one worker, 10 000 with a thousand.
 - **singly**: the same, one batch a message.
-- **paced**: the whole fleet makes ``--rate`` batches a second, however large it is (1 000 workers: 100 ms a batch at
-  10 000/s), half of that more or less, one batch a message. The loop then turns for a few messages at a time, so that
+- **paced**: the whole fleet makes ``--rate`` batches a second, however large it is (1 000 workers: 200 ms a batch at
+  5 000/s), half of that more or less, one batch a message. The loop then turns for a few messages at a time, so that
   what it does once a turn for the whole fleet would show.
 - **default**: the same with the default ``max_queue_size``, which leaves workers idle while a late batch is waited for.
 
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 10, 100, 1000])
     parser.add_argument("--loads", nargs="+", default=["full", "singly", "paced", "default"])
-    parser.add_argument("--rate", type=float, default=10_000.0, help="batches a second of the paced fleet")
+    parser.add_argument("--rate", type=float, default=5_000.0, help="batches a second of the paced fleet")
     parser.add_argument("--seconds", type=float, default=3.0)
     arguments = parser.parse_args()
     loads = _make_loads(arguments.rate)

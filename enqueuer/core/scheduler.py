@@ -158,10 +158,14 @@ class Scheduler:
         """Positions for workers. The caller must book all of it before anything else happens."""
         runs = [run for _, run in sorted(self._ledger.runs.items())]
         assignments = self._assign_suspects(runs)
+        if not self.has_takers:
+            return assignments  # as it is after most turns
         capacity = self.bound - self._ledger.undelivered_count - len(assignments)
         if capacity < 1 and self._idle and self._ledger.ready_count == 0:
             capacity = self._capacity_for_idle(runs[0], assignments)
         capacity = self._hand_out(self._idle, _idle_slots, capacity, runs, assignments)
+        if not self._thirsty or capacity < 1:
+            return assignments
         room = self._room_for_queues() - sum(len(positions) for _, _, positions in assignments)
         self._hand_out(self._thirsty, _room_to_target, min(capacity, room), runs, assignments)
         return assignments

@@ -47,12 +47,23 @@ class Answers:
         worker.last_seen = now
         worker.note_batches(len(event.leases), event.busy, now)
         self.hedger.note_batches(worker, len(event.leases), event.busy)
-        self.scheduler.note_size(sum(event.sizes) / len(event.sizes))
+        self.scheduler.note_size(event.nbytes / len(event.leases))
         run = self._current_run(event.epoch, event.generation)
-        for lease, payload in zip(event.leases, event.payloads, strict=True):
-            if not self._take_answer(worker, lease, run, payload) and worker.standing.cut_off:
-                break
+        if not self._take_all(worker, event, run):
+            for lease, payload in zip(event.leases, event.payloads, strict=True):
+                if not self._take_answer(worker, lease, run, payload) and worker.standing.cut_off:
+                    break
         self.membership.after_answers(worker)
+
+    def _take_all(self, worker: Worker, event: ResultsReceived, run: EpochRun | None) -> bool:
+        """All at once, as nearly every message can be taken; False, and nothing is changed, if one needs a look."""
+        if run is None or run.hedged:
+            return False
+        positions = self.ledger.answer_all(worker, event.leases, run)
+        if positions is None:
+            return False
+        self.ledger.stale_count += run.answer_all(positions, event.payloads)
+        return True
 
     def on_block_unavailable(self, event: BlockUnavailable, now: float) -> None:
         """It is asked for frames; what it has sent before it hears that may name blocks as well."""

@@ -110,11 +110,16 @@ class EpochRun:
         self._forget_answered(self._suspects)
         return heapq.heappop(self._suspects)
 
-    def lease(self, position: int, lease: int) -> None:
-        leases = self._live.get(position, ())
-        if leases:
-            self.hedged.add(position)
-        self._live[position] = (*leases, lease)
+    def lease_all(self, positions: Sequence[int], leases: Sequence[int]) -> None:
+        """One live lease more on each of these."""
+        if self._live.keys().isdisjoint(positions):
+            self._live.update(zip(positions, zip(leases, strict=True), strict=True))
+            return
+        for position, lease in zip(positions, leases, strict=True):
+            others = self._live.get(position, ())
+            if others:
+                self.hedged.add(position)
+            self._live[position] = (*others, lease)
 
     @property
     def head_in_waiting(self) -> int | None:
@@ -164,6 +169,17 @@ class EpochRun:
         self._buffered[position] = outcome
         self.hedged.discard(position)
         return True
+
+    def answer_all(self, positions: Sequence[int], outcomes: Sequence[Any]) -> int:
+        """As `answer` for each of these, of which none is hedged; returns how many came second."""
+        live, buffered = self._live, self._buffered
+        late_count = 0
+        for position, outcome in zip(positions, outcomes, strict=True):
+            if live.pop(position, None) is None and self.is_answered(position):
+                late_count += 1
+            else:
+                buffered[position] = outcome
+        return late_count
 
     def pop_deliverable(self) -> tuple[Sequence[int], list[Any]]:
         """What can be delivered now, in order: positions and outcomes."""

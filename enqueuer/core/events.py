@@ -36,7 +36,9 @@ class Malformed:
 
 @dataclass(frozen=True, slots=True)
 class ResultsReceived:
-    """One result message. ``payloads`` are opaque; ``sizes`` their bytes; ``busy`` their compute time in seconds."""
+    """One result message. ``payloads`` are opaque; ``nbytes`` is what they weigh and ``busy`` the compute time in
+    seconds, of all together.
+    """
 
     incarnation: bytes
     epoch: int
@@ -45,7 +47,7 @@ class ResultsReceived:
     busy: float
     leases: Sequence[int]
     payloads: Sequence[Any]
-    sizes: Sequence[int]
+    nbytes: int
     key: str = ""
 
 

@@ -7,6 +7,7 @@ answered or its epoch's books are closed; whether it still counts is the epoch r
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any
 
 from enqueuer.core.epoch_run import EpochRun
@@ -72,10 +73,10 @@ class Ledger:
         """Lease these positions to the worker; returns the first of the consecutive lease numbers."""
         first = self.next_lease
         self.next_lease += len(positions)
-        for lease, position in enumerate(positions, first):
-            run.lease(position, lease)
-            self._leases[lease] = (run, position, worker)
-            worker.leases[lease] = now
+        leases = range(first, self.next_lease)
+        run.lease_all(positions, leases)
+        self._leases.update(zip(leases, zip(repeat(run), positions, repeat(worker)), strict=True))
+        worker.leases.update(dict.fromkeys(leases, now))
         return first
 
     def answer(self, worker: Worker, lease: int, run: EpochRun | None) -> int | None:
@@ -89,6 +90,17 @@ class Ledger:
         worker.leases.pop(lease, None)
         del self._leases[lease]
         return entry[1]
+
+    def answer_all(self, worker: Worker, leases: Sequence[int], run: EpochRun) -> list[int] | None:
+        """The positions that these answers are for, if each may be taken; None, and nothing is changed, if not."""
+        entries = [self._leases.get(lease) for lease in leases]
+        positions = [entry[1] for entry in entries if entry is not None and entry[0] is run and entry[2] is worker]
+        if len(positions) != len(set(leases)) or len(positions) != len(leases):
+            return None
+        for lease in leases:
+            del self._leases[lease]
+            worker.leases.pop(lease, None)
+        return positions
 
     def withdraw(self, lease: int) -> int | None:
         """The lease no longer counts, but its worker stays occupied; returns the position if pending again."""

@@ -1,23 +1,35 @@
-"""The parts of a plan: a closure a node, which makes that node's value when a batch is built."""
+"""The parts of a plan: one reader a node, which makes that node's value when a batch is built."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from enqueuer.protocol.batch_format import Buffer, Frame, Received
 from enqueuer.transport.buffer_pool import pool
 
-# From the inline frame, where in it the batch begins, and the batch's large frames.
-Reader = Callable[[Buffer, int, Sequence[Received]], Any]
-
 ALIGNMENT_BYTES = 64
 
+_Order = Literal["C", "F"]
 
-class Constant:
-    """The reader of an immutable value, which the header itself holds."""
+
+class Reader:
+    """Called with the inline frame, where in it the batch begins, and the batch's large frames: the node's value."""
+
+    __slots__ = ()
+
+    def __call__(self, inline: Buffer, offset: int, frames: Sequence[Received]) -> Any:
+        raise NotImplementedError
+
+    def many(self, inline: Buffer, count: int, stride: int) -> Sequence[Any]:
+        """The values for ``count`` batches without large frames, which begin every ``stride`` bytes of the frame."""
+        return [self(inline, number * stride, ()) for number in range(count)]
+
+
+class Constant(Reader):
+    """An immutable value, which the header itself holds."""
 
     __slots__ = ("value",)
 
@@ -27,40 +39,138 @@ class Constant:
     def __call__(self, inline: Buffer, offset: int, frames: Sequence[Received]) -> Any:
         return self.value
 
+    def many(self, inline: Buffer, count: int, stride: int) -> Sequence[Any]:
+        return [self.value] * count
+
+
+class Computed(Reader):
+    """Whatever this function makes of the batch's part of the inline frame, or of its frames."""
+
+    __slots__ = ("_read",)
+
+    def __init__(self, read: Callable[[Buffer, int, Sequence[Received]], Any]) -> None:
+        self._read = read
+
+    def __call__(self, inline: Buffer, offset: int, frames: Sequence[Received]) -> Any:
+        return self._read(inline, offset, frames)
+
+
+# ---------------------------------------------------------------- containers
+
+
+class _Container(Reader):
+    __slots__ = ("_children",)
+
+    def __init__(self, children: list[Reader]) -> None:
+        self._children = children
+
+    def _rows(self, inline: Buffer, count: int, stride: int) -> Any:
+        """A tuple of the children's values for each batch."""
+        if not self._children:
+            return [()] * count
+        return zip(*[child.many(inline, count, stride) for child in self._children], strict=True)
+
+
+class List(_Container):
+    __slots__ = ()
+
+    def __call__(self, inline: Buffer, offset: int, frames: Sequence[Received]) -> Any:
+        return [child(inline, offset, frames) for child in self._children]
+
+    def many(self, inline: Buffer, count: int, stride: int) -> Sequence[Any]:
+        return list(map(list, self._rows(inline, count, stride)))
+
+
+class Tuple(_Container):
+    __slots__ = ()
+
+    def __call__(self, inline: Buffer, offset: int, frames: Sequence[Received]) -> Any:
+        return tuple([child(inline, offset, frames) for child in self._children])
+
+    def many(self, inline: Buffer, count: int, stride: int) -> Sequence[Any]:
+        return list(self._rows(inline, count, stride))
+
+
+class Dict(_Container):
+    __slots__ = ("_keys",)
+
+    def __init__(self, items: list[tuple[Any, Reader]]) -> None:
+        super().__init__([child for _, child in items])
+        self._keys = [key for key, _ in items]
+
+    def __call__(self, inline: Buffer, offset: int, frames: Sequence[Received]) -> Any:
+        values = [child(inline, offset, frames) for child in self._children]
+        return dict(zip(self._keys, values, strict=True))
+
+    def many(self, inline: Buffer, count: int, stride: int) -> Sequence[Any]:
+        return [dict(zip(self._keys, row, strict=True)) for row in self._rows(inline, count, stride)]
+
+
+class ConstantList(Reader):
+    """A list of immutable values: a new one each time."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: list[Any]) -> None:
+        self._values = values
+
+    def __call__(self, inline: Buffer, offset: int, frames: Sequence[Received]) -> Any:
+        return self._values.copy()
+
 
 def read_list(children: list[Reader]) -> Reader:
-    if all(type(child) is Constant for child in children):
-        values = [child.value for child in children]  # type: ignore[attr-defined]
-        return lambda inline, offset, frames: values.copy()
-    return lambda inline, offset, frames: [child(inline, offset, frames) for child in children]
+    values = _constants(children)
+    return List(children) if values is None else ConstantList(values)
 
 
 def read_tuple(children: list[Reader]) -> Reader:
-    if all(type(child) is Constant for child in children):
-        return Constant(tuple([child.value for child in children]))  # type: ignore[attr-defined]
-    return lambda inline, offset, frames: tuple([child(inline, offset, frames) for child in children])
+    values = _constants(children)
+    return Tuple(children) if values is None else Constant(tuple(values))
 
 
-def read_dict(items: list[tuple[Any, Reader]]) -> Reader:
-    return lambda inline, offset, frames: {key: child(inline, offset, frames) for key, child in items}
+def _constants(children: list[Reader]) -> list[Any] | None:
+    values = [child.value for child in children if type(child) is Constant]
+    return values if len(values) == len(children) else None
 
 
-def read_empty_array(shape: tuple[int, ...], dtype: np.dtype[Any], order: Any) -> Reader:
-    return lambda inline, offset, frames: np.empty(shape, dtype, order)
+# ---------------------------------------------------------------- arrays
 
 
-def read_inline_array(shape: tuple[int, ...], dtype: np.dtype[Any], at: int, order: Any) -> Reader:
-    def read(inline: Buffer, offset: int, frames: Sequence[Received]) -> Any:
-        return np.ndarray(shape, dtype, inline, offset + at, None, order).copy(order)
+class InlineArray(Reader):
+    """Copied out of the inline frame; of many batches, in one piece that they share without overlapping."""
 
-    return read
+    __slots__ = ("_at", "_dtype", "_order", "_shape", "_strides")
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], at: int, order: _Order) -> None:
+        self._shape, self._dtype, self._at, self._order = shape, dtype, at, order
+        # Of what lies there; an array in F order lies there as one of the reversed shape in C order.
+        strides = [dtype.itemsize]
+        for size in reversed(self._stored_shape()[1:]):
+            strides.append(strides[-1] * size)
+        self._strides = tuple(reversed(strides))
+
+    def _stored_shape(self) -> tuple[int, ...]:
+        return self._shape if self._order == "C" else self._shape[::-1]
+
+    def __call__(self, inline: Buffer, offset: int, frames: Sequence[Received]) -> Any:
+        there: Any = np.ndarray(self._shape, self._dtype, inline, offset + self._at, None, self._order)
+        return there.copy(self._order)
+
+    def many(self, inline: Buffer, count: int, stride: int) -> Sequence[Any]:
+        if not self._shape:  # iterating would make scalars of them
+            return super().many(inline, count, stride)
+        shape, strides = (count, *self._stored_shape()), (stride, *self._strides)
+        there: Any = np.ndarray(shape, self._dtype, inline, self._at, strides)
+        arrays = list(there.copy("C"))
+        return arrays if self._order == "C" else [array.T for array in arrays]
 
 
-def read_framed_array(shape: tuple[int, ...], dtype: np.dtype[Any], at: int, order: Any) -> Reader:
-    def read(inline: Buffer, offset: int, frames: Sequence[Received]) -> Any:
-        return np.ndarray(shape, dtype, _own_memory(frames[at]), 0, None, order)
+def read_empty_array(shape: tuple[int, ...], dtype: np.dtype[Any], order: _Order) -> Reader:
+    return Computed(lambda inline, offset, frames: np.empty(shape, dtype, order))
 
-    return read
+
+def read_framed_array(shape: tuple[int, ...], dtype: np.dtype[Any], at: int, order: _Order) -> Reader:
+    return Computed(lambda inline, offset, frames: np.ndarray(shape, dtype, _own_memory(frames[at]), 0, None, order))
 
 
 def read_objects(shape: tuple[int, ...], children: list[Reader]) -> Reader:
@@ -69,18 +179,21 @@ def read_objects(shape: tuple[int, ...], children: list[Reader]) -> Reader:
         # Not numpy.array(): it would take lists and arrays among the values apart.
         return np.fromiter(values, object, len(children)).reshape(shape)
 
-    return read
+    return Computed(read)
+
+
+# ---------------------------------------------------------------- bytes
 
 
 def read_buffer(convert: Callable[[Any], Any], at: int, size: int) -> Reader:
     def read(inline: Buffer, offset: int, frames: Sequence[Received]) -> Any:
         return convert(memoryview(inline)[offset + at : offset + at + size])
 
-    return read
+    return Computed(read)
 
 
 def read_frame(convert: Callable[[Any], Any], at: int) -> Reader:
-    return lambda inline, offset, frames: convert(contiguous(frames[at]))
+    return Computed(lambda inline, offset, frames: convert(contiguous(frames[at])))
 
 
 def contiguous(frame: Received) -> Any:

@@ -65,6 +65,21 @@ class Payload:
         return self.plan.build(self.inline, self.frames, self.offset)
 
 
+@dataclass(slots=True)
+class BuiltPayload:
+    """A batch that is there: small ones are built many at once, the trainer's own threads hand theirs over."""
+
+    batch: Any
+    nbytes: int
+
+    @property
+    def saved_bytes(self) -> int:
+        return 0
+
+    def build(self) -> Any:
+        return self.batch
+
+
 def encode_results(
     session: bytes,
     incarnation: bytes,
@@ -123,7 +138,7 @@ def _chunks(frame: Buffer) -> list[Buffer]:
 
 def decode_results(
     frames: Sequence[Frame], trust: Trust, open_block: OpenBlock | None = None, codec: Codec | None = None
-) -> tuple[bytes, ResultsHeader, list[Payload]]:
+) -> tuple[bytes, ResultsHeader, Sequence[Payload | BuiltPayload]]:
     """The session, the header, and a payload for each lease. Runs no user code.
 
     ``open_block`` finds what a worker on this host has put into shared memory, ``codec`` reads what was compressed;
@@ -141,7 +156,7 @@ def decode_payloads(
     trust: Trust,
     open_block: OpenBlock | None = None,
     codec: Codec | None = None,
-) -> list[Payload]:
+) -> Sequence[Payload | BuiltPayload]:
     """The second half of `decode_results`, for what `decode_header` gave."""
     inline: Buffer = b""
     following = 1
@@ -154,7 +169,7 @@ def decode_payloads(
                 raise ProtocolError("a result message has more in it than its header describes")
             return _alike(parse_batch(header.headers[0], trust), inline, header)
     offset = 0
-    payloads = []
+    payloads: list[Payload] = []
     for batch_header, inline_size, frame_count, place, packed_sizes in zip(
         header.headers, header.inline_sizes, header.frame_counts, header.blocks, header.packed_sizes, strict=True
     ):
@@ -182,7 +197,7 @@ def decode_payloads(
     return payloads
 
 
-def _alike(plan: BatchPlan, inline: Buffer, header: ResultsHeader) -> list[Payload]:
+def _alike(plan: BatchPlan, inline: Buffer, header: ResultsHeader) -> Sequence[Payload | BuiltPayload]:
     count, size = len(header.headers), plan.inline_bytes
     if plan.frame_bytes:
         raise ProtocolError("a batch's frames are not those that its header describes")
@@ -190,6 +205,8 @@ def _alike(plan: BatchPlan, inline: Buffer, header: ResultsHeader) -> list[Paylo
         raise ProtocolError("a batch's part of the inline frame is not what its header describes")
     if len(inline) != count * size:
         raise ProtocolError("a result message has more in it than its header describes")
+    if plan.is_data:
+        return [BuiltPayload(batch, plan.nbytes) for batch in plan.build_many(inline, count)]
     return [Payload(plan, inline, offset, (), plan.nbytes) for offset in range(0, count * size, size)]
 
 

@@ -251,7 +251,6 @@ class IoLoop:
                 self._send(route, Reject("its key was revoked"))
                 yield RouteLost(route)
                 continue
-                continue
             try:
                 if len(frames) != 2:
                     raise ProtocolError(f"a control message is one frame, not {len(frames) - 1}")
@@ -294,8 +293,8 @@ class IoLoop:
                 self._note_malformed(pair, error)
                 yield ResultsRefused(header.incarnation, header.seq, header.leases, str(error), key)
                 continue
-            sizes = [payload.nbytes for payload in payloads]
-            self.bytes_total += sum(sizes)
+            nbytes = sum([payload.nbytes for payload in payloads])
+            self.bytes_total += nbytes
             self.saved_bytes += sum([payload.saved_bytes for payload in payloads])
             yield ResultsReceived(
                 header.incarnation,
@@ -305,7 +304,7 @@ class IoLoop:
                 header.busy,
                 header.leases,
                 payloads,
-                sizes,
+                nbytes,
                 key,
             )
 

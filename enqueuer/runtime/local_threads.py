@@ -20,7 +20,8 @@ from enqueuer.compute.item import compute_item
 from enqueuer.compute.overdue import OverdueWatch
 from enqueuer.core.events import ControlReceived, Event, ResultsReceived, Route, ThreadsJoined, ThreadTimedOut
 from enqueuer.protocol.messages import Failure, Grant, Message, Revoke
-from enqueuer.runtime.outcomes import InPlaceBatch, InPlaceError, weigh
+from enqueuer.protocol.results_codec import BuiltPayload
+from enqueuer.runtime.outcomes import InPlaceError, weigh
 from enqueuer.runtime.thread_stack import describe_stack
 
 ROUTE = Route("threads", b"")
@@ -164,8 +165,8 @@ class LocalThreads:
         if self._computing.pop(lease, None) is None:
             return False
         # Numbered only now: the core would wait for a number that never comes.
-        number, payload = next(self._numbers), InPlaceBatch(batch)
-        self._post(ResultsReceived(self._incarnation, epoch, generation, number, busy, (lease,), (payload,), (nbytes,)))
+        number, payload = next(self._numbers), BuiltPayload(batch, nbytes)
+        self._post(ResultsReceived(self._incarnation, epoch, generation, number, busy, (lease,), (payload,), nbytes))
         return True
 
     # ------------------------------------------------------------ the watch

@@ -12,16 +12,6 @@ from enqueuer.protocol.messages import ErrorRecord
 
 
 @dataclass(frozen=True, slots=True)
-class InPlaceBatch:
-    """A batch that one of the trainer's own threads made: handed over by reference."""
-
-    batch: Any
-
-    def build(self) -> Any:
-        return self.batch
-
-
-@dataclass(frozen=True, slots=True)
 class InPlaceError(ErrorRecord):
     """An exception that one of the trainer's own threads raised: the object itself, with its traceback."""
 

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any, Final
+from typing import Any
 
 from enqueuer.runtime.receipts import Receipts, Received
 
@@ -56,6 +56,8 @@ class ReadyQueue:
         self._lengths: dict[int, int] = {}
         self._epoch = first_epoch
         self._taken_in_epoch = 0
+        # How many outcomes may be taken without a look at where the epoch ends: all between its first and its last.
+        self._inner_left = 0
         self._wanted_epoch = -1
         self._wake_at: float = math.inf
         self._error: Callable[[], BaseException] | None = None
@@ -115,7 +117,8 @@ class ReadyQueue:
         if not self._outcomes:
             self._wake()  # room was made by all takes so far
         with self._lock:
-            if not self._outcomes or only_epoch is not None:
+            inner = self._inner_left > 0 and (only_epoch is None or only_epoch == self._epoch)
+            if not (inner and self._outcomes):
                 end = self._wait_for_outcome(only_epoch)
                 if end is not None:
                     return end
@@ -123,20 +126,30 @@ class ReadyQueue:
                 outcome = self._outcomes.popleft()
             except IndexError:
                 return End.CLOSED  # by this very thread, in a signal handler
-            if self._at_boundary:
-                self._enter_next_epoch()
-            self._taken_in_epoch += 1
             self.taken_total += 1
-            if self._taken_in_epoch == self._lengths[self._epoch]:
-                self._end_epoch()
-                # Those who wait for more of this epoch wait in vain.
-                self._condition.notify_all()
+            if inner:
+                self._taken_in_epoch += 1
+                self._inner_left -= 1
+            else:
+                self._take_at_boundary()
             wake = self.taken_total >= self._wake_at
             if wake:
                 self._wake_at = math.inf
         if wake:
             self._wake()
         return outcome
+
+    def _take_at_boundary(self) -> None:
+        """What was taken may be an epoch's first or last outcome."""
+        if self.taken_total == 1 or self._taken_in_epoch == self._lengths[self._epoch]:
+            self._enter_next_epoch()
+        self._taken_in_epoch += 1
+        length = self._lengths[self._epoch]
+        self._inner_left = max(0, length - self._taken_in_epoch - 1)
+        if self._taken_in_epoch == length:
+            self._end_epoch()
+            # Those who wait for more of this epoch wait in vain.
+            self._condition.notify_all()
 
     def _wait_for_outcome(self, only_epoch: int | None) -> End | None:
         started: float | None = None
@@ -173,7 +186,7 @@ class ReadyQueue:
         return self._epoch + (self._taken_in_epoch == self._lengths[self._epoch])
 
     def _enter_next_epoch(self) -> None:
-        if self.taken_total:
+        if self.taken_total > 1:
             del self._lengths[self._epoch]
             self._epoch += 1
             self._taken_in_epoch = 0
@@ -218,7 +231,3 @@ class ReadyQueue:
         """Epoch, outcomes taken of it, its length (0: not known yet), and outcomes ready to take."""
         with self._lock:
             return self._epoch, self._taken_in_epoch, self._lengths.get(self._epoch, 0), len(self._outcomes)
-
-
-CLOSED: Final = End.CLOSED
-END_OF_EPOCH: Final = End.EPOCH

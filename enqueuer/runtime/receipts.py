@@ -14,7 +14,7 @@ from typing import Any
 from enqueuer.core.actions import BatchFailed, BatchSkipped
 from enqueuer.core.ranges import Ranges
 
-_NOT_A_BATCH = (BatchFailed, BatchSkipped)
+_NOT_A_BATCH = frozenset({BatchFailed, BatchSkipped})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,12 @@ class Receipts:
         self._last: int | None = None
 
     def note_put(self, epoch: int, positions: Sequence[int], outcomes: Sequence[Any]) -> None:
-        self._special.extend(
-            (number, outcome)
-            for number, outcome in enumerate(outcomes, self._put_total)
-            if type(outcome) in _NOT_A_BATCH
-        )
+        if not _NOT_A_BATCH.isdisjoint(map(type, outcomes)):
+            self._special.extend(
+                (number, outcome)
+                for number, outcome in enumerate(outcomes, self._put_total)
+                if type(outcome) in _NOT_A_BATCH
+            )
         self._put_total += len(outcomes)
         self._chunks.append((epoch, positions))
 

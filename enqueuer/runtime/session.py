@@ -28,6 +28,7 @@ from enqueuer.core.settings import Place, Settings
 from enqueuer.errors import NoWorkersError, SequenceError
 from enqueuer.monitoring.stats import Stats
 from enqueuer.protocol.batch_codec import Trust
+from enqueuer.protocol.results_codec import BuiltPayload
 from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.epoch_keeper import EpochKeeper, Placement
 from enqueuer.runtime.hook_thread import HookThread
@@ -36,7 +37,7 @@ from enqueuer.runtime.local_processes import LocalProcesses
 from enqueuer.runtime.local_threads import LocalThreads
 from enqueuer.runtime.outcomes import build_batch, build_error
 from enqueuer.runtime.private_directory import PrivateDirectory
-from enqueuer.runtime.ready_queue import CLOSED, END_OF_EPOCH, ReadyQueue
+from enqueuer.runtime.ready_queue import End, ReadyQueue
 from enqueuer.runtime.snapshot import take_snapshot
 from enqueuer.runtime.stream_end import StreamEnd
 from enqueuer.transport.addresses import is_loopback
@@ -265,19 +266,26 @@ class Session:
         """
         while True:
             outcome = self.ready.take(only_epoch)
-            if outcome is CLOSED or outcome is END_OF_EPOCH:
+            kind = type(outcome)
+            if kind is BuiltPayload:
+                batch = outcome.batch
+            elif kind is End:
                 raise StreamEnd
-            if type(outcome) is BatchSkipped:
+            elif kind is BatchSkipped:
                 continue
-            if type(outcome) is BatchFailed:
+            elif kind is BatchFailed:
                 raise build_error(outcome)
-            try:
-                batch = build_batch(outcome)
-            except SequenceError:
-                self.ready.take_back()
-                raise
+            else:
+                batch = self._build(outcome)
             if batch is not None:
                 return batch
+
+    def _build(self, payload: Any) -> Any:
+        try:
+            return build_batch(payload)
+        except SequenceError:
+            self.ready.take_back()
+            raise
 
     @property
     def next_epoch(self) -> int:

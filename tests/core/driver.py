@@ -179,10 +179,10 @@ class Peer:
             self._seq += 1
             seq = self._seq
         generation = epoch if generation is None else generation
-        sizes = [size] * len(leases)
+        nbytes = size * len(leases)
         return self.driver.step(
             ev.ResultsReceived(
-                self.incarnation, epoch, generation, seq, busy, leases, [f"b{n}" for n in leases], sizes, self.key
+                self.incarnation, epoch, generation, seq, busy, leases, [f"b{n}" for n in leases], nbytes, self.key
             )
         )
 

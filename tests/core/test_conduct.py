@@ -183,7 +183,7 @@ def test_a_workers_name_is_its_keys_on_both_channels() -> None:
     driver.open(LENGTH)
     honest, other = keyed(driver, 1, "red"), keyed(driver, 2, "blue")
     lease = honest.leases[0]
-    driver.step(ev.ResultsReceived(honest.incarnation, 0, 0, 1, 0.1, [lease], ["forged"], [1], "blue"))
+    driver.step(ev.ResultsReceived(honest.incarnation, 0, 0, 1, 0.1, [lease], ["forged"], 1, "blue"))
     assert driver.of(Deliver) == []
     assert honest.record.received_seq == 0, "its own message of that number is still to come"
     assert offences(driver) == {"an owner of key blue": 1}

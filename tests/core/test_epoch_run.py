@@ -15,7 +15,7 @@ def a_run(length: int = 5, *, ordered: bool = True, confirmed: bool = True) -> E
 def lease_all(run: EpochRun, count: int) -> None:
     """Leases 1, 2, … on the next positions."""
     for lease, position in enumerate(run.take_pending(count), 1):
-        run.lease(position, lease)
+        run.lease_all([position], [lease])
 
 
 def test_a_position_goes_from_pending_over_leased_and_buffered_to_delivered() -> None:
@@ -101,7 +101,7 @@ def test_a_late_answer_takes_its_position_off_the_waiting_list() -> None:
 def test_a_position_with_two_leases_stays_leased_when_one_of_them_is_lost() -> None:
     run = a_run(1)
     lease_all(run, 1)
-    run.lease(0, 2)
+    run.lease_all([0], [2])
     assert not run.unlease(0, 1)
     assert run.is_live(0, 2) and not run.is_live(0, 1)
     assert run.state_of(0) is PositionState.LEASED
@@ -143,3 +143,20 @@ def test_the_head_is_waiting_when_nothing_before_it_is_under_way(ordered: bool) 
 
 def test_an_empty_epoch_is_complete_at_once() -> None:
     assert a_run(0).complete
+
+
+def test_answers_that_come_together_are_taken_as_one_by_one() -> None:
+    run = a_run(4)
+    lease_all(run, 3)
+    run.unlease(2, 3)  # expired: its answer is taken all the same
+    assert run.answer_all([0, 1, 2], ["a", "b", "c"]) == 0
+    check_run(run)
+    assert run.pop_deliverable() == (range(3), ["a", "b", "c"])
+
+
+def test_an_answer_that_comes_second_among_others_is_counted_and_dropped() -> None:
+    run = a_run(2)
+    lease_all(run, 2)
+    assert run.answer(0, "first")
+    assert run.answer_all([0, 1], ["second", "b"]) == 1
+    assert run.pop_deliverable() == (range(2), ["first", "b"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.events import Route
 from enqueuer.core.ledger import Ledger
@@ -97,3 +99,23 @@ def test_undelivered_counts_what_is_leased_buffered_and_ready() -> None:
     assert ledger.undelivered_count == 3
     ledger.taken_total = 1
     assert ledger.undelivered_count == 2
+
+
+def test_all_answers_of_a_message_are_taken_at_once() -> None:
+    ledger, run = books()
+    worker = a_worker()
+    ledger.grant(worker, run, run.take_pending(3), 0.0)
+    ledger.expire(worker, [2])  # late, and still welcome
+    assert ledger.answer_all(worker, (1, 2, 3), run) == [0, 1, 2]
+    assert worker.leases == {} and ledger.find(1) is None
+
+
+@pytest.mark.parametrize("leases", [(1, 9), (1, 1), (1, 3)], ids=["unknown", "twice", "another's"])
+def test_one_answer_that_needs_a_look_leaves_all_as_they_were(leases: tuple[int, int]) -> None:
+    ledger, run = books()
+    worker, other = a_worker(1), a_worker(2)
+    ledger.grant(worker, run, run.take_pending(2), 0.0)
+    ledger.grant(other, run, run.take_pending(1), 0.0)
+    assert ledger.answer_all(worker, leases, run) is None
+    assert list(worker.leases) == [1, 2] and ledger.find(1) is not None
+    assert ledger.stale_count == 0

@@ -236,7 +236,7 @@ def test_threads_share_their_queue_and_need_no_moves() -> None:
     driver = Driver(max_queue_size=0)
     driver.open(3)
     driver.step(ev.ThreadsJoined(ev.Route("threads", b""), b"t" * 16, "host", 1, 2))
-    driver.step(ev.ResultsReceived(b"t" * 16, 0, 0, 1, 0.001, [1], ["x"], [1]))
+    driver.step(ev.ResultsReceived(b"t" * 16, 0, 0, 1, 0.001, [1], ["x"], 1))
     (worker,) = driver.core.fleet
     assert worker.target_load == 2
     assert isinstance(worker, Worker) and worker.load == 2

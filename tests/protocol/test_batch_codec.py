@@ -53,6 +53,34 @@ def test_every_batch_of_plain_values_and_arrays_survives_exactly(batch: object) 
     assert_same(carry(batch), batch)  # by the layout that the first one left behind
 
 
+@settings(deadline=None, max_examples=300)
+@given(BATCHES)
+def test_batches_that_are_built_together_are_as_those_that_are_built_alone(batch: object) -> None:
+    encoded = encode_batch(batch, Trust.REMOTE)
+    plan = parse_batch(encoded.header, Trust.REMOTE)
+    assert plan.is_data
+    if not plan.frame_bytes:
+        built = plan.build_many(encoded.inline * 3, 3)
+        assert len(built) == 3
+        for one in built:
+            assert_same(one, batch)
+
+
+def test_arrays_that_are_built_together_are_writable_and_do_not_overlap() -> None:
+    batch = {"x": np.arange(6.0).reshape(2, 3), "f": np.asfortranarray(np.arange(4).reshape(2, 2)), "n": np.array(7)}
+    encoded = encode_batch(batch, Trust.REMOTE)
+    first, second = parse_batch(encoded.header, Trust.REMOTE).build_many(encoded.inline * 2, 2)
+    for name in batch:
+        first[name][...] = -1
+        assert first[name].flags.aligned and not np.shares_memory(first[name], second[name])
+    assert_same(second, batch)
+
+
+def test_what_runs_code_of_the_users_is_not_built_ahead_of_its_turn() -> None:
+    plan = parse_batch(encode_batch((Point(1, 2),), Trust.LOCAL).header, Trust.LOCAL)
+    assert not plan.is_data
+
+
 @pytest.mark.parametrize(
     "batch",
     [

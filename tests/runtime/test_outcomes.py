@@ -12,8 +12,8 @@ from enqueuer.compute.failures import record_error
 from enqueuer.core.actions import BatchFailed
 from enqueuer.protocol.batch_codec import Trust, encode_batch
 from enqueuer.protocol.messages import ErrorRecord
-from enqueuer.protocol.results_codec import decode_results, encode_results
-from enqueuer.runtime.outcomes import InPlaceBatch, InPlaceError, build_batch, build_error, weigh
+from enqueuer.protocol.results_codec import BuiltPayload, decode_results, encode_results
+from enqueuer.runtime.outcomes import InPlaceError, build_batch, build_error, weigh
 
 
 def failed(error: ErrorRecord | None, deaths: int = 0) -> BatchFailed:
@@ -43,7 +43,7 @@ def _refuse() -> None:
 
 def test_a_threads_batch_is_handed_over_by_reference() -> None:
     batch = object()
-    assert build_batch(InPlaceBatch(batch)) is batch
+    assert build_batch(BuiltPayload(batch, 1)) is batch
 
 
 def test_a_threads_exception_is_the_object_itself_with_a_cause_that_names_the_batch() -> None:

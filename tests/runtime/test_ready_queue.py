@@ -10,7 +10,7 @@ import pytest
 
 from enqueuer.core.actions import BatchFailed, BatchSkipped
 from enqueuer.core.ranges import Ranges
-from enqueuer.runtime.ready_queue import CLOSED, END_OF_EPOCH, ReadyQueue
+from enqueuer.runtime.ready_queue import End, ReadyQueue
 from enqueuer.runtime.receipts import Received
 from tests.support.waiting import wait_until
 
@@ -84,9 +84,9 @@ def test_close_releases_every_waiting_consumer_and_drops_what_is_there() -> None
     with ThreadPoolExecutor(3) as pool:
         waiting = ends.consumers(pool, None, None, 0)
         ends.queue.close()
-        assert results(waiting) == [CLOSED] * 3
+        assert results(waiting) == [End.CLOSED] * 3
     ends.put(["too late"])
-    assert ends.queue.take() is CLOSED
+    assert ends.queue.take() is End.CLOSED
     assert ends.queue.place[3] == 0
 
 
@@ -123,7 +123,7 @@ def test_closed_counts_more_than_failed() -> None:
     ends = Ends()
     ends.queue.fail(lambda: LookupError("broken"))
     ends.queue.close()
-    assert ends.queue.take() is CLOSED
+    assert ends.queue.take() is End.CLOSED
 
 
 def test_the_place_follows_the_takes_over_epochs() -> None:
@@ -225,7 +225,7 @@ def test_a_consumer_that_begins_to_wait_wakes_the_io_thread_once() -> None:
 def test_only_epoch_ends_where_the_next_one_begins() -> None:
     ends = Ends()
     ends.fill(["a", "b"], ["c"])
-    assert [ends.queue.take(0) for _ in range(4)] == ["a", "b", END_OF_EPOCH, END_OF_EPOCH]
+    assert [ends.queue.take(0) for _ in range(4)] == ["a", "b", End.EPOCH, End.EPOCH]
     assert ends.queue.take(1) == "c"
 
 
@@ -233,7 +233,7 @@ def test_only_epoch_ends_without_waiting_for_the_next_epoch_to_open() -> None:
     ends = Ends()
     ends.fill(["a"])
     assert ends.queue.take(0) == "a"
-    assert ends.queue.take(0) is END_OF_EPOCH
+    assert ends.queue.take(0) is End.EPOCH
     assert ends.wanted == []
 
 
@@ -242,7 +242,7 @@ def test_an_error_of_the_next_epoch_does_not_spoil_the_end_of_this_one() -> None
     ends.fill(["a"])
     ends.queue.take(0)
     ends.queue.fail(lambda: LookupError("on_epoch_end"))
-    assert ends.queue.take(0) is END_OF_EPOCH
+    assert ends.queue.take(0) is End.EPOCH
     with pytest.raises(LookupError):
         ends.queue.take(1)
 
@@ -254,7 +254,7 @@ def test_all_who_wait_for_more_of_an_epoch_are_released_by_its_last_outcome() ->
     with ThreadPoolExecutor(3) as pool:
         waiting = ends.consumers(pool, 0, 0, 0)
         ends.put(["last"])
-        assert sorted(map(str, results(waiting))) == sorted(map(str, ["last", END_OF_EPOCH, END_OF_EPOCH]))
+        assert sorted(map(str, results(waiting))) == sorted(map(str, ["last", End.EPOCH, End.EPOCH]))
 
 
 def test_an_outcome_of_the_next_epoch_reaches_who_wants_it_and_not_only_who_does_not() -> None:
@@ -269,7 +269,7 @@ def test_an_outcome_of_the_next_epoch_reaches_who_wants_it_and_not_only_who_does
         assert len(done) == 3, "a consumer still waits"
         # Either of the three may have been the first.
         outcomes = results(waiting)
-        assert outcomes.count(END_OF_EPOCH) in (1, 2)
+        assert outcomes.count(End.EPOCH) in (1, 2)
         if outcomes[2] == "b":
             assert "a" in outcomes[:2]
 
@@ -281,7 +281,7 @@ def test_several_consumers_take_each_outcome_once_over_many_epochs_of_one(consum
 
     def consume() -> list[int]:
         taken = []
-        while (outcome := ends.queue.take()) is not CLOSED:
+        while (outcome := ends.queue.take()) is not End.CLOSED:
             taken.append(outcome)
         return taken
 

@@ -56,10 +56,11 @@ class Bench:
     def __init__(self) -> None:
         self.mapped = MappedBlocks()
         self.arena = Arena(lambda slab_id, fd: self.mapped.add(INCARNATION, slab_id, fd))
-        self.maker = BatchMaker()
+        self._makers: dict[int, BatchMaker] = {}
 
     def make(self, sequence: Any, index: int, *, in_arena: bool = True) -> EncodedBatch:
-        return self.maker.make(sequence, index, EPOCH, Trust.REMOTE, self.arena if in_arena else None)
+        maker = self._makers.setdefault(id(sequence), BatchMaker(sequence, EPOCH, Trust.REMOTE))
+        return maker.make(index, self.arena if in_arena else None)
 
     def arrives(self, encoded: EncodedBatch) -> Any:
         frames = encode_results(SESSION, INCARNATION, 0, 0, 1, 0.1, (1,), [encoded], blocks=encoded.block is not None)
@@ -78,7 +79,7 @@ def test_after_the_first_batch_it_is_asked_to_fill_and_the_batches_are_the_same(
     bench, sequence, plain = Bench(), Filled(), Filled()
     for index in range(5):
         there = bench.arrives(bench.make(sequence, index))
-        assert equal(there, bench.arrives(BatchMaker().make(plain, index, EPOCH, Trust.REMOTE, None)))
+        assert equal(there, bench.arrives(BatchMaker(plain, EPOCH, Trust.REMOTE).make(index, None)))
     assert (sequence.copied, sequence.filled) == ([0], [1, 2, 3, 4])
 
 

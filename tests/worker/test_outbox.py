@@ -1,4 +1,4 @@
-"""Coalescing of small batches between the compute thread and the I/O thread."""
+"""Coalescing of small batches between the compute thread and the I/O loop."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import math
 import os
 import select
 
-from enqueuer_worker.outbox import COALESCE_BYTES, COALESCE_COUNT, COALESCE_SECONDS, Finished, Outbox, Waker
+from enqueuer.protocol.messages import Epoch
+from enqueuer_worker.outbox import COALESCE_BYTES, COALESCE_COUNT, COALESCE_SECONDS, Finished, Next, Outbox, Waker
 from enqueuer_worker.worker_events import Computed, DrainRequested
 
 SESSION = b"s" * 16
 SHORT = COALESCE_SECONDS / 100
+EPOCHS = [Epoch(0, generation, 7, None) for generation in range(2)]
 
 
 def finished(lease: int, started: float = 0.0, took: float = SHORT, generation: int = 0) -> Finished:
-    return Finished(SESSION, 0, generation, lease, f"batch {lease}", started, started + took)
+    return SESSION, EPOCHS[generation], lease, f"batch {lease}", started, started + took
 
 
 def woken(waker: Waker) -> bool:
@@ -30,7 +32,7 @@ def test_the_last_batch_for_now_goes_out_at_once_with_those_before_it() -> None:
     outbox.add(finished(1), 10, more_to_come=True)
     outbox.add(finished(2, SHORT), 10, more_to_come=True)
     assert leases(outbox, 3 * SHORT) == []
-    outbox.add(finished(3, 2 * SHORT), 10, more_to_come=False)
+    assert outbox.add(finished(3, 2 * SHORT), 10, more_to_come=False) is Next.SENT
     (event,) = outbox.collect(3 * SHORT)
     assert isinstance(event, Computed)
     assert event.leases == (1, 2, 3) and event.batches == ("batch 1", "batch 2", "batch 3")
@@ -38,13 +40,12 @@ def test_the_last_batch_for_now_goes_out_at_once_with_those_before_it() -> None:
 
 
 def test_a_batch_does_not_wait_for_a_slow_one_behind_it() -> None:
-    waker = Waker()
-    outbox = Outbox(waker)
+    outbox = Outbox(Waker())
     assert outbox.due() == math.inf
-    outbox.add(finished(1, started=5.0), 10, more_to_come=True)
-    assert woken(waker), "the I/O thread has to know when to look"
+    assert outbox.add(finished(1, started=5.0), 10, more_to_come=True) is Next.KNOWN
+    assert outbox.add(finished(2, started=5.0), 10, more_to_come=True) is Next.NOTHING
     assert outbox.due() == 5.0 + COALESCE_SECONDS
-    assert leases(outbox, 5.0 + COALESCE_SECONDS) == [(1,)]
+    assert leases(outbox, 5.0 + COALESCE_SECONDS) == [(1, 2)]
 
 
 def test_a_batch_that_took_long_is_not_kept_back() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 
 import pytest
 
 from enqueuer.protocol.messages import Epoch, Welcome
 from enqueuer_worker.running import RUNNING_BYTES, Running, RunningLease, read_running
-from enqueuer_worker.tasks import Item, TaskQueue
+from enqueuer_worker.tasks import TaskQueue
 from enqueuer_worker.worker_events import Compute, Prepare
 
 SESSION = b"s" * 16
@@ -23,25 +24,33 @@ def tasks() -> TaskQueue:
 
 
 def take_leases(tasks: TaskQueue, count: int) -> list[int]:
-    return [task.lease for task in (tasks.next() for _ in range(count)) if isinstance(task, Item)]
+    return [task[2] for task in (tasks.take() for _ in range(count)) if isinstance(task, tuple)]
 
 
 def test_tasks_come_out_in_order_item_by_item(tasks: TaskQueue) -> None:
     tasks.add(PREPARE)
     tasks.add(Compute(SESSION, EPOCH, 5, (30, 10)))
-    assert tasks.next() is PREPARE
+    assert tasks.take() is PREPARE
     assert tasks.running.get() == 0
-    assert tasks.next() == Item(SESSION, EPOCH, 5, 30)
+    assert tasks.take() == (SESSION, EPOCH, 5, 30)
     assert tasks.running.get() == 5
-    assert tasks.next() == Item(SESSION, EPOCH, 6, 10)
-    assert len(tasks) == 0
+    assert tasks.take() == (SESSION, EPOCH, 6, 10)
+    assert tasks.take() is None and tasks.running.get() == 0
+
+
+def test_who_waits_for_a_task_is_woken_by_it(tasks: TaskQueue) -> None:
+    waiting = threading.Thread(target=tasks.wait, daemon=True)
+    waiting.start()
+    tasks.add(PREPARE)
+    waiting.join(10.0)
+    assert not waiting.is_alive() and tasks.take() is PREPARE
 
 
 def test_cancelled_leases_are_gone_and_nothing_is_remembered_of_them(tasks: TaskQueue) -> None:
     tasks.add(PREPARE)
     tasks.add(Compute(SESSION, EPOCH, 1, (10, 11, 12)))
     tasks.cancel(frozenset({2, 99}))
-    assert tasks.next() is PREPARE
+    assert tasks.take() is PREPARE
     assert take_leases(tasks, 2) == [1, 3]
     tasks.add(Compute(SESSION, EPOCH, 99, (13,)))
     assert take_leases(tasks, 1) == [99]
@@ -49,16 +58,17 @@ def test_cancelled_leases_are_gone_and_nothing_is_remembered_of_them(tasks: Task
 
 def test_the_end_of_a_session_empties_the_queue_and_hides_what_is_still_running(tasks: TaskQueue) -> None:
     tasks.add(Compute(SESSION, EPOCH, 1, (10, 11)))
-    tasks.next()
+    tasks.take()
     tasks.cancel(None)
     assert len(tasks) == 0 and tasks.running.get() == 0
 
 
 def test_a_closed_queue_gives_nothing_more(tasks: TaskQueue) -> None:
     tasks.add(Compute(SESSION, EPOCH, 1, (10, 11)))
-    tasks.next()
+    tasks.take()
     tasks.close()
-    assert tasks.next() is None and tasks.running.get() == 0
+    assert tasks.take() is None and tasks.running.get() == 0
+    tasks.wait()
 
 
 def test_the_running_lease_can_be_read_through_the_shared_file() -> None:

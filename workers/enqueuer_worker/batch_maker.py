@@ -13,28 +13,30 @@ from enqueuer.transport.arena import Arena
 
 
 class BatchMaker:
-    """For one Sequence. Raises what that raises, and SequenceError for what cannot be carried."""
+    """For one Sequence in one epoch. Raises what that raises, and SequenceError for what cannot be carried."""
 
-    def __init__(self) -> None:
+    def __init__(self, sequence: Any, epoch: Epoch, trust: Trust) -> None:
+        self._trust = trust
+        self._compute = partial(compute_item, sequence, seed=epoch.seed, epoch=epoch.epoch, seed_globals=True)
+        self._fills = hasattr(sequence, "getitem_into")
         self._template: BatchTemplate | None = None
 
-    def make(self, sequence: Any, index: int, epoch: Epoch, trust: Trust, arena: Arena | None) -> EncodedBatch:
-        compute = partial(compute_item, sequence, index, seed=epoch.seed, epoch=epoch.epoch, seed_globals=True)
-        if arena is None or not hasattr(sequence, "getitem_into"):
+    def make(self, index: int, arena: Arena | None) -> EncodedBatch:
+        if arena is None or not self._fills:
             # In one expression: the encoder sends an array's own memory where nobody else holds the array.
-            return encode_batch(compute(), trust, arena)
+            return encode_batch(self._compute(index), self._trust, arena)
         room = self._template.room(arena) if self._template is not None else None
         if room is None:
-            batch = compute()
+            batch = self._compute(index)
         else:
             try:
-                batch = compute(out=room.batch)
+                batch = self._compute(index, out=room.batch)
             except BaseException:
                 room.release()
                 raise
             if batch is None or batch is room.batch:
                 return room.encode()
             room.release()
-        encoded = encode_batch(batch, trust, arena)
+        encoded = encode_batch(batch, self._trust, arena)
         self._template = BatchTemplate.of(batch)
         return encoded

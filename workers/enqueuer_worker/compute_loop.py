@@ -10,7 +10,6 @@ import logging
 import sys
 import time
 from functools import cache
-from typing import Any
 
 from enqueuer.compute.context import enter_worker
 from enqueuer.compute.failures import record_error
@@ -22,19 +21,26 @@ from enqueuer_worker.allowance import Allowance
 from enqueuer_worker.batch_maker import BatchMaker
 from enqueuer_worker.batch_memory import BatchMemory
 from enqueuer_worker.loader import SequenceLoader
-from enqueuer_worker.outbox import Finished, Outbox
+from enqueuer_worker.outbox import Next, Outbox
 from enqueuer_worker.settings import ChildSettings
 from enqueuer_worker.tasks import Item, TaskQueue
+from enqueuer_worker.wheel import PATIENCE_SECONDS, Wheel
 from enqueuer_worker.worker_events import Failed, Loaded, LoadFailed, Prepare
 
 logger = logging.getLogger(__name__)
 
 
 class ComputeLoop:
-    """Works off the task queue until it is closed."""
+    """Works off the task queue until it is closed; turns the I/O loop itself where that saves a switch of threads."""
 
     def __init__(
-        self, settings: ChildSettings, host: str, tasks: TaskQueue, outbox: Outbox, memory: BatchMemory
+        self,
+        settings: ChildSettings,
+        host: str,
+        tasks: TaskQueue,
+        outbox: Outbox,
+        wheel: Wheel,
+        memory: BatchMemory,
     ) -> None:
         common = settings.common
         self._trust = Trust(common.trust)
@@ -46,26 +52,39 @@ class ComputeLoop:
         self._worker = (settings.worker_id, settings.child_number, host)
         self._tasks = tasks
         self._outbox = outbox
+        self._wheel = wheel
+        # What was done last took so long that the I/O thread has the wheel.
+        self._is_slow = True
         self._memory = memory
-        self._maker = BatchMaker()
         self._loader = SequenceLoader(Allowance(common.sequences, common.packages, self._local, pickle))
         self._welcome: Welcome | None = None
         self._compressor: Compressor | None = None
-        # What ``_sequence`` was loaded for; the objects themselves, so that another session's epoch is never the same.
+        # With the Sequence as it is for this epoch; the object itself, so that another session's is never the same.
+        self._maker: BatchMaker | None = None
         self._epoch: Epoch | None = None
-        self._sequence: Any = None
 
     def run(self) -> None:
         enter_worker(*self._worker)
-        while (task := self._tasks.next()) is not None:
+        while (task := self._next_task()) is not None:
             if isinstance(task, Prepare):
                 self._prepare(task)
             else:
                 self._compute(task)
-        self._sequence = None
+        self._maker = None
         self._loader.close()
 
+    def _next_task(self) -> Prepare | Item | None:
+        """Wait for it; None once the queue is closed."""
+        tasks, wheel = self._tasks, self._wheel
+        while (task := tasks.take()) is None and not tasks.closed:
+            if wheel.has_ended or (self._is_slow and not wheel.is_free):
+                tasks.wait()
+            else:
+                wheel.wait_for(tasks)
+        return task
+
     def _prepare(self, task: Prepare) -> None:
+        self._is_slow = True
         self._welcome = task.welcome
         wanted = task.welcome.options.get("compression")
         self._compressor = find_compressor(wanted) if wanted in CODECS else None
@@ -86,9 +105,8 @@ class ComputeLoop:
             # Sending a pickle is no risk to this side; whether it is read is the trainer's to say.
             self._trust = Trust.KEYED if options.get("allow_pickle") is True else Trust.REMOTE
         # Not to be held while the loader makes another: two of them may not fit in memory.
-        self._epoch = self._sequence = None
-        self._maker = BatchMaker()
-        self._sequence = self._loader.load(
+        self._epoch = self._maker = None
+        sequence = self._loader.load(
             session,
             epoch.epoch,
             epoch.generation,
@@ -97,6 +115,7 @@ class ComputeLoop:
             self._welcome.sequence,
             options.get("worker_init"),
         )
+        self._maker = BatchMaker(sequence, epoch, self._trust)
         self._epoch = epoch
         limit_threads(self._threads_count)
 
@@ -125,19 +144,26 @@ class ComputeLoop:
         self._outbox.put(LoadFailed(task.session, task.epoch.epoch, task.epoch.generation, record))
 
     def _compute(self, task: Item) -> None:
-        session, epoch, lease = task.session, task.epoch, task.lease
+        session, epoch, lease, index = task
         started = time.monotonic()
         try:
-            self._load(session, epoch)
-            encoded = self._maker.make(self._sequence, task.index, epoch, self._trust, self._memory.arena)
+            if epoch is not self._epoch:
+                self._load(session, epoch)
+            encoded = self._maker.make(index, self._memory.arena)  # type: ignore[union-attr]
             if self._compressor is not None:
                 encoded = self._compressor.pack(encoded)
         except BaseException as error:
             record = record_error(error, trust_local=self._local)
             self._outbox.put(Failed(session, epoch.epoch, epoch.generation, lease, record))
             return
-        finished = Finished(session, epoch.epoch, epoch.generation, lease, encoded, started, time.monotonic())
-        self._outbox.add(finished, encoded.nbytes, more_to_come=bool(self._tasks))
+        ended = time.monotonic()
+        self._is_slow = ended - started >= PATIENCE_SECONDS
+        finished = (session, epoch, lease, encoded, started, ended)
+        wanted = self._outbox.add(finished, encoded.nbytes, more_to_come=bool(self._tasks))
+        if wanted is Next.SENT:
+            self._wheel.turn_once()
+        elif wanted is Next.KNOWN:
+            self._wheel.look_again()
 
 
 @cache

@@ -1,7 +1,8 @@
-"""The I/O thread of a worker process: owns the sockets and the protocol, and never runs user code.
+"""The I/O loop of a worker process: owns the sockets and the protocol, and never runs user code.
 
 Events go into the pure core, its actions are performed here. After each poll all input that is there is handled
-before any timer, so a process that was stopped for a while does not take its own pause for the coordinator's.
+before any timer, so a process that was stopped for a while does not take its own pause for the coordinator's. Two
+threads take turns at it: see ``wheel.py``.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from enqueuer_worker.outbox import Outbox, Waker
 from enqueuer_worker.refusals import Refusal
 from enqueuer_worker.settings import ChildSettings
 from enqueuer_worker.tasks import TaskQueue
+from enqueuer_worker.wheel import Wheel
 from enqueuer_worker.worker_core import WorkerCore
 from enqueuer_worker.worker_events import (
     Action,
@@ -58,7 +60,7 @@ _FAILED = 1
 
 
 class IoLoop:
-    """Drives one `WorkerCore`. Made by the main thread, then used by the I/O thread only."""
+    """Drives one `WorkerCore`. Made by the main thread; after that used by whoever has the `wheel`."""
 
     def __init__(
         self,
@@ -97,6 +99,7 @@ class IoLoop:
         self._waker = waker
         self._logger = logger
         self._exiting = False
+        self.wheel = Wheel(self._turn, waker.wake)
         self._poller.register(waker.fd, zmq.POLLIN)
         self._poller.register(commands.fd, zmq.POLLIN)
 
@@ -104,23 +107,32 @@ class IoLoop:
         threading.Thread(target=self._run, name="enqueuer-io", daemon=True).start()
 
     def _run(self) -> None:
-        try:
-            while not self._exiting:
-                self._step()
-            # Waits for what was to be flushed, a second at most.
-            self._context.term()
-            self._tasks.close()
-            time.sleep(_CLOSE_SECONDS)
-            self._logger.warning("the Sequence did not return for %g s; leaving without it", _CLOSE_SECONDS)
-        except BaseException:
-            # Without this thread the process would be deaf and mute: better that its supervisor starts another.
-            self._logger.exception("the worker's I/O thread failed")
+        self.wheel.stand_by()
+        # Waits for what was to be flushed, a second at most.
+        self._context.term()
+        self._tasks.close()
+        time.sleep(_CLOSE_SECONDS)
+        self._logger.warning("the Sequence did not return for %g s; leaving without it", _CLOSE_SECONDS)
         os._exit(self.exit_code)
 
-    def _step(self) -> None:
-        due = min(self._core.next_deadline(), self._outbox.due(), self._link.data_due)
-        timeout = None if due == math.inf else max(0, math.ceil((due - time.monotonic()) * 1000))
-        ready = dict(self._poller.poll(timeout))
+    def _turn(self, block: bool) -> bool:
+        """One round: what was computed goes out, then what has come in is handled; False if it was the last one."""
+        try:
+            self._step(block)
+        except BaseException:
+            # Without the loop the process would be deaf and mute: better that its supervisor starts another.
+            self._logger.exception("the worker's I/O loop failed")
+            os._exit(_FAILED)
+        return not self._exiting
+
+    def _step(self, block: bool) -> None:
+        now = time.monotonic()
+        computed = self._outbox.collect(now)
+        if computed:
+            self._handle([Tick(self._tasks.running.get()), *computed], now)
+            if self._exiting:
+                return
+        ready = dict(self._poller.poll(self._patience_ms() if block else 0))
         if self._waker.fd in ready:
             self._waker.clear()
         # First of all, so that what follows is decided by what is running now.
@@ -130,6 +142,13 @@ class IoLoop:
         events += self._read_link(ready)
         now = time.monotonic()
         events += self._outbox.collect(now)
+        self._handle(events, now)
+
+    def _patience_ms(self) -> int | None:
+        due = min(self._core.next_deadline(), self._outbox.due(), self._link.data_due)
+        return None if due == math.inf else max(0, math.ceil((due - time.monotonic()) * 1000))
+
+    def _handle(self, events: list[Event], now: float) -> None:
         for action in self._core.handle(events, now):
             self._perform(action)
 

@@ -1,4 +1,4 @@
-"""What the compute thread has finished, on its way to the I/O thread: small batches leave together.
+"""What the compute thread has finished, on its way into the I/O loop: small batches leave together.
 
 Without locks: a user's ``__del__`` may print at any allocation, also inside of one, and printing ends up here. Deques
 are appended to by one thread and emptied by the other, and `Waker` shows why no wake-up is lost.
@@ -10,8 +10,11 @@ import contextlib
 import math
 import os
 from collections import deque
-from typing import Any, NamedTuple
+from enum import Enum
+from itertools import groupby
+from typing import Any
 
+from enqueuer.protocol.messages import Epoch
 from enqueuer_worker.worker_events import Computed, Event
 
 # Below this a message a batch would cost both ends more than the batch; the trainer does not notice 2 ms.
@@ -21,7 +24,7 @@ COALESCE_COUNT = 1024
 
 
 class Waker:
-    """Gets the I/O thread out of its poll. ``fd`` is readable when somebody has called `wake`."""
+    """Gets whoever turns the I/O loop out of its poll. ``fd`` is readable when somebody has called `wake`."""
 
     def __init__(self) -> None:
         self.fd, self._write_fd = os.pipe()
@@ -30,7 +33,7 @@ class Waker:
         self._pending = False
 
     def wake(self) -> None:
-        """Called after the news was put where the I/O thread looks for it.
+        """Called after the news was put where the I/O loop looks for it.
 
         Who finds a wake-up pending need not add one: `clear` comes before the look, so that look is still to come.
         """
@@ -40,26 +43,27 @@ class Waker:
                 os.write(self._write_fd, b"\0")
 
     def clear(self) -> None:
-        """Called by the I/O thread before it looks for news."""
+        """Called in the I/O loop before it looks for news."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.fd, 1024)
         self._pending = False
 
 
-class Finished(NamedTuple):
-    """One batch. Times are in seconds by the monotonic clock."""
+# One batch: its session, its epoch, its lease, the batch, and when it was begun and done, in seconds by the monotonic
+# clock. A bare tuple, since one is made for each batch.
+Finished = tuple[bytes, Epoch, int, Any, float, float]
 
-    session: bytes
-    epoch: int
-    generation: int
-    lease: int
-    batch: Any
-    started: float
-    ended: float
+
+class Next(Enum):
+    """What a batch that was added asks for."""
+
+    NOTHING = "it waits with others"
+    KNOWN = "it is the first that waits: whoever turns the I/O loop has to know until when"
+    SENT = "all that wait are to leave now"
 
 
 class Outbox:
-    """Filled by the compute thread (and by anyone who logs), emptied by the I/O thread."""
+    """Filled by the compute thread (and by anyone who logs), emptied in the I/O loop."""
 
     def __init__(self, waker: Waker) -> None:
         self._waker = waker
@@ -75,29 +79,27 @@ class Outbox:
         self._events.append(event)
         self._waker.wake()
 
-    def add(self, finished: Finished, nbytes: int, *, more_to_come: bool) -> None:
-        """Hand over a batch: at once if it is the last for now, took long or is large; soon otherwise."""
+    def add(self, finished: Finished, nbytes: int, *, more_to_come: bool) -> Next:
+        """Hand over a batch: to be sent at once if it is the last for now, took long or is large; soon otherwise."""
         self._finished.append(finished)
+        _, _, _, _, started, ended = finished
         first = self._first_started == math.inf
         if first:
-            self._first_started = finished.started
+            self._first_started = started
         self._bytes += nbytes
-        waited = finished.ended - self._first_started
-        if not more_to_come or waited >= COALESCE_SECONDS or self._bytes >= COALESCE_BYTES:
+        if not more_to_come or ended - self._first_started >= COALESCE_SECONDS or self._bytes >= COALESCE_BYTES:
             self._first_started = math.inf
             self._bytes = 0
             self._complete = True
-            self._waker.wake()
-        elif first:
-            # The next item may take for ever; the I/O thread has to know that it must not wait for it.
-            self._waker.wake()
+            return Next.SENT
+        return Next.KNOWN if first else Next.NOTHING
 
     def due(self) -> float:
-        """When the I/O thread should take what is there, complete or not."""
-        return self._finished[0].started + COALESCE_SECONDS if self._finished else math.inf
+        """When the I/O loop should take what is there, complete or not."""
+        return self._finished[0][4] + COALESCE_SECONDS if self._finished else math.inf
 
     def collect(self, now: float) -> list[Event]:
-        """What the core has to hear; batches of one epoch and generation as one event."""
+        """What the core has to hear; batches of one epoch as one event."""
         events: list[Event] = []
         while self._events:
             events.append(self._events.popleft())
@@ -107,20 +109,15 @@ class Outbox:
         return events
 
     def _group(self) -> list[Event]:
-        groups: dict[tuple[bytes, int, int], list[Finished]] = {}
+        events: list[Event] = []
         # The rest comes with the next look: a message has its limit, and the other end is to start on this one.
-        for _ in range(min(len(self._finished), COALESCE_COUNT)):
-            finished = self._finished.popleft()
-            groups.setdefault(finished[:3], []).append(finished)
+        taken = [self._finished.popleft() for _ in range(min(len(self._finished), COALESCE_COUNT))]
+        # By the Epoch itself: each session has its own.
+        for _, group in groupby(taken, lambda finished: id(finished[1])):
+            sessions, epochs, leases, batches, started, ended = zip(*group, strict=True)
+            busy = sum(ended) - sum(started)
+            events.append(Computed(sessions[0], epochs[0].epoch, epochs[0].generation, leases, batches, busy))
         if self._finished:
             self._complete = True
             self._waker.wake()
-        return [
-            Computed(
-                *key,
-                leases=tuple(finished.lease for finished in group),
-                batches=tuple(finished.batch for finished in group),
-                busy=sum(finished.ended - finished.started for finished in group),
-            )
-            for key, group in groups.items()
-        ]
+        return events

@@ -99,7 +99,7 @@ def serve(line: bytes, commands: CommandReader) -> None:
     # with batches of 20 ms on two cores: 97 % of the ideal rate without this, 98 % with it.)
     gc.collect()
     gc.freeze()
-    ComputeLoop(settings, identity.host, tasks, outbox, memory).run()
+    ComputeLoop(settings, identity.host, tasks, outbox, io_loop.wheel, memory).run()
     # Exit handlers, such as that of `multiprocessing`, which ends a pool of the user's; all under the I/O thread's eye.
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

@@ -162,7 +162,7 @@ class TrainerHost:
                 computed.busy,
                 computed.leases,
                 computed.batches,
-                [size] * len(computed.batches),
+                size * len(computed.batches),
             )
         )
 

@@ -4,7 +4,8 @@ So many batches of each kind from two local processes to a trainer that takes ev
 the trainer and of the workers (and their supervisor), each by themselves, forty times on the way. The first tenth is
 warm-up. The bar is for the rest: the mean of its last quarter is within 2 % of that of its first.
 
-PSS and not RSS: workers and trainer map the same blocks, and one that only one of them has let go of is not lost. The
+PSS and not RSS: workers and trainer map the same blocks, and one that only one of them has let go of is not lost. What
+is not of files is printed as well: the part of a library's pages changes when others on the machine start and end. The
 exit code is 1 if it is not flat.
 """
 
@@ -20,7 +21,7 @@ from typing import NamedTuple
 from enqueuer import SequenceEnqueuer
 from tests.benchmarks.sequences import Large, Small
 from tests.support.leaks import descendants
-from tests.support.process_memory import pss_bytes, pss_of
+from tests.support.process_memory import own_pss_bytes, pss_bytes
 
 _WORKERS = 2
 _SAMPLES_COUNT = 40
@@ -36,6 +37,8 @@ class Sample(NamedTuple):
     taken_count: int
     trainer: int
     workers: int
+    own_of_trainer: int
+    own_of_workers: int
 
 
 class Trend(NamedTuple):
@@ -68,7 +71,14 @@ def soak(kind: str, batches_count: int) -> tuple[list[Sample], float]:
 
 
 def _sample(taken_count: int) -> Sample:
-    return Sample(taken_count, pss_bytes(os.getpid()), pss_of(descendants(os.getpid())))
+    trainer, workers = os.getpid(), descendants(os.getpid())
+    return Sample(
+        taken_count,
+        pss_bytes(trainer),
+        sum(map(pss_bytes, workers)),
+        own_pss_bytes(trainer),
+        sum(map(own_pss_bytes, workers)),
+    )
 
 
 def trend(counts: list[int], sizes: list[int]) -> Trend:
@@ -83,12 +93,14 @@ def report(kind: str, samples: list[Sample], seconds: float) -> bool:
     print(f"{kind}: {samples[-1].taken_count:,} batches in {seconds:.0f} s", flush=True)
     steady = samples[_WARM_UP_SAMPLES:]
     flat = True
-    for side in ("trainer", "workers"):
-        found = trend([sample.taken_count for sample in steady], [getattr(sample, side) for sample in steady])
-        flat = flat and found.growth <= _MOST_GROWTH
+    counts = [sample.taken_count for sample in steady]
+    for side in ("trainer", "workers", "own_of_trainer", "own_of_workers"):
+        found = trend(counts, [getattr(sample, side) for sample in steady])
+        if not side.startswith("own"):
+            flat = flat and found.growth <= _MOST_GROWTH
         print(
-            f"    {side:8} {found.first / 1e6:8.2f} MB first, {found.last / 1e6:8.2f} MB last ({found.growth:+.2%}), "
-            f"slope {found.slope / 1e3:+.3f} kB a thousand batches; after warm-up",
+            f"    {side.replace('_', ' '):14} {found.first / 1e6:8.2f} MB first, {found.last / 1e6:8.2f} MB last "
+            f"({found.growth:+.2%}), slope {found.slope / 1e3:+.3f} kB a thousand batches",
             flush=True,
         )
     return flat
@@ -98,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", type=int, default=1_000_000, help="batches; 0: none")
     parser.add_argument("--img8", type=int, default=20_000)
-    parser.add_argument("--verbose", action="store_true", help="every sample")
+    parser.add_argument("--verbose", action="store_true", help="each sample: trainer, workers, own of both, in MB")
     arguments = parser.parse_args()
     flat = True
     for kind, batches_count in (("small", arguments.small), ("img8", arguments.img8)):
@@ -107,7 +119,8 @@ def main() -> None:
         samples, seconds = soak(kind, batches_count)
         if arguments.verbose:
             for sample in samples:
-                print(f"    {sample.taken_count:>9,} {sample.trainer / 1e6:9.2f} {sample.workers / 1e6:9.2f}")
+                sizes = "".join(f"{size / 1e6:10.2f}" for size in sample[1:])
+                print(f"    {sample.taken_count:>9,}{sizes}")
         flat = report(kind, samples, seconds) and flat
     print(f"bar: growth of at most {_MOST_GROWTH:.0%} after warm-up")
     sys.exit(0 if flat else 1)

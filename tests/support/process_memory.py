@@ -12,11 +12,22 @@ from tests.support.leaks import descendants
 
 def pss_bytes(pid: int) -> int:
     """Memory of one process: its own pages, and of each page that others map as well its part. 0 once it has ended."""
+    return _rollup(pid).get("Pss", 0)
+
+
+def own_pss_bytes(pid: int) -> int:
+    """The same without the pages of files (libraries), whose part changes with whoever else on the machine has them."""
+    rollup = _rollup(pid)
+    return rollup.get("Pss", 0) - rollup.get("Pss_File", 0)
+
+
+def _rollup(pid: int) -> dict[str, int]:
+    """The lines of the kernel's summary, in bytes."""
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+        return {}
+    return {name: int(value.split()[0]) * 1024 for name, _, value in (line.partition(":") for line in lines)}
 
 
 def pss_of(pids: Iterable[int]) -> int:

@@ -1,7 +1,7 @@
 # The habits, one short command each. `make venv` first; everything runs in .venv.
 PYTHON := .venv/bin/python
 
-.PHONY: venv test core simulate lint chaos soak recovery bench ci
+.PHONY: venv test core simulate lint chaos soak recovery bench steady ci
 
 venv:
 	python3 -m venv .venv && .venv/bin/pip install -q -e '.[demo,test,lint]'
@@ -37,8 +37,15 @@ bench:
 	$(PYTHON) -m tests.benchmarks.scheduling processes
 	$(PYTHON) -m tests.benchmarks.hedging
 	$(PYTHON) -m tests.benchmarks.large_batches
+	$(PYTHON) -m tests.benchmarks.core_throughput
+	$(PYTHON) -m tests.benchmarks.coordinator_cost
+	$(PYTHON) -m tests.benchmarks.peak_memory
 	$(PYTHON) -m tests.benchmarks.encryption
 	$(PYTHON) -m tests.benchmarks.frameworks
+
+# A million small batches and twenty thousand large ones: some minutes.
+steady:
+	$(PYTHON) -m tests.benchmarks.steady_memory
 
 ci:
 	.ci/run

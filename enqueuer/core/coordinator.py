@@ -338,7 +338,7 @@ class Coordinator:
             worker.last_answer = self.membership.now
         self.scheduler.note_load(worker)
         assert worker.route is not None
-        indices = tuple(run.order[position] for position in positions)
+        indices = tuple(map(run.order.__getitem__, positions))
         grant = Grant(run.epoch, run.generation, worker.received_seq, first, indices)
         self._actions.append(Send(worker.route, grant))
 

@@ -7,8 +7,10 @@ longer than the 95th percentile, so a healthy fleet hedges less than that.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections import deque
+from collections import Counter, deque
+from operator import itemgetter
 from typing import NamedTuple
 
 from enqueuer.core.epoch_run import EpochRun
@@ -32,7 +34,11 @@ class ComputeTimes:
     def __init__(self) -> None:
         self._samples: deque[tuple[float, Worker]] = deque(maxlen=_WINDOW)
         self._since_refresh = 0
+        # As of the last refresh: sorted once for all workers, since in a large fleet each head is another one's.
+        self._slowest_first: list[tuple[float, Worker]] = []
+        self._counts: Counter[Worker] = Counter()
         self._p95_of_others: dict[Worker, float] = {}
+        self._knows_enough = False
 
     def note(self, worker: Worker, seconds: float) -> None:
         self._samples.append((seconds, worker))
@@ -43,16 +49,27 @@ class ComputeTimes:
 
         Infinite as long as too little is known.
         """
-        if self._since_refresh >= _REFRESH or math.inf in self._p95_of_others.values():
-            self._since_refresh = 0
-            self._p95_of_others.clear()
+        if self._since_refresh >= _REFRESH or (self._since_refresh and not self._knows_enough):
+            self._refresh()
         if worker not in self._p95_of_others:
-            self._p95_of_others[worker] = _p95([seconds for seconds, other in self._samples if other is not worker])
+            self._p95_of_others[worker] = self._find_p95(worker)
         return self._p95_of_others[worker]
 
+    def _refresh(self) -> None:
+        self._since_refresh = 0
+        self._slowest_first = sorted(self._samples, key=itemgetter(0), reverse=True)
+        self._counts = Counter(worker for _, worker in self._samples)
+        self._p95_of_others.clear()
+        self._knows_enough = True
 
-def _p95(samples: list[float]) -> float:
-    return sorted(samples)[math.ceil(0.95 * len(samples)) - 1] if len(samples) >= _LEAST_SAMPLES else math.inf
+    def _find_p95(self, worker: Worker) -> float:
+        count = len(self._slowest_first) - self._counts[worker]
+        if count < _LEAST_SAMPLES:
+            self._knows_enough = False
+            return math.inf
+        slower_count = count - math.ceil(0.95 * count)
+        others = (seconds for seconds, other in self._slowest_first if other is not worker)
+        return next(itertools.islice(others, slower_count, None))
 
 
 class _Late(NamedTuple):
@@ -87,13 +104,13 @@ class Hedger:
         run = self._current_run()
         if self._factor is None or run is None:
             return []
-        idle = self._scheduler.idle_workers()
         late = self._judge(run, run.head_in_waiting)
-        if late is None or all(worker is late.holder for worker in idle):
+        if late is None:
             return []
         if late.late_at > now:
             self.next_deadline = late.late_at
             return []
+        idle = self._scheduler.idle_workers()
         assignments: list[Assignment] = []
         for position in run.lowest_leased(len(idle)):
             late = self._judge(run, position)
@@ -110,12 +127,16 @@ class Hedger:
         return run if run is not None and run.confirmed else None
 
     def _judge(self, run: EpochRun, position: int | None) -> _Late | None:
-        """None for what is not to be hedged: answered, pending, hedged already, or suspected of killing its worker."""
+        """None for what is not to be hedged: answered, pending, hedged already, suspected of killing its worker, or
+        what nobody else is free for.
+        """
         lease = run.only_lease(position) if position is not None else None
         entry = self._ledger.find(lease) if lease is not None else None
         if lease is None or position is None or entry is None or position in run.deaths:
             return None
         holder = entry[2]
+        if not self._scheduler.has_idle_beside(holder):
+            return None
         # Behind another one that is late it is late as well: then its holder has not answered for as long.
         since = holder.leases.get(lease, math.inf) if holder.in_process else holder.busy_since(lease)
         assert self._factor is not None

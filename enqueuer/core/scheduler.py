@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from enqueuer.core.depth import make_depth
@@ -18,14 +18,18 @@ from enqueuer.core.ledger import Ledger
 from enqueuer.core.settings import Settings
 from enqueuer.core.worker import Worker
 
-# Weight of the newest batch in the running mean of batch sizes.
-_NEWEST_WEIGHT = 0.1
+# Weight of a batch that is lighter than they were; a heavier one is believed at once. By a mean of both, batches of 1
+# and 10 MB that come ten of a kind went 6 large ones beyond ``max_bytes`` with two workers, and so none.
+_LIGHTER_WEIGHT = 0.05
 # A queued lease moves to an idle slot if it would wait longer than this (and a round trip) where it is.
 _WORTH_MOVING = 0.010
 # Waking the I/O thread, a grant and its answer take some 0.2 ms: for shorter batches, room is collected first.
 _WORTH_WAKING = 0.001
 # How often that is looked at while a slot is idle and nothing else can be granted.
 REBALANCE_INTERVAL = 0.005
+# A look takes 0.4 µs for each worker that has leases waiting. If nothing was worth moving, fifty times as long passes
+# (never more than the interval) before the next one, or a thousand such workers would take all of the thread's time.
+_LOOK_PAUSE = 20e-6
 
 
 class Assignment(NamedTuple):
@@ -43,11 +47,21 @@ class Move(NamedTuple):
     taker: Worker
 
 
+class _Wait(NamedTuple):
+    """How long the lease would still wait behind others of its worker; infinite behind a late one."""
+
+    seconds: float
+    lease: int
+    loser: Worker
+    run: EpochRun
+
+
 class Scheduler:
     """Decides; the coordinator books and sends.
 
-    Workers that could take a lease are kept in two queues, so that deciding costs the leases granted and not the
-    size of the fleet. Whoever changes a worker's load, state or route calls `note_load`.
+    Workers that could take a lease are kept in two queues, and those that have leases waiting in a third, so that
+    deciding costs the leases granted and not the size of the fleet. Whoever changes a worker's load, state or route
+    calls `note_load`.
     """
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
@@ -55,8 +69,12 @@ class Scheduler:
         self._ledger = ledger
         self._depth = make_depth(settings.max_queue_size)
         self._batch_bytes = 0.0
-        self._idle: dict[Worker, None] = {}
+        # Each with how many of its slots are idle.
+        self._idle: dict[Worker, int] = {}
+        self._idle_slots_count = 0
         self._thirsty: dict[Worker, None] = {}
+        self._queueing: dict[Worker, None] = {}
+        self._look_again_at = -math.inf
         self._slots_of: dict[Worker, int] = {}
         self._slots_count = 0
 
@@ -82,29 +100,47 @@ class Scheduler:
     @property
     def has_movable(self) -> bool:
         """Whether a lease queues somewhere while a slot is idle."""
-        return bool(self._idle) and any(_has_queue(worker) for worker in self._slots_of)
+        return bool(self._idle and self._queueing)
+
+    def has_idle_beside(self, worker: Worker) -> bool:
+        """Whether `idle_workers` has another one."""
+        return any(other is not worker and not other.reserved for other in self._idle)
 
     def idle_workers(self) -> list[Worker]:
         """Those with an idle slot, but for one that is kept free for a suspect."""
         return [worker for worker in self._idle if not worker.reserved]
 
     def note_load(self, worker: Worker) -> None:
-        """Put the worker into the queue it belongs to now."""
-        if not worker.leases:
+        """Put the worker into the queues it belongs to now."""
+        load = worker.load
+        if not load:
             worker.reserved = False
         slots = worker.slots if worker.takes_leases else 0
-        self._slots_count += slots - self._slots_of.get(worker, 0)
+        if slots != self._slots_of.get(worker, 0):
+            self._note_slots(worker, slots)
+        idle_slots = slots - load if load < slots else 0
+        if idle_slots != self._idle.get(worker, 0):
+            self._note_idle_slots(worker, idle_slots)
+        _put(self._thirsty, worker, slots > 0 and idle_slots == 0 and worker.wants_more)
+        # What the trainer's own threads share is in nobody's way.
+        _put(self._queueing, worker, 0 < slots < load and not worker.in_process)
+
+    def _note_slots(self, worker: Worker, slots: int) -> None:
+        self._slots_count += slots - self._slots_of.pop(worker, 0)
         if slots:
             self._slots_of[worker] = slots
+
+    def _note_idle_slots(self, worker: Worker, count: int) -> None:
+        self._idle_slots_count += count - self._idle.get(worker, 0)
+        if count:
+            self._idle[worker] = count
         else:
-            self._slots_of.pop(worker, None)
-        _put(self._idle, worker, slots > 0 and worker.has_idle_slot)
-        _put(self._thirsty, worker, slots > 0 and not worker.has_idle_slot and worker.wants_more)
+            del self._idle[worker]
 
     def note_size(self, nbytes: float) -> None:
         """A batch of this many bytes arrived."""
         old = self._batch_bytes
-        self._batch_bytes = float(nbytes) if old == 0.0 else old + _NEWEST_WEIGHT * (nbytes - old)
+        self._batch_bytes = float(nbytes) if nbytes >= old else old + _LIGHTER_WEIGHT * (nbytes - old)
 
     @property
     def bound(self) -> float:
@@ -123,10 +159,14 @@ class Scheduler:
         """Positions for workers. The caller must book all of it before anything else happens."""
         runs = [run for _, run in sorted(self._ledger.runs.items())]
         assignments = self._assign_suspects(runs)
+        if not self.has_takers:
+            return assignments  # as it is after most turns
         capacity = self.bound - self._ledger.undelivered_count - len(assignments)
         if capacity < 1 and self._idle and self._ledger.ready_count == 0:
             capacity = self._capacity_for_idle(runs[0], assignments)
         capacity = self._hand_out(self._idle, _idle_slots, capacity, runs, assignments)
+        if not self._thirsty or capacity < 1:
+            return assignments
         room = self._room_for_queues() - sum(len(positions) for _, _, positions in assignments)
         self._hand_out(self._thirsty, _room_to_target, min(capacity, room), runs, assignments)
         return assignments
@@ -143,7 +183,7 @@ class Scheduler:
 
     def _hand_out(
         self,
-        queue: dict[Worker, None],
+        queue: Mapping[Worker, object],
         wish_of: Callable[[Worker], int],
         capacity: float,
         runs: list[EpochRun],
@@ -194,7 +234,7 @@ class Scheduler:
         """The trainer has nothing to take, and the bound holds slots back."""
         undelivered_count = self._ledger.undelivered_count + len(assignments)
         if self._ledger.has_pending:
-            self._depth.deepen(undelivered_count + sum(map(_idle_slots, self._idle)))
+            self._depth.deepen(undelivered_count + self._idle_slots_count)
         # What the trainer waits for goes whatever the bound.
         return max(self.bound - undelivered_count, 1 if current.head_is_waiting else 0)
 
@@ -205,51 +245,48 @@ class Scheduler:
     # ------------------------------------------------------------ moves
 
     def moves(self, now: float) -> list[Move]:
-        """Queued leases for idle workers, when nothing else can be granted to them."""
-        idle = [worker for worker in self._idle if worker.load == 0 and not worker.reserved]
-        if not idle:
+        """Queued leases for idle workers, when nothing else can be granted to them; the longest waits first."""
+        if not self._queueing or now < self._look_again_at:
             return []
-        victims = [worker for worker in self._slots_of if _has_queue(worker)]
+        waits = self._worthwhile_waits(now)
+        if not waits:
+            self._look_again_at = now + min(REBALANCE_INTERVAL, _LOOK_PAUSE * len(self._queueing))
+            return []
         moves: list[Move] = []
-        for worker in idle:
-            move = self._best_move(worker, victims, now)
-            if move is None:
+        for idle in [worker for worker in self._idle if worker.load == 0 and not worker.reserved]:
+            found = next((wait for wait in waits if wait.seconds > _worth_moving(idle, wait.loser)), None)
+            if found is None:
                 break
-            moves.append(move)
-            victims = [victim for victim in victims if victim is not move.loser]
+            waits.remove(found)
+            moves.append(Move(found.lease, found.loser, found.run, idle))
         return moves
 
-    def _best_move(self, idle: Worker, victims: list[Worker], now: float) -> Move | None:
-        best: tuple[float, int, Worker, EpochRun] | None = None
-        for victim in victims:
-            queued = list(victim.leases)[victim.slots :]
-            late = now - victim.last_answer > 2 * victim.item_seconds + _WORTH_MOVING
+    def _worthwhile_waits(self, now: float) -> list[_Wait]:
+        """One a worker at most, the longest first."""
+        waits = []
+        for loser in self._queueing:
+            late = now - loser.last_answer > 2 * loser.item_seconds + _WORTH_MOVING
+            seconds = math.inf if late else (loser.load - loser.slots) * loser.item_seconds
+            if seconds <= _WORTH_MOVING + loser.round_trip:
+                continue
             # Behind a late item the first in line has waited longest; behind a busy one the last would wait longest.
-            lease = queued[0] if late else queued[-1]
-            wait = math.inf if late else len(queued) * victim.item_seconds
-            if wait <= _WORTH_MOVING + idle.round_trip + victim.round_trip:
-                continue
+            lease = list(loser.leases)[loser.slots if late else -1]
             entry = self._ledger.find(lease)
-            if entry is None or not entry[0].is_live(entry[1], lease):
-                continue
-            if best is None or wait > best[0]:
-                best = (wait, lease, victim, entry[0])
-        if best is None:
-            return None
-        _, lease, victim, run = best
-        return Move(lease, victim, run, idle)
+            if entry is not None and entry[0].is_live(entry[1], lease):
+                waits.append(_Wait(seconds, lease, loser, entry[0]))
+        waits.sort(key=lambda wait: wait.seconds, reverse=True)
+        return waits
+
+
+def _worth_moving(idle: Worker, loser: Worker) -> float:
+    return _WORTH_MOVING + idle.round_trip + loser.round_trip
 
 
 def _put(queue: dict[Worker, None], worker: Worker, belongs: bool) -> None:
     if belongs:
         queue[worker] = None
-    else:
-        queue.pop(worker, None)
-
-
-def _has_queue(worker: Worker) -> bool:
-    """Whether leases wait there behind another. What the trainer's own threads share is in nobody's way."""
-    return worker.load > worker.slots and not worker.in_process
+    elif worker in queue:
+        del queue[worker]
 
 
 def _idle_slots(worker: Worker) -> int:

@@ -43,22 +43,23 @@ class CoordinatorInvariants:
         assert undelivered <= self._allowed + overshoot, f"{undelivered} undelivered, {self._allowed} allowed"
 
     def _check_workers(self) -> None:
-        core = self._core
-        slots = 0
+        core, queues, slots = self._core, self._core.scheduler, 0
         for worker in core.fleet:
             assert worker.state not in (WorkerState.LOST, WorkerState.GONE), f"{worker.name} is {worker.state}"
             assert worker.route is None or core.fleet.at(worker.route) is worker, f"{worker.name} has another's route"
             slots += worker.slots if worker.takes_leases else 0
-            queues = core.scheduler
             serves = worker.takes_leases
             assert (worker in queues._idle) == (serves and worker.has_idle_slot), f"{worker.name} in the idle queue"
             thirsty = serves and not worker.has_idle_slot and worker.wants_more
             assert (worker in queues._thirsty) == thirsty, f"{worker.name} in the thirsty queue"
+            waiting = serves and not worker.in_process and worker.load > worker.slots
+            assert (worker in queues._queueing) == waiting, f"{worker.name} among those with leases that wait"
             assert worker.leases or not worker.reserved, f"{worker.name} is reserved and has nothing to do"
         assert slots == core.scheduler.slots_count
         known = set(core.fleet)
-        for queue in (core.scheduler._idle, core.scheduler._thirsty, core.scheduler._slots_of):
+        for queue in (queues._idle, queues._thirsty, queues._queueing, queues._slots_of):
             assert known.issuperset(queue), "a departed worker is in a queue"
+        assert sum(queues._idle.values()) == queues._idle_slots_count
 
     def _check_leases(self, run: EpochRun) -> None:
         """Every live lease is in the table and in its worker's record, and the worker is there."""

@@ -161,7 +161,9 @@ class ComputeLoop:
         finished = (session, epoch, lease, encoded, started, ended)
         wanted = self._outbox.add(finished, encoded.nbytes, more_to_come=bool(self._tasks))
         if wanted is Next.SENT:
-            self._wheel.turn_once()
+            if self._tasks or not self._wheel.is_free:
+                self._wheel.turn_once()
+            # Else it leaves with the next round, in which this thread waits for more to do.
         elif wanted is Next.KNOWN:
             self._wheel.look_again()
 

@@ -32,6 +32,7 @@ from enqueuer.runtime.session import Session
 from enqueuer.runtime.shared_iterator import SharedIterator
 from enqueuer.runtime.snapshot import IDLE
 from enqueuer.runtime.stream_end import StreamEnd
+from enqueuer.transport.processors import usable_cpus
 
 _uids = itertools.count()
 _alive: weakref.WeakSet[SequenceEnqueuer] = weakref.WeakSet()
@@ -130,7 +131,7 @@ class SequenceEnqueuer:
         Raises ValueError for a bad argument, RuntimeError if it is running, OSError if an address cannot be bound,
         StateError if `sequence` was replaced since `load_state_dict`. Errors of the Sequence come out of ``next()``.
         """
-        count = _usable_cpus() if workers is None else operator.index(workers)
+        count = usable_cpus() if workers is None else operator.index(workers)
         queue_size = None if max_queue_size == AUTO else _index(max_queue_size)
         if count < 0:
             raise ValueError(f"workers must be 0 or more, or None for one a CPU, not {workers!r}")
@@ -399,12 +400,6 @@ def _index(max_queue_size: Any) -> int:
     if isinstance(max_queue_size, str):
         raise ValueError(f"max_queue_size must be an integer or {AUTO!r}, not {max_queue_size!r}")
     return operator.index(max_queue_size)
-
-
-def _usable_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @atexit.register

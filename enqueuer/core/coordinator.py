@@ -139,9 +139,7 @@ class Coordinator:
         """When `handle` wants to be called even if nothing happens."""
         if self._stopped:
             return math.inf
-        return min(
-            self.membership.next_deadline, self._rebalance_at, self._collecting_until, self.hedger.next_deadline
-        )
+        return min(self.membership.next_deadline, self._rebalance_at, self._collecting_until, self.hedger.next_deadline)
 
     @property
     def takes_until_wake(self) -> int | None:

@@ -13,6 +13,7 @@ from enqueuer.errors import ConfigurationError
 from enqueuer.transport.addresses import is_loopback
 from enqueuer.transport.health import open_health_socket
 from enqueuer.transport.keys import WorkerToken
+from enqueuer.transport.processors import usable_cpus
 from enqueuer.transport.security import find_token
 from enqueuer_worker.logs import LEVELS, set_up_logger
 from enqueuer_worker.settings import Settings
@@ -99,7 +100,7 @@ def run_worker(
 def count_processes(processes: int | str) -> int:
     """How many workers to start; 'auto' is one for each CPU that this process may use."""
     if processes == "auto":
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return usable_cpus()
     try:
         count = int(processes)
     except ValueError:

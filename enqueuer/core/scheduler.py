@@ -97,8 +97,8 @@ class Scheduler:
 
     @property
     def room_wanted(self) -> int:
-        """How much more room in the bound is worth waiting for, as long as the trainer has something to take: slots that
-        compute faster than they are told what to do are told of several batches at once. 0: none.
+        """How much more room in the bound is worth waiting for, as long as the trainer has something to take: slots
+        that compute faster than they are told what to do are told of several batches at once. 0: none.
         """
         first = next(iter(self._idle or self._thirsty), None)
         if first is None or not _is_cheap(first) or self._ledger.ready_count == 0:

@@ -220,7 +220,7 @@ def test_room_for_short_batches_is_collected_for_a_millisecond_at_most() -> None
 
 
 def test_without_a_bound_nothing_is_waited_for() -> None:
-    driver, (worker,) = serving(100, max_queue_size=0)
+    _, (worker,) = serving(100, max_queue_size=0)
     worker.answer(busy=0.00001)
     assert len(worker.leases) > 1
 

@@ -159,7 +159,7 @@ class ComputeLoop:
         ended = time.monotonic()
         self._is_slow = ended - started >= PATIENCE_SECONDS
         finished = (session, epoch, lease, encoded, started, ended)
-        wanted = self._outbox.add(finished, encoded.nbytes, more_to_come=bool(self._tasks))
+        wanted = self._outbox.add(finished, encoded.sent_bytes, more_to_come=bool(self._tasks))
         if wanted is Next.SENT:
             if self._tasks or not self._wheel.is_free:
                 self._wheel.turn_once()

@@ -159,10 +159,16 @@ def as_iterable(enqueuer: SequenceEnqueuer, *, pin_memory: bool = False, **start
 
     It can be wrapped as ``DataLoader(…, batch_size=None, num_workers=0)`` or torchdata's ``StatefulDataLoader``.
     """
-    if pin_memory and not torch.accelerator.is_available():
+    if pin_memory and not _has_accelerator():
         warnings.warn("pin_memory=True, but there is no accelerator: memory is not pinned", stacklevel=2)
         pin_memory = False
     return TensorStream(enqueuer, pin_memory, start)
+
+
+def _has_accelerator() -> bool:
+    # torch.accelerator came with PyTorch 2.6.
+    accelerator = getattr(torch, "accelerator", torch.cuda)
+    return bool(accelerator.is_available())
 
 
 class TensorStream(EpochStream, IterableDataset):

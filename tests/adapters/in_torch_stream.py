@@ -202,6 +202,32 @@ def test_pinning_without_an_accelerator_warns_and_does_nothing() -> None:
         assert not any(x.is_pinned() for x, _ in loader)
 
 
+def test_pinning_is_torchs_own_copy_of_every_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine with an accelerator, which this one need not be."""
+    copied: list[int] = []
+
+    def pin(tensor: torch.Tensor) -> torch.Tensor:
+        copied.append(tensor.data_ptr())
+        return tensor.clone()
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    with enqueuer(Nested()) as enq:
+        batch = next(iter(as_iterable(enq, pin_memory=True, workers=1)))
+    tensors = [batch["pair"][0], batch["pair"][1][0], *(batch[key] for key in ("scalar", "flags", "empty"))]
+    tensors += [batch["big endian"], batch["backwards"]]
+    assert len(copied) == len(tensors)
+    assert not {tensor.data_ptr() for tensor in tensors if tensor.numel()} & set(copied)
+    assert isinstance(batch["when"], np.ndarray) and batch["text"] == "hello"
+
+
+def test_pinning_asks_cuda_where_torch_has_no_word_for_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch, "accelerator")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with enqueuer(Regression(2)) as enq, pytest.warns(UserWarning, match="no accelerator"):
+        as_iterable(enq, pin_memory=True)
+
+
 # ---------------------------------------------------------------- resuming
 
 

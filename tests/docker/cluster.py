@@ -8,6 +8,7 @@ no engine can run it says so and passes, unless REQUIRE_DOCKER is set.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.docker.compose_project import ComposeProject, environment_of, wait_for
-from tests.docker.engine import NoEngineError, engine, run, succeeds
+from tests.docker.engine import NoEngineError, compose_2, engine, run, succeeds
 from tests.docker.images import image
 from tests.support.remote import REPOSITORY
 from tests.support.snippets import write_modules
@@ -59,6 +60,8 @@ def faults(name: str) -> None:
         _a_network_is_cut(cluster)
         _a_worker_is_paused(cluster)
         _all_workers_are_restarted(cluster)
+        _all_workers_are_killed(cluster)
+        _all_workers_are_upgraded(cluster, name)
         _the_trainer_is_killed(cluster)
         _the_trainer_is_restarted(cluster)
         print(cluster.finish())
@@ -120,6 +123,25 @@ def _all_workers_are_restarted(cluster: ComposeProject) -> None:
             cluster.wait_for_workers(5)
             log = cluster.log("--tail=40", container=container)
             assert "draining" in log and "all workers have left" in log, log
+
+
+def _all_workers_are_killed(cluster: ComposeProject) -> None:
+    with cluster.fault("all workers are killed by the user, and started again"):
+        cluster.compose("kill", "worker")
+        cluster.wait_for_workers(0)
+        cluster.up(workers=5)
+        cluster.wait_for_workers(5)
+
+
+def _all_workers_are_upgraded(cluster: ComposeProject, image: str) -> None:
+    with cluster.fault("all workers are replaced, with a new image"):
+        dockerfile = f"FROM {image}\nLABEL release=2\n"
+        run("docker", "build", f"--tag={image}", "-", input=dockerfile, env={"DOCKER_BUILDKIT": "0"})
+        release = run("docker", "image", "inspect", "--format={{.Id}}", image)
+        cluster.compose("up", "--detach", "--no-deps", "--scale=worker=5", "worker")
+        cluster.wait_for_workers(5)
+        for container in cluster.containers("worker"):
+            assert run("docker", "inspect", "--format={{.Image}}", container) == release, container
 
 
 def _the_trainer_is_killed(cluster: ComposeProject) -> None:
@@ -223,6 +245,7 @@ def _mapped_slabs(container: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="only up, scale, kill, exact")
+    parser.add_argument("--compose-2", action="store_true", help="with `docker compose`, fetched where it is missing")
     parser.add_argument(
         "--part", choices=[part.__name__ for part in PARTS], help="only this; without it, one after the other"
     )
@@ -231,16 +254,16 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     part = {part.__name__: part for part in PARTS}.get(arguments.part, whole)
     try:
-        on_engine(smoke if arguments.smoke else part)
+        on_engine(smoke if arguments.smoke else part, compose_2() if arguments.compose_2 else contextlib.nullcontext())
     except NoEngineError as error:
         print(f"skipped, since no engine can run here: {error}")
         sys.exit(1 if os.environ.get("REQUIRE_DOCKER") else 0)
 
 
-def on_engine(part: Callable[[str], None]) -> None:
+def on_engine(part: Callable[[str], None], compose: contextlib.AbstractContextManager[None]) -> None:
     """Run it with a fresh image; says how long each step took. Raises NoEngineError."""
     begun = time.monotonic()
-    with engine():
+    with engine(), compose:
         print(f"the engine runs after {time.monotonic() - begun:.0f} s", flush=True)
         with image("enqueuer-test") as size:
             print(f"the image is built after {time.monotonic() - begun:.0f} s: {size}", flush=True)

@@ -171,6 +171,20 @@ def first_up(_: str) -> None:
         subprocess.run(["docker", "image", "rm", "--force", fresh], capture_output=True, check=False)
 
 
+def bare_image(_: str) -> None:
+    """Without what only the demo needs, as deploy/README.md has it."""
+    small = "enqueuer-bare"
+    try:
+        with ComposeProject(("docker-compose.yml",), {"ENQUEUER_IMAGE": small, "EXTRAS": ""}) as cluster:
+            cluster.compose("build", "worker")
+        program = "import enqueuer, importlib.util; assert importlib.util.find_spec('sklearn') is None"
+        run("docker", "run", "--rm", small, "python", "-c", program)
+        run("docker", "run", "--rm", small, "enqueuer", "worker", "--help")
+        print("without the demo's packages:", run("docker", "image", "ls", "--format={{.Size}}", small), flush=True)
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", small], capture_output=True, check=False)
+
+
 def demo_resumes(name: str) -> None:
     """The file as it is, without an override: the demo is killed in the middle and ends all the same."""
     with ComposeProject(("docker-compose.yml",), {"ENQUEUER_IMAGE": name, "EPOCHS": "60"}) as cluster:
@@ -233,7 +247,15 @@ def own_code(name: str) -> None:
             print(f"{len(lines)} batches, in order", flush=True)
 
 
-PARTS: tuple[Callable[[str], None], ...] = (faults, first_up, demo_resumes, own_code, two_networks, shared_memory)
+PARTS: tuple[Callable[[str], None], ...] = (
+    faults,
+    first_up,
+    bare_image,
+    demo_resumes,
+    own_code,
+    two_networks,
+    shared_memory,
+)
 
 
 def _mapped_slabs(container: str) -> int:

@@ -41,8 +41,9 @@ def device_iterator(
 
     ``start`` are arguments of `SequenceEnqueuer.start` (``workers=``, ``max_queue_size=``): an enqueuer that does not
     run is then started by the first loop. A loop that is broken off is followed by one over a new epoch; for that the
-    enqueuer is started again. (Give ``bind`` a fixed port: remote workers come back to it.) ``state_dict()`` counts what
-    the loop was given, not what is ahead of it.
+    enqueuer is started again. (Give ``bind`` a fixed port: remote workers come back to it.)
+
+    ``state_dict()`` counts what the loop was given, not what is ahead of it.
 
     Raises ConfigurationError for a size below 1, and for both a device and a sharding.
     """

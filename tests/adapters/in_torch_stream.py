@@ -144,6 +144,21 @@ def test_a_loop_that_was_broken_off_is_followed_by_a_new_epoch() -> None:
         assert loader.epoch == 4
 
 
+def test_the_epoch_among_the_arguments_is_where_the_first_loop_begins() -> None:
+    with enqueuer(FailsAt(5, bad=-1), shuffle=True) as enq:
+        loader = as_iterable(enq, workers=1, epoch=3)
+        next(iter(loader))
+        state = loader.state_dict()
+        assert loader.epoch == 3
+        fourth = values(loader)
+        assert loader.epoch == 5
+    with enqueuer(FailsAt(5, bad=-1), shuffle=True) as enq:
+        loader = as_iterable(enq, workers=1, epoch=0)
+        loader.load_state_dict(state)
+        assert len(values(loader)) == 4
+        assert values(loader) == fourth
+
+
 def test_a_loop_that_another_one_followed_is_told_so() -> None:
     with enqueuer(FailsAt(5, bad=-1)) as enq:
         loader = as_iterable(enq, workers=1)

@@ -39,6 +39,7 @@ def smoke(name: str) -> None:
     with ComposeProject(OWN_CODE, environment_of(name, PROJECT, SEQUENCE)) as cluster:
         _up_and_scaled(cluster)
         _containers_may_next_to_nothing(cluster)
+        _docker_calls_them_healthy(cluster)
         _a_worker_is_killed(cluster)
         print(cluster.finish())
 
@@ -56,6 +57,7 @@ def faults(name: str) -> None:
     with ComposeProject(OWN_CODE, environment_of(name, PROJECT, SEQUENCE)) as cluster:
         _up_and_scaled(cluster)
         _containers_may_next_to_nothing(cluster)
+        _docker_calls_them_healthy(cluster)
         _a_worker_is_killed(cluster)
         _a_network_is_cut(cluster)
         _a_worker_is_paused(cluster)
@@ -88,6 +90,12 @@ def _containers_may_next_to_nothing(cluster: ComposeProject) -> None:
     for container in cluster.containers("worker"):
         assert succeeds("docker", "exec", container, "test", "-r", "/keys/worker/worker.token"), container
         assert not succeeds("docker", "exec", container, "test", "-e", "/keys/trainer/coordinator.key"), container
+
+
+def _docker_calls_them_healthy(cluster: ComposeProject) -> None:
+    containers = (cluster.trainer, *cluster.containers("worker"))
+    states = ("docker", "inspect", "--format={{.State.Health.Status}}", *containers)
+    wait_for(lambda: set(run(*states).split()) == {"healthy"}, "the image's health checks")
 
 
 def _a_worker_is_killed(cluster: ComposeProject) -> None:
@@ -190,6 +198,9 @@ def demo_resumes(name: str) -> None:
     with ComposeProject(("docker-compose.yml",), {"ENQUEUER_IMAGE": name, "EPOCHS": "60"}) as cluster:
         cluster.up(workers=4)
         wait_for(lambda: "%|" in cluster.log() and _percent(cluster.log()) >= 5, "the demo to get going")
+        assert " joined\n" in cluster.log(), "the trainer's log tells who helps"
+        told = cluster.log(container=cluster.containers("worker")[0])
+        assert "joined a session" in told and "the Sequence is ready" in told, told
         kill(cluster.trainer)
         wait_for(lambda: "resuming after batch" in cluster.log(), "the demo to resume")
         wait_for(lambda: "accuracy: " in cluster.log(), "the demo's end", 300.0)

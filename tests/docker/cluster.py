@@ -252,7 +252,7 @@ def own_code(name: str) -> None:
         write_modules(REPOSITORY / "deploy" / "README.md", Path(directory))
         with ComposeProject(OWN_CODE, environment_of(name, directory, "mydata:Batches")) as cluster:
             cluster.up(workers=4)
-            wait_for(lambda: run("docker", "ps", "--quiet", f"--filter=name={cluster.name}_trainer") == "", "its end")
+            wait_for(lambda: not cluster.containers("trainer"), "its end")
             lines = [line for line in cluster.log().splitlines() if line.endswith("(32, 4)")]
             assert lines == [f"{index}.0 (32, 4)" for index in range(100)], lines
             print(f"{len(lines)} batches, in order", flush=True)

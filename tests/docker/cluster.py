@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ipaddress
 import os
 import signal
 import subprocess
@@ -213,8 +214,7 @@ def _percent(log: str) -> int:
 
 def two_networks(name: str) -> None:
     """Trainer and workers as on two hosts: networks that Docker keeps apart, joined by published ports, through NAT."""
-    # The address of this machine in a network that neither of them is in.
-    host = run("docker", "network", "inspect", "--format={{(index .IPAM.Config 0).Gateway}}", "bridge")
+    host = _address_of_this_machine(name)
     environment = environment_of(name, PROJECT, SEQUENCE, PUBLISH=host, ADVERTISE=f"tcp://{host}:5556")
     files = (*OWN_CODE, "deploy/compose.published.yml")
     with ComposeProject(files, environment) as trainers:
@@ -230,6 +230,13 @@ def two_networks(name: str) -> None:
                 wait_for(lambda: trainers.joins() > joins, "its successor")
                 trainers.wait_for_workers(2)
             print(trainers.finish())
+
+
+def _address_of_this_machine(image: str) -> str:
+    """In the engine's default network, which no compose project is in. (An engine that is new does not tell it.)"""
+    program = "for line in open('/proc/net/route'): print(*line.split()[1:3])"
+    routes = dict(line.split() for line in run("docker", "run", "--rm", image, "python", "-c", program).splitlines())
+    return str(ipaddress.IPv4Address(bytes.fromhex(routes["00000000"])[::-1]))
 
 
 def shared_memory(name: str) -> None:

@@ -177,7 +177,12 @@ def test_a_killed_demo_goes_on_to_the_same_weights(image_folder: Path, tmp_path_
         assert sorted(one) == sorted(other)
         # Not the place in the stream: at the end of an epoch it says whether `on_epoch_end` has run by then.
         assert all((one[name] == other[name]).all() for name in one if name != "progress")
-    assert_callers_error(run_demo(*job, "--epochs", epochs, "--resume", str(whole)), "nothing is left to do")
+    again = run_demo(*job, "--epochs", epochs, "--resume", str(whole))
+    assert again.exit_code == 0, again.output
+    assert "a training that was complete" in again.output
+    (accuracy,) = [line for line in result.output.splitlines() if line.startswith("accuracy: ")]
+    assert accuracy in again.output
+    assert_callers_error(run_demo(*job, "--epochs", "1", "--resume", str(whole)), "give more epochs")
 
 
 def test_two_processes_train_the_digits_to_95_percent():

@@ -169,6 +169,7 @@ class Coordinator:
         if old is not None:
             self._revoke_all_of(old)
             self.ledger.close(old)
+            self.failures.forget_skips(old)
         run = EpochRun(
             event.epoch,
             event.generation,

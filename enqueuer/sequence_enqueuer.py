@@ -114,6 +114,8 @@ class SequenceEnqueuer:
         # The place in the stream of the session that runs, or ran last; and one that was loaded for the next.
         self._bookmark: Bookmark | None = None
         self._loaded: ResumePoint | None = None
+        # Of the session that ran last: what was skipped, and why it ended, is asked afterwards.
+        self._last_stats = IDLE
 
     # ------------------------------------------------------------ life cycle
 
@@ -203,7 +205,8 @@ class SequenceEnqueuer:
             ending = self._ending
         if ending is not None:
             # Of several callers one does it and the others wait for it.
-            ending.stop(limit)
+            if ending.stop(limit):
+                self._last_stats = ending.stats()
             ending.let_go(limit)
             with self._start_lock:
                 if self._ending is ending:
@@ -351,9 +354,9 @@ class SequenceEnqueuer:
         return None if found is None else str(found)
 
     def stats(self) -> Stats:
-        """A snapshot of what happens: see `Stats` for how to read it."""
+        """A snapshot of what happens, after ``stop()`` or an error of what had happened: see `Stats`."""
         session = self._session
-        return IDLE if session is None else session.stats()
+        return self._last_stats if session is None else session.stats()
 
     def wait_for_workers(self, n: int, timeout: float | None = None) -> None:
         """Wait until ``n`` workers serve (a local thread or process counts as one).

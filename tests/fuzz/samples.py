@@ -28,7 +28,7 @@ INCARNATION = b"i" * m.ID_BYTES
 
 def _errors() -> list[m.ErrorRecord]:
     errors: list[BaseException] = [
-        ValueError("bad", 1, 2.5, None, b"x", (1, [2, {3: "c"}]), {4}, np.float32(1), 2**80, 1j),
+        ValueError("bad", 1, 2.5, None, b"x", (1, [2, {3: "c"}]), {4}, np.float32(1), 2**80, 1j, np.dtype("<f8")),
         FileNotFoundError(2, "No such file", "a/b"),
         UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
         SyntaxError("no", ("f.py", 1, 2, "text")),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from enqueuer.compute.epoch_state import EPOCH_ENDS_LIMIT, read_epoch_ends
 from enqueuer.compute.failures import rebuild_error
 from enqueuer.compute.plain_values import NotPlainError
 from enqueuer.compute.plain_values import decode as decode_plain
@@ -102,6 +103,12 @@ def _plain_value(data: bytes) -> None:
         decode_plain(value)
 
 
+def _epoch_ends(data: bytes) -> None:
+    runs = _unpack(data)
+    with suppress(ProtocolError):
+        assert len(read_epoch_ends(runs)) <= EPOCH_ENDS_LIMIT
+
+
 def _state(data: bytes) -> None:
     try:
         given = json.loads(data)
@@ -161,6 +168,7 @@ DECODERS = {
         Decoder("dtype", _dtype, samples.dtypes),
         Decoder("error_record", _error_record, samples.error_records),
         Decoder("plain_value", _plain_value, samples.error_records),
+        Decoder("epoch_ends", _epoch_ends, samples.epoch_ends),
         Decoder("state", _state, samples.states, packed=False),
         Decoder("settings_line", _settings_line, samples.settings_lines, packed=False),
         Decoder("command", _command, samples.commands, packed=False),

@@ -114,6 +114,10 @@ def _fields(record: m.ErrorRecord) -> list[Any]:
     return [*names, record.args, record.attributes, cause, record.pickled_type]
 
 
+def epoch_ends() -> list[bytes]:
+    return [bytes(msgpack.packb(runs)) for runs in ([], [[7, 0, 3], [8, 3, 1]], [[2**64 - 1, 5, 1_000_000]])]
+
+
 def states() -> list[bytes]:
     state = ResumeState(7, 3, 100, True, (0, 2), "drop", 100, taken=Ranges([(0, 10), (12, 13)]), skipped_count=1)
     other = ResumeState(7, 3, 100, True, (1, 2), "drop", 100, taken=Ranges([(0, 11)]), epoch_ends=((7, 0, 3),))

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from enqueuer.compute.epoch_state import EPOCH_ENDS_LIMIT, read_epoch_ends
 from enqueuer.compute.failures import rebuild_error
@@ -57,12 +58,12 @@ def _control(data: bytes) -> None:
         assert encode_control(*decode_control(again)) == again
 
 
-def _results(data: bytes) -> None:
+def _results(data: bytes, codec: str = "lz4") -> None:
     frames = _unpack(data)
     if type(frames) is not list or not all(type(frame) is bytes for frame in frames):
         frames = [data]
     with suppress(ProtocolError):
-        _, _, payloads = decode_results(frames, Trust.REMOTE, codec=find_codec("lz4"))
+        _, _, payloads = decode_results(frames, Trust.REMOTE, codec=find_codec(codec))
         for payload in payloads:
             payload.build()
 
@@ -164,6 +165,7 @@ DECODERS = {
     for decoder in (
         Decoder("control", _control, samples.control),
         Decoder("results", _results, samples.results),
+        Decoder("results_zstd", partial(_results, codec="zstd"), partial(samples.results, "zstd")),
         Decoder("batch_header", _batch_header, samples.batch_headers),
         Decoder("dtype", _dtype, samples.dtypes),
         Decoder("error_record", _error_record, samples.error_records),

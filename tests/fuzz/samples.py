@@ -88,10 +88,10 @@ def batch_headers() -> list[bytes]:
     return [batch.header for batch in _encoded()]
 
 
-def results() -> list[bytes]:
+def results(codec: str = "lz4") -> list[bytes]:
     """Result messages, their frames in one msgpack array."""
     batches = _encoded()
-    packed = Compressor(find_codec("lz4")).pack(encode_batch((np.zeros(10_000), 1), Trust.REMOTE))
+    packed = Compressor(find_codec(codec)).pack(encode_batch((np.zeros(10_000), 1), Trust.REMOTE))
     groups = [batches, batches[:1], batches[1:3], batches[-1:], [packed, batches[-1]]]
     messages = [encode_results(SESSION, INCARNATION, 1, 2, 3, 0.5, range(7, 7 + len(group)), group) for group in groups]
     return [bytes(msgpack.packb([bytes(frame) for frame in frames])) for frames in messages]

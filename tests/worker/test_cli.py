@@ -90,6 +90,8 @@ def test_a_container_can_set_everything_by_its_environment(started: list[tuple[S
         ((), "remote worker imports only what its owner allows"),
         (("--sequence", "data.Train"), "package.module:callable"),
         (("--allow", "my-package"), "dotted name"),
+        (("--allow", "enqueuer"), "allow enqueuer.demo for the demo"),
+        (("--allow", "p", "--allow", "enqueuer_worker.loader"), "unpickle"),
         (("--allow", "p", "--processes", "0"), "'auto' or a number of at least 1"),
         (("--allow", "p", "--processes", "many"), "'auto' or a number of at least 1"),
     ],

@@ -15,6 +15,7 @@ from enqueuer.transport.health import open_health_socket
 from enqueuer.transport.keys import WorkerToken
 from enqueuer.transport.security import find_token
 from enqueuer_worker.logs import LEVELS, set_up_logger
+from enqueuer_worker.package_names import is_internal
 from enqueuer_worker.settings import Settings
 from enqueuer_worker.supervisor import Supervisor
 
@@ -146,6 +147,11 @@ def _check_allowed(sequences: tuple[str, ...], packages: tuple[str, ...], *, all
     for package in packages:
         if _PACKAGE.fullmatch(package) is None:
             raise ConfigurationError(f"allow must be a package's dotted name, not {package!r}")
+        if is_internal(package):
+            raise ConfigurationError(
+                f"{package} has functions that unpickle and import whatever they are given: allow enqueuer.demo for "
+                "the demo, or give --sequence package.module:callable"
+            )
     if not sequences and not packages and not allow_pickle:
         raise ConfigurationError(
             "a remote worker imports only what its owner allows: give --sequence package.module:callable (that one) "

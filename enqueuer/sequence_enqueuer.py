@@ -274,7 +274,8 @@ class SequenceEnqueuer:
     # ------------------------------------------------------------ resuming
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream is, as JSON values: below 4 KB with ``ordered=True``, and but for the Sequence's own state.
+        """Where the stream is, as JSON values: below 4 KB with ``ordered=True``, but for the Sequence's own state and
+        some 30 bytes for each earlier ``start()`` whose on_epoch_end calls are to be repeated.
 
         What was *received* counts: what ``next()`` returned, and the skipped and None ones before it; not a batch that
         it raised for, nor what is only prefetched. Callable at any time, from any thread and from ``on_epoch_end``

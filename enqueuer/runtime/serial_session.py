@@ -44,6 +44,7 @@ class SerialSession:
         self._opened = False
         # Whether on_epoch_end of the epoch that is opened has run.
         self._ended = False
+        self._hook_error: Exception | None = None
         self._retries_count = 0
         self._taken_total = 0
         self._position = 0
@@ -61,8 +62,8 @@ class SerialSession:
                 if self._stopped:
                     raise StreamEnd
                 if only_epoch is not None and self.next_epoch > only_epoch:
-                    if self._opened and self._epoch == only_epoch:
-                        self._end_epoch()
+                    if self._opened and self._epoch == only_epoch and self._hook_error is None:
+                        self._end_epoch_alone()
                     raise StreamEnd
                 if not self._opened or self._position == len(self._order):
                     self._enter_epoch()
@@ -92,7 +93,16 @@ class SerialSession:
     def next_epoch(self) -> int:
         return self._epoch + (self._opened and self._position == len(self._order))
 
+    def _end_epoch_alone(self) -> None:
+        """Its batches are all there, so what the hook raises belongs to what is asked for next, as with workers."""
+        try:
+            self._end_epoch()
+        except Exception as error:
+            self._hook_error = error
+
     def _end_epoch(self) -> None:
+        if self._hook_error is not None:
+            raise self._hook_error
         if not self._ended:
             self._own.end_epoch(self.seed, self._epoch, self._instance)
             self._ended = True

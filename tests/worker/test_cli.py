@@ -85,6 +85,12 @@ def test_a_container_can_set_everything_by_its_environment(started: list[tuple[S
     assert processes == len(os.sched_getaffinity(0)) if sys.platform == "linux" else processes >= 1
 
 
+@pytest.mark.usefixtures("started")
+def test_doing_without_a_token_is_said_in_the_log() -> None:
+    assert "no token (--insecure): whoever poses as tcp://trainer:5555" in invoke(*CONNECT, "--allow", "p").output
+    assert "--insecure" not in invoke("--connect", "tcp://127.0.0.1:5555", "--allow", "p").output
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

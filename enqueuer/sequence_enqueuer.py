@@ -115,6 +115,8 @@ class SequenceEnqueuer:
         # The place in the stream of the session that runs, or ran last; and one that was loaded for the next.
         self._bookmark: Bookmark | None = None
         self._loaded: ResumePoint | None = None
+        # Of the session that ran last: what was skipped, and why it ended, is asked afterwards.
+        self._last_stats = IDLE
 
     # ------------------------------------------------------------ life cycle
 
@@ -204,7 +206,8 @@ class SequenceEnqueuer:
             ending = self._ending
         if ending is not None:
             # Of several callers one does it and the others wait for it.
-            ending.stop(limit)
+            if ending.stop(limit):
+                self._last_stats = ending.stats()
             ending.let_go(limit)
             with self._start_lock:
                 if self._ending is ending:
@@ -272,7 +275,8 @@ class SequenceEnqueuer:
     # ------------------------------------------------------------ resuming
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream is, as JSON values: below 4 KB with ``ordered=True``, and but for the Sequence's own state.
+        """Where the stream is, as JSON values: below 4 KB with ``ordered=True``, but for the Sequence's own state and
+        some 30 bytes for each earlier ``start()`` whose on_epoch_end calls are to be repeated.
 
         What was *received* counts: what ``next()`` returned, and the skipped and None ones before it; not a batch that
         it raised for, nor what is only prefetched. Callable at any time, from any thread and from ``on_epoch_end``
@@ -352,9 +356,9 @@ class SequenceEnqueuer:
         return None if found is None else str(found)
 
     def stats(self) -> Stats:
-        """A snapshot of what happens: see `Stats` for how to read it."""
+        """A snapshot of what happens, after ``stop()`` or an error of what had happened: see `Stats`."""
         session = self._session
-        return IDLE if session is None else session.stats()
+        return self._last_stats if session is None else session.stats()
 
     def wait_for_workers(self, n: int, timeout: float | None = None) -> None:
         """Wait until ``n`` workers serve (a local thread or process counts as one).

@@ -128,7 +128,8 @@ def _on_screen(enqueuer: SequenceEnqueuer, batches_count: int, done_count: int) 
 
     if enqueuer.endpoint is not None:
         click.echo("To help from another machine, run there (in a clone or an environment with enqueuer[demo]):")
-        click.echo(f"  enqueuer worker --connect {_reachable(enqueuer.endpoint)} {_trust(enqueuer)}--allow enqueuer")
+        address = _reachable(enqueuer.endpoint)
+        click.echo(f"  enqueuer worker --connect {address} {_trust(enqueuer)}--allow enqueuer.demo")
     if done_count:
         click.echo(f"resuming after batch {done_count} of {batches_count}")
     with ProgressBar(enqueuer, total=batches_count, initial=done_count) as bar:

@@ -72,6 +72,8 @@ from enqueuer.protocol.messages import (
 _CRITICAL = 50
 # How long room for short batches is collected at most.
 _COLLECT_SECONDS = 0.001
+# An honest worker of the smallest batches holds some ten thousand, and says so once a second.
+_HELD_AS_A_MESSAGE = 1024
 
 
 class Coordinator:
@@ -171,6 +173,7 @@ class Coordinator:
         if old is not None:
             self._revoke_all_of(old)
             self.ledger.close(old)
+            self.failures.forget_skips(old)
         run = EpochRun(
             event.epoch,
             event.generation,
@@ -217,7 +220,7 @@ class Coordinator:
         message, route = event.message, event.route
         worker, supervisor = self.fleet.at(route), self.fleet.supervisors.get(route)
         # What answers leases is bounded by them.
-        if (worker is None or type(message) is not Failure) and not self._may_talk(route, now):
+        if (worker is None or type(message) is not Failure) and not self._may_talk(route, message, now):
             return
         if isinstance(message, Hello):
             self.membership.on_hello(route, event.session, message, event.key, now)
@@ -231,10 +234,10 @@ class Coordinator:
         else:
             self.membership.offend_at(route, f"said {type(message).__name__}, which no supervisor says")
 
-    def _may_talk(self, route: Route, now: float) -> bool:
+    def _may_talk(self, route: Route, message: Message, now: float) -> bool:
         if self.conduct.ignores(route):
             return False  # cut off for what it said earlier in this very poll
-        if self.membership.standing_at(route).talk.take(now):
+        if self.membership.standing_at(route).talk.take(now, _weight(message)):
             return True
         self.membership.offend_at(route, "floods the control channel")
         return False
@@ -357,6 +360,11 @@ class Coordinator:
         if not self._had_min_workers:
             self._had_min_workers = self.scheduler.slots_count >= self.settings.min_workers
         return self._had_min_workers
+
+
+def _weight(message: Message) -> int:
+    """For how many messages this one counts: as runs, 65 536 leases are ten bytes, and 40 ms to look at."""
+    return 1 + len(message.held) // _HELD_AS_A_MESSAGE if isinstance(message, Heartbeat | Hello) else 1
 
 
 _ANSWERS: dict[type, Any] = {

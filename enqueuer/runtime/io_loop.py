@@ -262,8 +262,10 @@ class IoLoop:
                 yield Malformed(route, str(error))
                 continue
             if isinstance(message, Hello) and not hmac.compare_digest(message.secret, pair.secret):
-                logger.error("rejected worker %s on %s: wrong secret", message.worker_id, message.host)
+                reason = f"worker {message.worker_id} on {message.host} has a wrong secret"
+                self._note_malformed(pair, reason)
                 self._send(route, Reject("wrong secret"))
+                yield Malformed(route, reason)
                 continue
             yield ControlReceived(route, session, message, key)
 
@@ -318,7 +320,7 @@ class IoLoop:
     def _has_left(self, incarnation: bytes) -> bool:
         return all(worker.incarnation != incarnation for worker in self._coordinator.fleet)
 
-    def _note_malformed(self, pair: Pair, error: ProtocolError) -> None:
+    def _note_malformed(self, pair: Pair, error: ProtocolError | str) -> None:
         self._malformed_count += 1
         if self._malformed_count <= _MALFORMED_LOGGED:
             logger.warning("dropped a malformed message on the %s sockets: %s", pair.name, error)

@@ -24,6 +24,7 @@ from enqueuer.core.actions import FleetFailed
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.events import EpochOpened, StopRequested, SupervisorDied, ThreadsJoined
 from enqueuer.core.settings import Place, Settings
+from enqueuer.core.standing import MOST_OF_STRANGERS
 from enqueuer.errors import EnqueuerError
 from enqueuer.protocol.batch_codec import Trust, encode_batch
 from enqueuer.protocol.control_codec import decode_control, encode_control
@@ -322,7 +323,19 @@ def test_a_wrong_secret_is_rejected_and_the_worker_unknown(
     peer.say(peer.hello(secret=secret), NO_ID)
     assert peer.hear(Reject).reason == "wrong secret"
     assert trainer.ask(lambda: list(trainer.coordinator.fleet)) == []
-    assert "rejected worker peer on there: wrong secret" in caplog.text
+    assert "worker peer on there has a wrong secret" in caplog.text
+
+
+def test_who_goes_on_with_wrong_secrets_is_not_listened_to_any_more(
+    trainer: Trainer, peer_at: Callable[[str], Peer], caplog: pytest.LogCaptureFixture
+) -> None:
+    peer = peer_at("local")
+    for _ in range(2 * MOST_OF_STRANGERS):
+        peer.say(peer.hello(secret=b"guess"), NO_ID)
+    wait_until(lambda: "cut off a peer" in caplog.text)
+    peer.say(peer.hello(), NO_ID)  # the right one comes too late
+    assert trainer.ask(lambda: list(trainer.coordinator.fleet)) == []
+    assert caplog.text.count("has a wrong secret") < MOST_OF_STRANGERS
 
 
 def test_a_line_from_a_worker_goes_to_the_remote_logger(

@@ -32,6 +32,7 @@ from enqueuer.runtime.session import Session
 from enqueuer.runtime.shared_iterator import SharedIterator
 from enqueuer.runtime.snapshot import IDLE
 from enqueuer.runtime.stream_end import StreamEnd
+from enqueuer.transport.processors import usable_cpus
 
 _uids = itertools.count()
 _alive: weakref.WeakSet[SequenceEnqueuer] = weakref.WeakSet()
@@ -114,6 +115,8 @@ class SequenceEnqueuer:
         # The place in the stream of the session that runs, or ran last; and one that was loaded for the next.
         self._bookmark: Bookmark | None = None
         self._loaded: ResumePoint | None = None
+        # Of the session that ran last: what was skipped, and why it ended, is asked afterwards.
+        self._last_stats = IDLE
 
     # ------------------------------------------------------------ life cycle
 
@@ -130,7 +133,7 @@ class SequenceEnqueuer:
         Raises ValueError for a bad argument, RuntimeError if it is running, OSError if an address cannot be bound,
         StateError if `sequence` was replaced since `load_state_dict`. Errors of the Sequence come out of ``next()``.
         """
-        count = _usable_cpus() if workers is None else operator.index(workers)
+        count = usable_cpus() if workers is None else operator.index(workers)
         queue_size = None if max_queue_size == AUTO else _index(max_queue_size)
         if count < 0:
             raise ValueError(f"workers must be 0 or more, or None for one a CPU, not {workers!r}")
@@ -203,7 +206,8 @@ class SequenceEnqueuer:
             ending = self._ending
         if ending is not None:
             # Of several callers one does it and the others wait for it.
-            ending.stop(limit)
+            if ending.stop(limit):
+                self._last_stats = ending.stats()
             ending.let_go(limit)
             with self._start_lock:
                 if self._ending is ending:
@@ -271,7 +275,8 @@ class SequenceEnqueuer:
     # ------------------------------------------------------------ resuming
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream is, as JSON values: below 4 KB with ``ordered=True``, and but for the Sequence's own state.
+        """Where the stream is, as JSON values: below 4 KB with ``ordered=True``, but for the Sequence's own state and
+        some 30 bytes for each earlier ``start()`` whose on_epoch_end calls are to be repeated.
 
         What was *received* counts: what ``next()`` returned, and the skipped and None ones before it; not a batch that
         it raised for, nor what is only prefetched. Callable at any time, from any thread and from ``on_epoch_end``
@@ -351,9 +356,9 @@ class SequenceEnqueuer:
         return None if found is None else str(found)
 
     def stats(self) -> Stats:
-        """A snapshot of what happens: see `Stats` for how to read it."""
+        """A snapshot of what happens, after ``stop()`` or an error of what had happened: see `Stats`."""
         session = self._session
-        return IDLE if session is None else session.stats()
+        return self._last_stats if session is None else session.stats()
 
     def wait_for_workers(self, n: int, timeout: float | None = None) -> None:
         """Wait until ``n`` workers serve (a local thread or process counts as one).
@@ -399,12 +404,6 @@ def _index(max_queue_size: Any) -> int:
     if isinstance(max_queue_size, str):
         raise ValueError(f"max_queue_size must be an integer or {AUTO!r}, not {max_queue_size!r}")
     return operator.index(max_queue_size)
-
-
-def _usable_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @atexit.register

@@ -14,12 +14,13 @@ class EpochStream:
     """One pass a ``for`` loop, and the place in the stream of what the loop was given.
 
     ``start_arguments`` are those of `SequenceEnqueuer.start`: with them, an enqueuer that is not running is started
-    when it is iterated.
+    when it is iterated. ``epoch`` among them is where the first loop begins, if no state is loaded before.
     """
 
     def __init__(self, enqueuer: SequenceEnqueuer, start_arguments: dict[str, Any]) -> None:
         self._enqueuer = enqueuer
-        self._start_arguments = start_arguments
+        self._start_arguments = dict(start_arguments)
+        self._may_start = bool(start_arguments)
         self._pass: Pass | None = None
 
     def __len__(self) -> int:
@@ -42,25 +43,27 @@ class EpochStream:
 
         Raises StateError if the state does not fit, RuntimeError if it is running and could not be started again.
         """
-        if self._start_arguments:
+        if self._may_start:
             self._enqueuer.stop()
         self._enqueuer.load_state_dict(state)
+        self._start_arguments.pop("epoch", None)
         self._pass = None
 
     def begin(self, new: Pass) -> None:
         """Have the enqueuer run, at the beginning of an epoch if the last pass was broken off."""
         enqueuer, last = self._enqueuer, self._pass
         if not enqueuer.is_running():
-            if not self._start_arguments:
+            if not self._may_start:
                 raise RuntimeError(
                     "the enqueuer is not running: call its start(workers=…) first, or give those arguments here"
                 )
             enqueuer.start(**self._start_arguments)
+            # Later ones go on from there.
+            self._start_arguments.pop("epoch", None)
         elif last is not None and last.is_broken_off(enqueuer._session):
             present: dict[str, Any] = {"workers": enqueuer.workers, "max_queue_size": last.max_queue_size}
-            arguments = self._start_arguments or present
             enqueuer.stop()
-            enqueuer.start(**arguments)
+            enqueuer.start(**(self._start_arguments if self._may_start else present))
         self._pass = new
 
     def check(self, one: Pass) -> None:

@@ -36,12 +36,14 @@ def device_iterator(
     text, objects, dates and plain Python values stay as they are.
 
     On the CPU JAX takes an array's memory over where it can (aligned to 64 bytes) instead of copying it. Nothing else
-    refers to that memory: no NumPy array is given out, and what local *threads* return, which may be the Sequence's
-    own, is copied before.
+    refers to that memory: no NumPy array is given out, and what is computed in this process (by local *threads*, or by
+    the loop itself with ``workers=0``), which may be the Sequence's own, is copied before.
 
     ``start`` are arguments of `SequenceEnqueuer.start` (``workers=``, ``max_queue_size=``): an enqueuer that does not
     run is then started by the first loop. A loop that is broken off is followed by one over a new epoch; for that the
-    enqueuer is started again. ``state_dict()`` counts what the loop was given, not what is ahead of it.
+    enqueuer is started again. (Give ``bind`` a fixed port: remote workers come back to it.)
+
+    ``state_dict()`` counts what the loop was given, not what is ahead of it.
 
     Raises ConfigurationError for a size below 1, and for both a device and a sharding.
     """
@@ -81,9 +83,7 @@ class DeviceStream(EpochStream):
     def put(self, batch: Any) -> Any:
         """The batch with its arrays on the device, or on their way to it."""
         leaves, structure = jax.tree.flatten(batch)
-        enqueuer = self._enqueuer
-        # What came from another process lies in memory of its own.
-        is_own = enqueuer.use_multiprocessing or (enqueuer.workers == 0 and enqueuer.endpoint is not None)
+        is_own = _comes_from_other_processes(self._enqueuer)
         places = [place for place, leaf in enumerate(leaves) if _is_number(leaf)]
         arrays = [_native(leaves[place], copy=not is_own) for place in places]
         for place, array in zip(places, jax.device_put(arrays, self._target), strict=True):
@@ -129,6 +129,14 @@ class _DevicePass:
             self._end = StopIteration()
         except Exception as error:
             self._end = error
+
+
+def _comes_from_other_processes(enqueuer: SequenceEnqueuer) -> bool:
+    """Whether all batches do, and so lie in memory of their own."""
+    if enqueuer.workers == 0:
+        # Without remote workers the loop computes them itself, whatever use_multiprocessing says.
+        return enqueuer.endpoint is not None
+    return enqueuer.use_multiprocessing
 
 
 def _is_number(leaf: Any) -> bool:

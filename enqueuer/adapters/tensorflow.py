@@ -17,7 +17,8 @@ def as_dataset(enqueuer: SequenceEnqueuer, element_spec: Any = None, *, endless:
 
     Iterating over it is one pass of ``len(enqueuer)`` batches, so ``fit(dataset, epochs=3)`` trains three epochs; with
     ``endless=True`` it goes on over epochs for ever, and ``fit`` needs ``steps_per_epoch``. A loop that was left in the
-    middle is followed by a new pass. The enqueuer must be running while anybody iterates.
+    middle is followed by a new pass. The enqueuer must be running while anybody iterates. The number of batches is that
+    of now; where it changes from epoch to epoch, make a new dataset for each.
 
     ``element_spec`` is a structure of ``tf.TensorSpec`` as the batches have it (lists count as tuples). Without it the
     first batch is looked at, and waited for, now: the first dimension of each array may vary from batch to batch, the

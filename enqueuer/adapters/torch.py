@@ -64,7 +64,8 @@ def from_dataset(
     enqueuer's own ``shuffle=True`` would permute whole batches.) Random numbers that the dataset draws in worker
     processes, from torch, NumPy and `random`, are the same on every run with the enqueuer's seed.
 
-    For ``torch.distributed`` give the enqueuer ``shard=rank_shard()`` and no ``DistributedSampler``.
+    For ``torch.distributed`` give the enqueuer ``shard=rank_shard()`` and no ``DistributedSampler``; or that as
+    ``sampler=``, for each rank's very samples, and no ``shard``.
     For remote workers put the call into a function of a module that they have, and name that with `SequenceSpec`.
 
     Raises TypeError for an ``IterableDataset`` and samplers without ``len()``, ConfigurationError for arguments that
@@ -155,14 +156,20 @@ def as_iterable(enqueuer: SequenceEnqueuer, *, pin_memory: bool = False, **start
 
     ``start`` are arguments of `SequenceEnqueuer.start` (``workers=``, ``max_queue_size=``): an enqueuer that does not
     run is then started by the first loop. A loop that is broken off is followed by one over a new epoch; for that the
-    enqueuer is started again.
+    enqueuer is started again. (Give ``bind`` a fixed port: remote workers come back to it.)
 
     It can be wrapped as ``DataLoader(…, batch_size=None, num_workers=0)`` or torchdata's ``StatefulDataLoader``.
     """
-    if pin_memory and not torch.accelerator.is_available():
+    if pin_memory and not _has_accelerator():
         warnings.warn("pin_memory=True, but there is no accelerator: memory is not pinned", stacklevel=2)
         pin_memory = False
     return TensorStream(enqueuer, pin_memory, start)
+
+
+def _has_accelerator() -> bool:
+    # torch.accelerator came with PyTorch 2.6.
+    accelerator = getattr(torch, "accelerator", torch.cuda)
+    return bool(accelerator.is_available())
 
 
 class TensorStream(EpochStream, IterableDataset):

@@ -128,7 +128,8 @@ def _on_screen(enqueuer: SequenceEnqueuer, batches_count: int, done_count: int) 
 
     if enqueuer.endpoint is not None:
         click.echo("To help from another machine, run there (in a clone or an environment with enqueuer[demo]):")
-        click.echo(f"  enqueuer worker --connect {_reachable(enqueuer.endpoint)} {_trust(enqueuer)}--allow enqueuer")
+        address = _reachable(enqueuer.endpoint)
+        click.echo(f"  enqueuer worker --connect {address} {_trust(enqueuer)}--allow enqueuer.demo")
     if done_count:
         click.echo(f"resuming after batch {done_count} of {batches_count}")
     with ProgressBar(enqueuer, total=batches_count, initial=done_count) as bar:
@@ -154,11 +155,14 @@ def _reachable(endpoint: str) -> str:
 
 def _print_report(settings: Settings, report: Report) -> None:
     images = "digits" if settings.images is None else "images"
+    click.echo(f"accuracy: {report.accuracy:.3f} (on {report.held_out_count} held-out {images})")
+    if report.batches_count == 0:
+        click.echo(f"{settings.resume} holds a training that was complete; more --epochs would go on with it")
+        return
     pace = f"{report.batches_per_second:.0f}"
     if report.baseline_batches_per_second is not None:
         ratio = report.batches_per_second / report.baseline_batches_per_second
         pace += f" ({report.baseline_batches_per_second:.0f} with no workers: {ratio:.2f}×)"
-    click.echo(f"accuracy: {report.accuracy:.3f} (on {report.held_out_count} held-out {images})")
     click.echo(f"batches/s: {pace}")
     click.echo(
         f"time spent waiting for data: {report.wait_seconds:.2f} s ({report.wait_share:.1%} of "

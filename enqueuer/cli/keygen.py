@@ -49,9 +49,11 @@ def keygen(directory: Path, add_worker: str | None, revoke_worker: str | None, s
     --add-worker, start the workers anew with the new token, --revoke-worker the old one.
 
     \b
-    Example:
+    Examples:
       enqueuer keygen ~/.enqueuer
       scp ~/.enqueuer/worker.token gpu-box:
+      enqueuer keygen ~/.enqueuer --add-worker other-box
+      enqueuer keygen ~/.enqueuer --revoke-worker worker
     """
     if sum((add_worker is not None, revoke_worker is not None, show, replace)) > 1:
         raise _CallerError("one thing at a time: --add-worker, --revoke-worker, --list or --replace")

@@ -45,16 +45,19 @@ class EpochEnds:
                 yield seed, first + step
 
 
-def read_epoch_ends(runs: Any) -> list[EpochEnd]:
-    """The calls that a peer's ``[[seed, first epoch, count], …]`` stands for; ProtocolError for anything else."""
-    ends: list[EpochEnd] = []
+def read_epoch_ends(runs: Any) -> EpochEnds:
+    """The calls that a peer's ``[[seed, first epoch, count], …]`` stands for; ProtocolError for anything else.
+
+    Kept as the runs that they are: ten bytes may stand for a million calls.
+    """
+    count_left = EPOCH_ENDS_LIMIT
     for run in runs if isinstance(runs, (list, tuple)) else [None]:
         match run:
-            case [int() as seed, int() as first, int() as count] if 0 <= count <= EPOCH_ENDS_LIMIT - len(ends):
-                ends += [(seed, first + step) for step in range(count)]
+            case [int(), int(), int() as count] if 0 <= count <= count_left:
+                count_left -= count
             case _:
                 raise ProtocolError("epoch_ends is not a list of [seed, first epoch, count]")
-    return ends
+    return EpochEnds(runs)
 
 
 def catch_up(

@@ -80,6 +80,9 @@ class Encoder:
         if isinstance(value, np.generic) and value.dtype.kind in _SCALAR_KINDS:
             self._spend(value.nbytes)
             return {"scalar": [value.dtype.str, value.tobytes()]}
+        if isinstance(value, np.dtype) and _SCALAR.fullmatch(value.str) and np.dtype(value.str) == value:
+            # NumPy's own errors have them, such as the MemoryError for an array that there is no room for.
+            return {"dtype": value.str}
         if isinstance(value, PurePath):
             return {"path": self._encode_str(str(value))}
         raise NotPlainError(f"a {kind.__qualname__}")
@@ -134,11 +137,18 @@ class _Decoder:
 
 def _decode_scalar(content: Any) -> Any:
     name, raw = content
-    # NumPy's own reading of a text knows lists of types, shapes and Python literals.
-    dtype = np.dtype(name) if isinstance(name, str) and _SCALAR.fullmatch(name) else None
-    if dtype is None or dtype.kind not in _SCALAR_KINDS or dtype.itemsize != len(raw):
+    dtype = _decode_dtype(name)
+    if dtype.itemsize != len(raw):
         raise NotPlainError("not a scalar")
     return np.frombuffer(raw, dtype=dtype)[0]
+
+
+def _decode_dtype(name: Any) -> np.dtype[Any]:
+    # NumPy's own reading of a text knows lists of types, shapes and Python literals.
+    dtype = np.dtype(name) if isinstance(name, str) and _SCALAR.fullmatch(name) else None
+    if dtype is None or dtype.kind not in _SCALAR_KINDS:
+        raise NotPlainError("not a scalar's type")
+    return dtype
 
 
 # A nested key or member that cannot be hashed raises TypeError, which `decode` turns into its own error.
@@ -147,6 +157,7 @@ _ATOMS: dict[str, Callable[[Any], Any]] = {
     "complex": lambda content: complex(*content),
     "int": lambda content: int(_text(content), 16),
     "scalar": _decode_scalar,
+    "dtype": _decode_dtype,
     "str_": lambda content: np.str_(_text(content)),
     "path": lambda content: Path(_text(content)),
 }

@@ -70,6 +70,10 @@ from enqueuer.protocol.messages import (
 
 # As in `logging`.
 _CRITICAL = 50
+# How long room for short batches is collected at most.
+_COLLECT_SECONDS = 0.001
+# An honest worker of the smallest batches holds some ten thousand, and says so once a second.
+_HELD_AS_A_MESSAGE = 1024
 
 
 class Coordinator:
@@ -106,7 +110,7 @@ class Coordinator:
             self._actions,
             self._settle,
         )
-        self._rebalance_at = math.inf
+        self._rebalance_at = self._collecting_until = math.inf
         self._stopped = False
         self._had_min_workers = False
 
@@ -137,21 +141,21 @@ class Coordinator:
         """When `handle` wants to be called even if nothing happens."""
         if self._stopped:
             return math.inf
-        return min(self.membership.next_deadline, self._rebalance_at, self.hedger.next_deadline)
+        return min(self.membership.next_deadline, self._rebalance_at, self._collecting_until, self.hedger.next_deadline)
 
     @property
     def takes_until_wake(self) -> int | None:
         """After how many more takes by the trainer this core wants to know; None: not for granting.
 
-        While a slot with long batches is idle for want of room in the bound, each take counts; otherwise room is
-        collected, so that small batches are granted many at a time.
+        While a slot with long batches waits for room in the bound, each take counts; otherwise room is collected, so
+        that small batches are granted many at a time.
         """
         ready_count = self.ledger.ready_count
         if not self.scheduler.has_takers or not self.ledger.has_pending or ready_count == 0:
             return None
         if self.scheduler.has_costly_idle:
             return 1
-        return -(-ready_count // 2)
+        return min(ready_count, self.scheduler.room_wanted or -(-ready_count // 2))
 
     @property
     def malformed_count(self) -> int:
@@ -169,6 +173,7 @@ class Coordinator:
         if old is not None:
             self._revoke_all_of(old)
             self.ledger.close(old)
+            self.failures.forget_skips(old)
         run = EpochRun(
             event.epoch,
             event.generation,
@@ -215,7 +220,7 @@ class Coordinator:
         message, route = event.message, event.route
         worker, supervisor = self.fleet.at(route), self.fleet.supervisors.get(route)
         # What answers leases is bounded by them.
-        if (worker is None or type(message) is not Failure) and not self._may_talk(route, now):
+        if (worker is None or type(message) is not Failure) and not self._may_talk(route, message, now):
             return
         if isinstance(message, Hello):
             self.membership.on_hello(route, event.session, message, event.key, now)
@@ -229,10 +234,10 @@ class Coordinator:
         else:
             self.membership.offend_at(route, f"said {type(message).__name__}, which no supervisor says")
 
-    def _may_talk(self, route: Route, now: float) -> bool:
+    def _may_talk(self, route: Route, message: Message, now: float) -> bool:
         if self.conduct.ignores(route):
             return False  # cut off for what it said earlier in this very poll
-        if self.membership.standing_at(route).talk.take(now):
+        if self.membership.standing_at(route).talk.take(now, _weight(message)):
             return True
         self.membership.offend_at(route, "floods the control channel")
         return False
@@ -302,9 +307,10 @@ class Coordinator:
         if not self.ledger.runs or not self._has_min_workers():
             return
         self.scheduler.review_depth()
-        while assignments := self.scheduler.assign():
-            for assignment in assignments:
-                self._book(assignment)
+        if not self._waits_for_room(now):
+            while assignments := self.scheduler.assign():
+                for assignment in assignments:
+                    self._book(assignment)
         for run in self.ledger.runs.values():
             if run.fresh_count == 0 and not run.exhausted_reported:
                 run.exhausted_reported = True
@@ -312,6 +318,14 @@ class Coordinator:
         if self.scheduler.has_idle:
             self._hedge(now)
             self._rebalance(now)
+
+    def _waits_for_room(self, now: float) -> bool:
+        """Whether more will be granted at once in a moment; not for long, since the trainer may take nothing more."""
+        if self.scheduler.room_wanted == 0 or now >= self._collecting_until:
+            self._collecting_until = math.inf
+            return False
+        self._collecting_until = min(self._collecting_until, now + _COLLECT_SECONDS)
+        return True
 
     def _hedge(self, now: float) -> None:
         for assignment in self.hedger.hedges(now):
@@ -346,6 +360,11 @@ class Coordinator:
         if not self._had_min_workers:
             self._had_min_workers = self.scheduler.slots_count >= self.settings.min_workers
         return self._had_min_workers
+
+
+def _weight(message: Message) -> int:
+    """For how many messages this one counts: as runs, 65 536 leases are ten bytes, and 40 ms to look at."""
+    return 1 + len(message.held) // _HELD_AS_A_MESSAGE if isinstance(message, Heartbeat | Hello) else 1
 
 
 _ANSWERS: dict[type, Any] = {

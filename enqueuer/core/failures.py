@@ -66,6 +66,10 @@ class Failures:
         text = f"batch {index} of epoch {run.epoch} took too long on {worker.name}; trying it again"
         self._actions.append(Report(_WARNING, f"{text}\n{stack}" if stack else text))
 
+    def forget_skips(self, run: EpochRun) -> None:
+        """The run is computed anew, so what was left out of it was never seen by anybody."""
+        self.skipped = [skip for skip in self.skipped if skip[0] != run.epoch]
+
     def _fail(self, run: EpochRun, position: int, failed: BatchFailed) -> None:
         outcome: BatchFailed | BatchSkipped = failed
         skipped_count = self._settings.skipped_before + len(self.skipped)

@@ -25,6 +25,8 @@ _LIGHTER_WEIGHT = 0.05
 _WORTH_MOVING = 0.010
 # Waking the I/O thread, a grant and its answer take some 0.2 ms: for shorter batches, room is collected first.
 _WORTH_WAKING = 0.001
+# As many leases in one message are enough: what it costs beside them is little by then.
+_FULL_GRANT = 32
 # How often that is looked at while a slot is idle and nothing else can be granted.
 REBALANCE_INTERVAL = 0.005
 # A look takes 0.4 µs for each worker that has leases waiting. If nothing was worth moving, fifty times as long passes
@@ -91,7 +93,20 @@ class Scheduler:
     def has_costly_idle(self) -> bool:
         """Whether the slot that gets the next lease is idle, and computes longer than it takes to say so."""
         first = next(iter(self._idle), None)
-        return first is not None and not 0.0 < first.item_seconds < _WORTH_WAKING
+        return first is not None and not _is_cheap(first)
+
+    @property
+    def room_wanted(self) -> int:
+        """How much more room in the bound is worth waiting for, as long as the trainer has something to take: slots
+        that compute faster than they are told what to do are told of several batches at once. 0: none.
+        """
+        first = next(iter(self._idle or self._thirsty), None)
+        if first is None or not _is_cheap(first) or self._ledger.ready_count == 0:
+            return 0
+        room = self.bound - self._ledger.undelivered_count
+        if room >= _FULL_GRANT:  # or there is no bound
+            return 0
+        return max(0, min(_FULL_GRANT, int(self.bound) // self._slots_count) - int(room))
 
     @property
     def has_takers(self) -> bool:
@@ -164,11 +179,13 @@ class Scheduler:
         capacity = self.bound - self._ledger.undelivered_count - len(assignments)
         if capacity < 1 and self._idle and self._ledger.ready_count == 0:
             capacity = self._capacity_for_idle(runs[0], assignments)
-        capacity = self._hand_out(self._idle, _idle_slots, capacity, runs, assignments)
-        if not self._thirsty or capacity < 1:
-            return assignments
-        room = self._room_for_queues() - sum(len(positions) for _, _, positions in assignments)
-        self._hand_out(self._thirsty, _room_to_target, min(capacity, room), runs, assignments)
+        room = min(capacity, self._room_for_queues() - len(assignments))
+        if room > self._idle_slots_count:
+            # Every idle slot gets one, and what waits behind it goes in the same message.
+            room = self._hand_out(self._idle, _room_to_target, room, runs, assignments)
+            self._hand_out(self._thirsty, _room_to_target, room, runs, assignments)
+        else:
+            self._hand_out(self._idle, _idle_slots, capacity, runs, assignments)
         return assignments
 
     def _room_for_queues(self) -> float:
@@ -287,6 +304,10 @@ def _put(queue: dict[Worker, None], worker: Worker, belongs: bool) -> None:
         queue[worker] = None
     elif worker in queue:
         del queue[worker]
+
+
+def _is_cheap(worker: Worker) -> bool:
+    return 0.0 < worker.item_seconds < _WORTH_WAKING
 
 
 def _idle_slots(worker: Worker) -> int:

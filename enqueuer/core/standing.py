@@ -26,12 +26,12 @@ class Rate:
     _left: float = -1.0
     _at: float = 0.0
 
-    def take(self, now: float) -> bool:
-        """Whether there is room for one more; it then has it."""
+    def take(self, now: float, weight: int = 1) -> bool:
+        """Whether there is room for one more, or one as dear as ``weight`` of them; it then has it."""
         left = self.burst if self._left < 0.0 else min(self.burst, self._left + (now - self._at) * self.per_second)
         self._at = now
-        self._left = left - 1.0 if left >= 1.0 else left
-        return left >= 1.0
+        self._left = left - weight if left >= weight else left
+        return left >= weight
 
 
 @dataclass(slots=True)

@@ -77,7 +77,8 @@ class Supervision:
             self._blame(worker, message)
             if worker.state is WorkerState.JOINING and worker.batches_count == 0:
                 self._note_death_on_arrival(route, message)
-            self.fleet.lost_count += 1
+            if worker.state is not WorkerState.LOST:  # else its connection told of it before, and it is counted
+                self.fleet.lost_count += 1
             text = f"worker {worker.name} (pid {worker.pid}) died: {describe_exit(message.exit_code)}"
             self.actions.append(Report(_WARNING, text))
         self.part(worker)

@@ -87,6 +87,7 @@ def _run(settings: Settings, observer: Observer) -> Report:
     held_out_x, held_out_y = decode_all(dataset.held_out, dataset.mode, dataset.image_size)
     classifier = _classifier(settings, dataset)
     pace = _train(settings, dataset, classifier, observer)
+    compares = _wants_baseline(settings) and pace.batches_count > 0
     return Report(
         accuracy=classifier.accuracy(held_out_x, held_out_y),
         held_out_count=len(held_out_y),
@@ -95,7 +96,7 @@ def _run(settings: Settings, observer: Observer) -> Report:
         training_seconds=pace.training_seconds,
         wait_seconds=pace.wait_seconds,
         batches_per_second=pace.batches_per_second,
-        baseline_batches_per_second=_baseline(settings, dataset) if _wants_baseline(settings) else None,
+        baseline_batches_per_second=_baseline(settings, dataset) if compares else None,
     )
 
 
@@ -114,14 +115,16 @@ def _train(settings: Settings, dataset: Dataset, classifier: Classifier, observe
         total, done = settings.epochs * len(enqueuer), 0
         if progress is not None:
             done = progress.batches_count
-            if done >= total:
+            if done > total:
                 raise ConfigurationError(
                     f"{settings.resume} holds {done} batches of training and --epochs {settings.epochs} are {total}: "
-                    "nothing is left to do; give more epochs, or another file"
+                    "give more epochs, or another file"
                 )
             classifier.state = progress.weights
             enqueuer.load_state_dict(progress.stream)
         pace = _Pace()
+        if done == total:
+            return pace  # it was killed behind its last batch, or is run again: what it has learnt is all there
         enqueuer.start(settings.workers, settings.max_queue_size)
         with observer(enqueuer, total, done) as observe:
             for count, (x, y) in enumerate(pace.watch(islice(enqueuer.get(), total - done)), done + 1):
@@ -209,4 +212,4 @@ class _Pace:
 
     @property
     def batches_per_second(self) -> float:
-        return self.batches_count / self.training_seconds
+        return self.batches_count / self.training_seconds if self.batches_count else 0.0

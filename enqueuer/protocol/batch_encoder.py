@@ -36,6 +36,11 @@ class EncodedBatch:
     block: Block | None = None
     packed_sizes: tuple[int, ...] | None = None
 
+    @property
+    def sent_bytes(self) -> int:
+        """What goes through a socket where the block is only named."""
+        return self.nbytes if self.block is None else len(self.header) + len(self.inline)
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:

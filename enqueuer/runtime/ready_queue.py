@@ -117,8 +117,7 @@ class ReadyQueue:
         if not self._outcomes:
             self._wake()  # room was made by all takes so far
         with self._lock:
-            inner = self._inner_left > 0 and (only_epoch is None or only_epoch == self._epoch)
-            if not (inner and self._outcomes):
+            if not (self._outcomes and self._inner_left and (only_epoch is None or only_epoch == self._epoch)):
                 end = self._wait_for_outcome(only_epoch)
                 if end is not None:
                     return end
@@ -127,7 +126,8 @@ class ReadyQueue:
             except IndexError:
                 return End.CLOSED  # by this very thread, in a signal handler
             self.taken_total += 1
-            if inner:
+            # Looked at only now: while this one waited, others may have taken all before the epoch's last one.
+            if self._inner_left:
                 self._taken_in_epoch += 1
                 self._inner_left -= 1
             else:

@@ -42,6 +42,9 @@ class SerialSession:
         self._order: Sequence[int] = ()
         self._instance: Any = None
         self._opened = False
+        # Whether on_epoch_end of the epoch that is opened has run.
+        self._ended = False
+        self._hook_error: Exception | None = None
         self._retries_count = 0
         self._taken_total = 0
         self._position = 0
@@ -51,12 +54,16 @@ class SerialSession:
         bookmark.follow(self._get_received)
 
     def next_batch(self, only_epoch: int | None = None) -> Any:
-        """As `Session.next_batch`; on_epoch_end runs in the caller's thread, when the next epoch's first batch is
-        asked for.
+        """As `Session.next_batch`; on_epoch_end runs in the caller's thread, when something is asked for beyond the
+        epoch's last batch: the next epoch's first, or with ``only_epoch`` one more of the same.
         """
         with self._lock:
             while True:
-                if self._stopped or (only_epoch is not None and self.next_epoch > only_epoch):
+                if self._stopped:
+                    raise StreamEnd
+                if only_epoch is not None and self.next_epoch > only_epoch:
+                    if self._opened and self._epoch == only_epoch and self._hook_error is None:
+                        self._end_epoch_alone()
                     raise StreamEnd
                 if not self._opened or self._position == len(self._order):
                     self._enter_epoch()
@@ -86,9 +93,23 @@ class SerialSession:
     def next_epoch(self) -> int:
         return self._epoch + (self._opened and self._position == len(self._order))
 
+    def _end_epoch_alone(self) -> None:
+        """Its batches are all there, so what the hook raises belongs to what is asked for next, as with workers."""
+        try:
+            self._end_epoch()
+        except Exception as error:
+            self._hook_error = error
+
+    def _end_epoch(self) -> None:
+        if self._hook_error is not None:
+            raise self._hook_error
+        if not self._ended:
+            self._own.end_epoch(self.seed, self._epoch, self._instance)
+            self._ended = True
+
     def _enter_epoch(self) -> None:
         if self._opened:
-            self._own.end_epoch(self.seed, self._epoch, self._instance)
+            self._end_epoch()
             # The end of an epoch is not run twice if the next one cannot be opened.
             self._opened = False
             self._epoch += 1
@@ -105,7 +126,7 @@ class SerialSession:
         self._order = plan.order(self.seed, self._epoch, shuffle=self.options.shuffle)
         own.enter(self._epoch, own.spec, own.instance)
         self._position = 0
-        self._opened = True
+        self._opened, self._ended = True, False
 
     def _compute(self, index: int) -> Any:
         for attempt in range(self.options.retries + 1):

@@ -47,8 +47,9 @@ from enqueuer.transport.gatekeeper import Gatekeeper
 from enqueuer.transport.health import HealthSocket, Status, open_health_socket
 from enqueuer.transport.limits import raise_file_limit
 from enqueuer.transport.memory import total_bytes
+from enqueuer.transport.processors import usable_cpus
 from enqueuer.transport.slab_exchange import receive_slabs
-from enqueuer.transport.sockets import CoordinatorSockets, new_context
+from enqueuer.transport.sockets import CoordinatorSockets, io_threads_for, new_context
 
 logger = logging.getLogger("enqueuer")
 
@@ -85,7 +86,7 @@ class Session:
         self._stopped = threading.Event()
         self._directory = PrivateDirectory() if local_processes else None
         self._health: HealthSocket | None = None
-        self._context = new_context()
+        self._context = new_context(1 if options.bind is None else io_threads_for(usable_cpus()))
         self._threads: LocalThreads | None = None
         self._secret = os.urandom(_SECRET_BYTES)
         session_id = os.urandom(16)

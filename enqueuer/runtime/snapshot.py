@@ -29,7 +29,7 @@ def take_snapshot(
             item_seconds=worker.item_seconds,
         )
         for worker in coordinator.fleet
-        if worker.takes_leases
+        if running and worker.takes_leases
     )
     return Stats(
         running=running,
@@ -40,7 +40,7 @@ def take_snapshot(
         received_count=sum(run.buffered_count for run in runs),
         leased_count=sum(run.leased_count for run in runs),
         queue_limit=0 if bound == math.inf else int(bound),
-        workers_count=len(workers) if running else 0,
+        workers_count=len(workers),
         slots_count=coordinator.scheduler.slots_count if running else 0,
         batches_total=ready.taken_total,
         bytes_total=bytes_total,

@@ -1,4 +1,4 @@
-"""Warm memory for large batches that came over a network: mapped once, filled again and again.
+"""Warm memory for large batches that go over a network or came over it: mapped once, filled again and again.
 
 Freshly mapped memory fills at a tenth of the speed of memory that is in use already, and the C library maps what is
 larger than 32 MB anew each time.
@@ -12,8 +12,8 @@ import weakref
 from collections import defaultdict, deque
 from typing import TypeAlias
 
-# The trainer holds one or two batches, and one is being put together.
-_FREE_OF_A_SIZE = 3
+# The trainer holds one or two batches, and one is being put together. A worker keeps each until it is acknowledged.
+_FREE_OF_A_SIZE = 8
 _FREE_BYTES = 256 * 1024 * 1024
 
 _Exporter: TypeAlias = "ctypes.Array[ctypes.c_char]"

@@ -114,6 +114,7 @@ def read_token(path: str | os.PathLike[str]) -> WorkerToken:
 
 def _read_private(path: str | os.PathLike[str]) -> str:
     """The text of a file that only its owner can read."""
+    _check_path(path)
     try:
         with Path(path).open("rb") as file:
             _check_private(os.fstat(file.fileno()), path)
@@ -123,6 +124,17 @@ def _read_private(path: str | os.PathLike[str]) -> str:
     if len(content) > _MOST_FILE_BYTES:
         raise ConfigurationError(f"{path} is no key file of Enqueuer: it is larger than {_MOST_FILE_BYTES} bytes")
     return content.decode(errors="replace")
+
+
+def _check_path(path: str | os.PathLike[str]) -> None:
+    """What is in the file, given in place of its name: that is not repeated, as errors do with a name."""
+    text = os.fspath(path)
+    if _TOKEN_FAMILY in text:
+        raise ConfigurationError(
+            "the path of a token's file is a token itself: give the file that it is in, or put it into ENQUEUER_TOKEN"
+        )
+    if "{" in text and _KIND in text:
+        raise ConfigurationError(f"the path of a key file is a {_KIND} itself: give the file, {COORDINATOR_FILE}")
 
 
 def _check_private(status: os.stat_result, path: str | os.PathLike[str]) -> None:

@@ -109,6 +109,8 @@ class _MappedSlab:
         status = os.fstat(fd)
         if status.st_blksize != PAGE or status.st_size > _LARGEST_SLAB_BYTES:
             raise OSError("a slab is of other pages than the system's, or larger than any")
+        if status.st_size == 0 or status.st_size % PAGE:
+            raise OSError(f"a slab of {status.st_size} bytes is not made of whole pages")
         self.owner = owner
         self.nbytes = status.st_size
         self.mapping = mmap.mmap(fd, self.nbytes)

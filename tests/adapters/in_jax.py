@@ -107,8 +107,10 @@ def test_thousands_of_batches_held_and_dropped_keep_their_contents() -> None:
         np.testing.assert_array_equal(array, np.full(LARGE, key % 1500, np.float32))
 
 
-def test_what_threads_return_is_copied_since_the_sequence_may_change_it() -> None:
-    with enqueuer(OneBuffer()) as enq:
+@pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
+def test_what_is_computed_here_is_copied_since_the_sequence_may_change_it(processes: bool) -> None:
+    """Without workers the loop computes batches itself, also where there would be processes."""
+    with enqueuer(OneBuffer(), processes) as enq:
         # One at a time: what a Sequence overwrites before it is delivered is its own affair.
         batches = list(device_iterator(enq, size=1, workers=0))
     assert [set(np.asarray(batch).tolist()) for batch in batches] == [{index} for index in range(6)]

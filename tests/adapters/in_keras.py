@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Iterable
@@ -244,6 +245,22 @@ def test_steps_per_epoch_means_what_it_does_with_keras_own_datasets(model: Any) 
     model.set_weights(weights)
     own = Own(batches_of(Linear()))
     assert_same(mine, result(model, model.fit(own, shuffle=False, epochs=4, steps_per_epoch=10, verbose=0)))
+
+
+def test_a_training_goes_on_from_the_state_at_an_epochs_end(model: Any) -> None:
+    states: list[str] = []
+    with SequenceEnqueuer(Augmented(), shuffle=True, seed=3) as enq:
+        enq.start(2)
+        dataset = as_dataset(enq, keras)
+        save = AtEpochEnd(lambda epoch: states.append(json.dumps(enq.state_dict())))
+        model.fit(dataset, epochs=2, callbacks=[save], verbose=0)
+        weights = model.get_weights()
+        expected = result(model, model.fit(dataset, epochs=2, verbose=0))
+    model.set_weights(weights)
+    with SequenceEnqueuer(Augmented(), shuffle=True, seed=3) as enq:
+        enq.load_state_dict(json.loads(states[1]))
+        enq.start(1)
+        assert_same(result(model, model.fit(as_dataset(enq, keras), epochs=2, verbose=0)), expected)
 
 
 # ------------------------------------------------------------ errors

@@ -242,6 +242,23 @@ def test_ranks_get_disjoint_batches_that_make_up_a_distributed_samplers_steps() 
             assert sorted(ranks[0][epoch][step] + ranks[1][epoch][step]) == sorted(theirs)
 
 
+@pytest.mark.parametrize("drop_last", [False, True], ids=["padded", "drop_last"])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_distributed_sampler_itself_gives_each_rank_its_very_batches(rank: int, drop_last: bool) -> None:
+    """25 samples do not divide by 2 ranks: one is repeated, or left out."""
+
+    def sampler() -> DistributedSampler[Any]:
+        return DistributedSampler(Numbers(25), num_replicas=2, rank=rank, seed=7, drop_last=drop_last)
+
+    theirs = sampler()
+    loader = DataLoader(Numbers(25), batch_size=4, sampler=theirs)
+    expected = []
+    for epoch in range(2):
+        theirs.set_epoch(epoch)
+        expected.append(list(loader))
+    assert_same(received(from_dataset(Numbers(25), 4, sampler=sampler()), 2), expected)
+
+
 def test_the_shard_of_a_process_without_ranks_is_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rank_shard() == (0, 1)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a launch")

@@ -7,8 +7,8 @@ import json
 import pickle
 import tempfile
 import warnings
+import weakref
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from enqueuer import SequenceEnqueuer
 from enqueuer.adapters._torch_arrays import to_tensors
-from enqueuer.adapters.torch import TensorStream, as_iterable, from_dataset
+from enqueuer.adapters.torch import as_iterable, from_dataset
 from tests.adapters.plain_sources import LARGE, FailsAt, Large, Nested, Regression
 from tests.adapters.recycled import Blocks
 from tests.adapters.torch_sources import Numbers
@@ -144,6 +144,21 @@ def test_a_loop_that_was_broken_off_is_followed_by_a_new_epoch() -> None:
         assert loader.epoch == 4
 
 
+def test_the_epoch_among_the_arguments_is_where_the_first_loop_begins() -> None:
+    with enqueuer(FailsAt(5, bad=-1), shuffle=True) as enq:
+        loader = as_iterable(enq, workers=1, epoch=3)
+        next(iter(loader))
+        state = loader.state_dict()
+        assert loader.epoch == 3
+        fourth = values(loader)
+        assert loader.epoch == 5
+    with enqueuer(FailsAt(5, bad=-1), shuffle=True) as enq:
+        loader = as_iterable(enq, workers=1, epoch=0)
+        loader.load_state_dict(state)
+        assert len(values(loader)) == 4
+        assert values(loader) == fourth
+
+
 def test_a_loop_that_another_one_followed_is_told_so() -> None:
     with enqueuer(FailsAt(5, bad=-1)) as enq:
         loader = as_iterable(enq, workers=1)
@@ -200,6 +215,32 @@ def test_pinning_without_an_accelerator_warns_and_does_nothing() -> None:
         with pytest.warns(UserWarning, match="no accelerator"):
             loader = as_iterable(enq, pin_memory=True, workers=1)
         assert not any(x.is_pinned() for x, _ in loader)
+
+
+def test_pinning_is_torchs_own_copy_of_every_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine with an accelerator, which this one need not be."""
+    copied: list[int] = []
+
+    def pin(tensor: torch.Tensor) -> torch.Tensor:
+        copied.append(tensor.data_ptr())
+        return tensor.clone()
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    with enqueuer(Nested()) as enq:
+        batch = next(iter(as_iterable(enq, pin_memory=True, workers=1)))
+    tensors = [batch["pair"][0], batch["pair"][1][0], *(batch[key] for key in ("scalar", "flags", "empty"))]
+    tensors += [batch["big endian"], batch["backwards"]]
+    assert len(copied) == len(tensors)
+    assert not {tensor.data_ptr() for tensor in tensors if tensor.numel()} & set(copied)
+    assert isinstance(batch["when"], np.ndarray) and batch["text"] == "hello"
+
+
+def test_pinning_asks_cuda_where_torch_has_no_word_for_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch, "accelerator")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with enqueuer(Regression(2)) as enq, pytest.warns(UserWarning, match="no accelerator"):
+        as_iterable(enq, pin_memory=True)
 
 
 # ---------------------------------------------------------------- resuming
@@ -300,11 +341,26 @@ def test_training_has_the_very_losses_of_a_data_loader_and_leaves_nothing_behind
     wait_until(lambda: not resources().beyond(before), what="nothing left")
 
 
-def test_a_loader_does_not_hold_the_batch_that_the_loop_dropped(tmp_path: Path) -> None:
-    with enqueuer(Large(4)) as enq:
-        stream = iter(as_iterable(enq, workers=1))
-        batch = next(stream)["x"]
-        # The array under the tensor is referred to by the tensor alone.
-        arrays = [one for one in gc.get_referrers(batch) if isinstance(one, np.ndarray)]
-        assert arrays == []
-        assert isinstance(stream, map) and isinstance(as_iterable(enq), TensorStream)
+class Tracked(Large):
+    """Knows whether the arrays that it gave are still there."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+        self.given: list[weakref.ref[np.ndarray]] = []
+
+    def __getitem__(self, index: int) -> Any:
+        batch = super().__getitem__(index)
+        self.given.append(weakref.ref(batch["x"]))
+        return batch
+
+
+@pytest.mark.parametrize("wrap", [iter, lambda loader: iter(DataLoader(loader, batch_size=None))], ids=["it", "in it"])
+def test_a_loader_does_not_hold_the_batch_that_the_loop_dropped(wrap: Any) -> None:
+    source = Tracked()
+    with enqueuer(source) as enq:
+        stream = wrap(as_iterable(enq, workers=0))
+        for index in range(3):
+            tensor = next(stream)["x"]
+            assert source.given[index]() is not None, "the tensor lies on it"
+            del tensor
+            assert source.given[index]() is None

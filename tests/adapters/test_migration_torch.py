@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
+
+import pytest
 
 import enqueuer
 from tests.support.frameworks import require_frameworks
@@ -97,17 +100,32 @@ def test_a_named_dataset_trains_and_a_training_goes_on_where_its_state_was_saved
         assert seen[:10] != seen[10:]
 
 
-def test_rows_train_without_ray(tmp_path: Path) -> None:
-    require_frameworks("torch", "datasets")
-    write = """
+WRITE_ROWS = """
 import datasets
 datasets.disable_progress_bars()
 rows = {"image": [[float(i)] * 4 for i in range(150)], "label": list(range(150))}
 datasets.Dataset.from_dict(rows).to_parquet("images.parquet")
 """
-    run_script(write, tmp_path, timeout=200)
+
+
+def test_rows_train_without_ray(tmp_path: Path) -> None:
+    require_frameworks("torch", "datasets")
+    run_script(WRITE_ROWS, tmp_path, timeout=200)
     plain, steps = run(tmp_path, "datasets-after", "ray-after")
     assert labels(plain) == [list(range(4 * step, 4 * step + 4)) for step in range(10)]
     assert [len(batch) for batch in labels(steps)] == [64, 64, 22] * 2
+    for epoch in (steps[:3], steps[3:]):
+        assert sorted(sample for batch in labels(epoch) for sample in batch) == list(range(150))
+
+
+def test_the_same_rows_train_with_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is: 80 MB and a cluster of processes, for one snippet, are in no extra of ours."""
+    require_frameworks("torch", "datasets")
+    if find_spec("ray") is None:
+        pytest.skip("needs Ray: pip install 'ray[data,train]'")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    run_script(WRITE_ROWS, tmp_path, timeout=200)
+    (steps,) = run(tmp_path, "ray-before")
+    assert len(steps) == 6
     for epoch in (steps[:3], steps[3:]):
         assert sorted(sample for batch in labels(epoch) for sample in batch) == list(range(150))

@@ -73,7 +73,7 @@ def test_all_workers_killed_at_once_are_replaced(chaos: Chaos, ordered: bool) ->
 def test_a_local_supervisor_that_is_killed_is_replaced_with_its_workers(
     chaos: Chaos, record_gap: RecordGap, how: Callable[[int], None]
 ) -> None:
-    run = chaos.run(Steady(length=120))
+    run = chaos.run(Steady(length=120), epochs=None)
     run.wait_for_taken(10)
     supervisor, workers = run.local_supervisor(), set(run.worker_pids())
     how(supervisor)
@@ -89,7 +89,9 @@ def test_a_local_supervisor_that_is_killed_is_replaced_with_its_workers(
 def test_a_remote_supervisor_that_is_killed_takes_its_workers_along_and_may_be_started_again(
     chaos: Chaos, record_gap: RecordGap, how: Callable[[int], None]
 ) -> None:
-    run = chaos.run(Steady(length=250), local=1, remote=2, timing=Timing(heartbeat_interval=0.5, worker_timeout=3))
+    run = chaos.run(
+        Steady(length=250), local=1, remote=2, epochs=None, timing=Timing(heartbeat_interval=0.5, worker_timeout=3)
+    )
     run.wait_for_taken(10)
     (remote,) = chaos.remotes
     workers = descendants(remote.pid)

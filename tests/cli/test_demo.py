@@ -112,7 +112,7 @@ def test_with_bind_the_command_for_the_other_machine_is_printed(image_folder: Pa
     arguments = ["--images", str(image_folder), "--workers", "1", "--epochs", "1", "--no-baseline"]
     result = run_demo(*arguments, "--bind", "tcp://127.0.0.1:0")
     assert result.exit_code == 0, result.output
-    assert re.search(r"enqueuer worker --connect tcp://127\.0\.0\.1:\d+ .*--allow enqueuer", result.output)
+    assert re.search(r"enqueuer worker --connect tcp://127\.0\.0\.1:\d+ .*--allow enqueuer\.demo\n", result.output)
 
 
 def test_with_keys_the_command_names_the_token_to_copy(image_folder: Path, tmp_path_factory: pytest.TempPathFactory):
@@ -121,7 +121,7 @@ def test_with_keys_the_command_names_the_token_to_copy(image_folder: Path, tmp_p
     arguments = ["--images", str(image_folder), "--workers", "1", "--epochs", "1", "--no-baseline"]
     result = run_demo(*arguments, "--bind", "tcp://127.0.0.1:0", "--key-file", str(keys / "coordinator.key"))
     assert result.exit_code == 0, result.output
-    assert f"--token-file {keys}/worker.token --allow enqueuer" in result.output
+    assert f"--token-file {keys}/worker.token --allow enqueuer.demo\n" in result.output
 
 
 def test_a_port_in_use_is_said_in_one_line(image_folder: Path):
@@ -177,7 +177,12 @@ def test_a_killed_demo_goes_on_to_the_same_weights(image_folder: Path, tmp_path_
         assert sorted(one) == sorted(other)
         # Not the place in the stream: at the end of an epoch it says whether `on_epoch_end` has run by then.
         assert all((one[name] == other[name]).all() for name in one if name != "progress")
-    assert_callers_error(run_demo(*job, "--epochs", epochs, "--resume", str(whole)), "nothing is left to do")
+    again = run_demo(*job, "--epochs", epochs, "--resume", str(whole))
+    assert again.exit_code == 0, again.output
+    assert "a training that was complete" in again.output
+    (accuracy,) = [line for line in result.output.splitlines() if line.startswith("accuracy: ")]
+    assert accuracy in again.output
+    assert_callers_error(run_demo(*job, "--epochs", "1", "--resume", str(whole)), "give more epochs")
 
 
 def test_two_processes_train_the_digits_to_95_percent():

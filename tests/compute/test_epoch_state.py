@@ -22,7 +22,7 @@ def test_calls_are_kept_in_order_as_runs(calls: list[tuple[int, int]]) -> None:
         ends.append(call)
     assert list(ends) == calls and len(ends) == len(calls)
     assert list(EpochEnds(ends.runs)) == calls
-    assert read_epoch_ends([list(run) for run in ends.runs]) == calls
+    assert list(read_epoch_ends([list(run) for run in ends.runs])) == calls
 
 
 def test_consecutive_epochs_of_one_seed_are_one_run() -> None:

@@ -58,6 +58,11 @@ def test_numpy_scalars_and_big_integers_come_back_as_they_were(value):
     assert type(back) is type(value)
 
 
+@pytest.mark.parametrize("name", ["<f8", ">i4", "|b1", "<M8[25s]"])
+def test_the_types_of_scalars_come_back_as_they_were(name):
+    assert through_the_wire(np.dtype(name)) == np.dtype(name)
+
+
 def test_a_path_comes_back_as_a_path():
     assert through_the_wire(Path("a/b")) == Path("a/b")
 
@@ -67,7 +72,19 @@ class Text(str):
 
 
 @pytest.mark.parametrize(
-    "value", [object(), Text("a"), np.zeros(3), range(3), "\ud800", len, np.void(b"ab"), [object()], {1: object()}]
+    "value",
+    [
+        object(),
+        Text("a"),
+        np.zeros(3),
+        range(3),
+        "\ud800",
+        len,
+        np.void(b"ab"),
+        np.dtype("O"),
+        [object()],
+        {1: object()},
+    ],
 )
 def test_other_values_are_refused(value):
     with pytest.raises(NotPlainError):
@@ -114,6 +131,9 @@ def test_a_value_that_holds_itself_is_refused():
         {"scalar": ["(1,2", b"123"]},
         {"scalar": [["<i4"], b"1234"]},
         {"scalar": 7},
+        {"dtype": "O"},
+        {"dtype": "i4,i4"},
+        {"dtype": ["<i4"]},
         object(),
     ],
 )

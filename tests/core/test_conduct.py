@@ -224,9 +224,22 @@ def test_a_flood_is_cut_off(message: m.Message) -> None:
     assert len(driver.delivered) == LENGTH
 
 
+def test_a_flood_of_long_lists_in_short_messages_is_cut_off_before_it_has_taken_much_time() -> None:
+    driver, honest, liar = fleet()
+    driver.core.ledger.next_lease = 1_000_000
+    beat = m.Heartbeat(tuple(range(1_000, 1_000 + 65_536)), 1_000_000, 0, 0, 0, 0.0, 0.0)
+    for _ in range(100):
+        liar.say(beat)
+    assert liar.record.state is WorkerState.GONE
+    finish(driver, honest)
+
+
 def test_what_an_honest_worker_says_is_no_flood_even_after_a_long_pause_of_the_trainers() -> None:
     driver, honest, _ = fleet()
-    beat = m.Heartbeat(tuple(honest.leases), 1_000_000, 0, 0, 0, 0.0, 0.001)
+    # With many small batches, of which those are listed as well whose acknowledgement is on its way.
+    driver.core.ledger.next_lease = 1_000_000
+    held = (*honest.leases, *range(1_000, 21_000))
+    beat = m.Heartbeat(held, 1_000_000, 0, 0, 0, 0.0, 0.001)
     lines = [m.Log(20, "root", "x")] * 100
     backlog = [ev.ControlReceived(honest.route, SESSION, message) for message in (beat, *lines)] * 40
     driver.step(*backlog)

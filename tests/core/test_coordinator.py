@@ -191,8 +191,38 @@ def test_an_idle_slot_with_short_batches_is_not_worth_a_wake_for_each_take() -> 
     driver, (worker,) = serving(100, max_queue_size=4)
     while worker.leases:
         worker.answer(busy=0.00001)
+        driver.wait(0.001)
     assert driver.core.ledger.ready_count == 5
-    assert driver.core.takes_until_wake == 3
+    assert driver.core.takes_until_wake == 5
+
+
+def test_room_for_short_batches_is_collected_while_the_trainer_has_something_to_take() -> None:
+    driver, (worker,) = serving(100, max_queue_size=9)
+    worker.answer(busy=0.00001)
+    driver.take(1)
+    assert len(worker.leases) >= 2, "it had nothing to take"
+    worker.answer(busy=0.00001)
+    taken = driver.core.ledger.ready_count - 1
+    for _ in range(taken):
+        driver.take(1)
+        if driver.core.scheduler.room_wanted:
+            assert driver.sent(m.Grant) == []
+    driver.take(1)
+    assert worker.leases, "now it waits"
+
+
+def test_room_for_short_batches_is_collected_for_a_millisecond_at_most() -> None:
+    driver, (worker,) = serving(100, max_queue_size=9)
+    worker.answer(busy=0.00001)
+    assert worker.leases == [] and driver.core.next_deadline() <= driver.now + 0.001
+    driver.wait(0.001)
+    assert worker.leases, "the trainer may be busy with the one batch that it has"
+
+
+def test_without_a_bound_nothing_is_waited_for() -> None:
+    _, (worker,) = serving(100, max_queue_size=0)
+    worker.answer(busy=0.00001)
+    assert len(worker.leases) > 1
 
 
 def test_the_taken_total_never_goes_back() -> None:

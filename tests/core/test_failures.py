@@ -70,6 +70,18 @@ def test_skips_of_earlier_sessions_count_against_the_budget() -> None:
     assert isinstance(driver.delivered[1], BatchFailed)
 
 
+def test_skips_of_an_epoch_that_is_computed_anew_count_once() -> None:
+    driver, (worker,) = serving(1, skip_errors=True, max_skipped=2)
+    worker.fail(1)
+    for generation in (1, 2, 3):
+        driver.open(1, epoch=1, generation=generation, gated=True)
+        worker.ready(1, epoch=1, generation=generation)
+        worker.fail(worker.leases[0], epoch=1, generation=generation)
+    driver.step(ev.EpochConfirmed(1))
+    assert driver.delivered == [BatchSkipped(0, 0), BatchSkipped(0, 1)]
+    assert driver.core.failures.skipped == [(0, 0), (1, 0)]
+
+
 # ---------------------------------------------------------------- time-outs
 
 

@@ -276,6 +276,16 @@ def test_a_lost_route_that_nobody_comes_back_to_is_a_lost_worker_after_two_heart
     assert driver.core.fleet.lost_count == 1
 
 
+def test_a_death_that_is_reported_after_the_connection_broke_is_no_second_loss() -> None:
+    driver, (worker,) = serving()
+    boss = supervisor(driver)
+    driver.step(ev.RouteLost(worker.route))
+    driver.wait(3.0)
+    boss.say(m.WorkerExited(worker.incarnation, 0, -9, 0))
+    assert worker.state() is WorkerState.GONE
+    assert driver.core.fleet.lost_count == 1
+
+
 def test_nobodys_word_keeps_a_worker_without_a_connection_alive() -> None:
     driver, (worker,) = serving()
     boss = supervisor(driver)

@@ -106,6 +106,7 @@ def test_the_weight_of_batches_bounds_them_too() -> None:
         worker.answer(busy=0.001, size=300)
     assert driver.core.ledger.undelivered_count == 3
     driver.take(2)
+    driver.wait(0.001)
     assert len(worker.leases) == 2
 
 

@@ -8,6 +8,8 @@ no engine can run it says so and passes, unless REQUIRE_DOCKER is set.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ipaddress
 import os
 import signal
 import subprocess
@@ -18,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.docker.compose_project import ComposeProject, environment_of, wait_for
-from tests.docker.engine import NoEngineError, engine, run, succeeds
+from tests.docker.engine import NoEngineError, compose_2, engine, run, succeeds
 from tests.docker.images import image
 from tests.support.remote import REPOSITORY
 from tests.support.snippets import write_modules
@@ -38,6 +40,7 @@ def smoke(name: str) -> None:
     with ComposeProject(OWN_CODE, environment_of(name, PROJECT, SEQUENCE)) as cluster:
         _up_and_scaled(cluster)
         _containers_may_next_to_nothing(cluster)
+        _docker_calls_them_healthy(cluster)
         _a_worker_is_killed(cluster)
         print(cluster.finish())
 
@@ -55,10 +58,13 @@ def faults(name: str) -> None:
     with ComposeProject(OWN_CODE, environment_of(name, PROJECT, SEQUENCE)) as cluster:
         _up_and_scaled(cluster)
         _containers_may_next_to_nothing(cluster)
+        _docker_calls_them_healthy(cluster)
         _a_worker_is_killed(cluster)
         _a_network_is_cut(cluster)
         _a_worker_is_paused(cluster)
         _all_workers_are_restarted(cluster)
+        _all_workers_are_killed(cluster)
+        _all_workers_are_upgraded(cluster, name)
         _the_trainer_is_killed(cluster)
         _the_trainer_is_restarted(cluster)
         print(cluster.finish())
@@ -85,6 +91,12 @@ def _containers_may_next_to_nothing(cluster: ComposeProject) -> None:
     for container in cluster.containers("worker"):
         assert succeeds("docker", "exec", container, "test", "-r", "/keys/worker/worker.token"), container
         assert not succeeds("docker", "exec", container, "test", "-e", "/keys/trainer/coordinator.key"), container
+
+
+def _docker_calls_them_healthy(cluster: ComposeProject) -> None:
+    containers = (cluster.trainer, *cluster.containers("worker"))
+    states = ("docker", "inspect", "--format={{.State.Health.Status}}", *containers)
+    wait_for(lambda: set(run(*states).split()) == {"healthy"}, "the image's health checks")
 
 
 def _a_worker_is_killed(cluster: ComposeProject) -> None:
@@ -122,6 +134,25 @@ def _all_workers_are_restarted(cluster: ComposeProject) -> None:
             assert "draining" in log and "all workers have left" in log, log
 
 
+def _all_workers_are_killed(cluster: ComposeProject) -> None:
+    with cluster.fault("all workers are killed by the user, and started again"):
+        cluster.compose("kill", "worker")
+        cluster.wait_for_workers(0)
+        cluster.up(workers=5)
+        cluster.wait_for_workers(5)
+
+
+def _all_workers_are_upgraded(cluster: ComposeProject, image: str) -> None:
+    with cluster.fault("all workers are replaced, with a new image"):
+        dockerfile = f"FROM {image}\nLABEL release=2\n"
+        run("docker", "build", f"--tag={image}", "-", input=dockerfile, env={"DOCKER_BUILDKIT": "0"})
+        release = run("docker", "image", "inspect", "--format={{.Id}}", image)
+        cluster.compose("up", "--detach", "--no-deps", "--scale=worker=5", "worker")
+        cluster.wait_for_workers(5)
+        for container in cluster.containers("worker"):
+            assert run("docker", "inspect", "--format={{.Image}}", container) == release, container
+
+
 def _the_trainer_is_killed(cluster: ComposeProject) -> None:
     with cluster.fault("kill -9 of the trainer's container, which resumes"):
         before = cluster.batches()
@@ -149,11 +180,28 @@ def first_up(_: str) -> None:
         subprocess.run(["docker", "image", "rm", "--force", fresh], capture_output=True, check=False)
 
 
+def bare_image(_: str) -> None:
+    """Without what only the demo needs, as deploy/README.md has it."""
+    small = "enqueuer-bare"
+    try:
+        with ComposeProject(("docker-compose.yml",), {"ENQUEUER_IMAGE": small, "EXTRAS": ""}) as cluster:
+            cluster.compose("build", "worker")
+        program = "import enqueuer, importlib.util; assert importlib.util.find_spec('sklearn') is None"
+        run("docker", "run", "--rm", small, "python", "-c", program)
+        run("docker", "run", "--rm", small, "enqueuer", "worker", "--help")
+        print("without the demo's packages:", run("docker", "image", "ls", "--format={{.Size}}", small), flush=True)
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", small], capture_output=True, check=False)
+
+
 def demo_resumes(name: str) -> None:
     """The file as it is, without an override: the demo is killed in the middle and ends all the same."""
     with ComposeProject(("docker-compose.yml",), {"ENQUEUER_IMAGE": name, "EPOCHS": "60"}) as cluster:
         cluster.up(workers=4)
         wait_for(lambda: "%|" in cluster.log() and _percent(cluster.log()) >= 5, "the demo to get going")
+        assert " joined\n" in cluster.log(), "the trainer's log tells who helps"
+        told = cluster.log(container=cluster.containers("worker")[0])
+        assert "joined a session" in told and "the Sequence is ready" in told, told
         kill(cluster.trainer)
         wait_for(lambda: "resuming after batch" in cluster.log(), "the demo to resume")
         wait_for(lambda: "accuracy: " in cluster.log(), "the demo's end", 300.0)
@@ -166,8 +214,7 @@ def _percent(log: str) -> int:
 
 def two_networks(name: str) -> None:
     """Trainer and workers as on two hosts: networks that Docker keeps apart, joined by published ports, through NAT."""
-    # The address of this machine in a network that neither of them is in.
-    host = run("docker", "network", "inspect", "--format={{(index .IPAM.Config 0).Gateway}}", "bridge")
+    host = _address_of_this_machine(name)
     environment = environment_of(name, PROJECT, SEQUENCE, PUBLISH=host, ADVERTISE=f"tcp://{host}:5556")
     files = (*OWN_CODE, "deploy/compose.published.yml")
     with ComposeProject(files, environment) as trainers:
@@ -183,6 +230,13 @@ def two_networks(name: str) -> None:
                 wait_for(lambda: trainers.joins() > joins, "its successor")
                 trainers.wait_for_workers(2)
             print(trainers.finish())
+
+
+def _address_of_this_machine(image: str) -> str:
+    """In the engine's default network, which no compose project is in. (An engine that is new does not tell it.)"""
+    program = "for line in open('/proc/net/route'): print(*line.split()[1:3])"
+    routes = dict(line.split() for line in run("docker", "run", "--rm", image, "python", "-c", program).splitlines())
+    return str(ipaddress.IPv4Address(bytes.fromhex(routes["00000000"])[::-1]))
 
 
 def shared_memory(name: str) -> None:
@@ -205,13 +259,21 @@ def own_code(name: str) -> None:
         write_modules(REPOSITORY / "deploy" / "README.md", Path(directory))
         with ComposeProject(OWN_CODE, environment_of(name, directory, "mydata:Batches")) as cluster:
             cluster.up(workers=4)
-            wait_for(lambda: run("docker", "ps", "--quiet", f"--filter=name={cluster.name}_trainer") == "", "its end")
+            wait_for(lambda: not cluster.containers("trainer"), "its end")
             lines = [line for line in cluster.log().splitlines() if line.endswith("(32, 4)")]
             assert lines == [f"{index}.0 (32, 4)" for index in range(100)], lines
             print(f"{len(lines)} batches, in order", flush=True)
 
 
-PARTS: tuple[Callable[[str], None], ...] = (faults, first_up, demo_resumes, own_code, two_networks, shared_memory)
+PARTS: tuple[Callable[[str], None], ...] = (
+    faults,
+    first_up,
+    bare_image,
+    demo_resumes,
+    own_code,
+    two_networks,
+    shared_memory,
+)
 
 
 def _mapped_slabs(container: str) -> int:
@@ -223,6 +285,7 @@ def _mapped_slabs(container: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="only up, scale, kill, exact")
+    parser.add_argument("--compose-2", action="store_true", help="with `docker compose`, fetched where it is missing")
     parser.add_argument(
         "--part", choices=[part.__name__ for part in PARTS], help="only this; without it, one after the other"
     )
@@ -231,16 +294,16 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     part = {part.__name__: part for part in PARTS}.get(arguments.part, whole)
     try:
-        on_engine(smoke if arguments.smoke else part)
+        on_engine(smoke if arguments.smoke else part, compose_2() if arguments.compose_2 else contextlib.nullcontext())
     except NoEngineError as error:
         print(f"skipped, since no engine can run here: {error}")
         sys.exit(1 if os.environ.get("REQUIRE_DOCKER") else 0)
 
 
-def on_engine(part: Callable[[str], None]) -> None:
+def on_engine(part: Callable[[str], None], compose: contextlib.AbstractContextManager[None]) -> None:
     """Run it with a fresh image; says how long each step took. Raises NoEngineError."""
     begun = time.monotonic()
-    with engine():
+    with engine(), compose:
         print(f"the engine runs after {time.monotonic() - begun:.0f} s", flush=True)
         with image("enqueuer-test") as size:
             print(f"the image is built after {time.monotonic() - begun:.0f} s: {size}", flush=True)

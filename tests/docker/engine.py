@@ -23,6 +23,8 @@ PACKAGES = {
     "iptables": "iptables",
     "ip": "iproute2",
 }
+_DEBIAN, _NEXT_DEBIAN = "bookworm", "trixie"
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
@@ -33,10 +35,16 @@ class NoEngineError(Exception):
     """What keeps a Docker engine from running here."""
 
 
-def run(*command: str, env: dict[str, str] | None = None, timeout: float = 600) -> str:
+def run(*command: str, env: dict[str, str] | None = None, input: str = "", timeout: float = 600) -> str:
     """What the command prints; an AssertionError with all of it where it fails."""
     done = subprocess.run(
-        command, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=timeout, check=False
+        command,
+        env={**os.environ, **(env or {})},
+        input=input,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )
     assert done.returncode == 0, f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout.strip()
@@ -63,6 +71,57 @@ def install_packages() -> None:
         done = subprocess.run(command, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, capture_output=True)
         if done.returncode != 0:
             raise NoEngineError(f"{' '.join(command)} failed: {done.stderr.decode(errors='replace')[-500:]}")
+
+
+@contextlib.contextmanager
+def compose_2() -> Iterator[None]:
+    """Inside the block there is a `docker compose`. Debian 12 has none; the next Debian's package is a program that
+    needs nothing else, and is unpacked beside the system. Raises NoEngineError where it cannot be had.
+    """
+    if succeeds("docker", "compose", "version"):
+        yield
+        return
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        _unpack_compose_2(Path(directory))
+        before = os.environ.get("DOCKER_CONFIG")
+        os.environ["DOCKER_CONFIG"] = directory
+        try:
+            print(run("docker", "compose", "version"), flush=True)
+            yield
+        finally:
+            os.environ.pop("DOCKER_CONFIG")
+            if before is not None:
+                os.environ["DOCKER_CONFIG"] = before
+
+
+def _unpack_compose_2(directory: Path) -> None:
+    """As a plugin of the `docker` whose configuration is in ``directory``."""
+    if shutil.which("apt-get") is None:
+        raise NoEngineError("needs `docker compose`, or apt-get to fetch it")
+    # From where this machine has its packages, whatever that is.
+    repositories = run("apt-get", "indextargets", "--format=$(REPO_URI) $(RELEASE)", "Created-By: Packages")
+    mirror = next((line.split()[0] for line in repositories.splitlines() if line.endswith(f" {_DEBIAN}")), None)
+    if mirror is None:
+        raise NoEngineError(f"needs `docker compose`, or {_DEBIAN}'s packages to find the mirror of the next")
+    (directory / "sources.list").write_text(f"deb [signed-by={_KEYRING}] {mirror} {_NEXT_DEBIAN} main\n")
+    settings = {
+        "Etc::sourcelist": directory / "sources.list",
+        "Etc::sourceparts": "-",
+        "State": directory / "state",
+        "Cache": directory / "cache",
+    }
+    for part in ("state/lists/partial", "cache/archives/partial"):
+        (directory / part).mkdir(parents=True)
+    apt = ["apt-get", "-qq", *(f"-oDir::{name}={value}" for name, value in settings.items())]
+    for command in ([*apt, "update"], [*apt, "-oAPT::Sandbox::User=root", "download", "docker-compose"]):
+        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise NoEngineError(f"`docker compose` cannot be fetched: {done.stderr[-500:]}")
+    (package,) = directory.glob("docker-compose_*.deb")
+    run("dpkg-deb", "--extract", str(package), str(directory / "unpacked"))
+    (plugin,) = directory.glob("unpacked/usr/libexec/**/docker-compose")
+    (directory / "cli-plugins").mkdir()
+    plugin.rename(directory / "cli-plugins" / "docker-compose")
 
 
 @contextlib.contextmanager

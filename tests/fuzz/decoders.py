@@ -11,7 +11,9 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
+from enqueuer.compute.epoch_state import EPOCH_ENDS_LIMIT, read_epoch_ends
 from enqueuer.compute.failures import rebuild_error
 from enqueuer.compute.plain_values import NotPlainError
 from enqueuer.compute.plain_values import decode as decode_plain
@@ -56,12 +58,12 @@ def _control(data: bytes) -> None:
         assert encode_control(*decode_control(again)) == again
 
 
-def _results(data: bytes) -> None:
+def _results(data: bytes, codec: str = "lz4") -> None:
     frames = _unpack(data)
     if type(frames) is not list or not all(type(frame) is bytes for frame in frames):
         frames = [data]
     with suppress(ProtocolError):
-        _, _, payloads = decode_results(frames, Trust.REMOTE, codec=find_codec("lz4"))
+        _, _, payloads = decode_results(frames, Trust.REMOTE, codec=find_codec(codec))
         for payload in payloads:
             payload.build()
 
@@ -100,6 +102,12 @@ def _plain_value(data: bytes) -> None:
     value = _unpack(data)
     with suppress(NotPlainError):
         decode_plain(value)
+
+
+def _epoch_ends(data: bytes) -> None:
+    runs = _unpack(data)
+    with suppress(ProtocolError):
+        assert len(read_epoch_ends(runs)) <= EPOCH_ENDS_LIMIT
 
 
 def _state(data: bytes) -> None:
@@ -157,10 +165,12 @@ DECODERS = {
     for decoder in (
         Decoder("control", _control, samples.control),
         Decoder("results", _results, samples.results),
+        Decoder("results_zstd", partial(_results, codec="zstd"), partial(samples.results, "zstd")),
         Decoder("batch_header", _batch_header, samples.batch_headers),
         Decoder("dtype", _dtype, samples.dtypes),
         Decoder("error_record", _error_record, samples.error_records),
         Decoder("plain_value", _plain_value, samples.error_records),
+        Decoder("epoch_ends", _epoch_ends, samples.epoch_ends),
         Decoder("state", _state, samples.states, packed=False),
         Decoder("settings_line", _settings_line, samples.settings_lines, packed=False),
         Decoder("command", _command, samples.commands, packed=False),

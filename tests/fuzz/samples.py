@@ -28,7 +28,7 @@ INCARNATION = b"i" * m.ID_BYTES
 
 def _errors() -> list[m.ErrorRecord]:
     errors: list[BaseException] = [
-        ValueError("bad", 1, 2.5, None, b"x", (1, [2, {3: "c"}]), {4}, np.float32(1), 2**80, 1j),
+        ValueError("bad", 1, 2.5, None, b"x", (1, [2, {3: "c"}]), {4}, np.float32(1), 2**80, 1j, np.dtype("<f8")),
         FileNotFoundError(2, "No such file", "a/b"),
         UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
         SyntaxError("no", ("f.py", 1, 2, "text")),
@@ -88,10 +88,10 @@ def batch_headers() -> list[bytes]:
     return [batch.header for batch in _encoded()]
 
 
-def results() -> list[bytes]:
+def results(codec: str = "lz4") -> list[bytes]:
     """Result messages, their frames in one msgpack array."""
     batches = _encoded()
-    packed = Compressor(find_codec("lz4")).pack(encode_batch((np.zeros(10_000), 1), Trust.REMOTE))
+    packed = Compressor(find_codec(codec)).pack(encode_batch((np.zeros(10_000), 1), Trust.REMOTE))
     groups = [batches, batches[:1], batches[1:3], batches[-1:], [packed, batches[-1]]]
     messages = [encode_results(SESSION, INCARNATION, 1, 2, 3, 0.5, range(7, 7 + len(group)), group) for group in groups]
     return [bytes(msgpack.packb([bytes(frame) for frame in frames])) for frames in messages]
@@ -112,6 +112,10 @@ def _fields(record: m.ErrorRecord) -> list[Any]:
     cause = None if record.cause is None else _fields(record.cause)
     names = (record.module, record.qualname, record.text, record.traceback)
     return [*names, record.args, record.attributes, cause, record.pickled_type]
+
+
+def epoch_ends() -> list[bytes]:
+    return [bytes(msgpack.packb(runs)) for runs in ([], [[7, 0, 3], [8, 3, 1]], [[2**64 - 1, 5, 1_000_000]])]
 
 
 def states() -> list[bytes]:

@@ -280,5 +280,6 @@ def test_a_worker_has_no_more_memory_than_its_owner_gave_it(start: Start, keys: 
         enqueuer.start(0)
         batches = enqueuer.get()
         assert next(batches)[0] == 0
-        with pytest.raises(SequenceError, match="MemoryError: Unable to allocate 800"):
+        with pytest.raises(MemoryError, match="Unable to allocate 800") as caught:
             next(batches)
+        assert isinstance(caught.value.__cause__, SequenceError)

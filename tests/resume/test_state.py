@@ -182,6 +182,9 @@ def test_skips_are_in_the_state_once_they_were_passed_and_count_for_max_skipped(
     assert taken == [0, 2]
     state = again.state_dict()
     assert (state["skipped"], state["skipped_count"]) == ([[0, 1], [0, 3], [1, 1]], 3)
+    stats = again.stats()
+    # What was left out since start(), also when an error has ended it.
+    assert (stats.running, stats.workers, stats.skipped) == (False, (), ((0, 3), (1, 1)))
 
 
 # ---------------------------------------------------------------- on_epoch_end

@@ -257,6 +257,20 @@ def test_all_who_wait_for_more_of_an_epoch_are_released_by_its_last_outcome() ->
         assert sorted(map(str, results(waiting))) == sorted(map(str, ["last", End.EPOCH, End.EPOCH]))
 
 
+def test_who_waited_while_others_took_all_before_an_epochs_last_outcome_ends_the_epoch() -> None:
+    ends = Ends()
+    ends.set_length(0, 4)
+    ends.put(["a"])
+    assert ends.queue.take() == "a"
+    with ThreadPoolExecutor(1) as pool:
+        (waiting,) = ends.consumers(pool, None)
+        with ends.queue._lock:  # it was woken, and is overtaken
+            ends.put(["b", "c", "d"])
+            assert ends.take(2) == ["b", "c"]
+        assert waiting.result(DEADLINE) == "d"
+    assert ends.taken == [0]
+
+
 def test_an_outcome_of_the_next_epoch_reaches_who_wants_it_and_not_only_who_does_not() -> None:
     ends = Ends()
     ends.set_length(0, 1)

@@ -68,6 +68,37 @@ def test_the_hook_runs_when_the_next_epochs_first_batch_is_asked_for() -> None:
     assert sequence.version == 1
 
 
+def test_an_epoch_that_is_asked_for_alone_ends_with_its_hook() -> None:
+    sequence = Journaled(length=2)
+    session = serve(sequence)
+    for _ in range(2):
+        session.next_batch(0)
+    for _ in range(2):
+        with pytest.raises(StreamEnd):
+            session.next_batch(0)
+        assert (sequence.version, session.epoch, session.next_epoch) == (1, 0, 1)
+    state = session.bookmark.state()
+    assert state is not None and state.epoch_end and len(state.epoch_ends) == 1
+    session.next_batch(1)
+    assert sequence.version == 1
+
+
+def test_what_the_hook_of_such_an_epoch_raises_comes_with_the_next_one() -> None:
+    class Failing(Bare):
+        def on_epoch_end(self) -> None:
+            raise OSError("hook")
+
+    session = serve(Failing(length=1))
+    session.next_batch(0)
+    for _ in range(2):
+        with pytest.raises(StreamEnd):
+            session.next_batch(0)
+    with pytest.raises(OSError, match="hook"):
+        session.next_batch(1)
+    state = session.bookmark.state()
+    assert state is not None and not state.epoch_end
+
+
 def test_order_and_shard_are_those_of_every_placement() -> None:
     session = serve(Bare(length=7), shuffle=True, shard=(1, 2), seed=SEED, first_epoch=3)
     wanted = [

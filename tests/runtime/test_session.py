@@ -201,6 +201,13 @@ def test_a_key_file_that_has_gone_bad_since_is_an_error_of_start(start: Start, t
         )
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names a network interface")
+def test_doing_without_keys_is_said_in_the_log(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    """An interface's name may be anybody's; this one's nobody else can reach."""
+    start(as_spec(Bare()), bind="tcp://lo:*", insecure=True)
+    assert "tcp://lo:* has no keys (insecure=True): whoever reaches it can feed this training job" in caplog.text
+
+
 @pytest.mark.usefixtures("nothing_is_left")
 def test_a_host_that_is_not_ours_is_an_error_that_names_it(start: Start) -> None:
     with pytest.raises(OSError, match=r"tcp://192\.0\.2\.1:5555"):

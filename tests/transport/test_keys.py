@@ -76,6 +76,12 @@ def test_nothing_but_the_typed_error_comes_of_any_text(text: str) -> None:
         parse_token(TOKEN.to_text()[:18] + text, "the file")
 
 
+def test_a_secret_in_place_of_its_files_path_is_not_repeated() -> None:
+    for read in (read_token, read_coordinator_key):
+        for text in (TOKEN.to_text(), KEY.to_text(), str(Path("keys", TOKEN.to_text()))):
+            assert "itself" in refuses(lambda path, _: read(path), text)  # noqa: B023 - called at once
+
+
 def test_one_file_for_the_other_is_recognized() -> None:
     assert "worker's token" in refuses(parse_coordinator_key, TOKEN.to_text())
     assert "never leave the trainer's machine" in refuses(parse_token, KEY.to_text())

@@ -162,6 +162,18 @@ def test_what_could_be_cut_off_is_not_mapped(mapped: MappedBlocks) -> None:
         os.close(fd)
 
 
+@pytest.mark.parametrize("nbytes", [0, 100, PAGE + 8])
+def test_what_is_not_made_of_whole_pages_is_not_mapped(mapped: MappedBlocks, nbytes: int) -> None:
+    fd = os.memfd_create("odd", os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, nbytes)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+        with pytest.raises(OSError, match="whole pages"):
+            mapped.add(OWNER, b"s" * 16, fd)
+    finally:
+        os.close(fd)
+
+
 @pytest.mark.skipif(not hasattr(os, "MFD_HUGETLB"), reason="this system has no huge pages")
 def test_huge_pages_are_not_mapped_for_they_may_run_out() -> None:
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import stat
@@ -96,6 +97,11 @@ def test_what_is_not_safe_to_map_is_refused_and_the_connection_goes_on(trainer: 
     sender = SlabSender(trainer.receiver.path, trainer.receiver.secret, OWNER)
     with tempfile.TemporaryFile() as file, pytest.raises(OSError, match="did not take"):
         sender.send(b"s" * 16, file.fileno())
+    fd = os.memfd_create("empty", os.MFD_ALLOW_SEALING)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    with pytest.raises(OSError, match="did not take"):
+        sender.send(b"s" * 16, fd)
+    os.close(fd)
     assert Arena(sender.send).take(1000) is not None
     sender.close()
 

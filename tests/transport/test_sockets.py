@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 import zmq
 
-from enqueuer.transport.sockets import MAX_CONTROL_BYTES, MAX_DATA_BYTES, CoordinatorSockets, configure, new_context
+from enqueuer.transport.processors import usable_cpus
+from enqueuer.transport.sockets import (
+    MAX_CONTROL_BYTES,
+    MAX_DATA_BYTES,
+    CoordinatorSockets,
+    configure,
+    io_threads_for,
+    new_context,
+)
 
 LOOPBACK = "tcp://127.0.0.1:*"
 
@@ -24,6 +32,11 @@ def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
 
 def test_a_context_is_private(context: zmq.Context[zmq.Socket[bytes]]) -> None:
     assert context is not zmq.Context.instance()
+
+
+def test_io_threads_are_added_where_there_are_processors_for_them() -> None:
+    assert [io_threads_for(cpus) for cpus in (1, 2, 7, 8, 16, 128)] == [1, 1, 1, 2, 4, 4]
+    assert usable_cpus() >= 1
 
 
 @pytest.mark.parametrize("address", [LOOPBACK, "tcp://127.0.0.1:0"])

@@ -51,6 +51,22 @@ def test_other_modules_are_refused_before_they_are_imported(target):
     assert "allowproj_evil" not in sys.modules
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "enqueuer.protocol.live_object:unpack_object",
+        "enqueuer.compute.spec:import_target",
+        "enqueuer_worker.run:run_worker",
+    ],
+)
+def test_what_this_library_unpickles_imports_and_starts_with_is_never_allowed(target):
+    allowed = Allowance(packages=("enqueuer", "enqueuer_worker"))
+    with pytest.raises(AuthenticationError, match="may not run"):
+        allowed.resolve(target)
+    assert allowed.resolve("enqueuer.demo.augment:make_sequence")
+    assert Allowance(sequences=(target,)).resolve(target)
+
+
 def test_a_sub_package_does_not_allow_what_is_above_or_beside_it():
     allowed = Allowance(packages=("allowproj.sub",))
     assert allowed.resolve("allowproj.sub.deep:make")
@@ -100,6 +116,16 @@ def test_the_refusal_says_what_is_allowed_and_which_flag_would_allow_it():
     assert "'mine.data:Train'" in text
     assert "--sequence a.b:C and --allow p and --allow q" in text
     assert "--sequence mine.data:Train or --allow mine" in text
+    for target, advice in (
+        (
+            "enqueuer.demo.augment:make_sequence",
+            "--sequence enqueuer.demo.augment:make_sequence or --allow enqueuer.demo",
+        ),
+        ("enqueuer.compute.spec:import_target", "--sequence enqueuer.compute.spec:import_target"),
+    ):
+        with pytest.raises(AuthenticationError) as caught:
+            allowed.resolve(target)
+        assert str(caught.value).endswith(advice)
     with pytest.raises(AuthenticationError, match="allows nothing"):
         Allowance().resolve("mine.data:Train")
 

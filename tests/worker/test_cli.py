@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from typing import Any
@@ -84,12 +85,23 @@ def test_a_container_can_set_everything_by_its_environment(started: list[tuple[S
     assert processes == len(os.sched_getaffinity(0)) if sys.platform == "linux" else processes >= 1
 
 
+@pytest.mark.usefixtures("started")
+def test_doing_without_a_token_is_said_in_the_log() -> None:
+    assert "no token (--insecure): whoever poses as tcp://trainer:5555" in invoke(*CONNECT, "--allow", "p").output
+    assert "--insecure" not in invoke("--connect", "tcp://127.0.0.1:5555", "--allow", "p").output
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ((), "remote worker imports only what its owner allows"),
         (("--sequence", "data.Train"), "package.module:callable"),
         (("--allow", "my-package"), "dotted name"),
+        (("--allow", "p", "--max-memory", "99999999999T"), "a size like 4G"),
+        (("--allow", "p", "--name", "a\nb"), "printable"),
+        (("--allow", "p", "--name", "n" * 201), "up to 200"),
+        (("--allow", "enqueuer"), "allow enqueuer.demo for the demo"),
+        (("--allow", "p", "--allow", "enqueuer_worker.loader"), "unpickle"),
         (("--allow", "p", "--processes", "0"), "'auto' or a number of at least 1"),
         (("--allow", "p", "--processes", "many"), "'auto' or a number of at least 1"),
     ],
@@ -118,9 +130,17 @@ def test_an_address_that_cannot_be_connected_to_is_refused(address: str) -> None
     assert "tcp://host:port" in result.output and address in result.output
 
 
-@pytest.mark.parametrize("option", ["drain_timeout", "max_reconnect_interval", "worker_threads"])
-def test_run_worker_checks_its_numbers_itself(option: str) -> None:
-    arguments: dict[str, Any] = {option: -1}
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("drain_timeout", -1),
+        ("max_reconnect_interval", -1),
+        ("max_reconnect_interval", math.inf),
+        ("worker_threads", -1),
+    ],
+)
+def test_run_worker_checks_its_numbers_itself(option: str, value: float) -> None:
+    arguments: dict[str, Any] = {option: value}
     with pytest.raises(ConfigurationError, match=option):
         enqueuer_worker.run_worker("tcp://127.0.0.1:5555", allow="p", **arguments)
 

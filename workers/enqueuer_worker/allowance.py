@@ -8,6 +8,7 @@ from typing import Any
 
 from enqueuer.compute.spec import import_target, split_target
 from enqueuer.errors import AuthenticationError
+from enqueuer_worker.package_names import is_internal, is_within, widest
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,11 @@ class Allowance:
         module, name = split_target(target)
         if self.local or target in self.sequences:
             return import_target(target)
-        if not any(module == package or module.startswith(f"{package}.") for package in self.packages):
+        if not any(is_within(module, package) for package in self.packages) or is_internal(module):
+            package = widest(module)
             raise AuthenticationError(
                 f"this worker may not run {target!r}: its owner allows {self.describe()}. Start it with "
-                f"--sequence {target} or --allow {module.partition('.')[0]}"
+                f"--sequence {target}" + ("" if package is None else f" or --allow {package}")
             )
         found = import_target(target)
         # Else 'myproject.data:getoutput' would run whatever that module happens to import.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from enqueuer.protocol.batch_codec import Trust
 from enqueuer.transport.arena import Arena
+from enqueuer.transport.buffer_pool import pool
 from enqueuer.transport.slab_exchange import SlabSender, common_path, is_available
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class BatchMemory:
         if session == self._session:
             return
         self._session, self._refused, self._arena = session, False, None
+        pool.clear()  # another trainer's batches are of other sizes
         if self._sender is not None:
             self._sender.close()
             self._sender = None

@@ -102,7 +102,7 @@ _BAD_USAGE = 2
 )
 @click.option(
     "--max-reconnect-interval",
-    type=click.FloatRange(min=0.1),
+    type=click.FloatRange(min=0.1, max=86_400),
     default=5.0,
     envvar="ENQUEUER_MAX_RECONNECT_INTERVAL",
     show_envvar=True,

@@ -159,9 +159,11 @@ class ComputeLoop:
         ended = time.monotonic()
         self._is_slow = ended - started >= PATIENCE_SECONDS
         finished = (session, epoch, lease, encoded, started, ended)
-        wanted = self._outbox.add(finished, encoded.nbytes, more_to_come=bool(self._tasks))
+        wanted = self._outbox.add(finished, encoded.sent_bytes, more_to_come=bool(self._tasks))
         if wanted is Next.SENT:
-            self._wheel.turn_once()
+            if self._tasks or not self._wheel.is_free:
+                self._wheel.turn_once()
+            # Else it leaves with the next round, in which this thread waits for more to do.
         elif wanted is Next.KNOWN:
             self._wheel.look_again()
 

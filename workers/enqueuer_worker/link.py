@@ -41,6 +41,8 @@ _FLUSH_MS = 1_000
 # A control connection that works beside a data port that does not answer is a firewall's doing; it has to be told.
 _LAST_WORD_MS = 100
 _DATA_CONNECT_SECONDS = 10.0
+# Plain integers: the enumeration's own take a microsecond to be compared.
+_POLLIN, _POLLOUT = int(zmq.POLLIN), int(zmq.POLLOUT)
 _monitor_numbers = itertools.count()
 
 
@@ -84,10 +86,10 @@ class Connection:
         # pyzmq's default name comes from the socket's fd number, which the next socket may get before this one is gone.
         name = f"inproc://enqueuer-monitor-{next(_monitor_numbers)}"
         self.monitor: Socket = self.socket.get_monitor_socket(_WATCHED, name)
-        self.readable = 0 if kind == zmq.PUSH else zmq.POLLIN
+        self.readable = 0 if kind == zmq.PUSH else _POLLIN
         if self.readable:
             poller.register(self.socket, self.readable)
-        poller.register(self.monitor, zmq.POLLIN)
+        poller.register(self.monitor, _POLLIN)
         try:
             self.socket.connect(address)
         except zmq.ZMQError:
@@ -119,7 +121,7 @@ class Connection:
             self._waiting.popleft()
         if bool(self._waiting) is not self._watching_writable:
             self._watching_writable = bool(self._waiting)
-            self._poller.register(self.socket, self.readable | (zmq.POLLOUT if self._waiting else 0))
+            self._poller.register(self.socket, self.readable | (_POLLOUT if self._waiting else 0))
 
     def receive(self) -> list[bytes]:
         """All messages that are there."""
@@ -217,7 +219,7 @@ class Link:
     def handle(self, ready: dict[Any, int]) -> list[bytes]:
         """Do what the poller found ready; returns the control messages that have arrived, in order."""
         received: list[bytes] = []
-        if self.control is not None and ready.get(self.control.socket, 0) & zmq.POLLIN:
+        if self.control is not None and ready.get(self.control.socket, 0) & _POLLIN:
             # Before the monitor: what a coordinator says last (Stop, Reject) comes before its disconnection.
             received = self.control.receive()
         for connection in (self.control, self.data):
@@ -225,7 +227,7 @@ class Link:
                 continue
             if connection.monitor in ready:
                 connection.read_monitor()
-            if ready.get(connection.socket, 0) & zmq.POLLOUT:
+            if ready.get(connection.socket, 0) & _POLLOUT:
                 connection.flush()
         if self.broken and self.control is not None:
             if not self.control.broken:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from enqueuer.compute.context import enter_epoch
@@ -120,12 +121,13 @@ class SequenceLoader:
         factory = self._allowed.resolve(spec.target)
         ends = read_epoch_ends(state.get("epoch_ends", []) if isinstance(state, dict) else [])
         # Another history: a new session, or another trainer. What was replayed cannot be taken back.
-        if spec != self._spec or ends[: len(self._replayed)] != self._replayed:
+        if spec != self._spec or list(islice(ends, len(self._replayed))) != self._replayed:
             self.close()
             self._sequence = call_factory(factory, spec.target, spec.kwargs)
             self._spec = spec
         try:
-            catch_up(self._sequence, epoch, seed, ends[len(self._replayed) :], self._replayed.append)
+            missing = islice(ends, len(self._replayed), None)
+            catch_up(self._sequence, epoch, seed, missing, self._replayed.append)
         except BaseException:
             # Half way between two epochs: not to be used, nor to be replayed upon.
             self.close()

@@ -17,7 +17,8 @@ from typing import Any
 from enqueuer.protocol.messages import Epoch
 from enqueuer_worker.worker_events import Computed, Event
 
-# Below this a message a batch would cost both ends more than the batch; the trainer does not notice 2 ms.
+# Below this a message a batch would cost both ends more than the batch; the trainer does not notice 2 ms. A batch that
+# takes half of that alone is not kept back for another one.
 COALESCE_SECONDS = 0.002
 COALESCE_BYTES = 64 * 1024
 COALESCE_COUNT = 1024
@@ -87,7 +88,8 @@ class Outbox:
         if first:
             self._first_started = started
         self._bytes += nbytes
-        if not more_to_come or ended - self._first_started >= COALESCE_SECONDS or self._bytes >= COALESCE_BYTES:
+        late = ended - self._first_started >= COALESCE_SECONDS or ended - started >= COALESCE_SECONDS / 2
+        if late or not more_to_come or self._bytes >= COALESCE_BYTES:
             self._first_started = math.inf
             self._bytes = 0
             self._complete = True

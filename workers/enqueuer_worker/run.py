@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import socket
@@ -13,8 +14,10 @@ from enqueuer.errors import ConfigurationError
 from enqueuer.transport.addresses import is_loopback
 from enqueuer.transport.health import open_health_socket
 from enqueuer.transport.keys import WorkerToken
+from enqueuer.transport.processors import usable_cpus
 from enqueuer.transport.security import find_token
 from enqueuer_worker.logs import LEVELS, set_up_logger
+from enqueuer_worker.package_names import is_internal
 from enqueuer_worker.settings import Settings
 from enqueuer_worker.supervisor import Supervisor
 
@@ -24,6 +27,12 @@ _PACKAGE = re.compile(rf"{_NAME}(\.{_NAME})*")
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
 # The interpreter, NumPy and this program take about half of it.
 _LEAST_MEMORY_BYTES = 64 * 1024 * 1024
+# What a limit of the system's can say.
+_MOST_MEMORY_BYTES = 1 << 63
+# A day; libzmq counts milliseconds in 32 bits.
+_LONGEST_SECONDS = 86_400
+# A worker's id, which has a number behind it, is 256 characters at most on the wire.
+_MOST_NAME = 200
 _TARGET = re.compile(rf"{_PACKAGE.pattern}:{_NAME}")
 
 
@@ -61,14 +70,17 @@ def run_worker(
     _check_allowed(sequences, packages, allow_pickle=allow_pickle)
     if log_level not in LEVELS:
         raise ConfigurationError(f"log_level must be one of {', '.join(LEVELS)}, not {log_level!r}")
-    for label, value, least in (
-        ("drain_timeout", drain_timeout, 0),
-        ("max_reconnect_interval", max_reconnect_interval, 0.1),
-        ("worker_threads", worker_threads, 1),
+    for label, value, least, most in (
+        ("drain_timeout", drain_timeout, 0, math.inf),
+        ("max_reconnect_interval", max_reconnect_interval, 0.1, _LONGEST_SECONDS),
+        ("worker_threads", worker_threads, 1, math.inf),
     ):
-        if not value >= least:
-            raise ConfigurationError(f"{label} must be at least {least}, not {value!r}")
+        if not least <= value <= most:
+            limits = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+            raise ConfigurationError(f"{label} must be {limits}, not {value!r}")
     name = name or socket.gethostname()
+    if len(name) > _MOST_NAME or not name.isprintable():
+        raise ConfigurationError(f"name must be up to {_MOST_NAME} printable characters, not {name!r:.80}")
     settings = Settings(
         connect=connect,
         token="" if token is None else token.to_text(),
@@ -99,7 +111,7 @@ def run_worker(
 def count_processes(processes: int | str) -> int:
     """How many workers to start; 'auto' is one for each CPU that this process may use."""
     if processes == "auto":
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return usable_cpus()
     try:
         count = int(processes)
     except ValueError:
@@ -134,7 +146,7 @@ def parse_size(size: int | str) -> int:
     """Bytes of '512M', '4G', '1.5GiB' or a number; K, M, G and T are powers of 1024."""
     found = _SIZE.fullmatch(str(size).strip())
     nbytes = 0 if found is None else int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
-    if nbytes < _LEAST_MEMORY_BYTES:
+    if not _LEAST_MEMORY_BYTES <= nbytes < _MOST_MEMORY_BYTES:
         raise ConfigurationError(f"max_memory must be a size like 4G or 512M, of at least 64M, not {size!r}")
     return nbytes
 
@@ -146,6 +158,11 @@ def _check_allowed(sequences: tuple[str, ...], packages: tuple[str, ...], *, all
     for package in packages:
         if _PACKAGE.fullmatch(package) is None:
             raise ConfigurationError(f"allow must be a package's dotted name, not {package!r}")
+        if is_internal(package):
+            raise ConfigurationError(
+                f"{package} has functions that unpickle and import whatever they are given: allow enqueuer.demo for "
+                "the demo, or give --sequence package.module:callable"
+            )
     if not sequences and not packages and not allow_pickle:
         raise ConfigurationError(
             "a remote worker imports only what its owner allows: give --sequence package.module:callable (that one) "

@@ -16,6 +16,7 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from enqueuer import SequenceEnqueuer
@@ -53,8 +54,8 @@ class Trend(NamedTuple):
         return self.last / self.first - 1.0
 
 
-def soak(kind: str, batches_count: int) -> tuple[list[Sample], float]:
-    """One run; samples at equal distances, and the seconds that it took."""
+def soak(kind: str, batches_count: int, note: Callable[[Sample], object]) -> tuple[list[Sample], float]:
+    """One run; samples at equal distances, each told to ``note`` at once, and the seconds that it took."""
     sequence = Small(_EPOCH_LENGTH) if kind == "small" else Large(kind)
     samples: list[Sample] = []
     started = time.monotonic()
@@ -64,6 +65,7 @@ def soak(kind: str, batches_count: int) -> tuple[list[Sample], float]:
         for taken_count, _ in enumerate(enqueuer.get(), 1):
             if taken_count == due:
                 samples.append(_sample(taken_count))
+                note(samples[-1])
                 due += step
             if taken_count == batches_count:
                 break
@@ -106,6 +108,14 @@ def report(kind: str, samples: list[Sample], seconds: float) -> bool:
     return flat
 
 
+def _print(sample: Sample) -> None:
+    print(f"    {sample.taken_count:>9,}" + "".join(f"{size / 1e6:10.2f}" for size in sample[1:]), flush=True)
+
+
+def _do_nothing(_: Sample) -> None:
+    """Unless all samples are asked for."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", type=int, default=1_000_000, help="batches; 0: none")
@@ -116,11 +126,7 @@ def main() -> None:
     for kind, batches_count in (("small", arguments.small), ("img8", arguments.img8)):
         if not batches_count:
             continue
-        samples, seconds = soak(kind, batches_count)
-        if arguments.verbose:
-            for sample in samples:
-                sizes = "".join(f"{size / 1e6:10.2f}" for size in sample[1:])
-                print(f"    {sample.taken_count:>9,}{sizes}")
+        samples, seconds = soak(kind, batches_count, _print if arguments.verbose else _do_nothing)
         flat = report(kind, samples, seconds) and flat
     print(f"bar: growth of at most {_MOST_GROWTH:.0%} after warm-up")
     sys.exit(0 if flat else 1)

@@ -1,7 +1,7 @@
 # The habits, one short command each. `make venv` first; everything runs in .venv.
 PYTHON := .venv/bin/python
 
-.PHONY: venv test core simulate lint chaos soak recovery bench ci
+.PHONY: venv test core simulate lint chaos soak recovery bench compare ci
 
 venv:
 	python3 -m venv .venv && .venv/bin/pip install -q -e '.[demo,test,lint]'
@@ -39,6 +39,11 @@ bench:
 	$(PYTHON) -m tests.benchmarks.large_batches
 	$(PYTHON) -m tests.benchmarks.encryption
 	$(PYTHON) -m tests.benchmarks.frameworks
+
+# More than an hour, and a gigabyte of other people's packages.
+compare:
+	.venv/bin/pip install -q -e '.[comparison]'
+	$(PYTHON) -m tests.benchmarks.comparison
 
 ci:
 	.ci/run

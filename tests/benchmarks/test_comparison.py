@@ -8,7 +8,8 @@ import pytest
 
 from tests.benchmarks.comparison import bars, process_tree, table
 from tests.benchmarks.comparison.bars import Bar
-from tests.benchmarks.comparison.contestants import ALL_KINDS, CONTESTANTS
+from tests.benchmarks.comparison.contestants import ALL_KINDS, CONTESTANTS, WORKERS
+from tests.benchmarks.comparison.contestants.plain_zmq import high_water_mark
 from tests.benchmarks.comparison.process_tree import Stat
 from tests.benchmarks.comparison.results import CPU, Cell, Measurement, Results
 from tests.benchmarks.comparison.run import cells, reason
@@ -69,6 +70,10 @@ def test_only_small_batches_are_measured_256_deep() -> None:
 
 def test_a_kind_that_a_contestant_cannot_express_is_not_run() -> None:
     assert cells(["sleep20"], ["tf-data-service", "memcpy"], [10]) == []
+
+
+def test_the_two_ends_of_the_plain_sockets_together_hold_what_ours_may() -> None:
+    assert [high_water_mark(depth) * 2 * WORKERS for depth in (10, 256)] == [12, 260]
 
 
 def test_the_reason_of_a_failure_is_the_last_error_in_the_output() -> None:

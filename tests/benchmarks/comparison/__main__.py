@@ -8,6 +8,7 @@ cores; in pieces, `--add` takes what an earlier run wrote to the same directory 
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import click
@@ -54,6 +55,8 @@ def main(
     output: Path,
     add: bool,
 ) -> None:
+    # As a Ctrl-C: what runs is ended, and what was measured is saved.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     output.mkdir(parents=True, exist_ok=True)
     file = output / "comparison.json"
     results = Results.load(file) if add and file.exists() else Results()

@@ -42,7 +42,7 @@ COSTS = (CPU, PEAK)
 
 @dataclass
 class Results:
-    """All runs of each cell, and the last reason of each that failed."""
+    """All runs of each cell, and why one failed that has not been measured since."""
 
     runs: dict[Cell, list[Measurement]] = field(default_factory=dict)
     failures: dict[Cell, str] = field(default_factory=dict)
@@ -50,6 +50,7 @@ class Results:
 
     def add(self, cell: Cell, measurement: Measurement) -> None:
         self.runs.setdefault(cell, []).append(measurement)
+        self.failures.pop(cell, None)
 
     def median(self, cell: Cell, quantity: str = RATE) -> float | None:
         """None: it was not measured."""

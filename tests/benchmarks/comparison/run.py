@@ -73,7 +73,8 @@ def run(cell: Cell, seconds: float) -> Measurement:
         result, log = Path(folder, "result"), Path(folder, "log")
         command = [sys.executable, "-m", f"{__package__}.measure", cell.contestant, cell.kind]
         command += [str(cell.depth or 0), str(seconds), str(result)]
-        variables = {**environment(), **CONTESTANTS[cell.contestant].variables}
+        # Sockets, keys and Ray's logs go with the directory, whatever became of their owner.
+        variables = {**environment(), "TMPDIR": folder, **CONTESTANTS[cell.contestant].variables}
         with log.open("wb") as sink:
             process = subprocess.Popen(
                 command, cwd=REPOSITORY, env=variables, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink

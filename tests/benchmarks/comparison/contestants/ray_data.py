@@ -8,7 +8,7 @@ slower with small batches, and no faster with large ones.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,12 +45,15 @@ def ray_data(kind: str, depth: int | None) -> Iterator[Iterator[Any]]:
         dataset = ray.data.range(_LENGTH).map_batches(
             Maker, fn_constructor_args=(kind,), batch_size=1, concurrency=WORKERS, num_cpus=1
         )
-        yield _pairs(dataset, len(labels), options)
+        pairs = _pairs(dataset, len(labels), options)
+        yield pairs
+        # Before Ray: its executor would start another Ray to end itself in.
+        pairs.close()
     finally:
         ray.shutdown()
 
 
-def _pairs(dataset: ray.data.Dataset, rows_count: int, options: dict[str, Any]) -> Iterator[Any]:
+def _pairs(dataset: ray.data.Dataset, rows_count: int, options: dict[str, Any]) -> Generator[Any, None, None]:
     while True:
         for batch in dataset.iter_batches(batch_size=rows_count, batch_format="numpy", **options):
             yield batch["x"], batch["y"]

@@ -1,7 +1,7 @@
 # The habits, one short command each. `make venv` first; everything runs in .venv.
 PYTHON := .venv/bin/python
 
-.PHONY: venv test core simulate lint chaos soak recovery bench steady ci
+.PHONY: venv test core simulate lint chaos soak recovery bench steady compare ci
 
 venv:
 	python3 -m venv .venv && .venv/bin/pip install -q -e '.[demo,test,lint]'
@@ -46,6 +46,11 @@ bench:
 # A million small batches and twenty thousand large ones: some minutes.
 steady:
 	$(PYTHON) -m tests.benchmarks.steady_memory
+
+# More than an hour, and a gigabyte of other people's packages.
+compare:
+	.venv/bin/pip install -q -e '.[comparison]'
+	$(PYTHON) -m tests.benchmarks.comparison
 
 ci:
 	.ci/run

@@ -1,0 +1,1 @@
+"""The comparison with other ways to bring batches to a trainer: `python -m tests.benchmarks.comparison`."""

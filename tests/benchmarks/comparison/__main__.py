@@ -1,9 +1,9 @@
 """This library beside the other ways to bring batches to a trainer: `python -m tests.benchmarks.comparison`.
 
 Two workers each, in order where the peer can, with the same number of batches in flight for all and, beside it, with
-everyone's defaults. Prints a table and the bars of issue 4; writes comparison.json, .txt, .png and .svg. Peers that are
-not installed are left out: `pip install -e '.[comparison]'` brings them all. The whole takes more than an hour on two
-cores; in pieces, `--add` takes what an earlier run wrote to the same directory and adds to it.
+everyone's defaults. Prints a table and the bars that this project is held to; writes comparison.json, .txt, .png and
+.svg. Peers that are not installed are left out: `pip install -e '.[comparison]'` brings them all. The whole takes more
+than an hour on two cores; in pieces, `--add` takes what an earlier run wrote to the same directory and adds to it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The bars of issue 4, as a table: what is measured against what, and how much is asked for.
+"""The bars that this project is held to, as a table: what is measured against what, and how much is asked for.
 
 They are what was promised before anything was measured; a figure that misses one is reported, and the bar stays.
 """

@@ -55,7 +55,7 @@ class Stats:
     wait_seconds: float
     # How many bytes of batches came in one byte that was sent, thanks to ``compression``; 1.0 without it.
     compression_ratio: float
-    # (epoch, index) of every skipped batch, in order.
+    # (epoch, index) of every skipped batch, in the order in which they failed.
     skipped: tuple[tuple[int, int], ...]
     retries_count: int
     # Second leases for a late batch; batches that were given up after ``batch_timeout``, tries counted singly.

@@ -305,6 +305,7 @@ class Coordinator:
     def _grant(self, now: float) -> None:
         self._rebalance_at = self.hedger.next_deadline = math.inf
         if not self.ledger.runs or not self._has_min_workers():
+            self._collecting_until = math.inf
             return
         self.scheduler.review_depth()
         if not self._waits_for_room(now):

@@ -219,6 +219,17 @@ def test_room_for_short_batches_is_collected_for_a_millisecond_at_most() -> None
     assert worker.leases, "the trainer may be busy with the one batch that it has"
 
 
+def test_an_epoch_that_ends_while_room_is_collected_leaves_no_deadline_behind() -> None:
+    driver, (worker,) = serving(12, max_queue_size=9)
+    while worker.leases:
+        worker.answer(busy=0.00001)
+        driver.take(1)
+        assert driver.core.next_deadline() > driver.now
+        driver.wait(0.001)
+        assert driver.core.next_deadline() > driver.now
+    assert not driver.core.ledger.runs
+
+
 def test_without_a_bound_nothing_is_waited_for() -> None:
     _, (worker,) = serving(100, max_queue_size=0)
     worker.answer(busy=0.00001)

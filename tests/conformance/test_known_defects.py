@@ -177,7 +177,8 @@ def test_defect_16_is_absent_what_was_pending_at_stop_is_never_computed(
 def test_defect_17_is_absent_a_slow_consumer_at_the_epochs_end_causes_no_second_end_and_no_wasted_epoch(
     placement: Placement, journal: Journal
 ) -> None:
-    stream = placement.running(Journaled(length=3, journal=journal.path)).get()
+    # A hedge, on a machine that is busy with something else, would be one request more.
+    stream = placement.running(Journaled(length=3, journal=journal.path), hedge="off").get()
 
     def ends_and_requests() -> tuple[int, int]:
         return len(journal.epoch_ends()), len(journal.requested())

@@ -34,7 +34,8 @@ _SLAB_BYTES = 256 * 1024 * 1024
 _HEADROOM = 2
 # A block that served nothing for this long gives its memory back. For as long nothing is asked for when there is none.
 _IDLE_SECONDS = 10.0
-_SWEEP_USES = 256
+# How often that is looked at, when a block is taken. By time, not by uses: 256 of them were minutes with large batches.
+_SWEEP_SECONDS = 5.0
 
 
 class BlockPlace(NamedTuple):
@@ -72,6 +73,7 @@ class Arena:
         self._slabs: dict[int, list[_Slab]] = {}
         self._uses = 0
         self._full_until = 0.0
+        self._sweep_at = 0.0
 
     @property
     def allocated_bytes(self) -> int:
@@ -83,7 +85,8 @@ class Arena:
         if now < self._full_until:
             return None
         self._uses += 1
-        if self._uses % _SWEEP_USES == 0:
+        if now >= self._sweep_at:
+            self._sweep_at = now + _SWEEP_SECONDS
             self._sweep(now - _IDLE_SECONDS)
         try:
             return self._find(_stride(nbytes + ALIGNMENT), now)

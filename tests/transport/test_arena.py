@@ -121,12 +121,13 @@ def test_what_is_not_needed_any_more_goes_back_to_the_system_and_comes_again(
     arena: Arena, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arena_module, "_IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(arena_module, "_SWEEP_SECONDS", 0.0)
     blocks = [take(arena, 5_000_000) for _ in range(8)]
     assert arena.allocated_bytes >= 40_000_000
     for block in blocks[1:]:
         end_use(block)
     used = take(arena, 100)
-    for _ in range(2 * arena_module._SWEEP_USES):
+    for _ in range(2):
         end_use(used)
         used = take(arena, 100)
     held = blocks[0]

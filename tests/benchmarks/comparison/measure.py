@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.comparison.contestants import CONTESTANTS
-from tests.benchmarks.comparison.process_tree import become_subreaper, cpu_seconds, memory_bytes
+from tests.benchmarks.comparison.process_tree import become_subreaper, cpu_seconds, machine_cpu_seconds, memory_bytes
 from tests.benchmarks.comparison.results import Measurement
 from tests.benchmarks.sequences import make
 
@@ -78,16 +78,17 @@ def measure(name: str, kind: str, depth: int | None, seconds: float) -> Iterator
     memory = Memory()
     with CONTESTANTS[name].load()(kind, depth) as batches:
         warm_up(batches, depth or 0, expected, memory)
-        cpu_before = cpu_seconds(os.getpid())
+        machine_before, cpu_before = machine_cpu_seconds(), cpu_seconds(os.getpid())
         count, elapsed = steady_rate(batches, seconds)
-        cpu = cpu_seconds(os.getpid()) - cpu_before
+        cpu, machine = cpu_seconds(os.getpid()) - cpu_before, machine_cpu_seconds() - machine_before
         until = time.perf_counter() + _MEMORY_SECONDS
         while (now := time.perf_counter()) < until:
             memory.look(now)
             next(batches)
         rate = count / elapsed
         moved = count * batch_bytes
-        yield Measurement(rate, moved / elapsed, memory.peak_bytes, cpu / moved * 1e9)
+        others = max(0.0, machine - cpu) / elapsed / (os.cpu_count() or 1)
+        yield Measurement(rate, moved / elapsed, memory.peak_bytes, cpu / moved * 1e9, others)
 
 
 def main() -> None:

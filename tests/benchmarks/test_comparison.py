@@ -49,6 +49,10 @@ def test_rollup_sizes_are_bytes_and_its_first_line_is_no_size() -> None:
     assert process_tree.parse_rollup(text) == {"Pss": 284 * 1024, "Pss_Shmem": 4096}
 
 
+def test_the_machine_is_busy_with_all_but_idling_and_waiting() -> None:
+    assert process_tree.parse_busy_ticks("cpu  1 2 3 1000 1000 4 5 6 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n") == 21
+
+
 # ------------------------------------------------------------ what is measured
 
 

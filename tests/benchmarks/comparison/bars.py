@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.benchmarks.comparison.contestants import CONTESTANTS
-from tests.benchmarks.comparison.results import COSTS, CPU, RATE, Cell, Results
+from tests.benchmarks.comparison.results import COSTS, CPU, OTHERS, RATE, Cell, Results
 
 _WORDS = {RATE: "batches/s", CPU: "CPU s/GB"}
+# Beyond this a verdict is one on the machine's other work.
+_QUIET = 0.05
 # Which of the two is the better one depends on the kind: the bar is against it.
 _TORCH = ("torch", "torch-numpy")
 
@@ -41,6 +43,12 @@ class Bar:
             return results.median(cell, self.quantity)
         baselines = [Cell(self.kind, name, self.baseline_depth) for name in self.baselines]
         return results.ratio(cell, baselines, self.quantity)
+
+    def disturbed(self, results: Results) -> float:
+        """The most of the machine that others took in one of its cells, in [0, 1]; 0 if unknown."""
+        cells = [Cell(self.kind, name, self.baseline_depth) for name in self.baselines]
+        cells.append(Cell(self.kind, self.contestant, self.depth))
+        return max(results.median(cell, OTHERS) or 0.0 for cell in cells)
 
     def met(self, measured: float) -> bool:
         return measured <= self.bound if self.at_most else measured >= self.bound
@@ -89,10 +97,11 @@ BARS: tuple[Bar, ...] = (
 def lines(results: Results) -> list[str]:
     """A line a bar: what is asked for, what was measured, and whether it is met."""
     width = max(len(bar.says()) for bar in BARS)
-    return [f"{bar.says():{width}}  {_verdict(bar, bar.measured(results))}" for bar in BARS]
+    return [f"{bar.says():{width}}  {_verdict(bar, bar.measured(results), bar.disturbed(results))}" for bar in BARS]
 
 
-def _verdict(bar: Bar, value: float | None) -> str:
+def _verdict(bar: Bar, value: float | None, disturbed: float) -> str:
     if value is None:
         return f"{'not measured':>12}"
-    return f"{value:>12,.2f}  {'met' if bar.met(value) else 'MISSED'}"
+    warning = f"  (others took {disturbed:.0%} of the machine)" if disturbed > _QUIET else ""
+    return f"{value:>12,.2f}  {'met' if bar.met(value) else 'MISSED'}{warning}"

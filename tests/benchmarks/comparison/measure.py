@@ -12,12 +12,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.comparison.contestants import CONTESTANTS
-from tests.benchmarks.comparison.process_tree import become_subreaper, cpu_seconds, memory_bytes
+from tests.benchmarks.comparison.process_tree import become_subreaper, cpu_seconds, machine_cpu_seconds, memory_bytes
 from tests.benchmarks.comparison.results import Measurement
 from tests.benchmarks.sequences import make
 
@@ -32,6 +32,26 @@ def describe(batch: Any) -> Described:
     """Shapes and dtypes of a pair of arrays or tensors."""
     # A tensor's dtype reads "torch.uint8" or "<dtype: 'uint8'>".
     return tuple((tuple(part.shape), getattr(part.dtype, "name", str(part.dtype)).split(".")[-1]) for part in batch)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """CPU seconds until ``time``: of this process and all below it, and of the whole machine."""
+
+    time: float
+    own_seconds: float
+    machine_seconds: float
+
+    @classmethod
+    def now(cls) -> Usage:
+        # Looking at all processes takes a while on a busy machine: what is compared is read at once.
+        own = cpu_seconds(os.getpid())
+        return cls(time.perf_counter(), own, machine_cpu_seconds())
+
+    def others_share(self, before: Usage) -> float:
+        """The part of the machine's CPU time since ``before`` that neither idled nor was ours, in [0, 1]."""
+        others = (self.machine_seconds - before.machine_seconds) - (self.own_seconds - before.own_seconds)
+        return min(1.0, max(0.0, others) / (self.time - before.time) / (os.cpu_count() or 1))
 
 
 class Memory:
@@ -78,16 +98,17 @@ def measure(name: str, kind: str, depth: int | None, seconds: float) -> Iterator
     memory = Memory()
     with CONTESTANTS[name].load()(kind, depth) as batches:
         warm_up(batches, depth or 0, expected, memory)
-        cpu_before = cpu_seconds(os.getpid())
+        before = Usage.now()
         count, elapsed = steady_rate(batches, seconds)
-        cpu = cpu_seconds(os.getpid()) - cpu_before
+        used = Usage.now()
         until = time.perf_counter() + _MEMORY_SECONDS
         while (now := time.perf_counter()) < until:
             memory.look(now)
             next(batches)
         rate = count / elapsed
         moved = count * batch_bytes
-        yield Measurement(rate, moved / elapsed, memory.peak_bytes, cpu / moved * 1e9)
+        cpu = used.own_seconds - before.own_seconds
+        yield Measurement(rate, moved / elapsed, memory.peak_bytes, cpu / moved * 1e9, used.others_share(before))
 
 
 def main() -> None:

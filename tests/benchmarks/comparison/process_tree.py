@@ -70,6 +70,17 @@ def cpu_seconds(root: int) -> float:
     return sum(stat.cpu_ticks for stat in tree(root)) / _TICKS
 
 
+def parse_busy_ticks(text: str) -> int:
+    """Of /proc/stat: what all CPUs together have spent on anything but being idle, and what the host took from them."""
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, text.split("\n", 1)[0].split()[1:9])
+    return user + nice + system + irq + softirq + steal
+
+
+def machine_cpu_seconds() -> float:
+    """As `cpu_seconds`, of everything on this machine."""
+    return parse_busy_ticks((_PROC / "stat").read_text()) / _TICKS
+
+
 def parse_rollup(text: str) -> dict[str, int]:
     """Bytes by name, of /proc/PID/smaps_rollup."""
     lines = (line.split() for line in text.splitlines())

@@ -26,16 +26,20 @@ class Cell:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Of one run's steady state. ``peak_bytes`` and CPU are of the trainer, its workers and what daemons they have."""
+    """Of one run's steady state. ``peak_bytes`` and CPU are of the trainer, its workers and what daemons they have.
+
+    ``others_share``: the part of the machine's CPU time that processes outside took then, in [0, 1]; None: unknown.
+    """
 
     batches_per_second: float
     bytes_per_second: float
     peak_bytes: int
     cpu_seconds_per_gb: float
+    others_share: float | None = None
 
 
 QUANTITIES = tuple(Measurement.__dataclass_fields__)
-RATE, CPU, PEAK = "batches_per_second", "cpu_seconds_per_gb", "peak_bytes"
+RATE, CPU, PEAK, OTHERS = "batches_per_second", "cpu_seconds_per_gb", "peak_bytes", "others_share"
 # Of which the least is the best.
 COSTS = (CPU, PEAK)
 
@@ -54,8 +58,9 @@ class Results:
 
     def median(self, cell: Cell, quantity: str = RATE) -> float | None:
         """None: it was not measured."""
-        runs = self.runs.get(cell.resolved())
-        return None if not runs else statistics.median(getattr(run, quantity) for run in runs)
+        values = [getattr(run, quantity) for run in self.runs.get(cell.resolved(), [])]
+        known = [value for value in values if value is not None]
+        return statistics.median(known) if known else None
 
     def ratio(self, cell: Cell, baselines: Iterable[Cell], quantity: str = RATE) -> float | None:
         """The cell's median divided by the best of the baselines'; None if one of them was not measured."""

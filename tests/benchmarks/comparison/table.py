@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.benchmarks.comparison.contestants import ALL_KINDS, COMPUTE_KINDS, CONTESTANTS
-from tests.benchmarks.comparison.results import Cell, Results
+from tests.benchmarks.comparison.results import OTHERS, Cell, Results
 
 TITLES = {
     "img8": "64 x 224 x 224 x 3 uint8 and labels (9.6 MB a batch)",
@@ -60,7 +60,8 @@ def _block(results: Results, kind: str) -> Iterator[str]:
     baselines = {**BASELINES[kind], "PyTorch": PYTORCH}
     ratios = "".join(f"{f'x {name}':>11}" for name in baselines)
     yield f"{kind}: {TITLES[kind]}"
-    yield f"{'':32} {'in flight':>13} {'batches/s':>10} {'GB/s':>7}{ratios} {'peak MB':>8} {'CPU s/GB':>9} {'runs':>5}"
+    costs = f"{'peak MB':>8} {'CPU s/GB':>9} {'others':>7} {'runs':>5}"
+    yield f"{'':32} {'in flight':>13} {'batches/s':>10} {'GB/s':>7}{ratios} {costs}"
     cells = cells_of(results, kind)
     for cell in cells:
         yield _row(results, cell, list(baselines.values()))
@@ -82,7 +83,13 @@ def _row(results: Results, cell: Cell, baselines: list[tuple[str, ...]]) -> str:
     )
     ratios = "".join(f"{_ratio(results, cell, names):>11}" for names in baselines)
     rates = f"{rate:>10,.{0 if rate >= 100 else 1}f} {bytes_rate / 1e9:>7.3g}"
-    return f"{head} {rates}{ratios} {peak / 1e6:>8,.0f} {cpu:>9.3g} {len(results.runs[cell]):>5}"
+    costs = f"{peak / 1e6:>8,.0f} {cpu:>9.3g} {_share(results, cell):>7} {len(results.runs[cell]):>5}"
+    return f"{head} {rates}{ratios} {costs}"
+
+
+def _share(results: Results, cell: Cell) -> str:
+    share = results.median(cell, OTHERS)
+    return DASH if share is None else f"{share:.0%}"
 
 
 def _ratio(results: Results, cell: Cell, names: tuple[str, ...]) -> str:

@@ -108,7 +108,7 @@ def private_arrays(batch: object, references: int, pieces: Sequence[Piece]) -> s
     known = {id(piece) for piece in pieces}
     private: set[int] = set()
     if isinstance(batch, np.ndarray):
-        if id(batch) in known and references <= _NEW_BATCH + 1 and _owns_memory(batch):
+        if id(batch) in known and references <= _NEW_BATCH and _owns_memory(batch):
             private.add(id(batch))
     elif references <= _NEW_BATCH:
         _collect_private(batch, known, private)

@@ -76,12 +76,12 @@ def encode_batch(batch: object, trust: Trust, arena: Arena | None = None) -> Enc
 
     Raises `SequenceError`, which names the place in the batch, for what cannot be carried.
     """
+    references = sys.getrefcount(batch)  # before the lists below count as others that have it
     arrays: list[Piece] = []
     outline = _outline_or_none(batch, arrays)
     layout = _layouts.get(outline)
     if layout is None:
         arrays.clear()  # these references would make each array look like somebody else's, too
-        references = sys.getrefcount(batch)  # as an argument below it would count the one beside it
         encoded, layout = _encode_walking(batch, references, trust, arena)
         if outline is not None and layout is not None:
             if len(_layouts) >= _MAX_LAYOUTS:
@@ -92,7 +92,6 @@ def encode_batch(batch: object, trust: Trust, arena: Arena | None = None) -> Enc
         # tobytes("A") is F order for an array that is only F-contiguous, else C order; it copies any strides.
         inline = b"".join([array.tobytes("A") for array in arrays])  # type: ignore[union-attr]
         return EncodedBatch(layout.header, inline, (), layout.nbytes)
-    references = sys.getrefcount(batch)
     return _with_frames(batch, references, layout.header, arrays, layout.places, arena)
 
 

@@ -56,8 +56,6 @@ _MESSAGES_PER_TURN = 500
 # The last control messages (Stop) get this long to leave.
 _LINGER_SECONDS = 0.2
 _MALFORMED_LOGGED = 10
-# How often connections are counted, where there can be too many.
-_CONNECTIONS_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +193,7 @@ class IoLoop:
         takes = self._coordinator.takes_until_wake
         self._ready.wake_at(None if takes is None else self._coordinator.ledger.taken_total + takes)
         self._run_calls()
-        if self._connections is not None and now - self._looked_at_connections >= _CONNECTIONS_SECONDS:
+        if self._connections is not None and now - self._looked_at_connections >= self._connections.seconds:
             self._looked_at_connections = now
             self._limit_connections(self._connections)
         return not stopping

@@ -120,7 +120,10 @@ class CoordinatorSockets:
         """
         # A socket has one monitor, and nobody comes in any more for the gate to tell of.
         self.router.disable_monitor()
-        monitor = self.router.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        try:
+            monitor = self.router.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        except zmq.ZMQError:
+            return  # no descriptor is left for it; all that follows frees some
         deadline = time.monotonic() + timeout
         while peers_count > 0 and monitor.poll(max(0, int((deadline - time.monotonic()) * 1000))):
             monitor.recv_multipart()

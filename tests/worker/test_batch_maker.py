@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -143,3 +144,42 @@ def test_what_is_filled_is_the_trainers_own_until_it_lets_go() -> None:
     held = [bench.arrives(bench.make(sequence, index)) for index in range(40)]
     assert all((batch["y"][0] == index).all() for index, batch in enumerate(held))
     assert all((np.floor(batch["x"][0]) == index).all() for index, batch in enumerate(held))
+
+
+class Keeps:
+    """Returns what ``make`` made of its array, each time; whether it keeps that as well is the question."""
+
+    def __init__(self, make: Callable[[np.ndarray], Any], *, keeps: bool) -> None:
+        self._make = make
+        self.kept = make(np.zeros(60_000)) if keeps else None
+
+    def __getitem__(self, index: int) -> Any:
+        return self._make(np.zeros(60_000)) if self.kept is None else self.kept
+
+
+@pytest.mark.parametrize("make", [lambda array: array, lambda array: (array,), lambda array: {"x": [array]}])
+def test_what_the_sequence_keeps_and_may_change_is_copied(make: Callable[[np.ndarray], Any]) -> None:
+    sequence = Keeps(make, keeps=True)
+    maker = BatchMaker(sequence, EPOCH, Trust.REMOTE)
+    for _ in range(3):
+        (frame,) = maker.make(0, None).frames
+        array = sequence.kept
+        while not isinstance(array, np.ndarray):
+            array = array["x"] if isinstance(array, dict) else array[0]
+        array[:] = 1
+        assert not np.frombuffer(frame).any()
+        array[:] = 0
+
+
+@pytest.mark.parametrize("make", [lambda array: array, lambda array: (array,), lambda array: {"x": [array]}])
+def test_what_is_new_is_sent_as_it_lies(make: Callable[[np.ndarray], Any]) -> None:
+    addresses: list[int] = []
+
+    def noting(array: np.ndarray) -> Any:
+        addresses.append(array.ctypes.data)
+        return make(array)
+
+    maker = BatchMaker(Keeps(noting, keeps=False), EPOCH, Trust.REMOTE)
+    for _ in range(3):
+        (frame,) = maker.make(0, None).frames
+        assert np.frombuffer(frame).ctypes.data == addresses[-1]

@@ -23,8 +23,10 @@ class BatchMaker:
 
     def make(self, index: int, arena: Arena | None) -> EncodedBatch:
         if arena is None or not self._fills:
-            # In one expression: the encoder sends an array's own memory where nobody else holds the array.
-            return encode_batch(self._compute(index), self._trust, arena)
+            # One variable of ours, no more and no less: by its count of references the encoder tells a batch that is
+            # new, and is sent as it lies, from one that the Sequence keeps and may change.
+            batch = self._compute(index)
+            return encode_batch(batch, self._trust, arena)
         room = self._template.room(arena) if self._template is not None else None
         if room is None:
             batch = self._compute(index)

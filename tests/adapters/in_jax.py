@@ -72,6 +72,7 @@ def test_arrays_keep_memory_that_would_be_recycled() -> None:
     """On the CPU JAX does not copy what is aligned: the block must not be used again before the array is gone."""
     blocks = Blocks()
     with enqueuer(Large(), processes=True) as enq:
+        enq.start(1)  # else nobody but this process would compute batches
         stream = device_iterator(enq)
         held: dict[int, jax.Array] = {}
         aliased = 0

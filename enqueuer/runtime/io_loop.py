@@ -390,6 +390,8 @@ class IoLoop:
             if pair.slabs is not None:
                 pair.slabs.close()
         self._context.term()
+        if self._connections is not None:
+            self._connections.close()
         self._wake_reader.close()
         self._wake_writer.close()
 

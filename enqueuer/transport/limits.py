@@ -1,9 +1,10 @@
 """How many files this process may open, and connections that give way before there are none left.
 
 libzmq has no bound on connections: it accepts whoever comes until `accept` fails for want of descriptors, then tries
-again without a pause, at the cost of a processor; and the trainer's own `open` fails meanwhile. So the newest
-connections are closed before it comes to that. Those of the fleet are older than a flood; and one that is closed by
-mistake comes back by itself.
+again without a pause, at the cost of a processor; and the trainer's own `open` fails meanwhile. So connections are
+closed before it comes to that: those that have said least. A worker's have a handshake behind them, and heartbeats or
+batches since; and one that is closed by mistake comes back by itself. (Their ages cannot be told: the kernel numbers
+sockets by processor, and libzmq accepts them in threads of its own.)
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import errno
 import os
 import resource
 import socket
+import struct
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +27,8 @@ _MOST_RESERVED = 1_024
 # A look at these takes 1 ms.
 _LOW_FILES = 4_096
 _OPEN_FILES = Path("/proc/self/fd")
+# tcpi_bytes_received of struct tcp_info (linux/tcp.h), since Linux 4.1.
+_RECEIVED_BYTES = struct.Struct("=128xQ")
 
 
 def raise_file_limit() -> int:
@@ -47,16 +51,24 @@ def raise_file_limit() -> int:
 
 
 class ConnectionLimit:
-    """Closes the newest connections to the given TCP ports once this process's open files come near their limit.
+    """Closes the quietest connections to the given TCP ports once this process's open files come near their limit.
 
     ``seconds`` is how often `enforce` wants to be called: a low limit is reached within moments, and a look at few
-    files is cheap.
+    files is cheap. Call `close` at the end.
     """
 
     def __init__(self, ports: set[int]) -> None:
         self._ports = ports
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.seconds = 0.05 if 0 <= soft <= _LOW_FILES else 0.5
+        # A descriptor of our own that can become another name of theirs, also when not one more can be had; and what
+        # it stands for between.
+        self._nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._own = os.dup(self._nothing)
+
+    def close(self) -> None:
+        os.close(self._own)
+        os.close(self._nothing)
 
     def enforce(self) -> int:
         """Call it now and then; how many were closed. Does nothing where there is no /proc."""
@@ -67,18 +79,23 @@ class ConnectionLimit:
         excess = len(descriptors) - (limit - min(limit // 4, _MOST_RESERVED))
         if excess <= 0:
             return 0
-        ours = sorted(filter(None, map(self._age_of, descriptors)), reverse=True)
-        return sum(_hang_up(descriptor, self._ports) for _, descriptor in ours[:excess])
+        theirs = [descriptor for descriptor in descriptors if _is_to(descriptor, self._ports)]
+        return sum(map(self._hang_up, sorted(theirs, key=_received_bytes)[:excess]))
 
-    def _age_of(self, descriptor: int) -> tuple[int, int] | None:
-        """(inode, descriptor) of a connection to one of the ports: the kernel numbers sockets as they are made."""
+    def _hang_up(self, descriptor: int) -> bool:
+        """libzmq, whose descriptor it is, reads its end and closes it.
+
+        Its threads may do that at any moment, and the number be another file's: so what it stands for now gets our
+        number too, which nobody else closes, and that one is looked at and shut down.
+        """
         try:
-            kind, _, inode = str((_OPEN_FILES / str(descriptor)).readlink()).partition(":")
-            if kind == "socket" and _is_to(descriptor, self._ports):
-                return int(inode.strip("[]")), descriptor
-        except (OSError, ValueError):
-            pass  # closed meanwhile
-        return None
+            os.dup2(descriptor, self._own, inheritable=False)
+        except OSError:
+            return False  # it was closed meanwhile
+        try:
+            return _is_to(self._own, self._ports) and _shut_down(self._own)
+        finally:
+            os.dup2(self._nothing, self._own, inheritable=False)
 
 
 def _open_descriptors(limit: int) -> list[int]:
@@ -113,15 +130,27 @@ def _is_to(descriptor: int, ports: set[int]) -> bool:
         connection.detach()
 
 
-def _hang_up(descriptor: int, ports: set[int]) -> bool:
-    """libzmq, whose descriptor it is, reads its end and closes it."""
-    if not _is_to(descriptor, ports):
-        return False  # it was closed meanwhile, and the number is another file's
+def _shut_down(descriptor: int) -> bool:
     connection = socket.socket(fileno=descriptor)
     try:
         connection.shutdown(socket.SHUT_RDWR)
     except OSError:
-        return False
+        return False  # its other end was faster
     finally:
         connection.detach()
     return True
+
+
+def _received_bytes(descriptor: int) -> int:
+    """What came over a connection so far; -1 if it is none by now."""
+    try:
+        connection = socket.socket(fileno=descriptor)
+    except OSError:
+        return -1
+    try:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED_BYTES.size)
+        return int(_RECEIVED_BYTES.unpack(info)[0])
+    except (OSError, struct.error):
+        return -1
+    finally:
+        connection.detach()

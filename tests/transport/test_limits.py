@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -39,51 +41,58 @@ except OSError as error:
     assert "may open 60 files" in str(text) and "ulimit -n" in str(text)
 
 
-def test_the_newest_connections_give_way_and_nothing_else(tmp_path: Path) -> None:
+def test_those_that_have_said_least_give_way_and_nothing_else(tmp_path: Path) -> None:
     source = """
 import os, socket
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 listener, other = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
-port = listener.getsockname()[1]
-limit = ConnectionLimit({port})
+limit = ConnectionLimit({listener.getsockname()[1]})
 pairs = []
-def connect(server):
+def connect(server, said):
     client = socket.create_connection(server.getsockname())
     pairs.append((client, server.accept()[0]))
-connect(other)
-for _ in range(10):
-    connect(listener)
+    client.sendall(said)
+    pairs[-1][1].recv(len(said), socket.MSG_PEEK | socket.MSG_WAITALL)
+connect(other, b"-")
+for _ in range(8):
+    connect(listener, b"---")
 assert limit.enforce() == 0
-connect(other)
-while len(os.listdir("/proc/self/fd")) < 80:
-    connect(listener)
+while len(os.listdir("/proc/self/fd")) < 76:
+    connect(listener, b"-")
+connect(other, b"-")
+for _ in range(4):
+    connect(listener, b"--")
 before = len(os.listdir("/proc/self/fd"))
+said = [len(server.recv(8)) for _, server in pairs]
 closed = limit.enforce()
 hung_up = []
-for client, _ in pairs:
+for client, server in pairs:
     client.setblocking(False)
     try:
         hung_up.append(client.recv(1) == b"")
     except BlockingIOError:
         hung_up.append(False)
-print(json.dumps([before - 75, closed, hung_up]))
+ours = [server.getsockname()[1] == listener.getsockname()[1] for _, server in pairs]
+print(json.dumps([before - 75, closed, list(zip(ours, said, hung_up))]))
 """
-    excess, closed, hung_up = run(source, tmp_path)  # type: ignore[misc]
+    excess, closed, connections = run(source, tmp_path)  # type: ignore[misc]
     assert excess == closed > 0
-    assert hung_up == [False] * (len(hung_up) - closed) + [True] * closed
+    assert sum(hung_up for _, _, hung_up in connections) == closed
+    assert {(ours, said) for ours, said, hung_up in connections if hung_up} == {(True, 1)}
 
 
 def test_connections_give_way_also_when_there_is_not_one_descriptor_left(tmp_path: Path) -> None:
     source = """
 import os, socket
 listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+limit = ConnectionLimit({listener.getsockname()[1]})
 resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
 clients = []
 try:
     while True:
         clients.append((socket.create_connection(listener.getsockname()), listener.accept()[0]))
 except OSError as error:
-    print(json.dumps([error.errno, ConnectionLimit({listener.getsockname()[1]}).enforce()]))
+    print(json.dumps([error.errno, limit.enforce()]))
 """
     code, closed = run(source, tmp_path)  # type: ignore[misc]
     assert (code, closed) == (errno.EMFILE, 15)
@@ -91,11 +100,39 @@ except OSError as error:
 
 def test_without_proc_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "_OPEN_FILES", Path("/nonexistent"))
-    assert limits.ConnectionLimit({1}).enforce() == 0
+    with contextlib.closing(limits.ConnectionLimit({1})) as limit:
+        assert limit.enforce() == 0
 
 
 def test_a_number_that_is_another_files_by_now_is_left_alone() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, Path("/dev/null").open("rb") as file:
-        port = listener.getsockname()[1]
-        assert not limits._hang_up(listener.fileno(), {port})
-        assert not limits._hang_up(file.fileno(), {port})
+        with contextlib.closing(limits.ConnectionLimit({listener.getsockname()[1]})) as limit:
+            assert not limit._hang_up(listener.fileno())
+            assert not limit._hang_up(file.fileno())
+        assert file.read() == b""
+
+
+def test_a_connection_that_libzmq_closes_at_the_worst_moment_is_no_error_and_the_next_file_of_that_number_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with contextlib.ExitStack() as stack:
+        listener, elsewhere = (stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2))
+        client, bystander_client = (
+            stack.enter_context(socket.create_connection(server.getsockname())) for server in (listener, elsewhere)
+        )
+        accepted, bystander = (stack.enter_context(server.accept()[0]) for server in (listener, elsewhere))
+        limit = stack.enter_context(contextlib.closing(limits.ConnectionLimit({listener.getsockname()[1]})))
+        is_to = limits._is_to
+
+        def look_then_reuse(descriptor: int, ports: set[int]) -> bool:
+            answer = is_to(descriptor, ports)
+            os.dup2(bystander.fileno(), accepted.fileno())
+            return answer
+
+        monkeypatch.setattr(limits, "_is_to", look_then_reuse)
+        assert limit._hang_up(accepted.fileno())
+        assert client.recv(1) == b""
+        bystander_client.sendall(b"well")
+        assert bystander.recv(4) == b"well"
+        accepted.close()
+        assert not limit._hang_up(accepted.fileno())

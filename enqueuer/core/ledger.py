@@ -32,12 +32,12 @@ class Ledger:
     @property
     def undelivered_count(self) -> int:
         """Leased, received and ready batches: what the bound bounds."""
-        return sum(run.undelivered_count for run in self.runs.values()) + self.ready_count
+        return sum([run.undelivered_count for run in self.runs.values()]) + self.ready_count
 
     @property
     def leased_count(self) -> int:
         """Positions that some worker is to answer."""
-        return sum(run.leased_count for run in self.runs.values())
+        return sum([run.leased_count for run in self.runs.values()])
 
     @property
     def ready_count(self) -> int:

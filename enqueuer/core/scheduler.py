@@ -92,25 +92,30 @@ class Scheduler:
     @property
     def has_costly_idle(self) -> bool:
         """Whether the slot that gets the next lease is idle, and computes longer than it takes to say so."""
-        first = next(iter(self._idle), None)
-        return first is not None and not _is_cheap(first)
+        return bool(self._idle) and not self._next_is_cheap
 
     @property
     def room_wanted(self) -> int:
         """How much more room in the bound is worth waiting for, as long as the trainer has something to take: slots
         that compute faster than they are told what to do are told of several batches at once. 0: none.
         """
-        first = next(iter(self._idle or self._thirsty), None)
-        if first is None or not _is_cheap(first) or self._ledger.ready_count == 0:
+        if self._ledger.ready_count == 0 or not self._next_is_cheap:
             return 0
-        room = self.bound - self._ledger.undelivered_count
+        bound = self.bound
+        room = bound - self._ledger.undelivered_count
         if room >= _FULL_GRANT:  # or there is no bound
             return 0
-        return max(0, min(_FULL_GRANT, int(self.bound) // self._slots_count) - int(room))
+        return max(0, min(_FULL_GRANT, int(bound) // self._slots_count) - int(room))
 
     @property
     def has_takers(self) -> bool:
         return bool(self._idle or self._thirsty)
+
+    @property
+    def _next_is_cheap(self) -> bool:
+        """Whether the slot that gets the next lease computes faster than it takes to say so."""
+        first = next(iter(self._idle or self._thirsty), None)
+        return first is not None and 0.0 < first.item_seconds < _WORTH_WAKING
 
     @property
     def has_movable(self) -> bool:
@@ -193,9 +198,9 @@ class Scheduler:
 
         Ordered, as many batches as there are slots may come before their turn, and hold their place in the bound. If
         leases that only wait had taken those places, idle slots would get nothing (32 workers of 20 ms within a bound
-        of 42 then reach 79 % of their ideal rate, else 92 %).
+        of 42 then reach 79 % of their ideal rate, else 92 %). Short batches do not keep each other waiting.
         """
-        spare = self._slots_count if self._settings.ordered else 0
+        spare = self._slots_count if self._settings.ordered and not self._next_is_cheap else 0
         return max(self._slots_count, self.bound - spare) - self._ledger.leased_count
 
     def _hand_out(
@@ -304,10 +309,6 @@ def _put(queue: dict[Worker, None], worker: Worker, belongs: bool) -> None:
         queue[worker] = None
     elif worker in queue:
         del queue[worker]
-
-
-def _is_cheap(worker: Worker) -> bool:
-    return 0.0 < worker.item_seconds < _WORTH_WAKING
 
 
 def _idle_slots(worker: Worker) -> int:

@@ -42,6 +42,7 @@ from enqueuer.protocol.messages import NO_ID, ErrorRecord, Failure, Hello, LoadF
 from enqueuer.protocol.results_codec import BlockUnavailableError, FalseHeaderError, decode_header, decode_payloads
 from enqueuer.runtime.ready_queue import ReadyQueue
 from enqueuer.transport.codecs import Codec
+from enqueuer.transport.frames import send_frames
 from enqueuer.transport.limits import ConnectionLimit
 from enqueuer.transport.slab_exchange import SlabReceiver
 from enqueuer.transport.sockets import CoordinatorSockets
@@ -353,7 +354,7 @@ class IoLoop:
             return None
         frame = encode_control(self._coordinator.settings.session, message)
         try:
-            pair.sockets.router.send_multipart((route.address, frame), zmq.NOBLOCK)
+            send_frames(pair.sockets.router, (route.address, frame))
         except zmq.ZMQError:
             # Unreachable or full (ROUTER_MANDATORY): in either case nothing more can be told to that peer.
             return RouteLost(route)

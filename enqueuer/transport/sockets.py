@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import zmq
 
+from enqueuer.transport.frames import receive_frames
+
 if TYPE_CHECKING:
     from enqueuer.transport.gatekeeper import Gatekeeper
 
@@ -102,14 +104,12 @@ class CoordinatorSockets:
         The key is '' where there are none, and None if its owner is not let in any more. Raises zmq.Again if there is
         no message.
         """
-        if self.gate is None:
-            return self.router.recv_multipart(zmq.NOBLOCK), ""
-        frames = self.router.recv_multipart(zmq.NOBLOCK, copy=False)
-        return [frame.bytes for frame in frames], self.gate.key_of(frames[-1])
+        frames = receive_frames(self.router)
+        return [frame.bytes for frame in frames], "" if self.gate is None else self.gate.key_of(frames[-1])
 
     def receive_data(self) -> tuple[list[zmq.Frame], str | None]:
         """The same of the next result message, its frames not copied."""
-        frames = self.pull.recv_multipart(zmq.NOBLOCK, copy=False)
+        frames = receive_frames(self.pull)
         return frames, "" if self.gate is None else self.gate.key_of(frames[0])
 
     def wait_for_disconnects(self, peers_count: int, timeout: float) -> None:

@@ -38,6 +38,15 @@ def test_within_a_scarce_bound_no_lease_waits_behind_another_in_place_of_one_tha
     assert [len(peer.leases) for peer in peers] == [1] * 16, "one each, none in a queue"
 
 
+@pytest.mark.parametrize(("busy", "leased"), [(0.0011, 9), (0.0009, 11)])
+def test_short_batches_take_the_room_that_is_kept_for_those_that_come_early(busy: float, leased: int) -> None:
+    driver, peers = serving(100, 2, max_queue_size=10)
+    for peer in peers:
+        peer.answer(busy=busy)
+    driver.take(2)
+    assert driver.core.ledger.leased_count == leased
+
+
 def test_no_slot_has_a_second_lease_while_another_has_none() -> None:
     driver, workers = serving(100, 4, max_queue_size=2)
     assert [len(worker.leases) for worker in workers] == [1, 1, 1, 1]

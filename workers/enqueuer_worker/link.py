@@ -16,6 +16,7 @@ from typing import Any
 
 import zmq
 
+from enqueuer.transport.frames import receive_frames, send_frames
 from enqueuer.transport.keys import WorkerToken
 from enqueuer.transport.security import secure_client
 from enqueuer.transport.sockets import configure
@@ -115,7 +116,7 @@ class Connection:
         while self._waiting:
             try:
                 # Frames below 64 KiB are copied all the same: that is cheaper than keeping track of them.
-                self.socket.send_multipart(self._waiting[0], zmq.NOBLOCK, copy=False)
+                send_frames(self.socket, self._waiting[0], copy=False)
             except zmq.Again:
                 break
             self._waiting.popleft()
@@ -128,10 +129,9 @@ class Connection:
         frames: list[bytes] = []
         while True:
             try:
-                parts = self.socket.recv_multipart(zmq.NOBLOCK)
+                frames.append(receive_frames(self.socket)[-1].bytes)
             except zmq.Again:
                 return frames
-            frames.append(parts[-1])
 
     def read_monitor(self) -> None:
         """Take note of what has happened to the connection."""

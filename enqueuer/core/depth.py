@@ -32,8 +32,9 @@ class FixedDepth:
     def deepen(self, bound: int) -> None:
         """The trainer waits, and idle slots could do more within this bound: the caller wanted it so."""
 
-    def note(self, ready_count: int, delivered_total: int, slots: int) -> None:
-        """How much is ready to be taken."""
+    def note(self, ready_count: int, delivered_total: int, slots: int) -> bool:
+        """How much is ready to be taken; whether the bound may be another one now."""
+        return False
 
 
 class AutoDepth:
@@ -55,14 +56,15 @@ class AutoDepth:
         self._depth = max(self._depth, bound)
         self._least_ready = 0
 
-    def note(self, ready_count: int, delivered_total: int, slots: int) -> None:
+    def note(self, ready_count: int, delivered_total: int, slots: int) -> bool:
         self._least_ready = min(self._least_ready, ready_count)
         if delivered_total < self._window_end:
-            return
+            return False
         if self._least_ready < math.inf:
             self._depth = int(self.bound(slots) - _GIVEN_UP * self._least_ready)
         self._least_ready = math.inf
         self._window_end = delivered_total + int(_WINDOW * self.bound(slots))
+        return True
 
 
 def make_depth(max_queue_size: int | None) -> FixedDepth | AutoDepth:

@@ -79,6 +79,8 @@ class Scheduler:
         self._look_again_at = -math.inf
         self._slots_of: dict[Worker, int] = {}
         self._slots_count = 0
+        # Batches that may be undelivered now, by count and by what they weigh lately.
+        self.bound = self._find_bound()
 
     @property
     def slots_count(self) -> int:
@@ -149,6 +151,7 @@ class Scheduler:
         self._slots_count += slots - self._slots_of.pop(worker, 0)
         if slots:
             self._slots_of[worker] = slots
+        self.bound = self._find_bound()
 
     def _note_idle_slots(self, worker: Worker, count: int) -> None:
         self._idle_slots_count += count - self._idle.get(worker, 0)
@@ -161,10 +164,10 @@ class Scheduler:
         """A batch of this many bytes arrived."""
         old = self._batch_bytes
         self._batch_bytes = float(nbytes) if nbytes >= old else old + _LIGHTER_WEIGHT * (nbytes - old)
+        if self._settings.max_bytes is not None:
+            self.bound = self._find_bound()
 
-    @property
-    def bound(self) -> float:
-        """Batches that may be undelivered now, by count and by what they weigh lately."""
+    def _find_bound(self) -> float:
         bound = self._depth.bound(self._slots_count)
         max_bytes = self._settings.max_bytes
         if max_bytes is None:
@@ -257,12 +260,14 @@ class Scheduler:
         undelivered_count = self._ledger.undelivered_count + len(assignments)
         if self._ledger.has_pending:
             self._depth.deepen(undelivered_count + self._idle_slots_count)
+            self.bound = self._find_bound()
         # What the trainer waits for goes whatever the bound.
         return max(self.bound - undelivered_count, 1 if current.head_is_waiting else 0)
 
     def review_depth(self) -> None:
         """Give up what of the bound is of no use, where it is found automatically."""
-        self._depth.note(self._ledger.ready_count, self._ledger.delivered_total, self._slots_count)
+        if self._depth.note(self._ledger.ready_count, self._ledger.delivered_total, self._slots_count):
+            self.bound = self._find_bound()
 
     # ------------------------------------------------------------ moves
 

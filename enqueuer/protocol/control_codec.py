@@ -39,9 +39,9 @@ def _integer(value: Any) -> int:
 
 
 def _count(value: Any) -> int:
-    if _integer(value) < 0:
-        raise ProtocolError(f"expected a count, got {value}")
-    return int(value)
+    if type(value) is int and 0 <= value < 1 << 64:
+        return value
+    raise ProtocolError(f"expected a count, got {_integer(value)}")
 
 
 def _seconds(value: Any) -> float:
@@ -96,7 +96,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _indices(value: Any) -> tuple[int, ...]:
-    return tuple(_count(item) for item in _list(value))
+    return tuple(map(_count, _list(value)))
 
 
 def _leases(value: Any) -> tuple[int, ...]:

@@ -100,6 +100,8 @@ def encode_results(
     """
     if not 0 < len(batches) <= MAX_BATCHES_PER_MESSAGE or len(leases) != len(batches):
         raise ValueError(f"a message of {len(batches)} batches for {len(leases)} leases")
+    inline_sizes = [len(batch.inline) for batch in batches]
+    frame_counts = [len(batch.frames) for batch in batches]
     header = [
         int(Kind.RESULTS),
         session,
@@ -109,24 +111,30 @@ def encode_results(
         seq,
         float(busy),
         leases_to_runs(leases),
-        [batch.header for batch in batches],
-        [len(batch.inline) for batch in batches],
-        [len(batch.frames) for batch in batches],
+        _once_if_alike([batch.header for batch in batches]),
+        _once_if_alike(inline_sizes),
+        _once_if_alike(frame_counts),
     ]
-    named = [batch.block if blocks else None for batch in batches]
-    is_packed = any(batch.packed_sizes for batch in batches)
-    if any(named) or is_packed:
-        header.append([None if block is None else list(block.place) for block in named])
-    if is_packed:
-        header.append([batch.packed_sizes for batch in batches])
-    frames: list[Buffer] = [msgpack.packb(header)]
-    if any(batch.inline for batch in batches):
+    frames: list[Buffer] = []
+    if any(inline_sizes):
         frames.append(b"".join([batch.inline for batch in batches]))
-    for batch, block in zip(batches, named, strict=True):
-        if block is None:
-            for frame in batch.frames:
-                frames.extend(_chunks(frame))
-    return frames
+    if any(frame_counts):
+        named = [batch.block if blocks else None for batch in batches]
+        is_packed = any(batch.packed_sizes for batch in batches)
+        if any(named) or is_packed:
+            header.append([None if block is None else list(block.place) for block in named])
+        if is_packed:
+            header.append([batch.packed_sizes for batch in batches])
+        for batch, block in zip(batches, named, strict=True):
+            if block is None:
+                for frame in batch.frames:
+                    frames.extend(_chunks(frame))
+    return [msgpack.packb(header), *frames]
+
+
+def _once_if_alike(values: list[Any]) -> list[Any]:
+    """Small batches mostly differ in nothing but what their arrays hold."""
+    return values[:1] if values.count(values[0]) == len(values) else values
 
 
 def _chunks(frame: Buffer) -> list[Buffer]:
@@ -281,13 +289,14 @@ def _check_header(
     places: Any = _NOTHING,
     packed_sizes: Any = _NOTHING,
 ) -> ResultsHeader:
-    if not all(type(number) is int and 0 <= number < _COUNTER_LIMIT for number in (epoch, generation, seq)):
+    if not (_is_counter(epoch) and _is_counter(generation) and _is_counter(seq)):
         raise ProtocolError("epoch, state generation and number of a result message are counters")
     if type(busy) is not float or not 0 <= busy < float("inf"):
         raise ProtocolError("the compute time of a result message is a number of seconds")
     leases = leases_from_runs(runs, MAX_BATCHES_PER_MESSAGE)
-    if not all(type(value) is list and len(value) == len(leases) for value in (headers, sizes, counts)) or not leases:
-        raise ProtocolError("a result message has an entry for each lease in each of its lists")
+    if not leases:
+        raise ProtocolError("a result message answers a lease")
+    headers, sizes, counts = (_for_each(value, len(leases)) for value in (headers, sizes, counts))
     if set(map(type, headers)) != {bytes}:
         raise ProtocolError("a batch header is bytes")
     if set(map(type, (*sizes, *counts))) != {int} or min(*sizes, *counts) < 0:
@@ -298,6 +307,17 @@ def _check_header(
     return ResultsHeader(
         incarnation, epoch, generation, seq, busy, leases, tuple(headers), tuple(sizes), tuple(counts), blocks, packed
     )
+
+
+def _is_counter(value: object) -> bool:
+    return type(value) is int and 0 <= value < _COUNTER_LIMIT
+
+
+def _for_each(values: object, count: int) -> list[Any]:
+    """An entry for each lease, of which one may stand for all."""
+    if type(values) is not list or len(values) not in (1, count):
+        raise ProtocolError("a result message has an entry for each lease, or one for all, in each of its lists")
+    return values if len(values) == count else values * count
 
 
 def _check_packed(packed_sizes: object, count: int) -> tuple[list[int] | None, ...]:
@@ -320,7 +340,7 @@ def _check_blocks(places: object, count: int) -> tuple[list[Any] | None, ...]:
         slab_id, *numbers = place
         if type(slab_id) is not bytes or len(slab_id) != SLAB_ID_BYTES:
             raise ProtocolError("a slab has an id")
-        if not all(type(number) is int and 0 <= number < _COUNTER_LIMIT for number in numbers):
+        if not all(map(_is_counter, numbers)):
             raise ProtocolError("offset and use of a block are counters")
     return tuple(places)
 

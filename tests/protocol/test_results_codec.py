@@ -64,6 +64,18 @@ def test_the_header_and_the_weights_survive() -> None:
     assert sum(payload.nbytes for payload in payloads) == sum(map(len, frames[1:])) + sum(map(len, header.headers))
 
 
+def test_batches_of_one_structure_are_described_once_and_may_be_each() -> None:
+    batches = [(np.arange(3.0) + number, np.arange(2)) for number in range(100)]
+    frames = message(*batches)
+    assert len(frames[0]) < len(message(batches[0])[0]) + 10
+    fields = msgpack.unpackb(frames[0])
+    for field in (8, 9, 10):
+        assert len(fields[field]) == 1
+        fields[field] *= 100
+    for sent in (frames, [msgpack.packb(fields), *frames[1:]]):
+        assert_same([payload.build() for payload in decode_results(sent, Trust.REMOTE)[2]], batches)
+
+
 def test_a_message_without_small_arrays_has_no_inline_frame() -> None:
     frames = message(None, (LARGE,))
     assert len(frames) == 2

@@ -78,7 +78,9 @@ def worker_info() -> WorkerInfo | None:
     worker = _current.worker
     if worker is None:
         return None
-    return WorkerInfo(*worker, pid=os.getpid(), epoch=_current.epoch, seed=_current.seed)
+    item = _current.item
+    seed, epoch = (_current.seed, _current.epoch) if item is None else (item.seed, item.epoch)
+    return WorkerInfo(*worker, pid=os.getpid(), epoch=epoch, seed=seed)
 
 
 def enter_worker(worker_id: str, number: int, host: str) -> None:
@@ -97,11 +99,11 @@ def begin_item(seed: int, epoch: int, index: int) -> object:
 
     Not a context manager: one of those costs a microsecond, of the ten that a small item takes.
     """
-    outer = (_current.seed, _current.epoch, _current.item)
-    _current.seed, _current.epoch, _current.item = seed, epoch, _Item(seed, epoch, index)
+    outer = _current.item
+    _current.item = _Item(seed, epoch, index)
     return outer
 
 
 def end_item(outer: Any) -> None:
     """Go back to what was there before, since items nest: a Sequence may read from one computed in the same thread."""
-    _current.seed, _current.epoch, _current.item = outer
+    _current.item = outer

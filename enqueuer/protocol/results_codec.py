@@ -102,6 +102,9 @@ def encode_results(
         raise ValueError(f"a message of {len(batches)} batches for {len(leases)} leases")
     inline_sizes = [len(batch.inline) for batch in batches]
     frame_counts = [len(batch.frames) for batch in batches]
+    batch_headers = [batch.header for batch in batches]
+    if min(inline_sizes) >= len(batch_headers[0]):
+        batch_headers = _once_if_alike(batch_headers)
     header = [
         int(Kind.RESULTS),
         session,
@@ -111,7 +114,7 @@ def encode_results(
         seq,
         float(busy),
         leases_to_runs(leases),
-        _once_if_alike([batch.header for batch in batches]),
+        batch_headers,
         _once_if_alike(inline_sizes),
         _once_if_alike(frame_counts),
     ]
@@ -171,6 +174,9 @@ def decode_payloads(
     if any(header.inline_sizes):
         inline = _inline_frame(frames)
         following = 2
+        # Before anything is made of it: what is announced is there.
+        if sum(header.inline_sizes) != len(inline):
+            raise ProtocolError("the inline frame of a result message is not what its header describes")
         if len(set(header.headers)) == 1 and not any((*header.frame_counts, *header.blocks, *header.packed_sizes)):
             # Small batches of one structure, as most are: nothing but their places in the inline frame differs.
             if len(frames) != following:
@@ -200,7 +206,7 @@ def decode_payloads(
             raise ProtocolError("a batch's part of the inline frame is not what its header describes")
         payloads.append(Payload(plan, inline, offset, own, plan.nbytes, saved_bytes))
         offset += plan.inline_bytes
-    if following != len(frames) or offset != len(inline):
+    if following != len(frames):
         raise ProtocolError("a result message has more in it than its header describes")
     return payloads
 
@@ -211,8 +217,6 @@ def _alike(plan: BatchPlan, inline: Buffer, header: ResultsHeader) -> Sequence[P
         raise ProtocolError("a batch's frames are not those that its header describes")
     if header.inline_sizes.count(size) != count:
         raise ProtocolError("a batch's part of the inline frame is not what its header describes")
-    if len(inline) != count * size:
-        raise ProtocolError("a result message has more in it than its header describes")
     if plan.is_data:
         return [BuiltPayload(batch, plan.nbytes) for batch in plan.build_many(inline, count)]
     return [Payload(plan, inline, offset, (), plan.nbytes) for offset in range(0, count * size, size)]
@@ -296,11 +300,17 @@ def _check_header(
     leases = leases_from_runs(runs, MAX_BATCHES_PER_MESSAGE)
     if not leases:
         raise ProtocolError("a result message answers a lease")
-    headers, sizes, counts = (_for_each(value, len(leases)) for value in (headers, sizes, counts))
+    sizes, counts = _for_each(sizes, len(leases)), _for_each(counts, len(leases))
+    _check_length(headers, len(leases))
     if set(map(type, headers)) != {bytes}:
         raise ProtocolError("a batch header is bytes")
     if set(map(type, (*sizes, *counts))) != {int} or min(*sizes, *counts) < 0:
         raise ProtocolError("sizes and counts of a result message are not negative")
+    if len(headers) < len(leases):
+        # What is made of a header takes as long as its length says: no more of that than there are bytes.
+        if min(sizes) < len(headers[0]):
+            raise ProtocolError("a batch header stands for batches that have fewer inline bytes than it has")
+        headers *= len(leases)
     nothing = (None,) * len(leases)
     blocks = nothing if places is _NOTHING else _check_blocks(places, len(leases))
     packed = nothing if packed_sizes is _NOTHING else _check_packed(packed_sizes, len(leases))
@@ -313,11 +323,15 @@ def _is_counter(value: object) -> bool:
     return type(value) is int and 0 <= value < _COUNTER_LIMIT
 
 
-def _for_each(values: object, count: int) -> list[Any]:
+def _for_each(values: Any, count: int) -> list[Any]:
     """An entry for each lease, of which one may stand for all."""
+    _check_length(values, count)
+    return list(values) if len(values) == count else values * count
+
+
+def _check_length(values: object, count: int) -> None:
     if type(values) is not list or len(values) not in (1, count):
         raise ProtocolError("a result message has an entry for each lease, or one for all, in each of its lists")
-    return values if len(values) == count else values * count
 
 
 def _check_packed(packed_sizes: object, count: int) -> tuple[list[int] | None, ...]:

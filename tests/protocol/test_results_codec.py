@@ -76,6 +76,16 @@ def test_batches_of_one_structure_are_described_once_and_may_be_each() -> None:
         assert_same([payload.build() for payload in decode_results(sent, Trust.REMOTE)[2]], batches)
 
 
+def test_a_header_stands_for_no_more_batches_than_there_are_bytes_for() -> None:
+    """Else ten bytes a batch would have the trainer make thousands of lists of a thousand numbers."""
+    batches = [(list(range(1000)), np.arange(number, number + 3)) for number in range(20)]
+    frames = message(*batches)
+    fields = msgpack.unpackb(frames[0])
+    assert len(fields[8]) == 20
+    with pytest.raises(ProtocolError, match="fewer inline bytes"):
+        decode_results(changed(frames, 8, fields[8][:1]), Trust.REMOTE)
+
+
 def test_a_message_without_small_arrays_has_no_inline_frame() -> None:
     frames = message(None, (LARGE,))
     assert len(frames) == 2

@@ -103,11 +103,10 @@ class Scheduler:
         """
         if self._ledger.ready_count == 0 or not self._next_is_cheap:
             return 0
-        bound = self.bound
-        room = bound - self._ledger.undelivered_count
+        room = self.bound - self._ledger.undelivered_count
         if room >= _FULL_GRANT:  # or there is no bound
             return 0
-        return max(0, min(_FULL_GRANT, int(bound) // self._slots_count) - int(room))
+        return max(0, min(_FULL_GRANT, int(self.bound) // self._slots_count) - int(room))
 
     @property
     def has_takers(self) -> bool:

@@ -14,7 +14,8 @@ import os
 import resource
 import socket
 import struct
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # What a fleet needs at most; select() in somebody's code cannot take descriptors from 1024 on, but only large fleets
@@ -114,43 +115,41 @@ def _is_open(descriptor: int) -> bool:
     return True
 
 
+@contextmanager
+def _borrowed(descriptor: int) -> Iterator[socket.socket]:
+    """Somebody else's descriptor as a socket, which is not closed after. Raises OSError if it is none."""
+    borrowed = socket.socket(fileno=descriptor)
+    try:
+        yield borrowed
+    finally:
+        borrowed.detach()
+
+
 def _is_to(descriptor: int, ports: set[int]) -> bool:
     try:
-        connection = socket.socket(fileno=descriptor)
-    except OSError:
-        return False  # no socket
-    try:
-        if connection.family not in (socket.AF_INET, socket.AF_INET6) or connection.type != socket.SOCK_STREAM:
-            return False
-        connection.getpeername()  # raises for a listening socket
-        return connection.getsockname()[1] in ports
+        with _borrowed(descriptor) as connection:
+            if connection.family not in (socket.AF_INET, socket.AF_INET6) or connection.type != socket.SOCK_STREAM:
+                return False
+            connection.getpeername()  # raises for a listening socket
+            return connection.getsockname()[1] in ports
     except OSError:
         return False
-    finally:
-        connection.detach()
 
 
 def _shut_down(descriptor: int) -> bool:
-    connection = socket.socket(fileno=descriptor)
     try:
-        connection.shutdown(socket.SHUT_RDWR)
+        with _borrowed(descriptor) as connection:
+            connection.shutdown(socket.SHUT_RDWR)
     except OSError:
         return False  # its other end was faster
-    finally:
-        connection.detach()
     return True
 
 
 def _received_bytes(descriptor: int) -> int:
     """What came over a connection so far; -1 if it is none by now."""
     try:
-        connection = socket.socket(fileno=descriptor)
-    except OSError:
-        return -1
-    try:
-        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED_BYTES.size)
-        return int(_RECEIVED_BYTES.unpack(info)[0])
+        with _borrowed(descriptor) as connection:
+            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED_BYTES.size)
+            return int(_RECEIVED_BYTES.unpack(info)[0])
     except (OSError, struct.error):
         return -1
-    finally:
-        connection.detach()

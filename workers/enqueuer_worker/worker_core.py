@@ -167,18 +167,18 @@ class WorkerCore:
 
     def _say_hello(self, now: float) -> None:
         session = self._session
-        me = self.identity
+        identity = self.identity
         hello = Hello(
             PROTOCOL_VERSION,
             Role.WORKER,
-            me.worker_id,
-            me.incarnation,
-            me.supervisor,
-            me.child_number,
-            me.host,
-            me.pid,
-            me.numpy_version,
-            me.library_version,
+            identity.worker_id,
+            identity.incarnation,
+            identity.supervisor,
+            identity.child_number,
+            identity.host,
+            identity.pid,
+            identity.numpy_version,
+            identity.library_version,
             self._secret,
             session.held() if session else (),
             session.answers.sent_seq if session else 0,

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from enqueuer.core.events import Route
 from enqueuer.protocol.messages import ErrorRecord, Message
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     route: Route
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Deliver:
+class Deliver(NamedTuple):
     """Outcomes for the trainer, in the order of delivery: payloads, `BatchFailed` or `BatchSkipped`."""
 
     epoch: int

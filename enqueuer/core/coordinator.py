@@ -39,7 +39,6 @@ from enqueuer.core.events import (
     Taken,
     ThreadsJoined,
     ThreadTimedOut,
-    Wakened,
 )
 from enqueuer.core.failures import Failures
 from enqueuer.core.fleet import Fleet
@@ -117,7 +116,8 @@ class Coordinator:
     # ------------------------------------------------------------ the two entry points
 
     def handle(self, events: Iterable[Event], now: float) -> list[Action]:
-        """Take what happened by ``now`` (all readable input before any timer) and return what to do, in order."""
+        """Take what happened by ``now`` (all readable input before any timer), if anything has; return what to do, in
+        order."""
         if self._stopped:
             return []
         self.membership.shift_deadlines_over_a_gap(now)
@@ -151,7 +151,7 @@ class Coordinator:
         that small batches are granted many at a time.
         """
         ready_count = self.ledger.ready_count
-        if not self.scheduler.has_takers or not self.ledger.has_pending or ready_count == 0:
+        if ready_count == 0 or not self.scheduler.has_takers or not self.ledger.has_pending:
             return None
         if self.scheduler.has_costly_idle:
             return 1
@@ -263,9 +263,6 @@ class Coordinator:
     def _on_supervisor_died(self, event: SupervisorDied, now: float) -> None:
         self.membership.on_supervisor_died(event.supervisor, now)
 
-    def _on_wakened(self, _event: Wakened, _now: float) -> None:
-        """Nothing but the timers, which run after every event."""
-
     # ------------------------------------------------------------ delivering and granting
 
     def _deliver(self) -> None:
@@ -353,7 +350,8 @@ class Coordinator:
             worker.last_answer = self.membership.now
         self.scheduler.note_load(worker)
         assert worker.route is not None
-        indices = tuple(map(run.order.__getitem__, positions))
+        # From a list: `_indices` of the control codec says why.
+        indices = tuple([run.order[position] for position in positions])
         grant = Grant(run.epoch, run.generation, worker.received_seq, first, indices)
         self._actions.append(Send(worker.route, grant))
 
@@ -384,7 +382,6 @@ _HANDLERS: dict[type, Any] = {
     EpochOpened: Coordinator._on_epoch_opened,
     EpochConfirmed: Coordinator._on_epoch_confirmed,
     Taken: Coordinator._on_taken,
-    Wakened: Coordinator._on_wakened,
     StopRequested: Coordinator._on_stop_requested,
 }
 

@@ -186,6 +186,8 @@ class Scheduler:
         capacity = self.bound - self._ledger.undelivered_count - len(assignments)
         if capacity < 1 and self._idle and self._ledger.ready_count == 0:
             capacity = self._capacity_for_idle(runs[0], assignments)
+        if capacity < 1:
+            return assignments
         room = min(capacity, self._room_for_queues() - len(assignments))
         if room > self._idle_slots_count:
             # Every idle slot gets one, and what waits behind it goes in the same message.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 PROTOCOL_VERSION = 1
 # A rolling upgrade needs the previous version as well; there is none before 1.
@@ -272,8 +272,7 @@ FromCoordinator = Welcome | Reject | Epoch | HeartbeatReply | Grant | Revoke | B
 Message = FromWorker | FromCoordinator
 
 
-@dataclass(frozen=True, slots=True)
-class ResultsHeader:
+class ResultsHeader(NamedTuple):
     """Frame 0 of a message on the data channel: the answers it carries, in the order of its frames.
 
     ``headers[i]`` is the batch header of ``leases[i]`` (see the batch codec); ``frame_counts[i]`` how many of the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import msgpack
 
@@ -71,10 +71,7 @@ class BuiltPayload:
 
     batch: Any
     nbytes: int
-
-    @property
-    def saved_bytes(self) -> int:
-        return 0
+    saved_bytes: ClassVar[int] = 0
 
     def build(self) -> Any:
         return self.batch

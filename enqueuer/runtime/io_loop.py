@@ -33,7 +33,6 @@ from enqueuer.core.events import (
     RouteLost,
     StopRequested,
     Taken,
-    Wakened,
 )
 from enqueuer.errors import EnqueuerError, ProtocolError
 from enqueuer.protocol.batch_codec import Trust
@@ -230,8 +229,6 @@ class IoLoop:
         while self._inbox:
             events.append(self._inbox.popleft())
         events.append(Taken(self._ready.taken_total))
-        if len(events) == 1:
-            events.append(Wakened())
         return events
 
     # ------------------------------------------------------------ reading

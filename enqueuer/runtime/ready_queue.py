@@ -114,8 +114,6 @@ class ReadyQueue:
         Returns `End.CLOSED` after `close()`, `End.EPOCH` if the stream has passed ``only_epoch``; raises the error
         given to `fail` once everything before it was taken.
         """
-        if not self._outcomes:
-            self._wake()  # room was made by all takes so far
         with self._lock:
             if not (self._outcomes and self._inner_left and (only_epoch is None or only_epoch == self._epoch)):
                 end = self._wait_for_outcome(only_epoch)

@@ -2,6 +2,8 @@
 
 pyzmq's own send_multipart and recv_multipart take twice as long for a small message: they combine enumerations, check
 each frame's type, and ask the socket's options after each whether another one follows, which the frame itself knows.
+
+Whether there is a message is found by trying: with keys, a socket's EVENTS say that it is readable when nothing comes.
 """
 
 from __future__ import annotations

@@ -47,9 +47,9 @@ class Driver:
         end = self.now + seconds
         while until_done and self.core.next_deadline() <= end:
             self.now = self.core.next_deadline()
-            self.step(ev.Wakened())
+            self.step()
         self.now = end
-        self.step(ev.Wakened())
+        self.step()
 
     # ------------------------------------------------------------ the trainer
 

@@ -278,7 +278,7 @@ def test_stop_tells_everyone_and_ends_the_core() -> None:
     boss = supervisor(driver)
     driver.core.handle([ev.StopRequested(), ev.Taken(1)], driver.now)
     assert driver.core.next_deadline() == math.inf
-    assert driver.core.handle([ev.Wakened()], driver.now) == []
+    assert driver.core.handle([], driver.now) == []
     driver, (worker,) = serving()
     boss = supervisor(driver)
     assert [action.route for action in driver.core.handle([ev.StopRequested()], 0.0)] == [  # type: ignore[union-attr]

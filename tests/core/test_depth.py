@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enqueuer.core import events as ev
 from enqueuer.core.depth import AutoDepth
 from tests.core.driver import Driver, Peer
 
@@ -86,4 +85,4 @@ def test_the_head_of_the_order_goes_whatever_the_bytes() -> None:
     worker.answer(busy=0.02, size=1000)
     driver.take(1)
     assert worker.leases
-    driver.step(ev.Wakened())
+    driver.step()

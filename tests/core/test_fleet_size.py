@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from enqueuer.core import events as ev
 from tests.core.driver import Driver, Peer
 
 _SMALL, _LARGE = 10, 100
@@ -66,7 +65,7 @@ def join(driver: Driver, workers: int, length: int) -> list[Peer]:
 def test_a_turn_costs_a_large_fleet_what_it_costs_a_small_one(make: Callable[[int], Driver]) -> None:
     def cost(workers: int) -> int:
         core, now = (driver := make(workers)).core, driver.now
-        core.handle([ev.Wakened()], now)
-        return calls_in(lambda: core.handle([ev.Wakened()], now))
+        core.handle([], now)
+        return calls_in(lambda: core.handle([], now))
 
     assert cost(_LARGE) <= 1.2 * cost(_SMALL)

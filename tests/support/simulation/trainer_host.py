@@ -169,6 +169,9 @@ class TrainerHost:
     def _post(self, event: ev.Event) -> None:
         """All that has come is handled in one poll, soon."""
         self._inbox.append(event)
+        self._plan_poll()
+
+    def _plan_poll(self) -> None:
         if not self._poll_is_planned:
             self._poll_is_planned = True
             self.world.clock.after(_POLL_SECONDS, self._poll)
@@ -273,7 +276,7 @@ class TrainerHost:
                 self._end_epoch()
         wake_after = self.core.takes_until_wake
         if wake_after is not None and self._taken_total - self._reported_total >= wake_after:
-            self._post(ev.Wakened())
+            self._plan_poll()
         if self._ready:
             self._plan_to_take()
 

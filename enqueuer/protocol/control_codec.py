@@ -96,7 +96,9 @@ def _list(value: Any) -> list[Any]:
 
 
 def _indices(value: Any) -> tuple[int, ...]:
-    return tuple(map(_count, _list(value)))
+    # From a list, whose length is known. CPython keeps a tuple that has gone for the next one of its length, up to 2000
+    # of each and 5 MB in all; one out of an iterator is made longer and cut, so what is kept is never used again.
+    return tuple([_count(index) for index in _list(value)])
 
 
 def _leases(value: Any) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from enqueuer.protocol.control_codec import (
     leases_from_runs,
     leases_to_runs,
 )
+from tests.support.kept_blocks import blocks_kept_by
 
 SESSION = b"s" * 16
 ID = b"i" * 16
@@ -208,3 +209,8 @@ def expect_message_or_protocol_error(data: bytes) -> None:
         return
     assert len(session) in (0, m.ID_BYTES)
     assert isinstance(message, m.Message)
+
+
+def test_reading_grants_keeps_no_memory() -> None:
+    grant = encode_control(SESSION, m.Grant(1, 1, 0, 1, tuple(range(7))))
+    assert blocks_kept_by(lambda: decode_control(grant)) < 100

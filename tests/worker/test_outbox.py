@@ -9,6 +9,7 @@ import select
 from enqueuer.protocol.messages import Epoch
 from enqueuer_worker.outbox import COALESCE_BYTES, COALESCE_COUNT, COALESCE_SECONDS, Finished, Next, Outbox, Waker
 from enqueuer_worker.worker_events import Computed, DrainRequested
+from tests.support.kept_blocks import blocks_kept_by
 
 SESSION = b"s" * 16
 SHORT = COALESCE_SECONDS / 100
@@ -98,3 +99,14 @@ def test_a_pending_wake_up_is_not_repeated() -> None:
     assert not woken(waker)
     waker.wake()
     assert woken(waker)
+
+
+def test_sending_batches_keeps_no_memory() -> None:
+    outbox = Outbox(Waker())
+
+    def send() -> None:
+        for lease in range(7):
+            outbox.add(finished(lease), 10, more_to_come=lease < 6)
+        assert leases(outbox, 1.0)
+
+    assert blocks_kept_by(send) < 100

@@ -116,7 +116,8 @@ class Outbox:
         taken = [self._finished.popleft() for _ in range(min(len(self._finished), COALESCE_COUNT))]
         # By the Epoch itself: each session has its own.
         for _, group in groupby(taken, lambda finished: id(finished[1])):
-            sessions, epochs, leases, batches, started, ended = zip(*group, strict=True)
+            # A list of known length: `_indices` of the control codec says why.
+            sessions, epochs, leases, batches, started, ended = zip(*list(group), strict=True)
             busy = sum(ended) - sum(started)
             events.append(Computed(sessions[0], epochs[0].epoch, epochs[0].generation, leases, batches, busy))
         if self._finished:

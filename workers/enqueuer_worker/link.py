@@ -127,11 +127,9 @@ class Connection:
     def receive(self) -> list[bytes]:
         """All messages that are there."""
         frames: list[bytes] = []
-        while True:
-            try:
-                frames.append(receive_frames(self.socket)[-1].bytes)
-            except zmq.Again:
-                return frames
+        while message := receive_frames(self.socket):
+            frames.append(message[-1].bytes)
+        return frames
 
     def read_monitor(self) -> None:
         """Take note of what has happened to the connection."""
@@ -241,7 +239,8 @@ class Link:
     @property
     def broken(self) -> bool:
         """Whether a connection that was there has gone."""
-        return any(connection is not None and connection.broken for connection in (self.control, self.data))
+        control, data = self.control, self.data
+        return (control is not None and control.broken) or (data is not None and data.broken)
 
     @property
     def refusal(self) -> Refusal | None:

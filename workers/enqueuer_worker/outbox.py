@@ -105,7 +105,7 @@ class Outbox:
         events: list[Event] = []
         while self._events:
             events.append(self._events.popleft())
-        if self._complete or now >= self.due():
+        if self._complete or (self._finished and now >= self.due()):
             self._complete = False
             events += self._group()
         return events

@@ -45,7 +45,8 @@ class RunningLease:
         _RUNNING.pack_into(self._memory, 0, read_running(self._memory).task, 0)
 
     def get(self) -> int:
-        return read_running(self._memory).lease
+        _, lease = _RUNNING.unpack_from(self._memory)
+        return int(lease)
 
 
 def read_running(memory: bytes | mmap.mmap) -> Running:

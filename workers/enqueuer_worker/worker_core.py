@@ -86,6 +86,7 @@ class Phase(Enum):
 _DEBUG, _INFO, _WARNING, _ERROR = 10, 20, 30, 40
 # Before a Welcome says otherwise.
 _DEFAULT_HEARTBEAT, _DEFAULT_COORDINATOR_TIMEOUT = 1.0, 30.0
+_LINKED = (Phase.SERVING, Phase.DRAINING, Phase.LEAVING)
 _UNLINKED_DRAIN_SECONDS = 5.0
 # The current epoch, the one prefetched after it, and the one just left.
 _EPOCHS_KEPT = 3
@@ -121,6 +122,8 @@ class WorkerCore:
         self.phase = Phase.OFFLINE
         self._secret = identity.secret
         self._session: _Session | None = None
+        self._heartbeat_interval = _DEFAULT_HEARTBEAT
+        self._coordinator_timeout = _DEFAULT_COORDINATOR_TIMEOUT
         self._running = 0
         self._round_trip = 0.0
         self._last_handled = now
@@ -199,6 +202,8 @@ class WorkerCore:
 
     def _drop_session(self) -> None:
         self._session = None
+        self._heartbeat_interval = _DEFAULT_HEARTBEAT
+        self._coordinator_timeout = _DEFAULT_COORDINATOR_TIMEOUT
         self._actions.append(Cancel(None))
 
     def _leave(self, code: ExitCode, *, flush: bool = False) -> None:
@@ -254,6 +259,8 @@ class WorkerCore:
             self._actions.append(Note(_INFO, "joined a session"))
         session = self._session
         session.welcome = welcome
+        self._heartbeat_interval = welcome.heartbeat_interval
+        self._coordinator_timeout = welcome.coordinator_timeout
         self._reconnect_interval = self.policy.first_reconnect_interval
         self._heartbeat_at = now + welcome.heartbeat_interval
         if new_link:
@@ -425,15 +432,7 @@ class WorkerCore:
 
     @property
     def _linked(self) -> bool:
-        return self.phase in (Phase.SERVING, Phase.DRAINING, Phase.LEAVING)
-
-    @property
-    def _coordinator_timeout(self) -> float:
-        return self._session.welcome.coordinator_timeout if self._session else _DEFAULT_COORDINATOR_TIMEOUT
-
-    @property
-    def _heartbeat_interval(self) -> float:
-        return self._session.welcome.heartbeat_interval if self._session else _DEFAULT_HEARTBEAT
+        return self.phase in _LINKED
 
     def _on_tick(self, event: Tick, _now: float) -> None:
         self._running = event.running
@@ -461,7 +460,7 @@ class WorkerCore:
         if now >= self._heartbeat_at:
             self._beat(now)
         session = self._session
-        if session is not None and self._linked:
+        if session is not None and now >= session.answers.resend_at and self._linked:
             self._send_results(session, session.answers.overdue(now))
 
     def _beat(self, now: float) -> None:

@@ -116,8 +116,9 @@ class Coordinator:
     # ------------------------------------------------------------ the two entry points
 
     def handle(self, events: Iterable[Event], now: float) -> list[Action]:
-        """Take what happened by ``now`` (all readable input before any timer), if anything has; return what to do, in
-        order."""
+        """Take what happened by ``now`` (all readable input before any timer; nothing, where only time has passed) and
+        return what to do, in order.
+        """
         if self._stopped:
             return []
         self.membership.shift_deadlines_over_a_gap(now)
@@ -131,6 +132,8 @@ class Coordinator:
                 break
         if not self._stopped:
             self.membership.run_timers(now)
+            # Before more is delivered: how little was left for the trainer since the last turn.
+            self.scheduler.review_depth()
             self._deliver()
             self._grant(now)
         actions = list(self._actions)
@@ -304,7 +307,6 @@ class Coordinator:
         if not self.ledger.runs or not self._has_min_workers():
             self._collecting_until = math.inf
             return
-        self.scheduler.review_depth()
         if not self._waits_for_room(now):
             while assignments := self.scheduler.assign():
                 for assignment in assignments:

@@ -1,6 +1,6 @@
 """What goes into the core. Hot-path events carry lists: an object per batch is too dear at 100 000 batches/s.
 
-Those that come with every message are named tuples: a frozen dataclass takes four times as long to make.
+Those that come with every result are named tuples: a frozen dataclass takes four times as long to make.
 """
 
 from __future__ import annotations

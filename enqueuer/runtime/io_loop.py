@@ -235,8 +235,9 @@ class IoLoop:
 
     def _read_control(self, pair: Pair) -> Iterator[Event]:
         for _ in range(_MESSAGES_PER_TURN):
-            frames, key = pair.sockets.receive_control()
-            if not frames:
+            try:
+                frames, key = pair.sockets.receive_control()
+            except zmq.Again:
                 return
             route = Route(pair.name, frames[0])
             if self._coordinator.conduct.ignores(route):
@@ -267,8 +268,9 @@ class IoLoop:
     def _read_results(self, pair: Pair) -> Iterator[Event]:
         open_block = pair.slabs.blocks.open if pair.slabs is not None else None
         for _ in range(_MESSAGES_PER_TURN):
-            frames, key = pair.sockets.receive_data()
-            if not frames:
+            try:
+                frames, key = pair.sockets.receive_data()
+            except zmq.Again:
                 return
             if key is None:
                 continue

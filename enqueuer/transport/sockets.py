@@ -101,19 +101,16 @@ class CoordinatorSockets:
     def receive_control(self) -> tuple[list[bytes], str | None]:
         """The frames of the next control message, the first of them the route, and its sender's key.
 
-        No frames if there is no message. The key is '' where there are none, and None if its owner is not let in any
-        more.
+        The key is '' where there are none, and None if its owner is not let in any more. Raises zmq.Again if there is
+        no message.
         """
         frames = receive_frames(self.router)
-        return [frame.bytes for frame in frames], self._key_of(frames)
+        return [frame.bytes for frame in frames], "" if self.gate is None else self.gate.key_of(frames[-1])
 
     def receive_data(self) -> tuple[list[zmq.Frame], str | None]:
         """The same of the next result message, its frames not copied."""
         frames = receive_frames(self.pull)
-        return frames, self._key_of(frames)
-
-    def _key_of(self, frames: list[zmq.Frame]) -> str | None:
-        return "" if self.gate is None or not frames else self.gate.key_of(frames[-1])
+        return frames, "" if self.gate is None else self.gate.key_of(frames[0])
 
     def wait_for_disconnects(self, peers_count: int, timeout: float) -> None:
         """Wait until this many peers have closed their control connections, ``timeout`` seconds at most.

@@ -172,8 +172,11 @@ class Peer:
         seq: int | None = None,
         busy: float = 0.5,
         size: int = 100,
+        taken_total: int = 0,
     ) -> list[Action]:
-        """Batches for these leases (all that it holds), each with its lease as the payload."""
+        """Batches for these leases (all that it holds), each with its lease as the payload; the trainer has taken so
+        many meanwhile.
+        """
         leases = self.leases if leases is None else leases
         if seq is None:
             self._seq += 1
@@ -183,7 +186,8 @@ class Peer:
         return self.driver.step(
             ev.ResultsReceived(
                 self.incarnation, epoch, generation, seq, busy, leases, [f"b{n}" for n in leases], nbytes, self.key
-            )
+            ),
+            ev.Taken(taken_total),
         )
 
     def fail(self, lease: int, epoch: int = 0, generation: int | None = None) -> list[Action]:

@@ -66,6 +66,18 @@ def test_what_was_needed_once_is_given_up_when_it_is_not_needed_any_more() -> No
     assert driver.core.scheduler.bound == 9
 
 
+def test_what_there_is_for_a_trainer_that_always_waits_is_kept() -> None:
+    """It takes at once what is delivered, and all workers have enough to do: nothing happens but results."""
+    driver, (late, *others) = serving(4000, 4)
+    answer_all(others, 10)
+    deep = driver.core.scheduler.bound
+    for _ in range(150):
+        for peer in (late, *others):
+            peer.answer(peer.leases[:1], busy=0.02, taken_total=driver.core.ledger.delivered_total)
+    assert driver.core.ledger.ready_count > 0
+    assert driver.core.scheduler.bound == deep
+
+
 def test_what_the_trainer_needs_again_and_again_is_kept() -> None:
     """A head that is late in each window: the depth that carried the others over it stays."""
     depth = AutoDepth()

@@ -33,7 +33,8 @@ def test_a_message_arrives_as_it_was_sent(pair: Pair, frames: list[bytes], copy:
 
 
 def test_nobody_waits_for_a_message_or_for_room(pair: Pair) -> None:
-    assert receive_frames(pair[1]) == []
+    with pytest.raises(zmq.Again):
+        receive_frames(pair[1])
     with pytest.raises(zmq.Again):
         for _ in range(10):
             send_frames(pair[0], (b"one", b"two"))

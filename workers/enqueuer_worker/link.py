@@ -127,9 +127,11 @@ class Connection:
     def receive(self) -> list[bytes]:
         """All messages that are there."""
         frames: list[bytes] = []
-        while message := receive_frames(self.socket):
-            frames.append(message[-1].bytes)
-        return frames
+        while True:
+            try:
+                frames.append(receive_frames(self.socket)[-1].bytes)
+            except zmq.Again:
+                return frames
 
     def read_monitor(self) -> None:
         """Take note of what has happened to the connection."""

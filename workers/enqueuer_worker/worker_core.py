@@ -262,7 +262,7 @@ class WorkerCore:
         self._heartbeat_interval = welcome.heartbeat_interval
         self._coordinator_timeout = welcome.coordinator_timeout
         self._reconnect_interval = self.policy.first_reconnect_interval
-        self._heartbeat_at = now + welcome.heartbeat_interval
+        self._heartbeat_at = now + self._heartbeat_interval
         if new_link:
             self.phase = Phase.SERVING if self._drain_deadline == math.inf else Phase.DRAINING
             self._actions.append(OpenData(welcome.data_endpoint))
@@ -426,7 +426,7 @@ class WorkerCore:
         if self.phase is Phase.DRAINING and not session.queued:
             self.phase = Phase.LEAVING
             self._actions.append(Send(session.id, Goodbye(session.answers.sent_seq)))
-            self._heartbeat_at = now + session.welcome.heartbeat_interval
+            self._heartbeat_at = now + self._heartbeat_interval
 
     # ------------------------------------------------------------ time
 
@@ -468,7 +468,7 @@ class WorkerCore:
         if self.phase is Phase.HELLO or session is None:
             self._say_hello(now)
             return
-        self._heartbeat_at = now + session.welcome.heartbeat_interval
+        self._heartbeat_at = now + self._heartbeat_interval
         heartbeat = Heartbeat(
             session.held(),
             session.highest_grant,

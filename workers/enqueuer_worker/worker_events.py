@@ -1,6 +1,6 @@
 """What goes into the worker's core and what comes out of it: one small frozen type each, one sentence each.
 
-Those that come with every message are named tuples: a frozen dataclass takes four times as long to make.
+Those that come with every batch are named tuples: a frozen dataclass takes four times as long to make.
 """
 
 from __future__ import annotations

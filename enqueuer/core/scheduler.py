@@ -266,7 +266,11 @@ class Scheduler:
         return max(self.bound - undelivered_count, 1 if current.head_is_waiting else 0)
 
     def review_depth(self) -> None:
-        """Give up what of the bound is of no use, where it is found automatically."""
+        """Give up what of the bound is of no use, where it is found automatically; without work or workers that is not
+        to be seen.
+        """
+        if not self._ledger.runs or not self._slots_count:
+            return
         if self._depth.note(self._ledger.ready_count, self._ledger.delivered_total, self._slots_count):
             self.bound = self._find_bound()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from enqueuer.core import events as ev
 from enqueuer.core.depth import AutoDepth
+from enqueuer.core.worker import WorkerState
 from tests.core.driver import Driver, Peer
 
 
@@ -85,6 +87,15 @@ def test_what_the_trainer_needs_again_and_again_is_kept() -> None:
     for delivered_total in range(0, 5000, 20):
         depth.note(ready_count=delivered_total % 200, delivered_total=delivered_total, slots=4)
     assert depth.bound(4) == 60
+
+
+def test_a_worker_that_is_lost_leaves_it_as_deep_as_it_was() -> None:
+    driver, (worker,) = serving(100, 1)
+    assert driver.core.scheduler.bound == 3
+    driver.step(ev.RouteLost(worker.route))
+    driver.wait(30.0, until_done=True)
+    assert worker.state() is WorkerState.LOST
+    assert driver.core.scheduler.bound == 3, "its late answers may still come"
 
 
 def test_more_slots_than_it_is_deep_make_it_deeper() -> None:

@@ -71,7 +71,7 @@ def serve(line: bytes, commands: CommandReader) -> None:
         host=socket.gethostname(),
         pid=os.getpid(),
         numpy_version=numpy.__version__,
-        library_version=__version__,
+        enqueuer_version=__version__,
         secret=bytes.fromhex(common.secret),
     )
     logger = set_up_logger(settings.worker_id, common.log_level, common.log_json)

@@ -181,7 +181,7 @@ class WorkerCore:
             identity.host,
             identity.pid,
             identity.numpy_version,
-            identity.library_version,
+            identity.enqueuer_version,
             self._secret,
             session.held() if session else (),
             session.answers.sent_seq if session else 0,

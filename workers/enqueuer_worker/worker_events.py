@@ -23,7 +23,7 @@ class Identity:
     host: str
     pid: int
     numpy_version: str
-    library_version: str
+    enqueuer_version: str
     secret: bytes = field(default=b"", repr=False)
 
 

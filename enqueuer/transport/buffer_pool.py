@@ -29,13 +29,13 @@ class BufferPool:
         self._out: dict[int, weakref.ref[_Exporter]] = {}
 
     def take(self, nbytes: int) -> memoryview:
-        """A writable buffer on a page of its own, with whatever was in it before."""
+        """A writable buffer on a page of its own, with whatever was in it before. Raises MemoryError."""
         stride = -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
         try:
             memory = self._free[stride].pop()
             self._free_bytes -= stride
         except IndexError:
-            memory = mmap.mmap(-1, stride)
+            memory = _map(stride)
         exporter = (ctypes.c_char * nbytes).from_buffer(memory)
 
         def come_back(_: object) -> None:
@@ -59,6 +59,16 @@ class BufferPool:
             self.clear()  # of sizes that are not used any more, as a rule
         self._free[len(memory)].append(memory)
         self._free_bytes += len(memory)
+
+
+def _map(nbytes: int) -> mmap.mmap:
+    """Private: a forked child keeps what it has of a batch when this process fills the buffer again, and fills its own.
+    So it also counts as the process's data, where that is limited.
+    """
+    try:
+        return mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"no memory for a buffer of {nbytes} bytes ({error.strerror})") from error
 
 
 # Of the process, like the C library's own; `clear` after a session.

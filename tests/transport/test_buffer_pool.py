@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -59,6 +60,30 @@ def test_what_is_free_can_be_given_back_to_the_system(pool: BufferPool) -> None:
     pool.clear()
     assert pool._free_bytes == 0
     held[:3] = b"abc"
+
+
+def test_a_forked_child_keeps_what_it_has_when_the_buffer_is_filled_again(pool: BufferPool) -> None:
+    view = pool.take(MEGABYTE)
+    view[:3] = b"old"
+    place = address(view)
+    filled_reader, filled_writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(filled_writer)
+        os.read(filled_reader, 1)
+        os._exit(0 if view[:3] == b"old" else 1)
+    os.close(filled_reader)
+    del view
+    again = pool.take(MEGABYTE)
+    assert address(again) == place
+    again[:3] = b"new"
+    os.close(filled_writer)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_memory_that_is_not_there_is_a_memory_error(pool: BufferPool) -> None:
+    with pytest.raises(MemoryError, match="no memory for a buffer of"):
+        pool.take(1 << 60)
 
 
 def test_threads_never_get_the_same_buffer_at_once(pool: BufferPool) -> None:

@@ -20,9 +20,10 @@ class Sequence(ABC):
 
     And ``getitem_into(index, out)``, for batches that are nothing but arrays: ``out`` looks like the last batch
     (structure, shapes, dtypes), not initialised, and its large arrays are memory that the trainer reads. Fill all of
-    them and return None; or return another batch, for instance ``self[index]``, where its shapes are others. Do not
-    keep ``out``. Worker processes on the trainer's host call it, after a first ``__getitem__``; both must give the same
-    batch.
+    them and return None; or return another batch, for instance ``self[index]``, where its shapes are others. Since None
+    says that ``out`` is filled, a Sequence that leaves batches out (see ``__getitem__``) must not have this method. Do
+    not keep ``out``. Worker processes on the trainer's host call it, after a first ``__getitem__``; both must give the
+    same batch.
     """
 
     @abstractmethod

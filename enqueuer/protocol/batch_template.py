@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,13 +18,24 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(slots=True)
 class Room:
-    """``batch`` is not initialised; its large arrays are views of the block. Either `encode` it or `release` it."""
+    """``batch`` is not initialised; its large arrays are views of the block. Either `encode` it or `release` it.
+    ``arrays`` are all that it is made of, ``small`` those of them that travel in the message.
+    """
 
     batch: Any
     header: bytes
+    arrays: Sequence[Array]
     small: Sequence[Array]
     frames: tuple[memoryview, ...]
     block: Block
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the batch is still made of its own arrays: it may be a list or a dict, and whoever fills it may put
+        others there.
+        """
+        found = list(_arrays_of(self.batch))
+        return len(found) == len(self.arrays) and all(map(operator.is_, found, self.arrays))
 
     def encode(self) -> EncodedBatch:
         """Now that it is filled. Nobody may write to it any more."""
@@ -71,7 +83,7 @@ class BatchTemplate:
             else:
                 arrays.append(np.empty(shape, dtype, order))
                 small.append(arrays[-1])
-        return Room(_with_arrays(self._structure, iter(arrays)), self._header, small, frames, block)
+        return Room(_with_arrays(self._structure, iter(arrays)), self._header, arrays, small, frames, block)
 
 
 def _order(array: Array) -> Literal["C", "F"]:
@@ -83,6 +95,14 @@ def _without_arrays(value: Any) -> Any:
     if type(value) is dict:
         return {key: _without_arrays(child) for key, child in value.items()}
     return type(value)(map(_without_arrays, value)) if type(value) in (tuple, list) else None
+
+
+def _arrays_of(value: Any) -> Iterator[Any]:
+    if type(value) in (tuple, list, dict):
+        for child in value.values() if type(value) is dict else value:
+            yield from _arrays_of(child)
+    else:
+        yield value
 
 
 def _with_arrays(structure: Any, arrays: Any) -> Any:

@@ -121,6 +121,43 @@ def test_an_item_that_raises_gives_its_block_back() -> None:
     assert bench.arena.allocated_bytes <= 2 * 700_000
 
 
+class Pair(Filled):
+    """Two large arrays of one shape; ``give`` makes of ``out`` what is returned."""
+
+    def __init__(self, give: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self._give = give
+
+    def __getitem__(self, index: int) -> Any:
+        return [np.full(20_000, index), np.full(20_000, -index)]
+
+    def getitem_into(self, index: int, out: Any) -> Any:
+        out[0][:], out[1][:] = self[index]
+        return self._give(out)
+
+
+@pytest.mark.parametrize(
+    ("give", "expected"),
+    [
+        (lambda out: [out[1], out[0]], (-1, 1)),
+        (lambda out: [out[1][::-1], out[1]], (-1, -1)),
+        (lambda out: [out[0], np.full(20_000, 5)], (1, 5)),
+        (lambda out: out.reverse(), (-1, 1)),
+        (lambda out: out.__setitem__(0, np.full(20_000, 5)), (5, -1)),
+        (lambda out: out.__setitem__(1, np.full(20_000, 5)) or out, (1, 5)),
+    ],
+)
+def test_a_batch_of_parts_of_what_was_to_be_filled_is_what_it_was(
+    give: Callable[[Any], Any], expected: tuple[int, int]
+) -> None:
+    bench, sequence = Bench(), Pair(give)
+    bench.make(sequence, 0)
+    for _ in range(3):
+        first, second = bench.arrives(bench.make(sequence, 1))
+        assert (first == expected[0]).all()
+        assert (second == expected[1]).all()
+
+
 def test_batches_that_are_more_than_arrays_are_copied() -> None:
     class Named(Filled):
         def __getitem__(self, index: int) -> Any:

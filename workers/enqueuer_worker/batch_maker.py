@@ -29,16 +29,22 @@ class BatchMaker:
             return encode_batch(batch, self._trust, arena)
         room = self._template.room(arena) if self._template is not None else None
         if room is None:
-            batch = self._compute(index)
-        else:
-            try:
-                batch = self._compute(index, out=room.batch)
-            except BaseException:
-                room.release()
-                raise
+            return self._encode(self._compute(index), arena)
+        try:
+            batch = self._compute(index, out=room.batch)
             if batch is None or batch is room.batch:
-                return room.encode()
+                if room.is_whole:
+                    return room.encode()
+                batch = room.batch
+            # With the room still taken, since the batch may have parts of it.
+            encoded = self._encode(batch, arena)
+        except BaseException:
             room.release()
+            raise
+        room.release()
+        return encoded
+
+    def _encode(self, batch: Any, arena: Arena) -> EncodedBatch:
         encoded = encode_batch(batch, self._trust, arena)
         self._template = BatchTemplate.of(batch)
         return encoded

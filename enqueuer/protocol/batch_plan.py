@@ -165,6 +165,8 @@ class _Parser:
         dtype, shape = parse_dtype(description), parse_shape(sizes)
         if order not in ("C", "F"):
             raise ProtocolError(f"unknown memory order {short(order)}")
+        if dtype.subdtype is not None:
+            raise ProtocolError("an array of sub-arrays is an array of more dimensions")
         if dtype.kind in "SU" and dtype.itemsize == 0:
             raise ProtocolError("an array of zero-width strings is not one of NumPy's")
         size = math.prod(shape) * dtype.itemsize

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from enqueuer.protocol.batch_format import Buffer, Frame, Received
+from enqueuer.protocol.batch_format import MAX_DIMENSIONS, Buffer, Frame, Received
 from enqueuer.transport.buffer_pool import pool
 
 ALIGNMENT_BYTES = 64
@@ -157,7 +157,8 @@ class InlineArray(Reader):
         return there.copy(self._order)
 
     def many(self, inline: Buffer, count: int, stride: int) -> Sequence[Any]:
-        if not self._shape:  # iterating would make scalars of them
+        # Iterating would make scalars of those without dimensions; and one more may be too many for NumPy.
+        if not 0 < len(self._shape) < MAX_DIMENSIONS:
             return super().many(inline, count, stride)
         shape, strides = (count, *self._stored_shape()), (stride, *self._strides)
         there: Any = np.ndarray(shape, self._dtype, inline, self._at, strides)

@@ -40,6 +40,8 @@ class Compressor:
 
     def _pack_one(self, place: int, frame: Buffer) -> bytes | None:
         """None where it does not pay; then the next ones in this place are not even tried, twice as many each time."""
+        if len(frame) > self._codec.longest:
+            return None
         left, last = self._passes.get(place, (0, 0))
         if left:
             self._passes[place] = left - 1, last

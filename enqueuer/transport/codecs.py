@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,15 +13,21 @@ from enqueuer.errors import ProtocolError
 
 CODECS: Final = ("lz4", "zstd")
 
+# LZ4_MAX_INPUT_SIZE of lz4.h: what its block format can hold.
+_LONGEST_LZ4: Final = 0x7E000000
+
 _Buffer = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """``pack(buffer)``; ``unpack(packed, nbytes)`` makes exactly so many bytes of it, or raises ProtocolError."""
+    """``pack(buffer)``, of at most ``longest`` bytes; ``unpack(packed, nbytes)`` makes exactly so many bytes of it, or
+    raises ProtocolError.
+    """
 
     pack: Callable[[_Buffer], bytes]
     unpack: Callable[[_Buffer, int], _Buffer]
+    longest: int
 
 
 def find_codec(name: str) -> Codec:
@@ -37,11 +44,11 @@ def _lz4() -> Codec:
     def unpack(packed: _Buffer, nbytes: int) -> _Buffer:
         try:
             unpacked = block.decompress(packed, uncompressed_size=nbytes)
-        except (block.LZ4BlockError, ValueError) as error:
+        except (block.LZ4BlockError, ValueError, OverflowError, MemoryError) as error:
             raise ProtocolError(f"a compressed buffer cannot be read: {error}") from None
         return _exactly(unpacked, nbytes)
 
-    return Codec(partial(block.compress, store_size=False), unpack)
+    return Codec(partial(block.compress, store_size=False), unpack, _LONGEST_LZ4)
 
 
 def _zstd() -> Codec:
@@ -55,10 +62,10 @@ def _zstd() -> Codec:
             if zstandard.get_frame_parameters(packed).content_size != nbytes:
                 raise ProtocolError("a compressed buffer is not of the size that its batch describes")
             return _exactly(decompressor.decompress(packed), nbytes)
-        except zstandard.ZstdError as error:
+        except (zstandard.ZstdError, MemoryError) as error:
             raise ProtocolError(f"a compressed buffer cannot be read: {error}") from None
 
-    return Codec(compressor.compress, unpack)
+    return Codec(compressor.compress, unpack, sys.maxsize)
 
 
 def _exactly(unpacked: bytes, nbytes: int) -> _Buffer:

@@ -76,6 +76,19 @@ def test_arrays_that_are_built_together_are_writable_and_do_not_overlap() -> Non
     assert_same(second, batch)
 
 
+@pytest.mark.parametrize("dimensions", [31, 32, 63, 64])
+def test_arrays_of_as_many_dimensions_as_numpy_has_are_built_together_too(dimensions: int) -> None:
+    try:
+        batch = (np.arange(2).reshape([2] + [1] * (dimensions - 1)),)
+    except ValueError:
+        pytest.skip("more dimensions than this NumPy has")
+    encoded = encode_batch(batch, Trust.REMOTE)
+    built = parse_batch(encoded.header, Trust.REMOTE).build_many(encoded.inline * 3, 3)
+    assert len(built) == 3
+    for one in built:
+        assert_same(one, batch)
+
+
 def test_what_runs_code_of_the_users_is_not_built_ahead_of_its_turn() -> None:
     plan = parse_batch(encode_batch((Point(1, 2),), Trust.LOCAL).header, Trust.LOCAL)
     assert not plan.is_data

@@ -111,6 +111,8 @@ def test_well_formed_msgpack_of_any_content_is_a_plan_that_builds_or_a_protocol_
         ([[f.INTEGER, "1"]], "expected bytes"),
         ([[f.NUMPY_STR, b"1"]], "expected str"),
         ([[f.BYTES, 7, 1]], "unknown place"),
+        ([array(["<f4", [1]])], "array of sub-arrays"),
+        ([array(["<f4", [0]])], "array of sub-arrays"),
         ([array(order="A")], "unknown memory order"),
         ([array(order=[])], "unknown memory order"),
         ([array(shape=(-1,))], "no shape"),

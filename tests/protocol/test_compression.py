@@ -82,7 +82,7 @@ def test_what_does_not_shrink_is_passed_over_more_and_more_often() -> None:
         tried.append(batches_count)
         return codec.pack(buffer)
 
-    compressor = Compressor(Codec(pack, codec.unpack))
+    compressor = Compressor(Codec(pack, codec.unpack, codec.longest))
     for batches_count in range(200):  # noqa: B007 - read by pack
         compressor.pack(encode_batch((NOISE,), Trust.REMOTE))
     assert tried == [0, 2, 5, 10, 19, 36, 69, 134, 199]
@@ -93,6 +93,13 @@ def test_a_place_that_begins_to_shrink_is_always_packed_again() -> None:
     for array in (NOISE, NOISE, TEXT, TEXT, TEXT):
         packed = compressor.pack(encode_batch((array,), Trust.REMOTE))
     assert packed.packed_sizes is not None
+
+
+def test_what_is_longer_than_its_library_takes_is_sent_as_it_is() -> None:
+    codec = find_codec("lz4")
+    compressor = Compressor(Codec(codec.pack, codec.unpack, longest=TEXT.nbytes - 1))
+    encoded = encode_batch((TEXT,), Trust.REMOTE)
+    assert compressor.pack(encoded) is encoded
 
 
 def test_what_lies_in_shared_memory_stays_as_it_is() -> None:

@@ -29,6 +29,14 @@ def test_another_size_than_was_said_is_refused(name: str, difference: int) -> No
 
 
 @pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("nbytes", [1 << 31, 1 << 40, (1 << 62) - 1])
+def test_a_size_that_no_library_can_make_is_an_error_of_the_peers(name: str, nbytes: int) -> None:
+    codec = find_codec(name)
+    with pytest.raises(ProtocolError):
+        codec.unpack(codec.pack(bytes(50_000)), nbytes)
+
+
+@pytest.mark.parametrize("name", CODECS)
 @given(data=st.binary(max_size=200), nbytes=st.integers(0, 50_000))
 def test_any_bytes_are_read_or_are_an_error_of_the_peers(name: str, data: bytes, nbytes: int) -> None:
     try:

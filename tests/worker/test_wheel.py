@@ -77,6 +77,16 @@ def take_wheel(loop: Loop) -> None:
     loop.wheel.wait_for(["work"])
 
 
+def test_who_took_the_other_one_for_standing_by_gets_the_wheel_all_the_same(loop: Loop) -> None:
+    loop.standby.start()
+    wait_until(lambda: loop.turns["standby"] > 0, what="the I/O thread to have the wheel")
+    loop.wheel._stands_in = False  # as it was a moment before, when the one who computes looked
+    taker = threading.Thread(target=take_wheel, args=(loop,), daemon=True)
+    taker.start()
+    taker.join(_NEVER / 2)
+    assert not taker.is_alive()
+
+
 def test_the_io_thread_has_the_wheel_until_the_other_one_wants_it(loop: Loop) -> None:
     loop.standby.start()
     loop.post("first")

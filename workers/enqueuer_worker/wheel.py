@@ -55,10 +55,11 @@ class Wheel:
 
     def wait_for(self, work: Sized) -> None:
         """Wait at the wheel for something to happen, if there is no ``work``; it may have come with the wheel."""
-        if self._stands_in:
-            self._wanted = True
+        # Said first: the other one may take the wheel at any moment, and would not look for who waits for it.
+        self._wanted = True
+        if not self._lock.acquire(blocking=False):
             self._wake()
-        self._lock.acquire()
+            self._lock.acquire()
         self._wanted = False
         if self.has_ended:
             self._lock.release()

@@ -46,6 +46,7 @@ class Stats:
     ready_count: int
     received_count: int
     leased_count: int
+    # How many of these there may be, with max_queue_size="auto" as of now; 0: any number.
     queue_limit: int
     workers_count: int
     slots_count: int
@@ -53,7 +54,8 @@ class Stats:
     batches_total: int
     bytes_total: int
     wait_seconds: float
-    # How many bytes of batches came in one byte that was sent, thanks to ``compression``; 1.0 without it.
+    # How many bytes of batches came in one byte that was sent, thanks to ``compression``; 1.0 without it. What came
+    # through shared memory, or from local processes, does not count.
     compression_ratio: float
     # (epoch, index) of every skipped batch, in the order in which they failed.
     skipped: tuple[tuple[int, int], ...]

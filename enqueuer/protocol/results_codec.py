@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,8 +19,8 @@ from enqueuer.protocol.unpacking import unpack
 from enqueuer.transport.arena import SLAB_ID_BYTES, BlockPlace
 from enqueuer.transport.codecs import Codec
 
-# From the worker's incarnation, the block's place and the sizes of its buffers to the buffers.
-OpenBlock = Callable[[bytes, BlockPlace, Sequence[int]], Sequence[Received]]
+# From the worker's incarnation, and of each block its place and the sizes of its buffers, to those buffers.
+OpenBlocks = Callable[[bytes, Sequence[tuple[BlockPlace, Sequence[int]]]], Sequence[Sequence[Received]]]
 
 MAX_BATCHES_PER_MESSAGE = 4096
 _FIELDS = 11
@@ -145,24 +145,24 @@ def _chunks(frame: Buffer) -> list[Buffer]:
 
 
 def decode_results(
-    frames: Sequence[Frame], trust: Trust, open_block: OpenBlock | None = None, codec: Codec | None = None
+    frames: Sequence[Frame], trust: Trust, open_blocks: OpenBlocks | None = None, codec: Codec | None = None
 ) -> tuple[bytes, ResultsHeader, Sequence[Payload | BuiltPayload]]:
     """The session, the header, and a payload for each lease. Runs no user code.
 
-    ``open_block`` finds what a worker on this host has put into shared memory, ``codec`` reads what was compressed;
+    ``open_blocks`` finds what a worker on this host has put into shared memory, ``codec`` reads what was compressed;
     None: this receiver has asked for no such thing. Raises `BlockUnavailableError` where a block cannot be read (an
     OSError), `ProtocolError` for all else that is wrong, and nothing else; a payload that was made always builds
     (except for what a user's own class raises when it is unpickled, under any trust but `Trust.REMOTE`).
     """
     session, header = decode_header(frames)
-    return session, header, decode_payloads(frames, header, trust, open_block, codec)
+    return session, header, decode_payloads(frames, header, trust, open_blocks, codec)
 
 
 def decode_payloads(
     frames: Sequence[Frame],
     header: ResultsHeader,
     trust: Trust,
-    open_block: OpenBlock | None = None,
+    open_blocks: OpenBlocks | None = None,
     codec: Codec | None = None,
 ) -> Sequence[Payload | BuiltPayload]:
     """The second half of `decode_results`, for what `decode_header` gave."""
@@ -179,18 +179,19 @@ def decode_payloads(
             if len(frames) != following:
                 raise ProtocolError("a result message has more in it than its header describes")
             return _alike(parse_batch(header.headers[0], trust), inline, header)
+    plans = [parse_batch(batch_header, trust) for batch_header in header.headers]
+    if [len(plan.frame_bytes) for plan in plans] != list(header.frame_counts):
+        raise ProtocolError("a batch's frames are not those that its header describes")
+    opened = _open(open_blocks, header, plans)
     offset = 0
     payloads: list[Payload] = []
-    for batch_header, inline_size, frame_count, place, packed_sizes in zip(
-        header.headers, header.inline_sizes, header.frame_counts, header.blocks, header.packed_sizes, strict=True
+    for plan, inline_size, frame_count, place, packed_sizes in zip(
+        plans, header.inline_sizes, header.frame_counts, header.blocks, header.packed_sizes, strict=True
     ):
-        plan = parse_batch(batch_header, trust)
-        if frame_count != len(plan.frame_bytes):
-            raise ProtocolError("a batch's frames are not those that its header describes")
         own: Sequence[Received] = ()
         saved_bytes = 0
         if place is not None:
-            own = _open(open_block, header.incarnation, BlockPlace(*place), plan.frame_bytes)
+            own = next(opened)
         elif packed_sizes is not None:
             check_sizes(packed_sizes, plan.frame_bytes)
             sizes = [packed or size for packed, size in zip(packed_sizes, plan.frame_bytes, strict=True)]
@@ -248,13 +249,24 @@ def _unpack(
     ]
 
 
-def _open(open_block: OpenBlock | None, owner: bytes, place: BlockPlace, sizes: Sequence[int]) -> Sequence[Received]:
-    if open_block is None:
+def _open(
+    open_blocks: OpenBlocks | None, header: ResultsHeader, plans: Sequence[BatchPlan]
+) -> Iterator[Sequence[Received]]:
+    """The large buffers of each batch that lies in a block, in order."""
+    blocks = [
+        (BlockPlace(*place), plan.frame_bytes)
+        for place, plan in zip(header.blocks, plans, strict=True)
+        if place is not None
+    ]
+    if not blocks:
+        return iter(())
+    if open_blocks is None:
         raise ProtocolError("a peer names shared memory, and shares none")
     try:
-        return open_block(owner, place, sizes)
+        return iter(open_blocks(header.incarnation, blocks))
     except OSError as error:
-        raise BlockUnavailableError(owner, f"shared memory of a worker cannot be read here: {error}") from error
+        reason = f"shared memory of a worker cannot be read here: {error}"
+        raise BlockUnavailableError(header.incarnation, reason) from error
 
 
 def decode_header(frames: Sequence[Frame]) -> tuple[bytes, ResultsHeader]:

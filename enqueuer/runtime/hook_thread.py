@@ -32,9 +32,14 @@ class HookThread:
         self._stopping = True
         self._tasks.put(None)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether it is the thread that asks."""
+        return threading.current_thread() is self._thread
+
     def join(self, timeout: float) -> bool:
         """Wait for the end; True if it came. At once True in the thread itself (``stop()`` in ``on_epoch_end``)."""
-        if threading.current_thread() is self._thread:
+        if self.is_current:
             return True
         if self._thread.ident is None:
             return True  # never started

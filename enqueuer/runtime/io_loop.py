@@ -6,70 +6,38 @@ It is the only one that calls the core. Others hand it events through `post`, an
 from __future__ import annotations
 
 import contextlib
-import hmac
 import logging
 import math
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import zmq
 
 from enqueuer.core.actions import Action, Deliver, EpochExhausted, FleetFailed, RemoteLine, Report, Send
 from enqueuer.core.coordinator import Coordinator
-from enqueuer.core.events import (
-    BlockUnavailable,
-    ControlReceived,
-    Event,
-    Malformed,
-    ResultsReceived,
-    ResultsRefused,
-    Route,
-    RouteLost,
-    StopRequested,
-    Taken,
-)
-from enqueuer.errors import EnqueuerError, ProtocolError
+from enqueuer.core.events import Event, Route, RouteLost, StopRequested, Taken
+from enqueuer.errors import EnqueuerError
 from enqueuer.protocol.batch_codec import Trust
-from enqueuer.protocol.control_codec import decode_control, encode_control
-from enqueuer.protocol.messages import NO_ID, ErrorRecord, Failure, Hello, LoadFailure, Message, Reject
-from enqueuer.protocol.results_codec import BlockUnavailableError, FalseHeaderError, decode_header, decode_payloads
+from enqueuer.protocol.control_codec import encode_control
+from enqueuer.protocol.messages import Message
+from enqueuer.runtime.intake import Intake
+from enqueuer.runtime.pairs import Pair
 from enqueuer.runtime.ready_queue import ReadyQueue
-from enqueuer.transport.codecs import Codec
 from enqueuer.transport.frames import send_frames
 from enqueuer.transport.limits import ConnectionLimit
-from enqueuer.transport.slab_exchange import SlabReceiver
-from enqueuer.transport.sockets import CoordinatorSockets
 
 logger = logging.getLogger("enqueuer")
 remote_logger = logging.getLogger("enqueuer.remote")
 
 T = TypeVar("T")
 
-# How many messages of one socket are read before the others get their turn.
-_MESSAGES_PER_TURN = 500
 # The last control messages (Stop) get this long to leave.
 _LINGER_SECONDS = 0.2
-_MALFORMED_LOGGED = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One bound pair of sockets and what its peers are trusted with. A ``secret`` must be in every Hello."""
-
-    name: str
-    sockets: CoordinatorSockets
-    trust: Trust
-    secret: bytes = field(default=b"", repr=False)
-    # Where workers on this host show their shared memory; None where there is no such thing.
-    slabs: SlabReceiver | None = None
-    # Reads what its workers were asked to compress; None where they were not.
-    codec: Codec | None = None
 
 
 class IoLoop:
@@ -110,8 +78,7 @@ class IoLoop:
             self._poller.register(pair.sockets.pull, zmq.POLLIN)
             if pair.slabs is not None:
                 self._poller.register(pair.slabs.fileno(), zmq.POLLIN)
-        self.bytes_total = self.saved_bytes = 0
-        self._malformed_count = 0
+        self.intake = Intake(coordinator.settings.session, coordinator.conduct, self._send)
         ports = {port for pair in pairs if pair.trust is not Trust.LOCAL for port in pair.sockets.ports}
         self._connections = ConnectionLimit(ports) if ports else None
         self._looked_at_connections = -math.inf
@@ -148,9 +115,14 @@ class IoLoop:
         """Call back, once and in the I/O thread, when the descriptor becomes readable (or its other end closes)."""
         self.call(lambda: self._watch(fd, callback))
 
+    @property
+    def is_current(self) -> bool:
+        """Whether it is the I/O thread that asks."""
+        return threading.current_thread() is self._thread
+
     def join(self, timeout: float) -> bool:
         """Wait for the end; True if it came. At once True in the thread itself."""
-        if threading.current_thread() is self._thread:
+        if self.is_current:
             return True
         if self._thread.ident is None:
             # Never started, so nobody else will close what it was to own.
@@ -216,13 +188,15 @@ class IoLoop:
         # in every turn, since a Ctrl-C in the middle of `wake` leaves the flag without a byte.
         self._wake_pending = False
         for pair in self._pairs.values():
-            if pair.slabs is not None and pair.slabs.fileno() in readable:
-                pair.slabs.blocks.forget(self._has_left)
-                pair.slabs.handle()
+            if pair.slabs is not None:
+                if pair.slabs.hung_up:
+                    pair.slabs.forget_departed(self._has_left)
+                if pair.slabs.fileno() in readable:
+                    pair.slabs.handle()
             if pair.sockets.router in readable:
-                events.extend(self._read_control(pair))
+                events.extend(self.intake.control(pair))
             if pair.sockets.pull in readable:
-                events.extend(self._read_results(pair))
+                events.extend(self.intake.results(pair))
         for fd in [fd for fd in self._watched if fd in readable]:
             self._poller.unregister(fd)
             self._watched.pop(fd)()
@@ -231,97 +205,8 @@ class IoLoop:
         events.append(Taken(self._ready.taken_total))
         return events
 
-    # ------------------------------------------------------------ reading
-
-    def _read_control(self, pair: Pair) -> Iterator[Event]:
-        for _ in range(_MESSAGES_PER_TURN):
-            try:
-                frames, key = pair.sockets.receive_control()
-            except zmq.Again:
-                return
-            route = Route(pair.name, frames[0])
-            if self._coordinator.conduct.ignores(route):
-                continue
-            if key is None:
-                # Its leases are others' once that is known; libzmq has no way to close one peer's connection.
-                self._send(route, Reject("its key was revoked"))
-                yield RouteLost(route)
-                continue
-            try:
-                if len(frames) != 2:
-                    raise ProtocolError(f"a control message is one frame, not {len(frames) - 1}")
-                session, message = decode_control(frames[1])
-                if pair.trust is not Trust.LOCAL and isinstance(message, Failure | LoadFailure):
-                    _refuse_pickles(message.error)
-            except ProtocolError as error:
-                self._note_malformed(pair, error)
-                yield Malformed(route, str(error))
-                continue
-            if isinstance(message, Hello) and not hmac.compare_digest(message.secret, pair.secret):
-                reason = f"worker {message.worker_id} on {message.host} has a wrong secret"
-                self._note_malformed(pair, reason)
-                self._send(route, Reject("wrong secret"))
-                yield Malformed(route, reason)
-                continue
-            yield ControlReceived(route, session, message, key)
-
-    def _read_results(self, pair: Pair) -> Iterator[Event]:
-        open_block = pair.slabs.blocks.open if pair.slabs is not None else None
-        for _ in range(_MESSAGES_PER_TURN):
-            try:
-                frames, key = pair.sockets.receive_data()
-            except zmq.Again:
-                return
-            if key is None:
-                continue
-            try:
-                session, header = decode_header(frames)
-            except ProtocolError as error:
-                self._note_malformed(pair, error)
-                yield self._refused(error, key)
-                continue
-            if session != self._coordinator.settings.session or self._coordinator.conduct.ignores(header.incarnation):
-                continue
-            try:
-                payloads = decode_payloads(frames, header, pair.trust, open_block, pair.codec)
-            except BlockUnavailableError as error:
-                yield BlockUnavailable(error.incarnation, str(error), key)
-                continue
-            except ProtocolError as error:
-                self._note_malformed(pair, error)
-                yield ResultsRefused(header.incarnation, header.seq, header.leases, str(error), key)
-                continue
-            nbytes = sum([payload.nbytes for payload in payloads])
-            self.bytes_total += nbytes
-            self.saved_bytes += sum([payload.saved_bytes for payload in payloads])
-            yield ResultsReceived(
-                header.incarnation,
-                header.epoch,
-                header.generation,
-                header.seq,
-                header.busy,
-                header.leases,
-                payloads,
-                nbytes,
-                key,
-            )
-
-    def _refused(self, error: ProtocolError, key: str) -> ResultsRefused:
-        """On this channel nobody has an address: who sent it is what the header says, if it comes that far."""
-        incarnation = NO_ID
-        if isinstance(error, FalseHeaderError) and error.session == self._coordinator.settings.session:
-            incarnation = error.incarnation
-        return ResultsRefused(incarnation, 0, (), str(error), key)
-
     def _has_left(self, incarnation: bytes) -> bool:
         return all(worker.incarnation != incarnation for worker in self._coordinator.fleet)
-
-    def _note_malformed(self, pair: Pair, error: ProtocolError | str) -> None:
-        self._malformed_count += 1
-        if self._malformed_count <= _MALFORMED_LOGGED:
-            logger.warning("dropped a malformed message on the %s sockets: %s", pair.name, error)
-        if self._malformed_count == _MALFORMED_LOGGED:
-            logger.warning("further malformed messages are only counted (stats().malformed_count)")
 
     # ------------------------------------------------------------ performing
 
@@ -384,19 +269,9 @@ class IoLoop:
         for pair in self._pairs.values():
             if pair.trust is not Trust.LOCAL:
                 pair.sockets.wait_for_disconnects(sum(route.place == pair.name for route in routes), _LINGER_SECONDS)
-            pair.sockets.close(_LINGER_SECONDS)
-            if pair.slabs is not None:
-                pair.slabs.close()
+            pair.close(_LINGER_SECONDS)
         self._context.term()
         if self._connections is not None:
             self._connections.close()
         self._wake_reader.close()
         self._wake_writer.close()
-
-
-def _refuse_pickles(error: ErrorRecord | None) -> None:
-    """Only the trainer's own processes may name a class by a pickle."""
-    while error is not None:
-        if error.pickled_type is not None:
-            raise ProtocolError("an error from a remote worker carries a pickle")
-        error = error.cause

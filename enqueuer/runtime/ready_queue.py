@@ -59,6 +59,8 @@ class ReadyQueue:
         # How many outcomes may be taken without a look at where the epoch ends: all between its first and its last.
         self._inner_left = 0
         self._wanted_epoch = -1
+        # The last one of which was told that it is over.
+        self._told_epoch = -1
         self._wake_at: float = math.inf
         self._error: Callable[[], BaseException] | None = None
         self._closed = False
@@ -120,7 +122,9 @@ class ReadyQueue:
                 if end is not None:
                     return end
             try:
-                outcome = self._outcomes.popleft()
+                # No call from here to where it is counted: a Ctrl-C comes at calls, and would lose it.
+                outcome = self._outcomes[0]
+                del self._outcomes[0]
             except IndexError:
                 return End.CLOSED  # by this very thread, in a signal handler
             self.taken_total += 1
@@ -161,8 +165,9 @@ class ReadyQueue:
             if self._error is not None:
                 raise self._error()
             if self._at_boundary and self._wanted_epoch < self._next_epoch:
-                self._wanted_epoch = self._next_epoch
+                # Told, then noted: a Ctrl-C in between has it told twice, which does no harm.
                 self._epoch_wanted(self._next_epoch)
+                self._wanted_epoch = self._next_epoch
             if started is None:
                 started = time.monotonic()
             self._condition.wait(_LOOK_AGAIN_SECONDS)
@@ -192,7 +197,8 @@ class ReadyQueue:
     def _end_epoch(self) -> None:
         """Its last outcome was taken. With a failed batch the epoch is not over: a resume tries that one again."""
         self._receipts.count(self.taken_total)
-        if self._receipts.received_count == self._lengths[self._epoch]:
+        if self._receipts.received_count == self._lengths[self._epoch] and self._told_epoch < self._epoch:
+            self._told_epoch = self._epoch
             self._epoch_taken(self._epoch)
 
     def take_back(self) -> None:
@@ -204,6 +210,20 @@ class ReadyQueue:
             self._receipts.count(self.taken_total)
             if self._taken_in_epoch < self._lengths.get(self._epoch, 0):
                 self._receipts.take_back()
+
+    def put_back(self, outcome: Any) -> None:
+        """What this consumer took last is there to be taken again: it was interrupted before it could use it.
+
+        Called at once, so with a single consumer exact. That an epoch is over may have been told; it is not told again.
+        """
+        with self._lock:
+            self._receipts.count(self.taken_total)
+            if self._closed or not self._receipts.put_back():
+                return
+            self._outcomes.appendleft(outcome)
+            self.taken_total -= 1
+            self._taken_in_epoch -= 1
+            self._inner_left = 0  # found again with the next one that is taken
 
     # ------------------------------------------------------------ for everybody
 

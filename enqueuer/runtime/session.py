@@ -32,24 +32,20 @@ from enqueuer.protocol.results_codec import BuiltPayload
 from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.epoch_keeper import EpochKeeper, Placement
 from enqueuer.runtime.hook_thread import HookThread
-from enqueuer.runtime.io_loop import IoLoop, Pair
+from enqueuer.runtime.io_loop import IoLoop
 from enqueuer.runtime.local_processes import LocalProcesses
 from enqueuer.runtime.local_threads import LocalThreads
 from enqueuer.runtime.outcomes import build_batch, build_error
+from enqueuer.runtime.pairs import Pair, bind_local, bind_remote
 from enqueuer.runtime.private_directory import PrivateDirectory
 from enqueuer.runtime.ready_queue import End, ReadyQueue
 from enqueuer.runtime.snapshot import take_snapshot
 from enqueuer.runtime.stream_end import StreamEnd
-from enqueuer.transport.addresses import is_loopback
 from enqueuer.transport.buffer_pool import pool
-from enqueuer.transport.codecs import find_codec
-from enqueuer.transport.gatekeeper import Gatekeeper
 from enqueuer.transport.health import HealthSocket, Status, open_health_socket
-from enqueuer.transport.limits import raise_file_limit
 from enqueuer.transport.memory import total_bytes
 from enqueuer.transport.processors import usable_cpus
-from enqueuer.transport.slab_exchange import receive_slabs
-from enqueuer.transport.sockets import CoordinatorSockets, io_threads_for, new_context
+from enqueuer.transport.sockets import io_threads_for, new_context
 
 logger = logging.getLogger("enqueuer")
 
@@ -159,41 +155,19 @@ class Session:
         self.endpoint: str | None = None
         try:
             if self._directory is not None:
-                sockets = CoordinatorSockets(
-                    self._context, self._directory.endpoint("control"), self._directory.endpoint("data")
-                )
-                slabs = receive_slabs(self._directory.path / "slabs") if options.shared_memory else None
-                pairs.append(Pair("local", sockets, Trust.LOCAL, self._secret, slabs))
+                memory = options.shared_memory
+                pairs.append(bind_local(self._context, self._directory, self._secret, shared_memory=memory))
             if options.bind is not None:
-                pairs.append(self._bind_remote(options.bind))
+                pairs.append(bind_remote(self._context, options.bind, options))
                 self.endpoint = pairs[-1].sockets.control_endpoint
         except BaseException:
             for pair in pairs:
-                pair.sockets.close()
-                if pair.slabs is not None:
-                    pair.slabs.close()
+                pair.close()
             self._context.term()
             if self._directory is not None:
                 self._directory.remove()
             raise
         return pairs
-
-    def _bind_remote(self, address: str) -> Pair:
-        raise_file_limit()
-        options = self.options
-        data_address = options.data_bind or f"{address.rpartition(':')[0]}:*"
-        gate = None
-        if options.key_file is not None:
-            # Before the sockets: nobody is to come in while nobody looks.
-            gate = Gatekeeper(self._context, str(options.key_file))
-            gate.start()
-        elif not (is_loopback(address) and is_loopback(data_address)):
-            logger.warning("%s has no keys (insecure=True): whoever reaches it can feed this training job", address)
-        sockets = CoordinatorSockets(self._context, address, data_address, gate)
-        slabs = receive_slabs() if options.shared_memory else None
-        codec = None if options.compression is None else find_codec(options.compression)
-        trust = Trust.KEYED if options.allow_pickle else Trust.REMOTE
-        return Pair("remote", sockets, trust, slabs=slabs, codec=codec)
 
     def _make_settings(self, session_id: bytes, pairs: list[Pair], max_queue_size: int | None) -> Settings:
         options, timing = self.options, self.options.timing
@@ -287,6 +261,10 @@ class Session:
         except SequenceError:
             self.ready.take_back()
             raise
+        except BaseException:
+            # A Ctrl-C, as a rule, in the middle of a large batch: it is the next one that is asked for again.
+            self.ready.put_back(payload)
+            raise
 
     @property
     def next_epoch(self) -> int:
@@ -339,8 +317,8 @@ class Session:
             return self._snapshot()
 
     def _snapshot(self) -> Stats:
-        io, running = self.io, not self._stopped.is_set()
-        return take_snapshot(self.coordinator, self.ready, io.bytes_total, io.saved_bytes, running=running)
+        running = not self._stopped.is_set()
+        return take_snapshot(self.coordinator, self.ready, self.io.intake, running=running)
 
     def _answer_health(self) -> None:
         """In the I/O thread, which so proves that it turns."""
@@ -402,9 +380,8 @@ class Session:
         self.bookmark.freeze(timeout)
 
     def _is_waited_for(self) -> bool:
-        if threading.get_ident() == self._stopper:
-            return True
-        return threading.current_thread().name in ("enqueuer-hooks", "enqueuer-io")
+        """Whether who stops this session waits for the very thread that asks."""
+        return threading.get_ident() == self._stopper or self._hooks.is_current or self.io.is_current
 
     def disarm(self) -> None:
         """In a forked child: the threads are not there, and sockets and processes are the parent's."""

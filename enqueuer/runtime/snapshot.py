@@ -6,13 +6,12 @@ import math
 
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.monitoring.stats import OffenderStats, Stats, WorkerStats
+from enqueuer.runtime.intake import Intake
 from enqueuer.runtime.ready_queue import ReadyQueue
 
 
-def take_snapshot(
-    coordinator: Coordinator, ready: ReadyQueue, bytes_total: int, saved_bytes: int, *, running: bool
-) -> Stats:
-    """Call it in the I/O thread, or after that has ended. Of all bytes of batches, so many did not have to be sent."""
+def take_snapshot(coordinator: Coordinator, ready: ReadyQueue, intake: Intake, *, running: bool) -> Stats:
+    """Call it in the I/O thread, or after that has ended."""
     epoch, taken, length, ready_count = ready.place
     runs = list(coordinator.ledger.runs.values())
     bound = coordinator.scheduler.bound
@@ -43,9 +42,9 @@ def take_snapshot(
         workers_count=len(workers),
         slots_count=coordinator.scheduler.slots_count if running else 0,
         batches_total=ready.taken_total,
-        bytes_total=bytes_total,
+        bytes_total=intake.bytes_total,
         wait_seconds=ready.wait_seconds,
-        compression_ratio=bytes_total / (bytes_total - saved_bytes) if saved_bytes else 1.0,
+        compression_ratio=intake.compression_ratio,
         skipped=tuple(coordinator.failures.skipped),
         retries_count=coordinator.failures.retries_count,
         hedges_count=coordinator.hedges_count,

@@ -7,7 +7,7 @@ import fcntl
 import mmap
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple, TypeAlias
 
 from enqueuer.transport.arena import PAGE, WORD_BYTES, BlockPlace, aligned_offsets
@@ -39,24 +39,31 @@ class MappedBlocks:
             raise OSError("a slab of that id is there already")
         self._slabs[slab_id] = _MappedSlab(owner, fd)
 
-    def open(self, owner: bytes, place: BlockPlace, sizes: Sequence[int]) -> list[memoryview]:
-        """Writable views of buffers of these sizes in the block, which stays in use until the last one has gone.
+    def open(self, owner: bytes, blocks: Sequence[tuple[BlockPlace, Sequence[int]]]) -> list[list[memoryview]]:
+        """Of each block, writable views of buffers of these sizes; it stays in use until the last one has gone.
 
-        Raises OSError where there is no such block of this owner's.
+        Raises OSError where there is no such block of this owner's. Then none is opened: it would be returned at once,
+        and filled with something else before its worker sends again what was in it.
         """
+        slabs = [self._check(owner, place, aligned_offsets(sizes)[1]) for place, sizes in blocks]
+        return [self._views(slab, place, sizes) for slab, (place, sizes) in zip(slabs, blocks, strict=True)]
+
+    def _check(self, owner: bytes, place: BlockPlace, nbytes: int) -> _MappedSlab:
         slab = self._slabs.get(place.slab_id)
         if slab is None or slab.owner != owner:
             raise OSError("it names a slab that it never showed")
-        offsets, nbytes = aligned_offsets(sizes)
-        start = place.offset + ALIGNMENT
         if place.offset % PAGE or not 0 <= place.offset <= slab.nbytes - ALIGNMENT - nbytes:
             raise OSError(f"a batch of {nbytes} bytes at {place.offset} is not within its slab")
-        contents = memoryview(self._exporter(slab, place, nbytes, start)).cast("B")
+        return slab
+
+    def _views(self, slab: _MappedSlab, place: BlockPlace, sizes: Sequence[int]) -> list[memoryview]:
+        offsets, nbytes = aligned_offsets(sizes)
+        contents = memoryview(self._exporter(slab, place, nbytes, place.offset + ALIGNMENT)).cast("B")
         return [contents[offset : offset + size] for offset, size in zip(offsets, sizes, strict=True)]
 
-    def forget(self, is_gone: Callable[[bytes], bool]) -> None:
-        """Drop the slabs of owners that have left; what is still in use of them keeps its memory."""
-        self._slabs = {key: slab for key, slab in self._slabs.items() if not is_gone(slab.owner)}
+    def forget(self, owners: Container[bytes]) -> None:
+        """Drop the slabs of these owners; what is still in use of them keeps its memory."""
+        self._slabs = {key: slab for key, slab in self._slabs.items() if slab.owner not in owners}
         self._newest = {key: use for key, use in self._newest.items() if key[0] in self._slabs}
 
     def close(self) -> None:

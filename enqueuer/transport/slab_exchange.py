@@ -15,6 +15,8 @@ import re
 import select
 import socket
 import stat
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from enqueuer.transport.mapped_blocks import MappedBlocks
@@ -27,9 +29,12 @@ _MESSAGE_BYTES = _SECRET_BYTES + 2 * _ID_BYTES
 # Where processes of one host meet that share nothing else. Containers share it on request.
 COMMON_DIRECTORY = Path("/dev/shm")  # noqa: S108 - what is made there has a random name, and is its user's alone
 _COMMON_NAME = re.compile(r"enqueuer-[0-9a-f]{32}")
+# A socket that nobody listens on is left alone for so long.
+_STARTING_SECONDS = 60.0
 # A trainer whose GIL is held takes its time; then the batch goes through the socket.
 _ANSWER_SECONDS = 2.0
 _TAKEN, _REFUSED = b"\1", b"\0"
+_ANSWER_BYTES = _ID_BYTES + 1
 
 
 def is_available() -> bool:
@@ -76,6 +81,8 @@ def _remove_if_stale(path: Path) -> None:
     status = path.lstat()
     if not stat.S_ISSOCK(status.st_mode) or status.st_uid != os.geteuid():
         return
+    if time.time() - status.st_mtime < _STARTING_SECONDS:
+        return  # its trainer may be about to listen
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
         probe.setblocking(False)
         try:
@@ -96,8 +103,11 @@ class SlabReceiver:
         # Told to workers over their control channel: whoever can open the file, but has it not, is none of them.
         self.secret = os.urandom(_SECRET_BYTES)
         self.blocks = MappedBlocks()
-        self._owner = os.getpid()
+        self._maker = os.getpid()
         self._connections: dict[int, socket.socket] = {}
+        # Whose slabs came over a connection; and whose did over one that has ended.
+        self._owners: dict[int, bytes] = {}
+        self.hung_up: set[bytes] = set()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._listener.setblocking(False)
@@ -121,6 +131,8 @@ class SlabReceiver:
             elif not self._receive(self._connections[fd]):
                 self._epoll.unregister(fd)
                 self._connections.pop(fd).close()
+                if fd in self._owners:
+                    self.hung_up.add(self._owners.pop(fd))
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # gone again, or no descriptor left: then it waits for its answer in vain
@@ -139,12 +151,14 @@ class SlabReceiver:
             secret, ids = message[:_SECRET_BYTES], message[_SECRET_BYTES:]
             if len(message) != _MESSAGE_BYTES or len(fds) != 1 or not hmac.compare_digest(secret, self.secret):
                 return False
+            owner, slab_id = ids[:_ID_BYTES], ids[_ID_BYTES:]
+            self._owners[connection.fileno()] = owner
             try:
-                self.blocks.add(ids[:_ID_BYTES], ids[_ID_BYTES:], fds[0])
+                self.blocks.add(owner, slab_id, fds[0])
             except OSError:
-                connection.send(_REFUSED)
+                connection.send(slab_id + _REFUSED)
             else:
-                connection.send(_TAKEN)
+                connection.send(slab_id + _TAKEN)
             return True
         except OSError:
             return False
@@ -152,13 +166,20 @@ class SlabReceiver:
             for fd in fds:
                 os.close(fd)
 
+    def forget_departed(self, has_left: Callable[[bytes], bool]) -> None:
+        """Drop the memory of those in ``hung_up`` who have also left the session: of others, results may still come."""
+        departed = set(filter(has_left, self.hung_up))
+        if departed:
+            self.hung_up -= departed
+            self.blocks.forget(departed)
+
     def close(self) -> None:
         for connection in (*self._connections.values(), self._listener):
             connection.close()
         self._connections.clear()
         self._epoll.close()
         self.blocks.close()
-        if os.getpid() == self._owner:
+        if os.getpid() == self._maker:
             self.path.unlink(missing_ok=True)
 
 
@@ -178,7 +199,10 @@ class SlabSender:
     def send(self, slab_id: bytes, fd: int) -> None:
         """Returns when the trainer has mapped it. Raises OSError when it has not."""
         socket.send_fds(self._socket, [self._greeting + slab_id], [fd])
-        if self._socket.recv(1) != _TAKEN:
+        # An answer that came too late for the slab before this one is not about this one.
+        while (answer := self._socket.recv(_ANSWER_BYTES)) and not answer.startswith(slab_id):
+            pass
+        if answer != slab_id + _TAKEN:
             raise OSError("the trainer did not take the memory")
 
     def close(self) -> None:

@@ -26,6 +26,33 @@ class Still(Bare):
         return (index, drawn())
 
 
+# What the trainer is interrupted at, once each, when it unpickles the batch of that index.
+interruptions: set[int] = set()
+
+
+def _rebuilt(index: int) -> Any:
+    if index in interruptions:
+        interruptions.discard(index)
+        raise KeyboardInterrupt
+    return index
+
+
+@dataclass
+class Interrupting:
+    """A batch that a local worker pickles; unpickled, it is its index."""
+
+    index: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (self.index,)
+
+
+@dataclass
+class Pickled(Bare):
+    def __getitem__(self, index: int) -> Any:
+        return Interrupting(index)
+
+
 @dataclass
 class Shuffling(Journaled):
     """Shuffled with NumPy's globals and with `random` at the end of each epoch, on top of what it was."""

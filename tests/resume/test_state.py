@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 
 from enqueuer import SequenceEnqueuer, SequenceSpec, StateError
-from tests.resume.sequences import Failing, Keeping, Lengthening, Numbered, Shuffling, Still
+from tests.resume.sequences import (
+    Failing,
+    Keeping,
+    Lengthening,
+    Numbered,
+    Pickled,
+    Shuffling,
+    Still,
+    interruptions,
+)
 from tests.resume.streams import running, through_json, uninterrupted
 from tests.support.sequences import as_spec
 from tests.support.waiting import settled, wait_until
@@ -34,6 +43,23 @@ def resumed(made: SequenceEnqueuer, state: Any) -> SequenceEnqueuer:
 def indices(made: SequenceEnqueuer, count: int, workers: int = 0) -> list[int]:
     with running(made, workers):
         return [batch[0] for batch in islice(made.get(), count)]
+
+
+@pytest.mark.parametrize("interrupted", [0, 3, 7])
+def test_a_batch_that_a_ctrl_c_interrupts_while_it_is_built_was_not_received_and_comes_next(interrupted: int) -> None:
+    made = SequenceEnqueuer(Pickled(8), use_multiprocessing=True)
+    with running(made, 2):
+        batches = made.get()
+        assert list(islice(batches, interrupted)) == list(range(interrupted))
+        interruptions.add(interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(batches)
+        state = through_json(made.state_dict())
+        expected = [*range(interrupted, 8), 0, 1]
+        assert list(islice(made.get(), len(expected))) == expected
+    resumed_one = resumed(SequenceEnqueuer(Pickled(8)), state)
+    with running(resumed_one, 1):
+        assert [batch.index for batch in islice(resumed_one.get(), len(expected))] == expected
 
 
 # ---------------------------------------------------------------- when it can be asked

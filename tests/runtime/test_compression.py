@@ -45,6 +45,21 @@ def test_batches_come_in_a_fraction_of_their_bytes_which_the_statistics_show(tmp
     assert 5 < ratio_after_an_exact_epoch(tmp_path / "log", compression) < 9
 
 
+def test_what_comes_through_shared_memory_does_not_dilute_the_ratio(tmp_path: Path) -> None:
+    with SequenceEnqueuer(
+        SPEC, use_multiprocessing=True, bind="tcp://127.0.0.1:*", compression="zstd", min_workers=2
+    ) as enqueuer:
+        enqueuer.start(workers=1)
+        assert enqueuer.endpoint is not None
+        # Only local processes share memory with us: the other one cannot meet us there.
+        for pair in enqueuer._session.io._pairs.values():
+            if pair.codec is not None:
+                pair.slabs.path.unlink()
+        with RemoteWorker(enqueuer.endpoint, tmp_path / "log", processes=1):
+            assert sum(1 for _ in enqueuer.epoch()) == 40
+            assert 5 < enqueuer.stats().compression_ratio < 9
+
+
 def test_nothing_is_compressed_that_nobody_asked_for(tmp_path: Path) -> None:
     assert ratio_after_an_exact_epoch(tmp_path / "log", None) == 1.0
 

@@ -46,8 +46,9 @@ from enqueuer.protocol.messages import (
     Welcome,
 )
 from enqueuer.protocol.results_codec import encode_results
-from enqueuer.runtime.io_loop import IoLoop, Pair
+from enqueuer.runtime.io_loop import IoLoop
 from enqueuer.runtime.local_threads import ROUTE
+from enqueuer.runtime.pairs import Pair
 from enqueuer.runtime.ready_queue import ReadyQueue
 from enqueuer.transport.arena import Arena
 from enqueuer.transport.slab_exchange import SlabReceiver, SlabSender
@@ -202,7 +203,7 @@ def test_a_worker_joins_is_granted_and_its_batches_are_ready_in_order(trainer: T
         grant = peer.hear(Grant)
     assert [trainer.ready.take().build() for _ in range(3)] == [{"x": 0}, {"x": 1}, {"x": 2}]
     assert trainer.exhausted == [0]
-    assert trainer.io.bytes_total > 0
+    assert trainer.io.intake.bytes_total > 0
 
 
 @pytest.mark.proves("a peer sends nonsense")

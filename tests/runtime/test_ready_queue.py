@@ -392,3 +392,29 @@ def test_a_batch_that_could_not_be_used_is_taken_back_but_not_an_epochs_last() -
     ends.take(2)
     ends.queue.take_back()
     assert ends.taken == [0] and ends.queue.received().positions == Ranges([(0, 2)])
+
+
+@pytest.mark.parametrize("taken", range(1, 7))
+def test_what_was_put_back_is_the_next_that_is_taken(taken: int) -> None:
+    ends = Ends()
+    ends.fill(["a", "b", "c"], ["d", "e", "f"])
+    stream = list("abcdef")
+    assert ends.take(taken) == stream[:taken]
+    ends.queue.put_back(stream[taken - 1])
+    assert ends.queue.taken_total == taken - 1
+    epoch, first = divmod(taken - 1, 3)
+    assert ends.queue.received().positions == Ranges([(0, first)] if first else [])
+    assert ends.queue.received().epoch == epoch
+    assert ends.take(7 - taken) == stream[taken - 1 :]
+    assert ends.taken == [0, 1], "each epoch is over once"
+    assert ends.queue.received() == Received(1, Ranges([(0, 3)]), (), True)
+
+
+def test_nothing_is_put_back_into_a_queue_that_was_closed() -> None:
+    ends = Ends()
+    ends.fill(["a", "b"])
+    ends.take(1)
+    ends.queue.close()
+    ends.queue.put_back("a")
+    assert ends.queue.take() is End.CLOSED
+    assert ends.queue.received().positions == Ranges([(0, 1)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,6 +61,35 @@ def test_what_was_taken_back_was_not_received() -> None:
     assert receipts.received().positions.pairs == [(0, 2)]
     receipts.count(4)
     assert receipts.received().positions.pairs == [(0, 2), (3, 4)]
+
+
+@pytest.mark.parametrize("taken", range(1, 8))
+def test_what_was_put_back_is_counted_when_it_is_taken_again(taken: int) -> None:
+    def receipts() -> Receipts:
+        made = Receipts(0)
+        made.note_put(0, range(3), ["a", "b", "c"])
+        made.note_put(0, [4, 3], ["e", "d"])
+        made.note_put(1, range(2), ["f", "g"])
+        return made
+
+    straight, interrupted = receipts(), receipts()
+    interrupted.count(taken)
+    assert interrupted.put_back()
+    straight.count(taken - 1)
+    if taken != 6:  # an epoch that was begun stays begun
+        assert interrupted.received().positions == straight.received().positions
+    for count in range(taken, 8):
+        straight.count(count)
+        interrupted.count(count)
+        assert interrupted.received() == straight.received()
+
+
+def test_a_failure_is_not_put_back() -> None:
+    receipts = Receipts(0)
+    assert not receipts.put_back()
+    receipts.note_put(0, range(2), ["a", failed(1)])
+    receipts.count(2)
+    assert not receipts.put_back()
 
 
 def test_a_failure_has_nothing_to_take_back() -> None:

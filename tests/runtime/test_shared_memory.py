@@ -12,7 +12,7 @@ import pytest
 
 from enqueuer import SequenceEnqueuer, SequenceSpec
 from enqueuer.transport import mapped_blocks
-from tests.support.remote import RemoteWorker
+from tests.support.remote import RemoteWorker, free_address
 from tests.support.waiting import wait_until
 
 PIXELS = 60_000
@@ -103,6 +103,32 @@ def test_a_worker_that_was_started_by_itself_on_this_host_shares_its_memory_too(
     assert not any(path.exists() for path in meeting_points)
 
 
+def test_the_memory_of_a_worker_that_died_goes_though_nobody_takes_its_place(tmp_path: Path) -> None:
+    spec = SequenceSpec("tests.runtime.test_shared_memory:Reused", length=1_000_000)
+    with SequenceEnqueuer(spec, use_multiprocessing=True, bind="tcp://127.0.0.1:*", min_workers=2) as enqueuer:
+        enqueuer.start(workers=1)
+        assert enqueuer.endpoint is not None
+        with RemoteWorker(enqueuer.endpoint, tmp_path / "worker.log", processes=1) as remote:
+            batches = enqueuer.epoch()
+            wait_until(lambda: next(batches) is not None and slabs_of(enqueuer) == 2, what="both to share memory")
+            os.kill(remote.pid, signal.SIGKILL)  # its child dies with it
+            wait_until(lambda: next(batches) is not None and slabs_of(enqueuer) == 1, what="one to share memory")
+
+
+def test_a_worker_that_waits_for_the_next_trainer_keeps_no_memory_of_the_last_one(tmp_path: Path) -> None:
+    spec = SequenceSpec("tests.runtime.test_shared_memory:Reused", length=100)
+    address = free_address()
+    with RemoteWorker(address, tmp_path / "worker.log", processes=1):
+        for _ in range(2):
+            with SequenceEnqueuer(spec, bind=address) as enqueuer:
+                enqueuer.start(workers=0)
+                for index, batch in enumerate(enqueuer.epoch()):
+                    assert_is(batch, index)
+                pid = enqueuer.stats().workers[0].pid
+                assert _mappings(pid) == 1
+            wait_until(lambda pid=pid: _mappings(pid) == 0, what="the worker's arena to go")
+
+
 class Filling(Reused):
     """Writes its batches where it is told to, and another one than it returns, to tell the two apart."""
 
@@ -171,6 +197,5 @@ def test_a_stopped_enqueuers_batches_stay_and_its_memory_goes_with_the_last_of_t
     wait_until(lambda: _mappings() <= before, what="no mapping of a slab")
 
 
-def _mappings() -> int:
-    with open("/proc/self/maps") as maps:  # noqa: PTH123
-        return maps.read().count("enqueuer-batches")
+def _mappings(pid: int | str = "self") -> int:
+    return Path(f"/proc/{pid}/maps").read_text().count("enqueuer-batches")

@@ -37,13 +37,18 @@ def take(arena: Arena, fill: int = 1) -> Block:
     return block
 
 
+def opened(mapped: MappedBlocks, place: BlockPlace, sizes: tuple[int, ...] = SIZES) -> list[memoryview]:
+    (views,) = mapped.open(OWNER, [(place, sizes)])
+    return views
+
+
 def is_in_use(block: Block) -> bool:
     return block._slab._words[block.place.offset // 8] == block.place.use
 
 
 def test_the_views_are_the_workers_memory_writable_and_aligned(arena: Arena, mapped: MappedBlocks) -> None:
     block = take(arena, 7)
-    views = mapped.open(OWNER, block.place, SIZES)
+    views = opened(mapped, block.place)
     assert [view.nbytes for view in views] == list(SIZES)
     arrays = [np.frombuffer(view, np.uint8) for view in views]
     for array in arrays:
@@ -56,7 +61,7 @@ def test_the_views_are_the_workers_memory_writable_and_aligned(arena: Arena, map
 
 def test_a_block_goes_back_when_its_last_view_has_gone(arena: Arena, mapped: MappedBlocks) -> None:
     block = take(arena)
-    views = mapped.open(OWNER, block.place, SIZES)
+    views = opened(mapped, block.place)
     array = np.frombuffer(views[0], np.float32).reshape(-1, 100)[3:5].T
     del views
     assert is_in_use(block), "a view of a view holds it"
@@ -69,11 +74,11 @@ def test_a_message_that_comes_twice_does_not_return_what_the_first_one_holds(
     arena: Arena, mapped: MappedBlocks
 ) -> None:
     block = take(arena)
-    first = mapped.open(OWNER, block.place, SIZES)
-    second = mapped.open(OWNER, block.place, SIZES)
+    first = opened(mapped, block.place)
+    second = opened(mapped, block.place)
     del second
     assert is_in_use(block)
-    second = mapped.open(OWNER, block.place, SIZES)
+    second = opened(mapped, block.place)
     del first
     assert is_in_use(block)
     del second
@@ -84,44 +89,53 @@ def test_a_message_that_comes_again_after_the_block_went_back_returns_nobody_els
     arena: Arena, mapped: MappedBlocks
 ) -> None:
     old = take(arena)
-    mapped.open(OWNER, old.place, SIZES)
+    opened(mapped, old.place)
     new = take(arena)
     assert new.place.offset == old.place.offset
-    mapped.open(OWNER, old.place, SIZES)
+    opened(mapped, old.place)
     assert is_in_use(new)
-    views = mapped.open(OWNER, new.place, SIZES)
-    mapped.open(OWNER, old.place, SIZES)
+    views = opened(mapped, new.place)
+    opened(mapped, old.place)
     assert is_in_use(new)
     del views
     assert not is_in_use(new)
 
 
+def test_where_one_block_cannot_be_read_none_is_opened_and_returned(arena: Arena, mapped: MappedBlocks) -> None:
+    """Its worker sends all of them again, and they must still be what they were."""
+    there, missing = take(arena), take(arena)
+    wanted = [(there.place, SIZES), (missing.place._replace(slab_id=b"z" * 16), SIZES)]
+    with pytest.raises(OSError, match="never showed"):
+        mapped.open(OWNER, wanted)
+    assert is_in_use(there)
+
+
 def test_what_is_in_use_when_the_process_forks_is_never_returned(arena: Arena, mapped: MappedBlocks) -> None:
     """The child may look at it for as long as it lives."""
     held, later = take(arena, 1), take(arena, 2)
-    views = mapped.open(OWNER, held.place, SIZES)
+    views = opened(mapped, held.place)
     pid = os.fork()
     if pid == 0:
         del views
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
     assert is_in_use(held)
-    mapped.open(OWNER, held.place, SIZES)
+    opened(mapped, held.place)
     del views
     assert is_in_use(held)
-    mapped.open(OWNER, later.place, SIZES)
+    opened(mapped, later.place)
     assert not is_in_use(later), "what came after is returned as ever"
 
 
 def test_views_outlive_their_worker_and_its_record(arena: Arena, mapped: MappedBlocks) -> None:
     block = take(arena, 5)
-    (view, _) = mapped.open(OWNER, block.place, SIZES)
-    mapped.forget(lambda owner: owner != OWNER)
+    (view, _) = opened(mapped, block.place)
+    mapped.forget({b"another"})
     assert len(mapped._slabs) == 1
-    mapped.forget(lambda owner: owner == OWNER)
+    mapped.forget({OWNER})
     assert len(mapped._slabs) == 0
     with pytest.raises(OSError, match="never showed"):
-        mapped.open(OWNER, block.place, SIZES)
+        opened(mapped, block.place)
     del block, arena
     assert (np.frombuffer(view, np.uint8) == 5).all()
 
@@ -133,18 +147,18 @@ def changed(place: BlockPlace, **changes: object) -> BlockPlace:
 @pytest.mark.parametrize("offset", [1, 64, PAGE + 64, 1 << 40, (1 << 63) - PAGE])
 def test_an_offset_that_is_no_blocks_is_refused(arena: Arena, mapped: MappedBlocks, offset: int) -> None:
     with pytest.raises(OSError, match="not within its slab"):
-        mapped.open(OWNER, changed(take(arena).place, offset=offset), SIZES)
+        opened(mapped, changed(take(arena).place, offset=offset))
 
 
 def test_more_than_the_slab_holds_is_refused(arena: Arena, mapped: MappedBlocks) -> None:
     with pytest.raises(OSError, match="not within its slab"):
-        mapped.open(OWNER, take(arena).place, (300_000, 1 << 30))
+        opened(mapped, take(arena).place, (300_000, 1 << 30))
 
 
 def test_nobody_can_name_a_slab_of_anothers(arena: Arena, mapped: MappedBlocks) -> None:
     place = take(arena).place
     with pytest.raises(OSError, match="never showed"):
-        mapped.open(b"x" * 16, place, SIZES)
+        mapped.open(b"x" * 16, [(place, SIZES)])
     with pytest.raises(OSError, match="there already"):
         mapped.add(b"x" * 16, place.slab_id, 0)
 

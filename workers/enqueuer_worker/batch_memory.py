@@ -28,14 +28,19 @@ class BatchMemory:
         """For the compute thread: the trainer offers to take shared memory, ``[where, secret]``, or None."""
         if session == self._session:
             return
-        self._session, self._refused, self._arena = session, False, None
-        pool.clear()  # another trainer's batches are of other sizes
-        if self._sender is not None:
-            self._sender.close()
-            self._sender = None
+        self.leave()
+        self._session = session
         match offer:
             case [str(where), bytes(secret)] if is_available():
                 self._connect(where, secret)
+
+    def leave(self) -> None:
+        """For either thread: the session is over. What nobody looks at any more goes back to the system."""
+        self._session, self._refused, self._arena = b"", False, None
+        pool.clear()
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.close()
 
     def _connect(self, where: str, secret: bytes) -> None:
         try:

@@ -200,6 +200,8 @@ class IoLoop:
                 self._link.send_control(encode_control(session, message), replaces_waiting=isinstance(message, Hello))
             case Cancel(leases):
                 self._tasks.cancel(leases)
+                if leases is None:
+                    self._memory.leave()
             case OpenControl():
                 self._logger.debug("connecting to %s", self._link.address)
                 self._link.open_control()

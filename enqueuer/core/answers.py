@@ -8,13 +8,13 @@ from typing import Any
 
 from enqueuer.core.actions import Action, Report, Send
 from enqueuer.core.conduct import Conduct
+from enqueuer.core.departures import Departures
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.events import BlockUnavailable, ResultsReceived, ResultsRefused, ThreadTimedOut
 from enqueuer.core.failures import Failures
 from enqueuer.core.fleet import Fleet
 from enqueuer.core.hedging import Hedger
 from enqueuer.core.ledger import Ledger
-from enqueuer.core.membership import Membership
 from enqueuer.core.scheduler import Scheduler
 from enqueuer.core.worker import Worker
 from enqueuer.protocol.messages import Failure, NoBlocks
@@ -30,7 +30,7 @@ class Answers:
     fleet: Fleet
     scheduler: Scheduler
     hedger: Hedger
-    membership: Membership
+    departures: Departures
     failures: Failures
     conduct: Conduct
     actions: list[Action]
@@ -53,7 +53,7 @@ class Answers:
             for lease, payload in zip(event.leases, event.payloads, strict=True):
                 if not self._take_answer(worker, lease, run, payload) and worker.standing.cut_off:
                     break
-        self.membership.after_answers(worker)
+        self.departures.after_answers(worker)
 
     def _take_all(self, worker: Worker, event: ResultsReceived, run: EpochRun | None) -> bool:
         """All at once, as nearly every message can be taken; False, and nothing is changed, if one needs a look."""
@@ -71,7 +71,7 @@ class Answers:
         if worker is None or worker.route is None:
             return
         if not worker.standing.talk.take(now):
-            self.membership.offend(worker, f"goes on to name shared memory that cannot be read: {event.reason}")
+            self.departures.offend(worker, f"goes on to name shared memory that cannot be read: {event.reason}")
             return
         if not worker.asked_for_frames:
             worker.asked_for_frames = True
@@ -95,7 +95,7 @@ class Answers:
         if worker is None or not event.leases:
             return None
         if worker.is_beyond(event.seq):
-            self.membership.offend(worker, f"sent result message {event.seq} after {worker.received_seq}")
+            self.departures.offend(worker, f"sent result message {event.seq} after {worker.received_seq}")
             return None
         return worker if worker.take_result_number(event.seq) else None
 
@@ -108,8 +108,8 @@ class Answers:
     def _refuse(self, worker: Worker, leases: Sequence[int], offence: str) -> None:
         """As if it had lost the leases. The message counts as received, or it would only come again."""
         self.ledger.expire(worker, [lease for lease in leases if lease in worker.leases])
-        self.membership.offend(worker, offence)
-        self.membership.after_answers(worker)
+        self.departures.offend(worker, offence)
+        self.departures.after_answers(worker)
 
     def _take_answer(self, worker: Worker, lease: int, run: EpochRun | None, outcome: Any) -> bool:
         position = self.ledger.answer(worker, lease, run)
@@ -123,7 +123,7 @@ class Answers:
         """An answer was not taken."""
         offence = self.conduct.of_answer(worker, lease, is_current=is_current, numbered=numbered)
         if offence:
-            self.membership.offend(worker, offence)
+            self.departures.offend(worker, offence)
 
     def on_failure(self, worker: Worker, message: Failure, now: float) -> None:
         worker.last_answer = now
@@ -132,11 +132,11 @@ class Answers:
         if position is None:
             self._judge(worker, message.lease, is_current=run is not None, numbered=False)
             if not worker.standing.talk.take(now):
-                self.membership.offend(worker, "floods the control channel")
+                self.departures.offend(worker, "floods the control channel")
         elif run is not None and not run.is_answered(position):
             self.failures.on_error(worker, run, position, message.error)
             run.unlease(position, message.lease)
-        self.membership.after_answers(worker)
+        self.departures.after_answers(worker)
 
     def on_thread_timed_out(self, event: ThreadTimedOut, now: float) -> None:
         worker = self.fleet.find(event.incarnation)
@@ -147,7 +147,7 @@ class Answers:
         if run is not None and position is not None and not run.is_answered(position):
             self.failures.on_timeout(worker, run, position, event.stack)
             run.unlease(position, event.lease)
-        self.membership.after_answers(worker)
+        self.departures.after_answers(worker)
 
     def _current_run(self, epoch: int, generation: int) -> EpochRun | None:
         run = self.ledger.runs.get(epoch)

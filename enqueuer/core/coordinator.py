@@ -1,8 +1,8 @@
 """The coordinator as a pure state machine: `handle(events, now) -> actions`, `next_deadline()`.
 
     events ──► handlers ──► ledger (who holds what, what is undelivered)
-                       ├──► membership (who is there)
-                       └──► scheduler (who gets what next) ──► actions
+                       ├──► membership, departures (who is there, who goes)
+                       └──► granting (who gets what next) ──► actions
 
 No socket, thread, clock or randomness in here: the I/O loop feeds it, and so does the simulated cluster.
 """
@@ -16,12 +16,12 @@ from typing import Any
 from enqueuer.core.actions import (
     Action,
     Deliver,
-    EpochExhausted,
     RemoteLine,
     Send,
 )
 from enqueuer.core.answers import Answers
 from enqueuer.core.conduct import Conduct
+from enqueuer.core.departures import Departures
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.events import (
     BlockUnavailable,
@@ -42,10 +42,11 @@ from enqueuer.core.events import (
 )
 from enqueuer.core.failures import Failures
 from enqueuer.core.fleet import Fleet
+from enqueuer.core.granting import Granting
 from enqueuer.core.hedging import Hedger
 from enqueuer.core.ledger import Ledger
 from enqueuer.core.membership import Membership
-from enqueuer.core.scheduler import REBALANCE_INTERVAL, Assignment, Scheduler
+from enqueuer.core.scheduler import Scheduler
 from enqueuer.core.settings import Settings
 from enqueuer.core.supervision import Supervision
 from enqueuer.core.worker import Worker
@@ -54,14 +55,12 @@ from enqueuer.protocol.messages import (
     Drain,
     Failure,
     Goodbye,
-    Grant,
     Heartbeat,
     Hello,
     LoadFailure,
     Log,
     Message,
     Ready,
-    Revoke,
     Stop,
     WhoAreYou,
     WorkerExited,
@@ -69,8 +68,6 @@ from enqueuer.protocol.messages import (
 
 # As in `logging`.
 _CRITICAL = 50
-# How long room for short batches is collected at most.
-_COLLECT_SECONDS = 0.001
 # An honest worker of the smallest batches holds some ten thousand, and says so once a second.
 _HELD_AS_A_MESSAGE = 1024
 
@@ -83,10 +80,10 @@ class Coordinator:
         self.ledger = Ledger()
         self.fleet = Fleet()
         self.scheduler = Scheduler(settings, self.ledger)
-        self.hedges_count = 0
         self._actions: list[Action] = []
         self.failures = Failures(settings, self._actions, self._settle)
         self.conduct = Conduct(self.ledger, self._actions)
+        self.departures = Departures(self.ledger, self.fleet, self.scheduler, self.conduct, self._actions)
         self.membership = Membership(
             settings,
             self.ledger,
@@ -95,23 +92,30 @@ class Coordinator:
             self._actions,
             self.failures,
             self.conduct,
+            self.departures,
             now,
         )
+        self._worker_messages: dict[type, Any] = {
+            Ready: self.membership.on_ready,
+            Heartbeat: self.membership.on_heartbeat,
+            LoadFailure: self.membership.on_load_failure,
+            Drain: self.departures.on_drain,
+            Goodbye: self.departures.on_goodbye,
+        }
         self.hedger = Hedger(settings, self.ledger, self.scheduler)
+        self.granting = Granting(settings, self.ledger, self.fleet, self.scheduler, self.hedger, self._actions)
         self.answers = Answers(
             self.ledger,
             self.fleet,
             self.scheduler,
             self.hedger,
-            self.membership,
+            self.departures,
             self.failures,
             self.conduct,
             self._actions,
             self._settle,
         )
-        self._rebalance_at = self._collecting_until = math.inf
         self._stopped = False
-        self._had_min_workers = False
 
     # ------------------------------------------------------------ the two entry points
 
@@ -135,7 +139,7 @@ class Coordinator:
             # Before more is delivered: how little was left for the trainer since the last turn.
             self.scheduler.review_depth()
             self._deliver()
-            self._grant(now)
+            self.granting.grant(now)
         actions = list(self._actions)
         self._actions.clear()
         return actions
@@ -144,7 +148,7 @@ class Coordinator:
         """When `handle` wants to be called even if nothing happens."""
         if self._stopped:
             return math.inf
-        return min(self.membership.next_deadline, self._rebalance_at, self._collecting_until, self.hedger.next_deadline)
+        return min(self.membership.next_deadline, self.granting.next_deadline)
 
     @property
     def takes_until_wake(self) -> int | None:
@@ -174,7 +178,7 @@ class Coordinator:
     def _on_epoch_opened(self, event: EpochOpened, _now: float) -> None:
         old = self.ledger.runs.get(event.epoch)
         if old is not None:
-            self._revoke_all_of(old)
+            self.granting.revoke_all_of(old)
             self.ledger.close(old)
             self.failures.forget_skips(old)
         run = EpochRun(
@@ -205,7 +209,7 @@ class Coordinator:
 
     def _on_malformed(self, event: Malformed, _now: float) -> None:
         self.conduct.malformed_count += 1
-        self.membership.offend_at(event.route, f"sent a malformed message: {event.reason}")
+        self.departures.offend_at(event.route, f"sent a malformed message: {event.reason}")
 
     def _settle(self, run: EpochRun, position: int, outcome: Any) -> bool:
         """The position has its outcome; False if it had one. Who else computes it need not."""
@@ -214,7 +218,7 @@ class Coordinator:
         for lease in leases:
             entry = self.ledger.find(lease)  # not any more the one that was answered
             if entry is not None:
-                self._revoke(entry[2], [lease])
+                self.granting.revoke(entry[2], [lease])
         return taken
 
     # ------------------------------------------------------------ control messages
@@ -235,14 +239,14 @@ class Coordinator:
         elif (handler := _SUPERVISOR_MESSAGES.get(type(message))) is not None:
             handler(self.membership.supervision, route, message, now)
         else:
-            self.membership.offend_at(route, f"said {type(message).__name__}, which no supervisor says")
+            self.departures.offend_at(route, f"said {type(message).__name__}, which no supervisor says")
 
     def _may_talk(self, route: Route, message: Message, now: float) -> bool:
         if self.conduct.ignores(route):
             return False  # cut off for what it said earlier in this very poll
-        if self.membership.standing_at(route).talk.take(now, _weight(message)):
+        if self.departures.standing_at(route).talk.take(now, _weight(message)):
             return True
-        self.membership.offend_at(route, "floods the control channel")
+        self.departures.offend_at(route, "floods the control channel")
         return False
 
     def _on_worker_message(self, worker: Worker, message: Message, now: float) -> None:
@@ -252,21 +256,21 @@ class Coordinator:
             if worker.standing.lines.take(now):
                 level = min(max(message.level, 0), _CRITICAL)
                 self._actions.append(RemoteLine(level, message.logger, worker.worker_id, worker.host, message.text))
-        elif (handler := _WORKER_MESSAGES.get(type(message))) is not None:
-            handler(self.membership, worker, message, now)
+        elif (handler := self._worker_messages.get(type(message))) is not None:
+            handler(worker, message, now)
         else:
-            self.membership.offend(worker, f"said {type(message).__name__}, which no worker says")
+            self.departures.offend(worker, f"said {type(message).__name__}, which no worker says")
 
     def _on_threads_joined(self, event: ThreadsJoined, now: float) -> None:
         self.membership.add_threads(event, now)
 
     def _on_route_lost(self, event: RouteLost, now: float) -> None:
-        self.membership.on_route_lost(event.route, now)
+        self.departures.on_route_lost(event.route, now)
 
     def _on_supervisor_died(self, event: SupervisorDied, now: float) -> None:
-        self.membership.on_supervisor_died(event.supervisor, now)
+        self.departures.on_supervisor_died(event.supervisor, now)
 
-    # ------------------------------------------------------------ delivering and granting
+    # ------------------------------------------------------------ delivering
 
     def _deliver(self) -> None:
         for _, run in sorted(self.ledger.runs.items()):
@@ -274,93 +278,10 @@ class Coordinator:
             if outcomes:
                 self._actions.append(Deliver(run.epoch, positions, outcomes))
             if run.complete:
-                self._revoke_all_of(run)
+                self.granting.revoke_all_of(run)
                 self.ledger.close(run)
             if not run.confirmed or not run.complete:
                 break
-
-    def _revoke_all_of(self, run: EpochRun) -> None:
-        """Leases that nobody waits for any more (hedged, late, or of an outdated state) need not be computed."""
-        for worker in self.fleet:
-            if worker.in_process or worker.route is None:
-                continue
-            useless = [lease for lease in worker.leases if self._is_useless(lease, run)]
-            if useless:
-                self._revoke(worker, useless)
-
-    def _revoke(self, worker: Worker, leases: list[int]) -> None:
-        """Nobody waits for these: what is queued there frees its place, what is running occupies it until answered."""
-        if worker.route is None:
-            return
-        self._actions.append(Send(worker.route, Revoke(tuple(leases))))
-        if not worker.in_process:
-            queued = set(leases).difference(list(worker.leases)[: worker.slots])
-            self.ledger.expire(worker, queued)
-            self.scheduler.note_load(worker)
-
-    def _is_useless(self, lease: int, run: EpochRun) -> bool:
-        entry = self.ledger.find(lease)
-        return entry is not None and entry[0] is run
-
-    def _grant(self, now: float) -> None:
-        self._rebalance_at = self.hedger.next_deadline = math.inf
-        if not self.ledger.runs or not self._has_min_workers():
-            self._collecting_until = math.inf
-            return
-        if not self._waits_for_room(now):
-            while assignments := self.scheduler.assign():
-                for assignment in assignments:
-                    self._book(assignment)
-        for run in self.ledger.runs.values():
-            if run.fresh_count == 0 and not run.exhausted_reported:
-                run.exhausted_reported = True
-                self._actions.append(EpochExhausted(run.epoch))
-        if self.scheduler.has_idle:
-            self._hedge(now)
-            self._rebalance(now)
-
-    def _waits_for_room(self, now: float) -> bool:
-        """Whether more will be granted at once in a moment; not for long, since the trainer may take nothing more."""
-        if self.scheduler.room_wanted == 0 or now >= self._collecting_until:
-            self._collecting_until = math.inf
-            return False
-        self._collecting_until = min(self._collecting_until, now + _COLLECT_SECONDS)
-        return True
-
-    def _hedge(self, now: float) -> None:
-        for assignment in self.hedger.hedges(now):
-            self.hedges_count += 1
-            self._book(assignment)
-
-    def _rebalance(self, now: float) -> None:
-        for move in self.scheduler.moves(now):
-            assert move.loser.route is not None
-            self._actions.append(Send(move.loser.route, Revoke((move.lease,))))
-            # Queued there, not running: it frees its place at once.
-            self.ledger.expire(move.loser, (move.lease,))
-            self.scheduler.note_load(move.loser)
-            positions = move.run.take_pending(1)
-            if positions:  # else it has become a suspect meanwhile, which is leased in its own way
-                self._book(Assignment(move.taker, move.run, positions))
-        if self.scheduler.has_movable:
-            self._rebalance_at = now + REBALANCE_INTERVAL
-
-    def _book(self, assignment: Assignment) -> None:
-        worker, run, positions = assignment
-        first = self.ledger.grant(worker, run, positions, self.membership.now)
-        if worker.load == len(positions):
-            worker.last_answer = self.membership.now
-        self.scheduler.note_load(worker)
-        assert worker.route is not None
-        # From a list: `_indices` of the control codec says why.
-        indices = tuple([run.order[position] for position in positions])
-        grant = Grant(run.epoch, run.generation, worker.received_seq, first, indices)
-        self._actions.append(Send(worker.route, grant))
-
-    def _has_min_workers(self) -> bool:
-        if not self._had_min_workers:
-            self._had_min_workers = self.scheduler.slots_count >= self.settings.min_workers
-        return self._had_min_workers
 
 
 def _weight(message: Message) -> int:
@@ -385,14 +306,6 @@ _HANDLERS: dict[type, Any] = {
     EpochConfirmed: Coordinator._on_epoch_confirmed,
     Taken: Coordinator._on_taken,
     StopRequested: Coordinator._on_stop_requested,
-}
-
-_WORKER_MESSAGES: dict[type, Any] = {
-    Ready: Membership.on_ready,
-    Heartbeat: Membership.on_heartbeat,
-    LoadFailure: Membership.on_load_failure,
-    Drain: Membership.on_drain,
-    Goodbye: Membership.on_goodbye,
 }
 
 _SUPERVISOR_MESSAGES: dict[type, Any] = {

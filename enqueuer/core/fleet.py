@@ -42,10 +42,6 @@ class Fleet:
     def __len__(self) -> int:
         return len(self._by_incarnation) - sum(map(len, self._departed.values()))
 
-    @property
-    def serving_count(self) -> int:
-        return sum(worker.takes_leases for worker in self)
-
     def at(self, route: Route) -> Worker | None:
         return self._by_route.get(route)
 

@@ -1,4 +1,4 @@
-"""Who is there: joining, identity, signs of life, reconciliation, leaving and death."""
+"""Who is there: joining, identity, signs of life, reconciliation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from enqueuer.core.actions import Action, FleetFailed, Report, Send
 from enqueuer.core.admission import Admission
 from enqueuer.core.conduct import Conduct
+from enqueuer.core.departures import Departures
 from enqueuer.core.events import EpochOpened, Route, ThreadsJoined
 from enqueuer.core.failures import Failures
 from enqueuer.core.fleet import FORGET_SECONDS, Fleet, Supervisor
@@ -19,9 +20,7 @@ from enqueuer.core.supervision import Supervision
 from enqueuer.core.worker import Worker, WorkerState
 from enqueuer.protocol.messages import (
     Bye,
-    Drain,
     Epoch,
-    Goodbye,
     Heartbeat,
     HeartbeatReply,
     Hello,
@@ -51,6 +50,7 @@ class Membership:
         actions: list[Action],
         failures: Failures,
         conduct: Conduct,
+        departures: Departures,
         now: float,
     ) -> None:
         self.now = now
@@ -60,10 +60,9 @@ class Membership:
         self._scheduler = scheduler
         self._actions = actions
         self._conduct = conduct
+        self._departures = departures
         self._admission = Admission(settings)
-        self.supervision = Supervision(
-            ledger, fleet, self._admission, failures, actions, part=self._part, offend=self._offend_at
-        )
+        self.supervision = Supervision(ledger, fleet, self._admission, failures, departures, actions)
         self._sweep_at = now
         self._alone_since = self._complained_at = now
 
@@ -102,9 +101,9 @@ class Membership:
         silence = now - worker.last_seen
         if now - worker.cut_off_at >= _GRACE_HEARTBEATS * self._settings.heartbeat_interval:
             # Whatever vouches for it: what was granted over the old connection may be nobody's.
-            self._lose(worker, "its connection broke")
+            self._departures.lose(worker, "its connection broke")
         elif silence >= self._settings.worker_timeout:
-            self._lose(worker, f"silent for {silence:.1f} s")
+            self._departures.lose(worker, f"silent for {silence:.1f} s")
         elif silence >= _PROBE_HEARTBEATS * self._settings.heartbeat_interval and worker.route is not None:
             self._send(worker, HeartbeatReply(worker.received_seq, worker.highest_seq, math.inf))
 
@@ -163,7 +162,7 @@ class Membership:
             return
         refusal = self._admission.refusal_of_hello(hello)
         if refusal:
-            standing = self.standing_at(route)
+            standing = self._departures.standing_at(route)
             if not standing.was_rejected:
                 standing.was_rejected = True
                 self._report(_ERROR, f"rejected worker {hello.worker_id} on {hello.host}: {refusal}")
@@ -183,7 +182,7 @@ class Membership:
         name = f"{hello.role.name.lower()} {hello.worker_id} on {hello.host}"
         standing = self._conduct.introduce(route, name) if there is None else there.standing
         standing.offences_count = max(standing.offences_count, MOST_OFFENCES - 1)
-        self._offend_at(route, standing, pretence)
+        self._departures.offend_as(route, standing, pretence)
 
     def _greet_supervisor(self, route: Route, hello: Hello, key: str, now: float) -> None:
         known = self._fleet.supervisors.get(route)
@@ -259,8 +258,7 @@ class Membership:
             self._actions.append(FleetFailed(text, message.error))
         else:
             self._report(_ERROR, text)
-        self._send(worker, Reject("it cannot build the Sequence"))
-        self._part(worker)
+        self._departures.dismiss(worker, Reject("it cannot build the Sequence"))
 
     def _turn_away(self, worker: Worker, reason: str) -> None:
         if self._admission.is_local(worker.place):
@@ -268,7 +266,7 @@ class Membership:
             self._actions.append(FleetFailed(f"local worker {worker.name} cannot serve: {reason}"))
         else:
             self._report(_ERROR, f"rejected worker {worker.name}: {reason}")
-        self._dismiss(worker, Reject(reason))
+        self._departures.dismiss(worker, Reject(reason))
 
     # ------------------------------------------------------------ signs of life and reconciliation
 
@@ -277,7 +275,7 @@ class Membership:
             worker, message.held
         )
         if offence:
-            self.offend(worker, offence)
+            self._departures.offend(worker, offence)
             return
         worker.note_round_trip(message.round_trip)
         ignored = self._reconcile(worker, message)
@@ -308,95 +306,6 @@ class Membership:
             if entry is not None and entry[2] is worker:
                 worker.leases.setdefault(lease, self.now)
         return ignored
-
-    def after_answers(self, worker: Worker) -> None:
-        """The worker has answered something: it may be free, or done."""
-        done = worker.goodbye_seq is not None and worker.received_seq >= worker.goodbye_seq
-        if done and worker.state is not WorkerState.GONE:
-            self._say_bye(worker)
-        self._scheduler.note_load(worker)
-
-    # ------------------------------------------------------------ leaving and death
-
-    def on_drain(self, worker: Worker, _message: Drain, _now: float) -> None:
-        if worker.state in (WorkerState.JOINING, WorkerState.SERVING):
-            worker.move_to(WorkerState.DRAINING)
-            self._scheduler.note_load(worker)
-
-    def on_goodbye(self, worker: Worker, message: Goodbye, _now: float) -> None:
-        if message.sent_seq < worker.received_seq or worker.is_beyond(message.sent_seq):
-            self.offend(worker, f"says goodbye after {message.sent_seq} result messages, {worker.received_seq} came")
-            return
-        worker.goodbye_seq = message.sent_seq
-        self.after_answers(worker)
-
-    def _say_bye(self, worker: Worker) -> None:
-        self._report(_INFO, f"worker {worker.name} left after {worker.batches_count} batches")
-        self._dismiss(worker, Bye())
-
-    def _dismiss(self, worker: Worker, farewell: Bye | Reject) -> None:
-        worker.farewell = farewell
-        self._send(worker, farewell)
-        self._part(worker)
-
-    def on_route_lost(self, route: Route, now: float) -> None:
-        self._fleet.supervisors.pop(route, None)
-        worker = self._fleet.at(route)
-        if worker is None or worker.in_process:
-            return
-        self._fleet.connect(worker, None)
-        worker.cut_off_at = now
-        self._scheduler.note_load(worker)
-
-    def on_supervisor_died(self, supervisor: bytes, _now: float) -> None:
-        for worker in self._fleet.of_supervisor(supervisor):
-            self._lose(worker, "its supervisor died")
-
-    def _lose(self, worker: Worker, reason: str) -> None:
-        self._fleet.lost_count += 1
-        returned = self._ledger.release(worker)
-        self._report(_WARNING, f"lost worker {worker.name} ({reason}); granting its {returned} leases again")
-        self._fleet.depart(worker, WorkerState.LOST)
-        self._scheduler.note_load(worker)
-
-    def _part(self, worker: Worker) -> None:
-        self._ledger.release(worker)
-        self._fleet.depart(worker, WorkerState.GONE)
-        self._scheduler.note_load(worker)
-
-    # ------------------------------------------------------------ offences
-
-    def offend(self, worker: Worker, what: str) -> None:
-        """The worker did what no honest one does."""
-        if self._conduct.note(worker.standing, what):
-            self._cut_off(worker, what)
-
-    def offend_at(self, route: Route, what: str) -> None:
-        """Whoever is at the other end did."""
-        self._offend_at(route, self.standing_at(route), what)
-
-    def standing_at(self, route: Route) -> Standing:
-        peer = self._fleet.at(route) or self._fleet.supervisors.get(route)
-        return self._conduct.stranger(route) if peer is None else peer.standing
-
-    def _offend_at(self, route: Route, standing: Standing, what: str) -> None:
-        if not self._conduct.note(standing, what):
-            return
-        worker = self._fleet.at(route)
-        if worker is not None:
-            self._cut_off(worker, what)
-            return
-        self._conduct.outlaw(route)
-        self._actions.append(Send(route, Reject(f"it {what}")))
-        self._fleet.supervisors.pop(route, None)
-
-    def _cut_off(self, worker: Worker, what: str) -> None:
-        """Nothing from it is read any more, and what it holds is for others."""
-        self._conduct.outlaw(worker.incarnation)
-        if worker.route is not None:
-            self._conduct.outlaw(worker.route)
-        if worker.state is not WorkerState.GONE:
-            self._dismiss(worker, Reject(f"it {what}"))
 
     # ------------------------------------------------------------ small things
 

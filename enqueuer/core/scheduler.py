@@ -27,7 +27,7 @@ _WORTH_MOVING = 0.010
 _WORTH_WAKING = 0.001
 # As many leases in one message are enough: what it costs beside them is little by then.
 _FULL_GRANT = 32
-# How often that is looked at while a slot is idle and nothing else can be granted.
+# How often moves are looked for while a slot is idle and nothing else can be granted.
 REBALANCE_INTERVAL = 0.005
 # A look takes 0.4 µs for each worker that has leases waiting. If nothing was worth moving, fifty times as long passes
 # (never more than the interval) before the next one, or a thousand such workers would take all of the thread's time.

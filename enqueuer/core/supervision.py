@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from enqueuer.core.actions import Action, FleetFailed, Report, Send
 from enqueuer.core.admission import Admission
+from enqueuer.core.departures import Departures
 from enqueuer.core.events import Route
 from enqueuer.core.failures import Failures
 from enqueuer.core.fleet import Fleet, Supervisor
 from enqueuer.core.ledger import Ledger
 from enqueuer.core.process_exit import DELIBERATE_EXITS, describe_exit
-from enqueuer.core.standing import Standing
 from enqueuer.core.worker import Worker, WorkerState
 from enqueuer.protocol.messages import Children, HeartbeatReply, WorkerExited
 
@@ -23,15 +22,14 @@ _MAX_DEATHS_ON_ARRIVAL = 5
 
 @dataclass(slots=True)
 class Supervision:
-    """``part`` ends a worker's membership; ``offend`` notes what a supervisor may not say."""
+    """Appends to the coordinator's actions."""
 
     ledger: Ledger
     fleet: Fleet
     admission: Admission
     failures: Failures
+    departures: Departures
     actions: list[Action]
-    part: Callable[[Worker], None]
-    offend: Callable[[Route, Standing, str], None]
     deaths_on_arrival: int = 0
 
     def forget_silent(self, silent_since: float) -> None:
@@ -49,7 +47,9 @@ class Supervision:
             if worker is None:
                 continue
             if not _is_child(worker, route, supervisor):
-                self.offend(route, supervisor.standing, f"answers for {worker.name}, which is no child of its")
+                self.departures.offend_as(
+                    route, supervisor.standing, f"answers for {worker.name}, which is no child of its"
+                )
                 return
             worker.last_seen = now
         self.actions.append(Send(route, HeartbeatReply(0, 0, 0.0)))
@@ -65,7 +65,9 @@ class Supervision:
                 self._note_death_on_arrival(route, message)
             return
         if not _is_child(worker, route, supervisor):
-            self.offend(route, supervisor.standing, f"announced the death of {worker.name}, which is no child of its")
+            self.departures.offend_as(
+                route, supervisor.standing, f"announced the death of {worker.name}, which is no child of its"
+            )
             return
         if worker.state is WorkerState.GONE:
             return
@@ -81,7 +83,7 @@ class Supervision:
                 self.fleet.lost_count += 1
             text = f"worker {worker.name} (pid {worker.pid}) died: {describe_exit(message.exit_code)}"
             self.actions.append(Report(_WARNING, text))
-        self.part(worker)
+        self.departures.part(worker)
 
     def _blame(self, worker: Worker, message: WorkerExited) -> None:
         entry = self.ledger.find(message.running) if message.running else None

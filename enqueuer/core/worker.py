@@ -118,10 +118,6 @@ class Worker:
     def takes_leases(self) -> bool:
         return self.state is WorkerState.SERVING and self.route is not None
 
-    @property
-    def has_idle_slot(self) -> bool:
-        return len(self.leases) < self.slots
-
     def busy_since(self, lease: int) -> float:
         """When it began, as far as can be told from here, what it computes instead of answering this lease."""
         return max(self.leases.get(lease, math.inf), self.last_answer)

@@ -19,7 +19,7 @@ from enqueuer.compute.context import enter_worker
 from enqueuer.compute.item import compute_item
 from enqueuer.compute.overdue import OverdueWatch
 from enqueuer.core.events import ControlReceived, Event, ResultsReceived, Route, ThreadsJoined, ThreadTimedOut
-from enqueuer.protocol.messages import Failure, Grant, Message, Revoke
+from enqueuer.protocol.messages import Failure, Grant, Message
 from enqueuer.protocol.results_codec import BuiltPayload
 from enqueuer.runtime.outcomes import InPlaceError, weigh
 from enqueuer.runtime.thread_stack import describe_stack
@@ -70,7 +70,6 @@ class LocalThreads:
         self._host = socket.gethostname()
         self._numbers = itertools.count(1)
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
-        self._cancelled: set[int] = set()
         # What is being computed, by lease, and by whom. Who takes an entry out, which is atomic, answers for the lease:
         # the thread with what it has computed, or the watch because it took too long.
         self._computing: dict[int, tuple[_Thread, _Task]] = {}
@@ -106,8 +105,6 @@ class LocalThreads:
             instance = self._get_instance(message.epoch)
             for lease, index in enumerate(message.indices, message.first_lease):
                 self._tasks.put((instance, message.epoch, message.generation, lease, index))
-        elif isinstance(message, Revoke):
-            self._cancelled.update(message.leases)
 
     def stop(self) -> None:
         """Begin nothing more. Returns at once; a thread that is inside a user's call ends with that item."""
@@ -140,10 +137,7 @@ class LocalThreads:
             self._on_error(error)
             return
         while (task := self._tasks.get()) is not None and not self._stopping:
-            lease = task[3]
-            if lease in self._cancelled:
-                self._cancelled.discard(lease)
-            elif not self._serve(task, me):
+            if not self._serve(task, me):
                 return
             del task  # the Sequence must not live on in an idle thread
 

@@ -47,7 +47,7 @@ def take_snapshot(coordinator: Coordinator, ready: ReadyQueue, intake: Intake, *
         compression_ratio=intake.compression_ratio,
         skipped=tuple(coordinator.failures.skipped),
         retries_count=coordinator.failures.retries_count,
-        hedges_count=coordinator.hedges_count,
+        hedges_count=coordinator.granting.hedges_count,
         timeouts_count=coordinator.failures.timeouts_count,
         stale_count=coordinator.ledger.stale_count,
         malformed_count=coordinator.malformed_count,

@@ -210,3 +210,10 @@ def supervisor(driver: Driver, place: str = "remote", name: bytes = SUPERVISOR) 
     peer = Peer(driver, 200, place)
     peer.hello(role=m.Role.SUPERVISOR, supervisor=name, numpy_version="")
     return peer
+
+
+def serving(length: int = 10, workers: int = 1, **settings: Any) -> tuple[Driver, list[Peer]]:
+    """An epoch of this length, and workers that serve."""
+    driver = Driver(**settings)
+    driver.open(length)
+    return driver, [Peer(driver, number).join(length) for number in range(1, workers + 1)]

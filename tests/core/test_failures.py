@@ -7,13 +7,7 @@ import pytest
 from enqueuer.core import events as ev
 from enqueuer.core.actions import BatchFailed, BatchSkipped
 from enqueuer.protocol import messages as m
-from tests.core.driver import ERROR, Driver, Peer, supervisor
-
-
-def serving(length: int = 10, workers: int = 1, **settings: object) -> tuple[Driver, list[Peer]]:
-    driver = Driver(**settings)
-    driver.open(length)
-    return driver, [Peer(driver, number).join(length) for number in range(1, workers + 1)]
+from tests.core.driver import ERROR, Driver, Peer, serving, supervisor
 
 
 def positions_of(peer: Peer) -> list[int]:

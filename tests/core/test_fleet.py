@@ -79,11 +79,3 @@ def test_a_lost_worker_that_is_then_seen_to_have_ended_is_kept_as_one_of_those()
     fleet.depart(worker, WorkerState.GONE)
     assert fleet.find(worker.incarnation) is worker
     assert list(fleet) == [] and len(fleet) == 0
-
-
-def test_serving_workers_are_those_that_take_leases() -> None:
-    fleet = Fleet()
-    for number in range(3):
-        fleet.add(a_worker(number))
-    next(iter(fleet)).move_to(WorkerState.SERVING)
-    assert fleet.serving_count == 1

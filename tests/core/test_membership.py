@@ -1,4 +1,4 @@
-"""Who is there: joining, being turned away, signs of life, reconciliation, leaving and death."""
+"""Who is there: joining, being turned away, signs of life, reconciliation, death."""
 
 from __future__ import annotations
 
@@ -11,14 +11,7 @@ from enqueuer.core import events as ev
 from enqueuer.core.actions import FleetFailed
 from enqueuer.core.worker import WorkerState
 from enqueuer.protocol import messages as m
-from tests.core.driver import ERROR, SESSION, SUPERVISOR, Driver, Peer, supervisor
-
-
-def serving(length: int = 10, workers: int = 1, **settings: object) -> tuple[Driver, list[Peer]]:
-    driver = Driver(**settings)
-    driver.open(length)
-    return driver, [Peer(driver, number).join(length) for number in range(1, workers + 1)]
-
+from tests.core.driver import ERROR, SESSION, SUPERVISOR, Driver, Peer, serving, supervisor
 
 # ---------------------------------------------------------------- joining
 
@@ -190,6 +183,19 @@ def test_a_load_failure_fails_the_fleet_only_if_it_is_the_trainers_own() -> None
     (failed,) = driver.of(FleetFailed)
     assert failed.error == ERROR
     assert len(driver.core.fleet) == 0
+
+
+def test_who_did_not_hear_that_it_was_rejected_for_a_load_failure_hears_it_again() -> None:
+    driver = Driver()
+    driver.open(3)
+    remote = Peer(driver, 1)
+    remote.hello()
+    remote.say(m.LoadFailure(0, 0, ERROR))
+    (reject,) = driver.sent(m.Reject, remote)
+    remote.heartbeat()
+    assert driver.sent(m.WhoAreYou, remote)
+    remote.hello(SESSION)
+    assert driver.sent(m.Reject, remote) == [reject]
 
 
 def test_a_load_failure_of_a_state_that_was_given_up_means_nothing() -> None:
@@ -465,46 +471,6 @@ def test_a_round_trip_of_any_size_is_survived() -> None:
     worker.heartbeat(round_trip=math.inf)
     worker.answer(busy=1e-9)
     assert len(worker.leases) <= 5000
-
-
-# ---------------------------------------------------------------- leaving
-
-
-def test_a_drain_is_exact() -> None:
-    driver, (worker, _) = serving(workers=2)
-    held = worker.leases
-    worker.say(m.Drain())
-    worker.say(m.Drain())
-    assert worker.state() is WorkerState.DRAINING
-    worker.say(m.Goodbye(1))
-    assert driver.sent(m.Bye) == [], "its last result has not arrived"
-    worker.answer(held, seq=1)
-    assert driver.sent(m.Bye, worker) == [m.Bye()]
-    assert driver.delivered == ["b1"]
-    assert worker.state() is WorkerState.GONE
-
-
-def test_a_bye_that_was_lost_is_said_again() -> None:
-    driver, (worker,) = serving(0)
-    worker.say(m.Drain())
-    worker.say(m.Goodbye(0))
-    worker.say(m.Goodbye(0))
-    assert driver.sent(m.WhoAreYou, worker)
-    worker.hello(session=SESSION)
-    assert driver.sent(m.Bye, worker) == [m.Bye()]
-    assert driver.sent(m.Welcome) == []
-
-
-def test_a_result_after_goodbye_and_loss_is_still_taken_and_ends_it() -> None:
-    driver, (worker,) = serving(1)
-    worker.say(m.Goodbye(1))
-    driver.wait(11.0)
-    assert worker.state() is WorkerState.LOST
-    worker.answer([1], seq=1)
-    assert driver.delivered == ["b1"]
-    assert worker.state() is WorkerState.GONE
-    worker.answer([2], seq=2)
-    assert worker.state() is WorkerState.GONE
 
 
 # ---------------------------------------------------------------- death

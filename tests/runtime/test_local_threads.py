@@ -15,7 +15,7 @@ import pytest
 from enqueuer import item_rng, worker_info
 from enqueuer.compute.seeding import item_generator
 from enqueuer.core.events import ControlReceived, Event, ResultsReceived, ThreadsJoined, ThreadTimedOut
-from enqueuer.protocol.messages import Bye, Failure, Grant, Revoke
+from enqueuer.protocol.messages import Bye, Failure, Grant
 from enqueuer.runtime.local_threads import ROUTE, LocalThreads
 from enqueuer.runtime.outcomes import InPlaceError
 from tests.support.sequences import Bare
@@ -193,14 +193,6 @@ def test_system_exit_in_an_item_does_not_end_its_thread(make: Make) -> None:
     assert threads.failure().error.qualname == "SystemExit"
 
 
-def test_a_revoked_lease_that_has_not_begun_is_skipped(make: Make, gate: threading.Event) -> None:
-    threads = make(Called(lambda index: gate.wait(DEADLINE) and index))
-    threads.grant(1, 0, 1, 2)
-    threads.threads.handle(Revoke((2,)))
-    gate.set()
-    assert sorted(threads.batches(2)) == [1, 3]
-
-
 def test_messages_for_processes_mean_nothing_to_threads(make: Make) -> None:
     threads = make(Bare())
     threads.threads.handle(Bye())
@@ -275,14 +267,12 @@ def test_join_waits_for_idle_threads(make: Make) -> None:
     wait_until(lambda: not any(thread.is_alive() for thread in threads.threads._threads), what="the threads' end")
 
 
-@pytest.mark.parametrize("revoked", [(), (2,)])
-def test_an_idle_thread_does_not_keep_the_sequence(make: Make, gate: threading.Event, revoked: tuple[int, ...]) -> None:
+def test_an_idle_thread_does_not_keep_the_sequence(make: Make, gate: threading.Event) -> None:
     sequence = Called(lambda index: gate.wait(DEADLINE) and index)
     threads = make(sequence)
     threads.grant(1, 0, 1)
-    threads.threads.handle(Revoke(revoked))
     gate.set()
-    threads.results(2 - len(revoked))
+    threads.results(2)
     watched = weakref.ref(sequence)
     threads.sequences.clear()
     del sequence

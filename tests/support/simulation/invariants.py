@@ -49,8 +49,9 @@ class CoordinatorInvariants:
             assert worker.route is None or core.fleet.at(worker.route) is worker, f"{worker.name} has another's route"
             slots += worker.slots if worker.takes_leases else 0
             serves = worker.takes_leases
-            assert (worker in queues._idle) == (serves and worker.has_idle_slot), f"{worker.name} in the idle queue"
-            thirsty = serves and not worker.has_idle_slot and worker.wants_more
+            has_idle_slot = worker.load < worker.slots
+            assert (worker in queues._idle) == (serves and has_idle_slot), f"{worker.name} in the idle queue"
+            thirsty = serves and not has_idle_slot and worker.wants_more
             assert (worker in queues._thirsty) == thirsty, f"{worker.name} in the thirsty queue"
             waiting = serves and not worker.in_process and worker.load > worker.slots
             assert (worker in queues._queueing) == waiting, f"{worker.name} among those with leases that wait"

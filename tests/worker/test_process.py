@@ -203,7 +203,7 @@ def test_heartbeats_go_on_during_a_long_item_and_name_it(start: Start, tmp_path:
         coordinator.grant(route, 7, [0, 1])
         _, beat = coordinator.expect(Heartbeat, lambda beat: beat.running == 7)
         assert beat.held == (7, 8)
-        assert child.running_lease() == 7
+        assert child.running().lease == 7
         coordinator.send(route, Revoke((8,)))
         coordinator.expect(Heartbeat, lambda beat: beat.held == (7,))
         gate.touch()
@@ -218,7 +218,7 @@ def test_the_lease_that_killed_it_can_be_read_afterwards(start: Start) -> None:
         route = coordinator.serve()
         coordinator.grant(route, 1, [0, 1, 2])
         assert exit_code(child) == -signal.SIGKILL
-        assert child.running_lease() == 2
+        assert child.running().lease == 2
 
 
 def test_drain_answers_everything_says_goodbye_and_closes_the_sequence(start: Start, tmp_path: Path) -> None:

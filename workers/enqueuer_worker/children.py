@@ -75,10 +75,6 @@ class Child:
         """What it computes, or was computing when it died."""
         return read_running(os.pread(self._running_fd, RUNNING_BYTES, 0))
 
-    def running_lease(self) -> int:
-        """The lease of that; 0 for none."""
-        return self.running().lease
-
     def ask_for_stack(self) -> None:
         """Have it note where it is. A process that is stopped, or whose user took the signal, does not."""
         self._stack_start = os.fstat(self._running_fd).st_size

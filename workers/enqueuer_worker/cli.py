@@ -78,9 +78,10 @@ _BAD_USAGE = 2
     envvar="ENQUEUER_MAX_MEMORY",
     show_envvar=True,
     metavar="SIZE",
-    help="How much memory each worker process may have, such as 4G. Beyond it Python raises MemoryError, which the "
-    "trainer sees as the batch's error; native code may crash instead, which ends the process, and a batch that does "
-    "so repeatedly is given up.  [default: no limit]",
+    help="How much memory of its own each worker process may have, such as 4G; batches that it shares with a trainer "
+    "on this host do not count, nor do files that it maps. Beyond it Python raises MemoryError, which the trainer sees "
+    "as the batch's error; native code may crash instead, which ends the process, and a batch that does so repeatedly "
+    "is given up.  [default: no limit]",
 )
 @click.option(
     "--name",

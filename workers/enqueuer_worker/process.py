@@ -18,7 +18,6 @@ import sys
 from enqueuer_worker.commands import CommandReader, take_stdin
 from enqueuer_worker.signals import take_no_notice
 
-_PR_SET_PDEATHSIG = 1
 # How long a thread may keep the GIL while another one wants it. Python's 5 ms are half a thousand small items.
 _SWITCH_INTERVAL = 0.001
 
@@ -42,12 +41,13 @@ def main() -> None:
 
 def serve(line: bytes, commands: CommandReader) -> None:
     """Everything after the first line has come. Imports are here and below in the order in which they are needed."""
+    from enqueuer_worker.process_limits import die_with_parent, limit_memory, take_over_paths
     from enqueuer_worker.settings import ChildSettings
 
     settings = ChildSettings.from_line(line)
     common = settings.common
     die_with_parent(settings.parent_pid)
-    _take_over_paths(common.sys_path, common.python_path)
+    take_over_paths(common.sys_path, common.python_path)
     if common.max_memory is not None:
         limit_memory(common.max_memory)
 
@@ -107,36 +107,6 @@ def serve(line: bytes, commands: CommandReader) -> None:
             stream.flush()
     # Without waiting for threads of the user's, as the children of `multiprocessing` end as well.
     os._exit(io_loop.exit_code)
-
-
-def die_with_parent(parent_pid: int) -> None:
-    """On Linux: be killed when the supervisor dies, even while user code holds the GIL. Elsewhere its EOF has to do."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # It may have died before that call.
-    if os.getppid() != parent_pid:
-        os._exit(1)
-
-
-def limit_memory(nbytes: int) -> None:
-    """Let this process have that much: allocations beyond it fail. Children of user code have the same limit each."""
-    import resource
-
-    # Not RLIMIT_AS, which counts what is only mapped as well: a file of 100 GB that NumPy reads pieces of.
-    kind = resource.RLIMIT_DATA
-    _, hard = resource.getrlimit(kind)
-    limit = nbytes if hard == resource.RLIM_INFINITY else min(nbytes, hard)
-    resource.setrlimit(kind, (limit, limit))
-
-
-def _take_over_paths(sys_path: tuple[str, ...], python_path: str | None) -> None:
-    sys.path[:] = sys_path
-    if python_path is None:
-        os.environ.pop("PYTHONPATH", None)
-    else:
-        os.environ["PYTHONPATH"] = python_path
 
 
 if __name__ == "__main__":

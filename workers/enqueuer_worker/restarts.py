@@ -7,7 +7,7 @@ from enqueuer_worker.exit_codes import ExitCode
 # A process that lived this long was not killed by being started.
 _YOUNG_SECONDS = 10.0
 _FIRST_DELAY = 0.5
-# One that died at work had been started well: it is the batch that is looked at (see poison), not the process.
+# One that died at work had been started well: it is the batch that the trainer looks at then (core/failures.py).
 _LONGEST_AT_WORK = 0.5
 
 

@@ -41,7 +41,6 @@ _FIRST_RECONNECT_INTERVAL = 0.1
 _RETRY_NOTE_INTERVAL = 30.0
 # More deaths than this without a coordinator are history that the next one has no use for.
 _UNSENT_LIMIT = 1024
-_FLUSH_SECONDS = 1.0
 
 
 class SupervisorLink:

@@ -31,7 +31,7 @@ class Identity:
 class Policy:
     """What its owner decided for this worker. Times in seconds."""
 
-    # A remote worker serves one session after the other; a local one ends with its session.
+    # A remote worker serves one session after the other; a local one waits for its trainer to name the next.
     reconnects: bool = True
     once: bool = False
     drain_timeout: float = 30.0

@@ -61,7 +61,8 @@ class SequenceEnqueuer:
         retries: how often a batch whose ``__getitem__`` raised is tried again.
         on_error: 'raise', or 'skip' to leave out batches that failed, up to ``max_skipped``.
         max_skipped: after this many skipped batches the next failure is raised.
-        max_bytes: bound on the bytes of undelivered batches, by what batches weigh lately; None for none.
+        max_bytes: bound on the bytes of undelivered batches, by what batches weigh lately; None (the default) for none.
+            It bounds no memory: batches that you keep come on top, and blocks and buffers that wait to be used again.
         max_worker_deaths: a batch that killed this many workers raises `PoisonedBatchError`; None: never.
         hedge: 'auto': the batch that is next in order, once it takes 3 times the 95th percentile of lately, is given to
             an idle worker as well, and the first answer counts; 'off' (or None); or that factor. A local thread's batch
@@ -76,11 +77,13 @@ class SequenceEnqueuer:
         max_batches_per_worker: a worker process is replaced after this many batches, without loss (for leaky code).
         persistent_workers: keep local processes over ``stop()`` / ``start()``; they end with this object.
         prefetch_epochs: compute the next epoch ahead; None: where nothing can come in between, or it can be checked.
-        shared_memory: large arrays of workers on this host come through shared memory; False: through sockets.
-        compression: 'lz4' or 'zstd': remote workers compress large arrays wherever that makes them smaller. Worth it
-            where a worker's share of the network is below the 300 MB/s or so that packing takes in; zstd shrinks more.
-            Needs ``enqueuer[compression]`` on both sides; a worker without it says so, and sends them as they are.
-            Never on shared memory.
+        shared_memory: large arrays (above 32 KiB) of workers on this host come through shared memory (the default);
+            False: through sockets.
+        compression: 'lz4' or 'zstd': remote workers compress large arrays wherever that makes them smaller; None (the
+            default): they do not. Worth it where a worker's share of the network is slower than packing, which the
+            trainer's I/O thread undoes for all of them; zstd shrinks more. Needs ``enqueuer[compression]`` on both
+            sides: here its lack is a ConfigurationError, a worker says so and sends them as they are. Never on shared
+            memory.
         key_file: the ``coordinator.key`` that ``enqueuer keygen`` made; without it, where ``bind`` is given, the file
             that ENQUEUER_KEY_FILE names. Then all is encrypted, and only workers with a token of it come in; keys that
             are added or revoked count within seconds. An address beyond loopback needs it.
@@ -130,11 +133,12 @@ class SequenceEnqueuer:
         machine's memory). ``epoch`` sets the epoch's number; otherwise each start takes the next one, and the first
         after `load_state_dict` goes on there.
 
-        Raises ValueError for a bad argument, RuntimeError if it is running, OSError if an address cannot be bound,
-        StateError if `sequence` was replaced since `load_state_dict`. Errors of the Sequence come out of ``next()``.
+        Raises ValueError or TypeError for a bad argument, RuntimeError if it is running, OSError if an address cannot
+        be bound, StateError if `sequence` was replaced since `load_state_dict`. Errors of the Sequence come out of
+        ``next()``.
         """
         count = usable_cpus() if workers is None else operator.index(workers)
-        queue_size = None if max_queue_size == AUTO else _index(max_queue_size)
+        queue_size = _queue_size(max_queue_size)
         if count < 0:
             raise ValueError(f"workers must be 0 or more, or None for one a CPU, not {workers!r}")
         if epoch is not None and operator.index(epoch) < 0:
@@ -400,7 +404,10 @@ class OrderedEnqueuer(SequenceEnqueuer):
         super().__init__(sequence, use_multiprocessing, shuffle=shuffle, **options)
 
 
-def _index(max_queue_size: Any) -> int:
+def _queue_size(max_queue_size: Any) -> int | None:
+    """None: it is found automatically."""
+    if max_queue_size == AUTO:
+        return None
     if isinstance(max_queue_size, str):
         raise ValueError(f"max_queue_size must be an integer or {AUTO!r}, not {max_queue_size!r}")
     return operator.index(max_queue_size)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from enqueuer import ConfigurationError, NoWorkersError, OrderedEnqueuer, SequenceEnqueuer, SequenceSpec, Timing
+from enqueuer.transport.memory import total_bytes
 from tests.support.journal import Journal
 from tests.support.leaks import alive, descendants
 from tests.support.placement import passes, take
@@ -146,6 +147,46 @@ def test_options_reach_the_run(make: Make) -> None:
     assert (session.options.max_bytes, session.options.retries, session.options.timing.stop) == (10**9, 2, 3.0)
     next(made.get())
     assert made.stats().queue_limit == 8, "by count: its batches weigh next to nothing"
+
+
+class Late:
+    """Its first batch is late until ``gate`` is opened."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+
+    def __len__(self) -> int:
+        return 200
+
+    def __getitem__(self, index: int) -> int:
+        assert index > 0 or self.gate.wait(DEADLINE)
+        return index
+
+
+def test_an_automatic_depth_lets_idle_workers_go_on_while_a_batch_is_late(make: Make) -> None:
+    sequence = Late()
+    made = make(sequence)
+    made.start(2, "auto")
+    depths = [made.stats().queue_limit]
+    taken: list[int] = []
+    consumer = threading.Thread(target=lambda: taken.extend(made.epoch()))
+    consumer.start()
+    wait_until(lambda: made.stats().queue_limit >= 20, what="a greater depth")
+    sequence.gate.set()
+    consumer.join(DEADLINE)
+    assert depths[0] < 20
+    assert taken == list(range(200))
+
+
+@pytest.mark.parametrize(
+    ("depth", "max_bytes", "bound"), [("auto", None, total_bytes() // 8), ("auto", 1000, 1000), (10, None, None)]
+)
+def test_an_automatic_depth_stays_within_an_eighth_of_the_memory_unless_told_otherwise(
+    make: Make, depth: int | str, max_bytes: int | None, bound: int | None
+) -> None:
+    made = make(Bare(), max_bytes=max_bytes)
+    made.start(1, depth)
+    assert made._session.coordinator.settings.max_bytes == bound
 
 
 def test_an_idle_enqueuer_has_statistics_too(make: Make) -> None:

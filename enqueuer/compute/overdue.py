@@ -26,10 +26,6 @@ class OverdueWatch(Generic[Task]):
         self._looked_at = -math.inf
 
     @property
-    def timeout(self) -> float | None:
-        return self._timeout
-
-    @property
     def interval(self) -> float:
         """Seconds between two looks; infinite without a time-out."""
         if self._timeout is None:

@@ -1,4 +1,4 @@
-"""Random numbers that depend on (seed, epoch, position) alone, never on who computes or when.
+"""Random numbers that depend on (seed, epoch, index) alone, never on who computes or when.
 
 All seeds are cut from one BLAKE2b hash of the three numbers packed as fixed-width little-endian integers: the same
 on every platform, Python and NumPy version, unlike `hash()`, and without the neighbours that sums of the three have.
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-# Positions that are no index: what runs after an epoch's last item, and what builds the Sequence.
+# In an index's place: what runs after an epoch's last item, and what builds the Sequence.
 END = -1
 BUILD = -2
 
@@ -53,16 +53,16 @@ def item_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
 
 
 @contextmanager
-def seeded_globals(seed: int, epoch: int, position: int = END) -> Iterator[None]:
+def seeded_globals(seed: int, epoch: int, index: int = END) -> Iterator[None]:
     """Run user code under seeded global generators, and give the caller's own state back afterwards.
 
-    The default position is for ``on_epoch_end``: every instance that replays it must shuffle alike.
+    The default index is for ``on_epoch_end``: every instance that replays it must shuffle alike.
     """
     random_state = random.getstate()
     numpy_bits, numpy_state = _numpy_random.get_bit_generator(), np.random.get_state(legacy=False)
     torch_generator = _torch_generator()
     torch_state = None if torch_generator is None else torch_generator.get_state()
-    seed_globals(seed, epoch, position)
+    seed_globals(seed, epoch, index)
     try:
         yield
     finally:
@@ -74,8 +74,8 @@ def seeded_globals(seed: int, epoch: int, position: int = END) -> Iterator[None]
             torch_generator.set_state(torch_state)
 
 
-def _digest(seed: int, epoch: int, position: int) -> bytes:
-    return hashlib.blake2b(_pack(seed, epoch, position), digest_size=_DIGEST_BYTES, person=b"enqueuer").digest()
+def _digest(seed: int, epoch: int, index: int) -> bytes:
+    return hashlib.blake2b(_pack(seed, epoch, index), digest_size=_DIGEST_BYTES, person=b"enqueuer").digest()
 
 
 def _torch_generator() -> Any:

@@ -36,7 +36,6 @@ class LabelledImages:
 class Dataset:
     """Images to train on and images to judge by. ``mode`` is Pillow's name of the pixel format ('L', 'RGB')."""
 
-    name: str
     class_names: tuple[str, ...]
     mode: str
     image_size: int

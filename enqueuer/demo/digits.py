@@ -23,7 +23,7 @@ def load_digits() -> Dataset:
     pixels = np.round(bundle.images * (255.0 / FULL_SCALE)).astype(np.uint8)
     images = LabelledImages(tuple(_png(scan) for scan in pixels), bundle.target.astype(np.int64))
     train, held_out = split_held_out(images)
-    return Dataset("digits", tuple(str(digit) for digit in range(10)), "L", IMAGE_SIZE, train, held_out)
+    return Dataset(tuple(str(digit) for digit in range(10)), "L", IMAGE_SIZE, train, held_out)
 
 
 def _png(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:

@@ -27,7 +27,7 @@ def load_image_folder(folder: str | Path) -> Dataset:
     paths = [str(path) for files in classes.values() for path in files]
     labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(files) for files in classes.values()])
     train, held_out = split_held_out(LabelledImages(tuple(paths), labels))
-    return Dataset(str(folder), tuple(classes), "RGB", IMAGE_SIZE, train, held_out)
+    return Dataset(tuple(classes), "RGB", IMAGE_SIZE, train, held_out)
 
 
 def _list_classes(folder: Path) -> dict[str, list[Path]]:

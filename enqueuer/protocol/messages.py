@@ -220,7 +220,9 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatReply:
-    """``received_seq``: all result messages up to this number have arrived; ``highest_seq``: one beyond a gap."""
+    """``received_seq``: all result messages up to this number have arrived; ``highest_seq``: one beyond a gap.
+    ``sent_at`` is the heartbeat's own, on the worker's clock; infinite where the coordinator asks by itself.
+    """
 
     received_seq: int
     highest_seq: int
@@ -260,14 +262,12 @@ class Stop:
     """The session has ended. Drop everything; a remote worker then looks for the next session."""
 
 
-FromWorker = Hello | Ready | Heartbeat | Failure | LoadFailure | Drain | Goodbye | WorkerExited | Children | Log
-
-
 @dataclass(frozen=True, slots=True)
 class NoBlocks:
     """The worker's shared memory cannot be read here: it sends its batches, beginning with those that it keeps."""
 
 
+FromWorker = Hello | Ready | Heartbeat | Failure | LoadFailure | Drain | Goodbye | WorkerExited | Children | Log
 FromCoordinator = Welcome | Reject | Epoch | HeartbeatReply | Grant | Revoke | Bye | WhoAreYou | Stop | NoBlocks
 Message = FromWorker | FromCoordinator
 

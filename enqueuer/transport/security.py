@@ -1,4 +1,4 @@
-"""CURVE on sockets, and where each side's key comes from. Nothing but this and the command line reads the environment.
+"""CURVE on sockets, and where each side's key comes from. Nothing else that is about keys reads the environment.
 
 Both ends prove their keys, and all that they say is encrypted. A server asks the ZAP handler of its context (see
 `gatekeeper`) about each newcomer's key, and lets nobody in when no handler answers.

@@ -80,7 +80,7 @@ def test_the_same_timeout_again_changes_nothing_and_another_starts_anew() -> Non
     looks(watch, ["a"], 10.0, 10.0)
     assert watch.look(["a"], 11.0) == ["a"]
     watch.limit(5.0)
-    assert watch.timeout == 5.0 and watch.next_look() == -math.inf
+    assert watch.next_look() == -math.inf
     assert watch.look(["a"], 12.0) == []
     watch.limit(None)
     assert watch.next_look() == math.inf and watch.look(["a"], 100.0) == []

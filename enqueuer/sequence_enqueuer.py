@@ -30,7 +30,6 @@ from enqueuer.runtime.resume import load_state
 from enqueuer.runtime.serial_session import SerialSession
 from enqueuer.runtime.session import Session
 from enqueuer.runtime.shared_iterator import SharedIterator
-from enqueuer.runtime.snapshot import IDLE
 from enqueuer.runtime.stream_end import StreamEnd
 from enqueuer.transport.processors import usable_cpus
 
@@ -119,7 +118,7 @@ class SequenceEnqueuer:
         self._bookmark: Bookmark | None = None
         self._loaded: ResumePoint | None = None
         # Of the session that ran last: what was skipped, and why it ended, is asked afterwards.
-        self._last_stats = IDLE
+        self._last_stats = Stats()
 
     # ------------------------------------------------------------ life cycle
 

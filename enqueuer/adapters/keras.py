@@ -15,7 +15,7 @@ from inspect import CO_GENERATOR
 from types import FrameType, ModuleType
 from typing import Any
 
-from enqueuer.adapters._common import Passes
+from enqueuer.adapters._passes import Passes
 from enqueuer.sequence_enqueuer import SequenceEnqueuer
 
 

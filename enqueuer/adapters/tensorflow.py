@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from enqueuer.adapters._common import Passes
+from enqueuer.adapters._passes import Passes
 from enqueuer.sequence_enqueuer import SequenceEnqueuer
 
 

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 from enqueuer.core.events import Route
 from enqueuer.protocol.messages import ErrorRecord, Message
 
+# As in `logging`, which the core does without.
+INFO, WARNING, ERROR, CRITICAL = 20, 30, 40, 50
+
 
 class Send(NamedTuple):
     route: Route

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from enqueuer.core.actions import Action, Report, Send
+from enqueuer.core.actions import WARNING, Action, Report, Send
 from enqueuer.core.conduct import Conduct
 from enqueuer.core.departures import Departures
 from enqueuer.core.epoch_run import EpochRun
@@ -18,8 +18,6 @@ from enqueuer.core.ledger import Ledger
 from enqueuer.core.scheduler import Scheduler
 from enqueuer.core.worker import Worker
 from enqueuer.protocol.messages import Failure, NoBlocks
-
-_WARNING = 30
 
 
 @dataclass(slots=True)
@@ -76,7 +74,7 @@ class Answers:
         if not worker.asked_for_frames:
             worker.asked_for_frames = True
             text = f"{event.reason}; batches of worker {worker.name} come through the socket"
-            self.actions.append(Report(_WARNING, text))
+            self.actions.append(Report(WARNING, text))
         self.actions.append(Send(worker.route, NoBlocks()))
 
     def _sender_of(self, event: ResultsReceived | ResultsRefused | BlockUnavailable) -> Worker | None:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import sys
 
-from enqueuer.core.actions import Action, Report
+from enqueuer.core.actions import ERROR, WARNING, Action, Report
 from enqueuer.core.events import Route
 from enqueuer.core.ledger import Ledger
 from enqueuer.core.standing import MOST_OF_STRANGERS, MOST_OFFENCES, Standing
 from enqueuer.core.worker import Worker
 from enqueuer.protocol.messages import ID_BYTES
 
-_WARNING, _ERROR = 30, 40
 # A clock may stop in a suspended machine while another goes on. Compute times beyond that are made up.
 _LONGEST_SECONDS = 86_400.0
 # Of those that are gone, as many are remembered.
@@ -80,11 +79,11 @@ class Conduct:
             return False
         if standing.offences_count < standing.most:
             if standing.offences_count <= MOST_OFFENCES and standing.most != MOST_OF_STRANGERS:
-                self._actions.append(Report(_WARNING, f"{standing.name} {what}"))
+                self._actions.append(Report(WARNING, f"{standing.name} {what}"))
             return False
         standing.cut_off = True
         text = f"cut off {standing.name} after {standing.offences_count} offences; the last: it {what}"
-        self._actions.append(Report(_ERROR, text))
+        self._actions.append(Report(ERROR, text))
         return True
 
     def note_key(self, key: str, what: str) -> None:

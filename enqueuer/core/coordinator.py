@@ -13,12 +13,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from enqueuer.core.actions import (
-    Action,
-    Deliver,
-    RemoteLine,
-    Send,
-)
+from enqueuer.core.actions import CRITICAL, Action, Deliver, RemoteLine, Send
 from enqueuer.core.answers import Answers
 from enqueuer.core.conduct import Conduct
 from enqueuer.core.departures import Departures
@@ -66,8 +61,6 @@ from enqueuer.protocol.messages import (
     WorkerExited,
 )
 
-# As in `logging`.
-_CRITICAL = 50
 # An honest worker of the smallest batches holds some ten thousand, and says so once a second.
 _HELD_AS_A_MESSAGE = 1024
 
@@ -254,7 +247,7 @@ class Coordinator:
             self.answers.on_failure(worker, message, now)
         elif isinstance(message, Log):
             if worker.standing.lines.take(now):
-                level = min(max(message.level, 0), _CRITICAL)
+                level = min(max(message.level, 0), CRITICAL)
                 self._actions.append(RemoteLine(level, message.logger, worker.worker_id, worker.host, message.text))
         elif (handler := self._worker_messages.get(type(message))) is not None:
             handler(worker, message, now)

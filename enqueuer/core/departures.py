@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enqueuer.core.actions import Action, Report, Send
+from enqueuer.core.actions import INFO, WARNING, Action, Report, Send
 from enqueuer.core.conduct import Conduct
 from enqueuer.core.events import Route
 from enqueuer.core.fleet import Fleet
@@ -11,8 +11,6 @@ from enqueuer.core.scheduler import Scheduler
 from enqueuer.core.standing import Standing
 from enqueuer.core.worker import Worker, WorkerState
 from enqueuer.protocol.messages import Bye, Drain, Goodbye, Reject
-
-_INFO, _WARNING = 20, 30
 
 
 class Departures:
@@ -47,7 +45,7 @@ class Departures:
         self.after_answers(worker)
 
     def _say_bye(self, worker: Worker) -> None:
-        self._report(_INFO, f"worker {worker.name} left after {worker.batches_count} batches")
+        self._report(INFO, f"worker {worker.name} left after {worker.batches_count} batches")
         self.dismiss(worker, Bye())
 
     def dismiss(self, worker: Worker, farewell: Bye | Reject) -> None:
@@ -75,7 +73,7 @@ class Departures:
         """It may still come back; till then its leases are for others."""
         self._fleet.lost_count += 1
         returned = self._ledger.release(worker)
-        self._report(_WARNING, f"lost worker {worker.name} ({reason}); granting its {returned} leases again")
+        self._report(WARNING, f"lost worker {worker.name} ({reason}); granting its {returned} leases again")
         self._fleet.depart(worker, WorkerState.LOST)
         self._scheduler.note_load(worker)
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from enqueuer.core.actions import Action, BatchFailed, BatchSkipped, Report
+from enqueuer.core.actions import WARNING, Action, BatchFailed, BatchSkipped, Report
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.settings import Settings
 from enqueuer.core.worker import Worker
 from enqueuer.protocol.messages import ErrorRecord
-
-_WARNING = 30
 
 
 class Failures:
@@ -64,7 +62,7 @@ class Failures:
             self._fail(run, position, BatchFailed(*place, None, timeouts=timeouts, stack=stack))
             return
         text = f"batch {index} of epoch {run.epoch} took too long on {worker.name}; trying it again"
-        self._actions.append(Report(_WARNING, f"{text}\n{stack}" if stack else text))
+        self._actions.append(Report(WARNING, f"{text}\n{stack}" if stack else text))
 
     def forget_skips(self, run: EpochRun) -> None:
         """The run is computed anew, so what was left out of it was never seen by anybody."""
@@ -77,7 +75,7 @@ class Failures:
             outcome = BatchSkipped(failed.index, failed.epoch)
             self.skipped.append((failed.epoch, failed.index))
             text = f"skipped batch {failed.index} of epoch {failed.epoch}: {_describe(failed)}"
-            self._actions.append(Report(_WARNING, text))
+            self._actions.append(Report(WARNING, text))
         self._settle(run, position, outcome)
 
 

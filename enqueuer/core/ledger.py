@@ -13,7 +13,8 @@ from typing import Any
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.worker import Worker
 
-Lease = tuple[EpochRun, int, Worker]
+# Of a lease: the epoch it is on, its position there, and who holds it.
+LeaseEntry = tuple[EpochRun, int, Worker]
 
 
 class Ledger:
@@ -24,7 +25,7 @@ class Ledger:
         self.stale_count = 0
         self.delivered_total = 0
         self.taken_total = 0
-        self._leases: dict[int, Lease] = {}
+        self._leases: dict[int, LeaseEntry] = {}
         self.next_lease = 1
 
     # ------------------------------------------------------------ counts
@@ -48,7 +49,7 @@ class Ledger:
     def has_pending(self) -> bool:
         return any(run.has_pending or run.has_suspects for run in self.runs.values())
 
-    def find(self, lease: int) -> Lease | None:
+    def find(self, lease: int) -> LeaseEntry | None:
         return self._leases.get(lease)
 
     # ------------------------------------------------------------ epochs

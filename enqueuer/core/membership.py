@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from enqueuer.core.actions import Action, FleetFailed, Report, Send
+from enqueuer.core.actions import ERROR, INFO, WARNING, Action, FleetFailed, Report, Send
 from enqueuer.core.admission import Admission
 from enqueuer.core.conduct import Conduct
 from enqueuer.core.departures import Departures
@@ -31,7 +31,6 @@ from enqueuer.protocol.messages import (
     Welcome,
 )
 
-_INFO, _WARNING, _ERROR = 20, 30, 40
 # A worker whose connection broke comes back at once if it lives; this many heartbeats are given to it.
 _GRACE_HEARTBEATS = 2
 # A silent worker is asked, so that a connection whose other end is gone shows itself before the time-out.
@@ -120,7 +119,7 @@ class Membership:
             self._actions.append(FleetFailed(f"{text}; start workers first, or allow more time"))
             self._alone_since = now
         elif now - self._complained_at >= self._settings.no_worker_warning:
-            self._report(_WARNING, f"{who}{where} for {waited:.0f} s; waiting")
+            self._report(WARNING, f"{who}{where} for {waited:.0f} s; waiting")
             self._complained_at = now
 
     # ------------------------------------------------------------ joining
@@ -165,7 +164,7 @@ class Membership:
             standing = self._departures.standing_at(route)
             if not standing.was_rejected:
                 standing.was_rejected = True
-                self._report(_ERROR, f"rejected worker {hello.worker_id} on {hello.host}: {refusal}")
+                self._report(ERROR, f"rejected worker {hello.worker_id} on {hello.host}: {refusal}")
             self._actions.append(Send(route, Reject(refusal)))
             return
         pretence = pretence_of(self._fleet, route, hello, key)
@@ -246,7 +245,7 @@ class Membership:
         elif refusal is not None and worker.state is WorkerState.JOINING:
             worker.move_to(WorkerState.SERVING)
             self.supervision.deaths_on_arrival = 0
-            self._report(_INFO, f"worker {worker.name} (pid {worker.pid}) joined")
+            self._report(INFO, f"worker {worker.name} (pid {worker.pid}) joined")
             self._scheduler.note_load(worker)
 
     def on_load_failure(self, worker: Worker, message: LoadFailure, _now: float) -> None:
@@ -257,7 +256,7 @@ class Membership:
         if self._admission.is_local(worker.place):
             self._actions.append(FleetFailed(text, message.error))
         else:
-            self._report(_ERROR, text)
+            self._report(ERROR, text)
         self._departures.dismiss(worker, Reject("it cannot build the Sequence"))
 
     def _turn_away(self, worker: Worker, reason: str) -> None:
@@ -265,7 +264,7 @@ class Membership:
             # It was made for this trainer by this trainer: no other will do better.
             self._actions.append(FleetFailed(f"local worker {worker.name} cannot serve: {reason}"))
         else:
-            self._report(_ERROR, f"rejected worker {worker.name}: {reason}")
+            self._report(ERROR, f"rejected worker {worker.name}: {reason}")
         self._departures.dismiss(worker, Reject(reason))
 
     # ------------------------------------------------------------ signs of life and reconciliation
@@ -299,7 +298,7 @@ class Membership:
         ignored = any(lease > message.highest_grant for lease in gone)
         worker.unlisted = set(missing).difference(gone)
         if self._ledger.expire(worker, gone):
-            self._report(_WARNING, f"{len(gone)} leases of worker {worker.name} were lost on the way; granting again")
+            self._report(WARNING, f"{len(gone)} leases of worker {worker.name} were lost on the way; granting again")
         for lease in message.held:
             # Revoked too late: it runs after all, and occupies its slot.
             entry = self._ledger.find(lease)

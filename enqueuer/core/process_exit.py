@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-# What it ends with on purpose: done, refused, recycled.
-DELIBERATE_EXITS = frozenset({0, 3, 4})
+from enqueuer.protocol.messages import ExitCode
+
+# What it ends with on purpose.
+DELIBERATE_EXITS = frozenset(ExitCode)
 
 
 def describe_exit(exit_code: int) -> str:

@@ -304,8 +304,11 @@ class Scheduler:
             # Behind a late item the first in line has waited longest; behind a busy one the last would wait longest.
             lease = list(loser.leases)[loser.slots if late else -1]
             entry = self._ledger.find(lease)
-            if entry is not None and entry[0].is_live(entry[1], lease):
-                waits.append(_Wait(seconds, lease, loser, entry[0]))
+            if entry is None:
+                continue
+            run, position, _ = entry
+            if run.is_live(position, lease):
+                waits.append(_Wait(seconds, lease, loser, run))
         waits.sort(key=lambda wait: wait.seconds, reverse=True)
         return waits
 

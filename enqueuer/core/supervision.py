@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from enqueuer.core.actions import Action, FleetFailed, Report, Send
+from enqueuer.core.actions import INFO, WARNING, Action, FleetFailed, Report, Send
 from enqueuer.core.admission import Admission
 from enqueuer.core.departures import Departures
 from enqueuer.core.events import Route
@@ -15,7 +15,6 @@ from enqueuer.core.process_exit import DELIBERATE_EXITS, describe_exit
 from enqueuer.core.worker import Worker, WorkerState
 from enqueuer.protocol.messages import Children, HeartbeatReply, WorkerExited
 
-_INFO, _WARNING = 20, 30
 # Local workers that die before they ever served, in a row, before the session is given up.
 _MAX_DEATHS_ON_ARRIVAL = 5
 
@@ -74,7 +73,7 @@ class Supervision:
         if message.timed_out:
             self._blame(worker, message)
             text = f"worker {worker.name} (pid {worker.pid}) computed one batch for longer than batch_timeout: replaced"
-            self.actions.append(Report(_INFO, text))
+            self.actions.append(Report(INFO, text))
         elif not deliberate:
             self._blame(worker, message)
             if worker.state is WorkerState.JOINING and worker.batches_count == 0:
@@ -82,17 +81,20 @@ class Supervision:
             if worker.state is not WorkerState.LOST:  # else its connection told of it before, and it is counted
                 self.fleet.lost_count += 1
             text = f"worker {worker.name} (pid {worker.pid}) died: {describe_exit(message.exit_code)}"
-            self.actions.append(Report(_WARNING, text))
+            self.actions.append(Report(WARNING, text))
         self.departures.part(worker)
 
     def _blame(self, worker: Worker, message: WorkerExited) -> None:
         entry = self.ledger.find(message.running) if message.running else None
-        if entry is None or entry[2] is not worker or entry[0].is_answered(entry[1]):
+        if entry is None:
+            return
+        run, position, holder = entry
+        if holder is not worker or run.is_answered(position):
             return
         if message.timed_out:
-            self.failures.on_timeout(worker, entry[0], entry[1], message.stack)
+            self.failures.on_timeout(worker, run, position, message.stack)
         else:
-            self.failures.on_death(worker, entry[0], entry[1])
+            self.failures.on_death(worker, run, position)
 
     def _note_death_on_arrival(self, route: Route, message: WorkerExited) -> None:
         if not self.admission.is_local(route.place):

@@ -150,6 +150,14 @@ class Goodbye:
     sent_seq: int
 
 
+class ExitCode(IntEnum):
+    """With what a worker process ends by itself; its supervisor and the coordinator decide by it what comes next."""
+
+    DONE = 0
+    REFUSED = 3
+    RECYCLE = 4
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerExited:
     """From a supervisor: a child has ended. ``running`` is the lease it was computing, 0 for none.

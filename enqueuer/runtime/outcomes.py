@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from enqueuer.compute.failures import in_place_error, rebuild_error
+from enqueuer.compute.error_records import in_place_error, rebuild_error
 from enqueuer.core.actions import BatchFailed
 from enqueuer.errors import BatchTimeoutError, PoisonedBatchError, SequenceError
 from enqueuer.protocol.messages import ErrorRecord

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
-from enqueuer.compute.failures import in_place_error
+from enqueuer.compute.error_records import in_place_error
 from enqueuer.compute.item import compute_item
 from enqueuer.core.ranges import Ranges
 from enqueuer.monitoring.stats import Stats
@@ -160,27 +160,9 @@ class SerialSession:
             epoch=self._epoch,
             length=len(self._order),
             taken_count=self._position,
-            ready_count=0,
-            received_count=0,
-            leased_count=0,
-            queue_limit=0,
-            workers_count=0,
-            slots_count=0,
             batches_total=self._taken_total,
-            bytes_total=0,
-            wait_seconds=0.0,
-            compression_ratio=1.0,
             skipped=tuple(self._skipped),
             retries_count=self._retries_count,
-            hedges_count=0,
-            timeouts_count=0,
-            stale_count=0,
-            malformed_count=0,
-            offences_count=0,
-            offenders=(),
-            ignored_count=0,
-            lost_workers_count=0,
-            workers=(),
         )
 
     def stop(self, timeout: float) -> bool:

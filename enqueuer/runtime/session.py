@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from enqueuer.compute.failures import rebuild_error
+from enqueuer.compute.error_records import rebuild_error
 from enqueuer.compute.spec import import_target
 from enqueuer.config import AUTO
 from enqueuer.core.actions import BatchFailed, BatchSkipped, FleetFailed

@@ -60,32 +60,3 @@ def take_snapshot(coordinator: Coordinator, ready: ReadyQueue, intake: Intake, *
         lost_workers_count=coordinator.fleet.lost_count,
         workers=workers,
     )
-
-
-IDLE = Stats(
-    running=False,
-    epoch=0,
-    length=0,
-    taken_count=0,
-    ready_count=0,
-    received_count=0,
-    leased_count=0,
-    queue_limit=0,
-    workers_count=0,
-    slots_count=0,
-    batches_total=0,
-    bytes_total=0,
-    wait_seconds=0.0,
-    compression_ratio=1.0,
-    skipped=(),
-    retries_count=0,
-    hedges_count=0,
-    timeouts_count=0,
-    stale_count=0,
-    malformed_count=0,
-    offences_count=0,
-    offenders=(),
-    ignored_count=0,
-    lost_workers_count=0,
-    workers=(),
-)

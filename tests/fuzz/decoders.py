@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from enqueuer.compute.epoch_state import EPOCH_ENDS_LIMIT, read_epoch_ends
-from enqueuer.compute.failures import rebuild_error
+from enqueuer.compute.error_records import rebuild_error
 from enqueuer.compute.plain_values import NotPlainError
 from enqueuer.compute.plain_values import decode as decode_plain
 from enqueuer.compute.spec import split_target

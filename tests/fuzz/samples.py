@@ -8,7 +8,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from enqueuer.compute.failures import record_error
+from enqueuer.compute.error_records import record_error
 from enqueuer.core.ranges import Ranges
 from enqueuer.core.resume_state import ResumeState
 from enqueuer.protocol import batch_format as f

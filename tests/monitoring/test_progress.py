@@ -21,30 +21,14 @@ class FakeEnqueuer:
         self.asked_count += 1
         return Stats(
             running=True,
-            epoch=0,
             length=45,
             taken_count=3,
             ready_count=7,
-            received_count=0,
             leased_count=2,
             queue_limit=self._queue_limit,
             workers_count=2,
             slots_count=2,
             batches_total=3,
-            bytes_total=0,
-            wait_seconds=0.0,
-            compression_ratio=1.0,
-            skipped=(),
-            retries_count=0,
-            hedges_count=0,
-            timeouts_count=0,
-            stale_count=0,
-            malformed_count=0,
-            offences_count=0,
-            offenders=(),
-            ignored_count=0,
-            lost_workers_count=0,
-            workers=(),
         )
 
 

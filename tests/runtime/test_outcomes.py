@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from enqueuer import BatchTimeoutError, PoisonedBatchError, SequenceError
-from enqueuer.compute.failures import record_error
+from enqueuer.compute.error_records import record_error
 from enqueuer.core.actions import BatchFailed
 from enqueuer.protocol.batch_codec import Trust, encode_batch
 from enqueuer.protocol.messages import ErrorRecord

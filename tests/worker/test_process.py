@@ -19,6 +19,7 @@ from enqueuer.protocol.messages import (
     Bye,
     Drain,
     Epoch,
+    ExitCode,
     Failure,
     Goodbye,
     Heartbeat,
@@ -33,7 +34,6 @@ from enqueuer.protocol.messages import (
 )
 from enqueuer.transport.segment import SharedSegment
 from enqueuer_worker.children import Child
-from enqueuer_worker.exit_codes import ExitCode
 from enqueuer_worker.settings import Settings
 from tests.support.waiting import wait_until
 from tests.worker.scripted_coordinator import ScriptedCoordinator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from enqueuer_worker.exit_codes import ExitCode
+from enqueuer.protocol.messages import ExitCode
 from enqueuer_worker.restarts import RestartBackoff
 
 KILLED = -int(signal.SIGKILL)

@@ -20,6 +20,7 @@ from enqueuer.protocol.messages import (
     Children,
     Drain,
     Epoch,
+    ExitCode,
     Goodbye,
     Heartbeat,
     Hello,
@@ -30,7 +31,6 @@ from enqueuer.protocol.messages import (
     WhoAreYou,
     WorkerExited,
 )
-from enqueuer_worker.exit_codes import ExitCode
 from enqueuer_worker.supervisor import describe_exit
 from tests.support.leaks import alive, descendants
 from tests.support.remote import REPOSITORY, RemoteWorker, environment

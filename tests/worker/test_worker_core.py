@@ -14,6 +14,7 @@ from enqueuer.protocol.messages import (
     Drain,
     Epoch,
     ErrorRecord,
+    ExitCode,
     Failure,
     Goodbye,
     Grant,
@@ -30,7 +31,6 @@ from enqueuer.protocol.messages import (
     Welcome,
     WhoAreYou,
 )
-from enqueuer_worker.exit_codes import ExitCode
 from enqueuer_worker.worker_core import Phase, WorkerCore
 from enqueuer_worker.worker_events import (
     Action,
@@ -458,6 +458,14 @@ def test_after_the_end_of_a_session_a_remote_worker_looks_for_the_next(rig: Rig)
     rig.pass_time(0.2)
     (hello,) = rig.sent(Hello)
     assert hello.held == () and rig.of(Send)[0].session == NO_ID
+
+
+def test_nothing_is_heard_over_a_link_that_the_end_of_its_session_has_closed(rig: Rig) -> None:
+    rig.serve()
+    rig.step(Received(SESSION, Stop()), Received(OTHER_SESSION, welcome()))
+    assert rig.core.phase is Phase.OFFLINE and rig.of(OpenData) == []
+    rig.pass_time(0.2)
+    assert rig.sent(Hello) and rig.core.phase is Phase.HELLO
 
 
 def test_once_means_one_session() -> None:

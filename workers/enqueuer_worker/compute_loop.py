@@ -12,7 +12,7 @@ import time
 from functools import cache
 
 from enqueuer.compute.context import enter_worker
-from enqueuer.compute.failures import record_error
+from enqueuer.compute.error_records import record_error
 from enqueuer.protocol.batch_codec import Trust
 from enqueuer.protocol.compression import Compressor
 from enqueuer.protocol.messages import Epoch, Welcome

@@ -17,13 +17,12 @@ import zmq
 
 from enqueuer.errors import ProtocolError
 from enqueuer.protocol.control_codec import decode_control, encode_control
-from enqueuer.protocol.messages import Hello
+from enqueuer.protocol.messages import ExitCode, Hello
 from enqueuer.protocol.results_codec import encode_results
 from enqueuer.transport.security import parse_passed_token
 from enqueuer.transport.sockets import new_context
 from enqueuer_worker.batch_memory import BatchMemory
 from enqueuer_worker.commands import CommandReader
-from enqueuer_worker.exit_codes import ExitCode
 from enqueuer_worker.link import Link
 from enqueuer_worker.outbox import Outbox, Waker
 from enqueuer_worker.refusals import Refusal

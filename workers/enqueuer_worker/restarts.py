@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enqueuer_worker.exit_codes import ExitCode
+from enqueuer.protocol.messages import ExitCode
 
 # A process that lived this long was not killed by being started.
 _YOUNG_SECONDS = 10.0

@@ -17,10 +17,9 @@ from typing import Any, ClassVar
 
 import zmq
 
-from enqueuer.protocol.messages import WorkerExited
+from enqueuer.protocol.messages import ExitCode, WorkerExited
 from enqueuer.transport.health import HealthSocket, Status
 from enqueuer_worker.children import Child
-from enqueuer_worker.exit_codes import ExitCode
 from enqueuer_worker.restarts import RestartBackoff
 from enqueuer_worker.settings import Settings
 from enqueuer_worker.signals import SignalPipe

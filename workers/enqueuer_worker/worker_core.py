@@ -26,6 +26,7 @@ from enqueuer.protocol.messages import (
     Bye,
     Drain,
     Epoch,
+    ExitCode,
     Failure,
     Goodbye,
     Grant,
@@ -44,7 +45,6 @@ from enqueuer.protocol.messages import (
     WhoAreYou,
 )
 from enqueuer_worker.answers import Answers
-from enqueuer_worker.exit_codes import ExitCode
 from enqueuer_worker.worker_events import (
     Action,
     Cancel,
@@ -143,11 +143,21 @@ class WorkerCore:
         for event in events:
             if self.phase is Phase.GONE:
                 break
-            _HANDLERS[type(event)](self, event, now)
+            handler = _HANDLERS.get(type(event))
+            if handler is not None:
+                handler(self, event, now)
+            else:
+                self._handle_answer(event, now)
         if self.phase is not Phase.GONE:
             self._run_timers(now)
         actions, self._actions = self._actions, []
         return actions
+
+    def _handle_answer(self, answer: Any, now: float) -> None:
+        """From the compute thread, which may still have been at work for a session that has ended."""
+        session = self._session
+        if session is not None and answer.session == session.id:
+            _ANSWERS[type(answer)](self, session, answer, now)
 
     def next_deadline(self) -> float:
         """When `handle` wants to be called even if nothing happens."""
@@ -194,7 +204,7 @@ class WorkerCore:
         self._actions.append(CloseLink())
         self.phase = Phase.OFFLINE
         self._heartbeat_at = math.inf
-        if self._drain_deadline < math.inf:
+        if self._is_draining:
             # The coordinator may be gone, and with it everyone to bring answers to.
             self._drain_deadline = min(self._drain_deadline, now + _UNLINKED_DRAIN_SECONDS)
         self._open_at = now + self._reconnect_interval
@@ -235,6 +245,8 @@ class WorkerCore:
     # ------------------------------------------------------------ messages
 
     def _on_received(self, event: Received, now: float) -> None:
+        if self.phase is Phase.OFFLINE:
+            return  # it came over the link that what came before it has closed
         message = event.message
         self._last_heard = now
         if isinstance(message, Welcome):
@@ -242,8 +254,7 @@ class WorkerCore:
         elif isinstance(message, Reject):
             self._on_reject(message)
         elif isinstance(message, WhoAreYou):
-            if self.phase is not Phase.OFFLINE:
-                self._say_hello(now)
+            self._say_hello(now)
         elif self._session is not None and event.session == self._session.id:
             handler = _MESSAGE_HANDLERS.get(type(message))
             if handler is not None:
@@ -264,7 +275,7 @@ class WorkerCore:
         self._reconnect_interval = self.policy.first_reconnect_interval
         self._heartbeat_at = now + self._heartbeat_interval
         if new_link:
-            self.phase = Phase.SERVING if self._drain_deadline == math.inf else Phase.DRAINING
+            self.phase = Phase.DRAINING if self._is_draining else Phase.SERVING
             self._actions.append(OpenData(welcome.data_endpoint))
             session.answers.acknowledge(welcome.received_seq, now)
             self._send_results(session, session.answers)
@@ -324,28 +335,23 @@ class WorkerCore:
             self._send_results(session, session.answers)
 
     def _on_bye(self, _session: _Session, _message: Bye, _now: float) -> None:
-        if self._drain_deadline < math.inf:
+        if self._is_draining:
             self._actions.append(Note(_INFO, "drained: all results have arrived"))
             self._leave(self._exit_code)
 
     def _on_stop(self, _session: _Session, _message: Stop, now: float) -> None:
         self._actions.append(Note(_INFO, "the session has ended"))
         self._drop_session()
-        if self.policy.once or not self.policy.reconnects or self._drain_deadline < math.inf:
-            if self.policy.reconnects or self._drain_deadline < math.inf:
-                self._leave(ExitCode.DONE)
-            else:
-                self._go_offline(now)
-                self._open_at = math.inf  # a local worker waits for its parent to name the next session
+        if self._is_draining or (self.policy.once and self.policy.reconnects):
+            self._leave(ExitCode.DONE)
             return
         self._go_offline(now)
+        if not self.policy.reconnects:
+            self._open_at = math.inf  # a local worker waits for its parent to name the next session
 
     # ------------------------------------------------------------ answers
 
-    def _on_computed(self, event: Computed, now: float) -> None:
-        session = self._session
-        if session is None or event.session != session.id:
-            return
+    def _on_computed(self, session: _Session, event: Computed, now: float) -> None:
         for lease in event.leases:
             session.queued.pop(lease, None)
         session.computed_count += len(event.leases)
@@ -355,10 +361,7 @@ class WorkerCore:
         self._recycle_if_due(session, now)
         self._say_goodbye_if_done(session, now)
 
-    def _on_failed(self, event: Failed, now: float) -> None:
-        session = self._session
-        if session is None or event.session != session.id:
-            return
+    def _on_failed(self, session: _Session, event: Failed, now: float) -> None:
         session.queued.pop(event.lease, None)
         session.computed_count += 1
         # Lost with the link, the lease is in nobody's books and is granted again: no need to keep it.
@@ -367,10 +370,7 @@ class WorkerCore:
         self._recycle_if_due(session, now)
         self._say_goodbye_if_done(session, now)
 
-    def _on_loaded(self, event: Loaded, _now: float) -> None:
-        session = self._session
-        if session is None or event.session != session.id:
-            return
+    def _on_loaded(self, session: _Session, event: Loaded, _now: float) -> None:
         if not session.prepared:
             self._actions.append(Note(_INFO, f"the Sequence is ready: {event.length} batches an epoch"))
         self._say_prepared(session, Ready(event.epoch, event.generation, event.length, event.digest))
@@ -380,10 +380,7 @@ class WorkerCore:
         if session is not None and self._linked:
             self._actions.append(Send(session.id, Log(event.level, event.logger, event.text)))
 
-    def _on_load_failed(self, event: LoadFailed, _now: float) -> None:
-        session = self._session
-        if session is None or event.session != session.id:
-            return
+    def _on_load_failed(self, session: _Session, event: LoadFailed, _now: float) -> None:
         # The coordinator decides what that means: nothing, if it has meanwhile given this state up; else Reject.
         self._actions.append(Note(_ERROR, f"the Sequence cannot be built here: {event.error.text}"))
         self._say_prepared(session, LoadFailure(event.epoch, event.generation, event.error))
@@ -400,8 +397,12 @@ class WorkerCore:
 
     # ------------------------------------------------------------ leaving
 
+    @property
+    def _is_draining(self) -> bool:
+        return self._drain_deadline < math.inf
+
     def _on_drain_requested(self, _event: DrainRequested, now: float) -> None:
-        if self._drain_deadline < math.inf:
+        if self._is_draining:
             return
         self._start_drain(now)
 
@@ -489,14 +490,17 @@ class WorkerCore:
 _HANDLERS: dict[type, Any] = {
     Tick: WorkerCore._on_tick,
     Received: WorkerCore._on_received,
-    Computed: WorkerCore._on_computed,
-    Failed: WorkerCore._on_failed,
-    Loaded: WorkerCore._on_loaded,
-    LoadFailed: WorkerCore._on_load_failed,
     Logged: WorkerCore._on_logged,
     LinkBroken: WorkerCore._on_link_broken,
     DrainRequested: WorkerCore._on_drain_requested,
     EndpointGiven: WorkerCore._on_endpoint_given,
+}
+
+_ANSWERS: dict[type, Any] = {
+    Computed: WorkerCore._on_computed,
+    Failed: WorkerCore._on_failed,
+    Loaded: WorkerCore._on_loaded,
+    LoadFailed: WorkerCore._on_load_failed,
 }
 
 _MESSAGE_HANDLERS: dict[type, Any] = {

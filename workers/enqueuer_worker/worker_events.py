@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from enqueuer.protocol.messages import Epoch, ErrorRecord, Message, Welcome
-from enqueuer_worker.exit_codes import ExitCode
+from enqueuer.protocol.messages import Epoch, ErrorRecord, ExitCode, Message, Welcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from enqueuer.protocol.messages import (
     NO_ID,
     PROTOCOL_VERSION,
     Children,
+    ExitCode,
     Hello,
     Message,
     Role,
@@ -15,7 +16,6 @@ from enqueuer.protocol.messages import (
     WhoAreYou,
     WorkerExited,
 )
-from enqueuer_worker.exit_codes import ExitCode
 from tests.support.simulation.clock import Alarm
 from tests.support.simulation.network import Link
 from tests.support.simulation.worker_host import WorkerHost

@@ -5,8 +5,8 @@ from types import ModuleType
 import msgpack
 import pytest
 
-from enqueuer.compute import failures
-from enqueuer.compute.failures import in_place_error, rebuild_error, record_error
+from enqueuer.compute import error_records
+from enqueuer.compute.error_records import in_place_error, rebuild_error, record_error
 from enqueuer.errors import SequenceError
 from enqueuer.protocol.messages import ErrorRecord
 
@@ -112,7 +112,7 @@ def test_a_long_chain_is_cut():
     depth, record = 0, record_error(error, trust_local=False)
     while record.cause is not None:
         depth, record = depth + 1, record.cause
-    assert depth == failures.CAUSES_LIMIT
+    assert depth == error_records.CAUSES_LIMIT
 
 
 # ---------------------------------------------------------------- not rebuilt
@@ -243,7 +243,7 @@ def test_a_local_class_that_cannot_be_pickled_is_told_in_words():
 
 
 def test_a_local_class_that_is_too_large_to_travel_is_told_in_words(monkeypatch):
-    monkeypatch.setattr(failures, "PICKLED_TYPE_LIMIT_BYTES", 10)
+    monkeypatch.setattr(error_records, "PICKLED_TYPE_LIMIT_BYTES", 10)
     assert type(round_trip(raised(make_local_class()("x")), trust_local=True)) is SequenceError
 
 

@@ -1,4 +1,4 @@
-"""What the adapters share: one endless stream, dealt out to frameworks that think in passes."""
+"""One endless stream, dealt out to frameworks that think in passes: Keras and TensorFlow."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from enqueuer import SequenceEnqueuer
-from enqueuer.adapters._common import KEPT_COUNT, Passes
+from enqueuer.adapters._passes import KEPT_COUNT, Passes
 from tests.support.waiting import wait_until
 
 

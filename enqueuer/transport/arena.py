@@ -18,9 +18,10 @@ import mmap
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
-from enqueuer.transport.memory import available_bytes
+from enqueuer.transport.memory import available_bytes, total_bytes
 from enqueuer.transport.segment import ALIGNMENT
 
 logger = logging.getLogger(__name__)
@@ -30,8 +31,11 @@ PAGE = mmap.PAGESIZE
 WORD_BYTES = 8
 # Blocks share a slab: a descriptor for each, at both ends, would run into the system's limits.
 _SLAB_BYTES = 256 * 1024 * 1024
-# A new block must leave as much again of what machine and control group have left.
-_HEADROOM = 2
+# What a new block must leave of what machine and control group have left: as much again, and an eighth of all there is,
+# but no more than this. Batches that then go through the socket need memory as well, and beyond a control group's limit
+# the kernel kills.
+_MOST_RESERVED = 1024 * 1024 * 1024
+_RESERVED = 1 / 8
 # A block that served nothing for this long gives its memory back. For as long nothing is asked for when there is none.
 _IDLE_SECONDS = 10.0
 # How often that is looked at, when a block is taken. By time, not by uses: 256 of them were minutes with large batches.
@@ -65,11 +69,13 @@ class Block:
 class Arena:
     """All slabs of one worker for one session. Used by its compute thread only.
 
-    ``show(slab id, fd)`` has the trainer map a new slab, or raises OSError.
+    ``show(slab id, fd)`` has the trainer map a new slab, or raises OSError. Under ``lock`` no other worker takes memory
+    between the look at what there is and the taking; to enter it may raise OSError.
     """
 
-    def __init__(self, show: Callable[[bytes, int], None]) -> None:
+    def __init__(self, show: Callable[[bytes, int], None], lock: AbstractContextManager[None] | None = None) -> None:
         self._show = show
+        self._lock = nullcontext() if lock is None else lock
         self._slabs: dict[int, list[_Slab]] = {}
         self._uses = 0
         self._full_until = 0.0
@@ -102,7 +108,7 @@ class Arena:
             block = slab.take(self._uses, now)
             if block is not None:
                 return block
-        slabs.append(_Slab(stride, max(1, _SLAB_BYTES // stride), self._show))
+        slabs.append(_Slab(stride, max(1, _SLAB_BYTES // stride), self._show, self._lock))
         return slabs[-1].take(self._uses, now)
 
     def _sweep(self, idle_since: float) -> None:
@@ -114,8 +120,11 @@ class Arena:
 class _Slab:
     """One memfd, mapped here and by the trainer. It has pages only where a block was used. Raises OSError."""
 
-    def __init__(self, stride: int, count: int, show: Callable[[bytes, int], None]) -> None:
+    def __init__(
+        self, stride: int, count: int, show: Callable[[bytes, int], None], lock: AbstractContextManager[None]
+    ) -> None:
         self.id = os.urandom(SLAB_ID_BYTES)
+        self._lock = lock
         self.stride = stride
         self._nbytes = count * stride
         # When each block was taken last; those that are not here have no pages.
@@ -162,10 +171,14 @@ class _Slab:
 
     def _populate(self, offset: int) -> None:
         """Have the pages before they are written to: a write that finds no memory kills."""
-        free = available_bytes()
-        if free is not None and self.stride * _HEADROOM > free:
-            raise OSError(f"{self.stride / 1e6:.0f} MB more wanted, {free / 1e6:.0f} MB are free")
-        os.posix_fallocate(self._fd, offset, self.stride)
+        with self._lock:
+            free = available_bytes()
+            if free is not None and free < self.stride + self._reserved():
+                raise OSError(f"{self.stride / 1e6:.0f} MB more wanted, {free / 1e6:.0f} MB are free")
+            os.posix_fallocate(self._fd, offset, self.stride)
+
+    def _reserved(self) -> float:
+        return max(self.stride, min(_MOST_RESERVED, _RESERVED * (total_bytes() or 0)))
 
     def __del__(self) -> None:
         if getattr(self, "_fd", -1) >= 0:

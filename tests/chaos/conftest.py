@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gc
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.chaos import Chaos, left_behind, warm_up
+from tests.support.chaos_cgroup import MemoryGroup, why_no_memory_group
 from tests.support.leaks import resources
 
 
@@ -69,3 +71,16 @@ def merge_gap(path: Path, row: str, seconds: float) -> None:
         gaps[row] = max(round(seconds, 3), gaps.get(row, 0.0))
         file.truncate(0)
         file.write(json.dumps(dict(sorted(gaps.items())), indent=2) + "\n")
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Callable[[int], MemoryGroup]]:
+    """From a limit in bytes to a control group that has it."""
+    reason = why_no_memory_group()
+    if reason is not None:
+        # CI sets this: there, a skipped test is a failed one.
+        if os.environ.get("REQUIRE_NAMESPACES") and os.geteuid() == 0:
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with contextlib.ExitStack() as groups:
+        yield lambda limit: groups.enter_context(MemoryGroup(limit))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from enqueuer import PoisonedBatchError
 from tests.support.chaos import Chaos
-from tests.support.chaos_cgroup import MemoryGroup, why_no_memory_group
+from tests.support.chaos_cgroup import MemoryGroup
 from tests.support.chaos_sequences import Faulty
 from tests.support.journal import Journal
 
@@ -63,31 +62,20 @@ def test_an_item_that_ends_every_process_is_left_out_where_the_caller_wants_that
     assert tally.longest_gap <= _LONGEST_GAP
 
 
-@pytest.fixture
-def memory_group() -> Iterator[MemoryGroup]:
-    reason = why_no_memory_group()
-    if reason is not None:
-        # CI sets this: there, a skipped test is a failed one.
-        if os.environ.get("REQUIRE_NAMESPACES") and os.geteuid() == 0:
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with MemoryGroup(_LIMIT_BYTES) as made:
-        yield made
-
-
 @pytest.mark.proves("a worker is killed")
 @places
 def test_a_worker_that_the_kernel_kills_for_its_memory_is_replaced(
-    memory_group: MemoryGroup, chaos: Chaos, journal: str, local: int, remote: int
+    memory_group: Callable[[int], MemoryGroup], chaos: Chaos, journal: str, local: int, remote: int
 ) -> None:
+    group = memory_group(_LIMIT_BYTES)
     sequence = Faulty(length=100, fault="eat memory", journal=journal, bad=80)
     # Without a second lease, or the epoch could be over before memory is.
     run = chaos.run(sequence, local=local, remote=remote, shuffle=False, hedge="off")
     supervisor = run.local_supervisor() if local else chaos.remotes[0].pid
     for pid in (supervisor, *run.worker_pids()):
-        memory_group.add(pid)
+        group.add(pid)
     assert run.finish().longest_gap <= _LONGEST_GAP
-    assert memory_group.kills_count() == 1
+    assert group.kills_count() == 1
     assert len(Journal(journal).requested()) == 2
 
 

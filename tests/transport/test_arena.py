@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 from enqueuer.transport import arena as arena_module
 from enqueuer.transport.arena import PAGE, Arena, Block, aligned_offsets
 from enqueuer.transport.segment import ALIGNMENT
+
+MEGABYTE = 1_000_000
 
 
 @pytest.fixture
@@ -95,6 +98,7 @@ def test_there_is_no_block_where_there_is_no_memory_and_the_reason_is_said_once(
     arena: Arena, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(arena_module, "available_bytes", lambda: 20_000_000)
+    monkeypatch.setattr(arena_module, "total_bytes", lambda: 40_000_000)
     take(arena, 1_000_000)
     assert arena.take(15_000_000) is None
     assert arena.take(15_000_000) is None
@@ -104,6 +108,39 @@ def test_there_is_no_block_where_there_is_no_memory_and_the_reason_is_said_once(
     monkeypatch.setattr(arena_module, "_IDLE_SECONDS", 0.0)
     arena._full_until = 0.0
     take(arena, 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "expected"),
+    [
+        (1_000 * MEGABYTE, 127 * MEGABYTE, True),
+        (1_000 * MEGABYTE, 125 * MEGABYTE, False),
+        (1_000_000 * MEGABYTE, 1_075 * MEGABYTE, True),
+        (1_000_000 * MEGABYTE, 1_074 * MEGABYTE, False),
+        (None, 3 * MEGABYTE, True),
+        (None, 1.5 * MEGABYTE, False),
+        (None, None, True),
+    ],
+)
+def test_a_block_leaves_an_eighth_of_all_memory_up_to_a_gibibyte_and_as_much_again_as_it_takes(
+    arena: Arena, monkeypatch: pytest.MonkeyPatch, total: int | None, free: float | None, expected: bool
+) -> None:
+    monkeypatch.setattr(arena_module, "total_bytes", lambda: total)
+    monkeypatch.setattr(arena_module, "available_bytes", lambda: free)
+    assert (arena.take(MEGABYTE - 4 * PAGE) is not None) == expected
+
+
+def test_memory_is_looked_at_and_taken_under_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[bool] = []
+    lock = threading.Lock()
+
+    def look() -> None:
+        held.append(lock.locked())
+
+    monkeypatch.setattr(arena_module, "available_bytes", look)
+    take(Arena(show, lock), 100)  # type: ignore[arg-type]
+    assert held == [True]
+    assert not lock.locked()
 
 
 def test_a_slab_that_cannot_be_made_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from enqueuer.protocol.batch_codec import Trust
 from enqueuer.transport.arena import Arena
 from enqueuer.transport.buffer_pool import pool
+from enqueuer.transport.shared_lock import shared_lock
 from enqueuer.transport.slab_exchange import SlabSender, common_path, is_available
 
 logger = logging.getLogger(__name__)
@@ -16,9 +17,10 @@ logger = logging.getLogger(__name__)
 class BatchMemory:
     """One arena for each session: what the last trainer never gave back is not waited for."""
 
-    def __init__(self, incarnation: bytes, trust: Trust) -> None:
+    def __init__(self, incarnation: bytes, trust: Trust, lock_fd: int | None) -> None:
         self._incarnation = incarnation
         self._trust = trust
+        self._lock = shared_lock(lock_fd)
         self._session = b""
         self._refused = False
         self._sender: SlabSender | None = None
@@ -43,14 +45,17 @@ class BatchMemory:
             sender.close()
 
     def _connect(self, where: str, secret: bytes) -> None:
+        session = self._session
         try:
             # Only our own trainer says where to connect to; any other, a name that its socket would have here.
             path = Path(where) if self._trust is Trust.LOCAL else common_path(where)
-            self._sender = SlabSender(path, secret, self._incarnation)
+            sender = SlabSender(path, secret, self._incarnation)
         except OSError as error:
             logger.debug("batches go through the socket: %s", error)
-        else:
-            self._arena = Arena(self._sender.send)
+            return
+        self._sender, self._arena = sender, Arena(sender.send, self._lock)
+        if self._session != session:
+            self.leave()  # the session has ended meanwhile
 
     @property
     def arena(self) -> Arena | None:

@@ -57,7 +57,7 @@ class Child:
             stdin=subprocess.PIPE,
             bufsize=0,
             env=environment,
-            pass_fds=[self._running_fd],
+            pass_fds=[self._running_fd, *([] if settings.lock_fd is None else [settings.lock_fd])],
         )
         mine = ChildSettings(settings, self.number, self.incarnation.hex(), self._running_fd, os.getpid())
         self._write(process, mine.to_line())

@@ -77,7 +77,7 @@ def serve(line: bytes, commands: CommandReader) -> None:
     logger = set_up_logger(settings.worker_id, common.log_level, common.log_json)
     waker = Waker()
     outbox = Outbox(waker)
-    memory = BatchMemory(identity.incarnation, Trust(common.trust))
+    memory = BatchMemory(identity.incarnation, Trust(common.trust), common.lock_fd)
     tasks = TaskQueue(RunningLease(settings.running_fd))
     sys.setswitchinterval(_SWITCH_INTERVAL)
     if settings.running_fd is not None:

@@ -36,6 +36,8 @@ class Settings:
     allow_pickle: bool = False
     # Bytes of memory that each worker process may have; None: no limit.
     max_memory: int | None = None
+    # What they take shared memory under, one after the other; None where there is none.
+    lock_fd: int | None = None
     # A Sequence whose length or code differs from the trainer's is then a warning instead of a rejection.
     allow_skew: bool = False
     sys_path: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import logging
 import math
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import zmq
 
 from enqueuer.protocol.messages import ExitCode, WorkerExited
 from enqueuer.transport.health import HealthSocket, Status
+from enqueuer.transport.shared_lock import make_lock_file
 from enqueuer_worker.children import Child
 from enqueuer_worker.restarts import RestartBackoff
 from enqueuer_worker.settings import Settings
@@ -55,7 +57,7 @@ class Supervisor:
     def __init__(
         self, settings: Settings, processes: int, logger: logging.Logger, health: HealthSocket | None = None
     ) -> None:
-        self.settings = settings
+        self.settings = dataclasses.replace(settings, lock_fd=make_lock_file())
         self._health = health
         self.exit_status = 0
         self._logger = logger
@@ -239,6 +241,8 @@ class Supervisor:
             yield
         finally:
             self.kill_and_reap()
+            if self.settings.lock_fd is not None:
+                os.close(self.settings.lock_fd)
             self._link.close()
             if self._health is not None:
                 self._health.close()

@@ -1,0 +1,46 @@
+"""One at a time, among processes that have inherited one nameless file: a supervisor's workers."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import AbstractContextManager, nullcontext
+
+# Whoever holds it for longer was stopped in that very moment.
+_PATIENCE_SECONDS = 0.5
+_LOOK_AGAIN_SECONDS = 0.001
+
+
+def make_lock_file() -> int | None:
+    """A descriptor for `SharedLock`, to be inherited; None where this system has no nameless files."""
+    return os.memfd_create("enqueuer-lock", os.MFD_CLOEXEC) if hasattr(os, "memfd_create") else None
+
+
+def shared_lock(fd: int | None) -> AbstractContextManager[None]:
+    """Without a descriptor, a lock that is always free."""
+    return nullcontext() if fd is None else SharedLock(fd)
+
+
+class SharedLock(AbstractContextManager[None]):
+    """To be entered raises OSError where another process holds it for long. Its holder's death frees it.
+
+    For one thread of each process: the kernel does not tell its threads apart.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __enter__(self) -> None:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except (BlockingIOError, PermissionError) as error:  # POSIX allows either
+                if time.monotonic() >= deadline:
+                    raise OSError("another worker takes its time") from error
+            time.sleep(_LOOK_AGAIN_SECONDS)
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.lockf(self._fd, fcntl.LOCK_UN)

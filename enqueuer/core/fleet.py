@@ -42,6 +42,11 @@ class Fleet:
     def __len__(self) -> int:
         return len(self._by_incarnation) - sum(map(len, self._departed.values()))
 
+    def has_left(self, incarnation: bytes) -> bool:
+        """Whether it is not there: lost, gone or never heard of."""
+        worker = self._by_incarnation.get(incarnation)
+        return worker is None or worker.state in self._departed
+
     def at(self, route: Route) -> Worker | None:
         return self._by_route.get(route)
 

@@ -1,4 +1,4 @@
-"""Has done what the scheduler and the hedger decide: leases booked and said, moved, and revoked."""
+"""Carries out what the scheduler and the hedger decide: books leases and says so, moves them, revokes them."""
 
 from __future__ import annotations
 

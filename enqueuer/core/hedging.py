@@ -81,7 +81,7 @@ class _Late(NamedTuple):
 
 
 class Hedger:
-    """Decides; the coordinator books and sends."""
+    """Decides; `Granting` books and sends."""
 
     def __init__(self, settings: Settings, ledger: Ledger, scheduler: Scheduler) -> None:
         self._factor = settings.hedge_factor

@@ -19,7 +19,6 @@ from enqueuer.core.standing import MOST_OFFENCES, Standing
 from enqueuer.core.supervision import Supervision
 from enqueuer.core.worker import Worker, WorkerState
 from enqueuer.protocol.messages import (
-    Bye,
     Epoch,
     Heartbeat,
     HeartbeatReply,
@@ -38,7 +37,7 @@ _PROBE_HEARTBEATS = 2.5
 
 
 class Membership:
-    """Handlers for all that changes the fleet. Appends to the coordinator's actions."""
+    """Handlers for what workers say of themselves. Appends to the coordinator's actions."""
 
     def __init__(
         self,
@@ -308,7 +307,7 @@ class Membership:
 
     # ------------------------------------------------------------ small things
 
-    def _send(self, worker: Worker, message: Epoch | Welcome | Reject | HeartbeatReply | Bye) -> None:
+    def _send(self, worker: Worker, message: Epoch | Welcome | HeartbeatReply) -> None:
         if worker.route is not None:
             self._actions.append(Send(worker.route, message))
 

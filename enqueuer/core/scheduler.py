@@ -59,7 +59,7 @@ class _Wait(NamedTuple):
 
 
 class Scheduler:
-    """Decides; the coordinator books and sends.
+    """Decides; `Granting` books and sends.
 
     Workers that could take a lease are kept in two queues, and those that have leases waiting in a third, so that
     deciding costs the leases granted and not the size of the fleet. Whoever changes a worker's load, state or route

@@ -46,7 +46,7 @@ class Stats:
     ready_count: int = 0
     received_count: int = 0
     leased_count: int = 0
-    # How many of these there may be, with max_queue_size="auto" as of now; 0: any number.
+    # How many of these there may be, by number and by bytes, as of now; with max_queue_size=0 any number, said as 0.
     queue_limit: int = 0
     workers_count: int = 0
     slots_count: int = 0

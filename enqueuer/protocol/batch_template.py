@@ -23,19 +23,23 @@ class Room:
     """
 
     batch: Any
+    structure: Any
     header: bytes
     arrays: Sequence[Array]
     small: Sequence[Array]
+    shapes: Sequence[tuple[int, ...]]
     frames: tuple[memoryview, ...]
     block: Block
 
     @property
     def is_whole(self) -> bool:
-        """Whether the batch is still made of its own arrays: it may be a list or a dict, and whoever fills it may put
-        others there.
+        """Whether the batch is still what it was, but for what its arrays hold: it may be a list or a dict, and whoever
+        fills it may put others there, or call them by other names.
         """
+        if _without_arrays(self.batch) != self.structure:
+            return False
         found = list(_arrays_of(self.batch))
-        return len(found) == len(self.arrays) and all(map(operator.is_, found, self.arrays))
+        return all(map(operator.is_, found, self.arrays)) and [array.shape for array in found] == self.shapes
 
     def encode(self) -> EncodedBatch:
         """Now that it is filled. Nobody may write to it any more."""
@@ -83,7 +87,9 @@ class BatchTemplate:
             else:
                 arrays.append(np.empty(shape, dtype, order))
                 small.append(arrays[-1])
-        return Room(_with_arrays(self._structure, iter(arrays)), self._header, arrays, small, frames, block)
+        batch = _with_arrays(self._structure, iter(arrays))
+        shapes = [shape for shape, _, _ in self._shapes]
+        return Room(batch, self._structure, self._header, arrays, small, shapes, frames, block)
 
 
 def _order(array: Array) -> Literal["C", "F"]:

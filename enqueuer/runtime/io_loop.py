@@ -190,7 +190,7 @@ class IoLoop:
         for pair in self._pairs.values():
             if pair.slabs is not None:
                 if pair.slabs.hung_up:
-                    pair.slabs.forget_departed(self._has_left)
+                    pair.slabs.forget_departed(self._coordinator.fleet.has_left)
                 if pair.slabs.fileno() in readable:
                     pair.slabs.handle()
             if pair.sockets.router in readable:
@@ -204,9 +204,6 @@ class IoLoop:
             events.append(self._inbox.popleft())
         events.append(Taken(self._ready.taken_total))
         return events
-
-    def _has_left(self, incarnation: bytes) -> bool:
-        return all(worker.incarnation != incarnation for worker in self._coordinator.fleet)
 
     # ------------------------------------------------------------ performing
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,8 +46,9 @@ class Pair:
 def bind_local(context: zmq.Context[Any], directory: PrivateDirectory, secret: bytes, *, shared_memory: bool) -> Pair:
     """For the trainer's own processes, in a directory that nobody else may enter. Raises OSError."""
     sockets = CoordinatorSockets(context, directory.endpoint("control"), directory.endpoint("data"))
-    slabs = receive_slabs(directory.path / "slabs") if shared_memory else None
-    return Pair("local", sockets, Trust.LOCAL, secret, slabs)
+    with _closed_if_interrupted(sockets):
+        slabs = receive_slabs(directory.path / "slabs") if shared_memory else None
+        return Pair("local", sockets, Trust.LOCAL, secret, slabs)
 
 
 def bind_remote(context: zmq.Context[Any], address: str, options: Options) -> Pair:
@@ -60,7 +63,17 @@ def bind_remote(context: zmq.Context[Any], address: str, options: Options) -> Pa
     elif not (is_loopback(address) and is_loopback(data_address)):
         logger.warning("%s has no keys (insecure=True): whoever reaches it can feed this training job", address)
     sockets = CoordinatorSockets(context, address, data_address, gate)
-    slabs = receive_slabs() if options.shared_memory else None
-    codec = None if options.compression is None else find_codec(options.compression)
-    trust = Trust.KEYED if options.allow_pickle else Trust.REMOTE
-    return Pair("remote", sockets, trust, slabs=slabs, codec=codec)
+    with _closed_if_interrupted(sockets):
+        slabs = receive_slabs() if options.shared_memory else None
+        codec = None if options.compression is None else find_codec(options.compression)
+        trust = Trust.KEYED if options.allow_pickle else Trust.REMOTE
+        return Pair("remote", sockets, trust, slabs=slabs, codec=codec)
+
+
+@contextmanager
+def _closed_if_interrupted(sockets: CoordinatorSockets) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        sockets.close()
+        raise

@@ -62,6 +62,8 @@ class ReadyQueue:
         # The last one of which was told that it is over.
         self._told_epoch = -1
         self._wake_at: float = math.inf
+        # Not the outcome itself, whose memory goes back when its consumer is done with it.
+        self._last_taken = 0
         self._error: Callable[[], BaseException] | None = None
         self._closed = False
         # Read by other threads without the lock: each is one attribute, written under it.
@@ -134,6 +136,7 @@ class ReadyQueue:
                 self._inner_left -= 1
             else:
                 self._take_at_boundary()
+            self._last_taken = id(outcome)
             wake = self.taken_total >= self._wake_at
             if wake:
                 self._wake_at = math.inf
@@ -214,16 +217,20 @@ class ReadyQueue:
     def put_back(self, outcome: Any) -> None:
         """What this consumer took last is there to be taken again: it was interrupted before it could use it.
 
-        Called at once, so with a single consumer exact. That an epoch is over may have been told; it is not told again.
+        Called at once; where another consumer has taken one since, its place is gone, and so is it. An epoch that is
+        over stays so, as with `take_back`: its last outcome counts as received, and that it is over is not told again.
         """
         with self._lock:
-            self._receipts.count(self.taken_total)
-            if self._closed or not self._receipts.put_back():
+            if self._closed or self._last_taken != id(outcome):
                 return
+            self._receipts.count(self.taken_total)
+            if self._taken_in_epoch < self._lengths[self._epoch]:
+                self._receipts.put_back()
             self._outcomes.appendleft(outcome)
             self.taken_total -= 1
             self._taken_in_epoch -= 1
             self._inner_left = 0  # found again with the next one that is taken
+            self._condition.notify_all()
 
     # ------------------------------------------------------------ for everybody
 

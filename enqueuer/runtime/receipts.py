@@ -98,10 +98,9 @@ class Receipts:
         if self._last is not None:
             self._positions.discard(self._last)
 
-    def put_back(self) -> bool:
-        """The last one that was counted is to be taken again; False if that was no batch."""
-        if self._last is None:
-            return False
+    def put_back(self) -> None:
+        """The last one that was counted, a batch, is to be taken again."""
+        assert self._last is not None
         self._positions.discard(self._last)
         if self._of_first:
             self._of_first -= 1
@@ -109,7 +108,6 @@ class Receipts:
             self._chunks.appendleft((self._epoch, (self._last,)))
         self._counted_total -= 1
         self._last = None
-        return True
 
     @property
     def received_count(self) -> int:

@@ -8,6 +8,7 @@ after a crash, and nothing that others could open.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hmac
 import logging
 import os
@@ -115,10 +116,12 @@ class SlabReceiver:
             path.chmod(0o600)
             self._listener.listen()
             self._epoll = select.epoll()
-        except BaseException:
+            self._epoll.register(self._listener, select.EPOLLIN)
+        except BaseException as error:
             self._listener.close()
+            if not (isinstance(error, OSError) and error.errno == errno.EADDRINUSE):
+                path.unlink(missing_ok=True)
             raise
-        self._epoll.register(self._listener, select.EPOLLIN)
 
     def fileno(self) -> int:
         return self._epoll.fileno()

@@ -79,3 +79,14 @@ def test_a_lost_worker_that_is_then_seen_to_have_ended_is_kept_as_one_of_those()
     fleet.depart(worker, WorkerState.GONE)
     assert fleet.find(worker.incarnation) is worker
     assert list(fleet) == [] and len(fleet) == 0
+
+
+def test_who_is_lost_or_gone_or_was_never_heard_of_has_left() -> None:
+    fleet = Fleet()
+    worker = a_worker(1)
+    assert fleet.has_left(worker.incarnation)
+    fleet.add(worker)
+    assert not fleet.has_left(worker.incarnation)
+    for state in (WorkerState.LOST, WorkerState.GONE):
+        fleet.depart(worker, state)
+        assert fleet.has_left(worker.incarnation)

@@ -57,6 +57,8 @@ def test_a_batch_that_a_ctrl_c_interrupts_while_it_is_built_was_not_received_and
         state = through_json(made.state_dict())
         expected = [*range(interrupted, 8), 0, 1]
         assert list(islice(made.get(), len(expected))) == expected
+    if interrupted == 7:
+        del expected[0]  # its epoch was over, and its on_epoch_end may have run
     resumed_one = resumed(SequenceEnqueuer(Pickled(8)), state)
     with running(resumed_one, 1):
         assert [batch.index for batch in islice(resumed_one.get(), len(expected))] == expected

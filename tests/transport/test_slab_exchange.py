@@ -189,6 +189,30 @@ def test_the_memory_of_who_has_hung_up_is_kept_until_it_has_left_the_session_too
     receiver.close()
 
 
+@pytest.mark.parametrize("step", ["chmod", "listen", "epoll"])
+def test_a_socket_that_cannot_be_served_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    before = open_fds()
+    if step == "epoll":
+        monkeypatch.setattr(slab_exchange.select, "epoll", fail)
+    else:
+        monkeypatch.setattr(*{"chmod": (Path, "chmod"), "listen": (slab_exchange.socket.socket, "listen")}[step], fail)
+    with pytest.raises(OSError, match="Too many"):
+        SlabReceiver(path)
+    assert not path.exists()
+    assert open_fds() == before
+
+
+def test_a_socket_of_anothers_stays_where_it_is(path: Path) -> None:
+    first = SlabReceiver(path)
+    with pytest.raises(OSError, match="in use"):
+        SlabReceiver(path)
+    assert path.is_socket()
+    first.close()
+
+
 def test_closing_leaves_nothing(path: Path) -> None:
     before = open_fds()
     receiver = SlabReceiver(path)

@@ -158,6 +158,48 @@ def test_a_batch_of_parts_of_what_was_to_be_filled_is_what_it_was(
         assert (second == expected[1]).all()
 
 
+class Named(Filled):
+    def __init__(self, change: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self._change = change
+
+    def __getitem__(self, index: int) -> Any:
+        return {"x": np.full((100, 200), index)}
+
+    def getitem_into(self, index: int, out: Any) -> Any:
+        out["x"][:] = index
+        self._change(out)
+
+
+def rename(out: Any) -> None:
+    out["y"] = out.pop("x")
+
+
+def nest(out: Any) -> None:
+    out["x"] = [out["x"]]
+
+
+def reshape(out: Any) -> None:
+    out["x"].shape = (200, 100)
+
+
+@pytest.mark.parametrize(
+    ("change", "read"),
+    [
+        (rename, lambda batch: batch["y"]),
+        (nest, lambda batch: batch["x"][0]),
+        (reshape, lambda batch: batch["x"] if batch["x"].shape == (200, 100) else np.zeros(0)),
+    ],
+)
+def test_a_batch_that_was_built_anew_around_what_was_filled_is_what_it_is_now(
+    change: Callable[[Any], None], read: Callable[[Any], Any]
+) -> None:
+    bench, sequence = Bench(), Named(change)
+    bench.make(sequence, 0)
+    array = read(bench.arrives(bench.make(sequence, 1)))
+    assert array.size == 20_000 and (array == 1).all()
+
+
 def test_batches_that_are_more_than_arrays_are_copied() -> None:
     class Named(Filled):
         def __getitem__(self, index: int) -> Any:

@@ -485,6 +485,14 @@ def test_a_local_worker_waits_for_its_trainer_to_name_the_next_session() -> None
     assert rig.sent(Hello)[0].secret == b"new"
 
 
+def test_the_end_of_the_last_session_and_the_name_of_the_next_may_come_together() -> None:
+    rig = Rig(reconnects=False)
+    rig.step()
+    rig.step(Received(SESSION, welcome()), Received(SESSION, Stop()), EndpointGiven(b"new"))
+    assert rig.core.phase is Phase.HELLO
+    assert rig.sent(Hello)[-1].secret == b"new"
+
+
 def test_a_session_named_in_the_middle_of_another_replaces_it() -> None:
     rig = Rig(reconnects=False)
     rig.serve()

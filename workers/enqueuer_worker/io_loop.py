@@ -136,9 +136,10 @@ class IoLoop:
             self._waker.clear()
         # First of all, so that what follows is decided by what is running now.
         events: list[Event] = [Tick(self._tasks.running.get())]
+        # Before the commands: what has come over the old link is not about the session that they may name.
+        events += self._read_link(ready)
         if self._commands.fd in ready:
             events += self._read_commands()
-        events += self._read_link(ready)
         now = time.monotonic()
         events += self._outbox.collect(now)
         self._handle(events, now)

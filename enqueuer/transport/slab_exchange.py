@@ -8,7 +8,6 @@ after a crash, and nothing that others could open.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hmac
 import logging
 import os
@@ -16,7 +15,6 @@ import re
 import select
 import socket
 import stat
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,8 +28,6 @@ _MESSAGE_BYTES = _SECRET_BYTES + 2 * _ID_BYTES
 # Where processes of one host meet that share nothing else. Containers share it on request.
 COMMON_DIRECTORY = Path("/dev/shm")  # noqa: S108 - what is made there has a random name, and is its user's alone
 _COMMON_NAME = re.compile(r"enqueuer-[0-9a-f]{32}")
-# A socket that nobody listens on is left alone for so long.
-_STARTING_SECONDS = 60.0
 # A trainer whose GIL is held takes its time; then the batch goes through the socket.
 _ANSWER_SECONDS = 2.0
 _TAKEN, _REFUSED = b"\1", b"\0"
@@ -82,8 +78,6 @@ def _remove_if_stale(path: Path) -> None:
     status = path.lstat()
     if not stat.S_ISSOCK(status.st_mode) or status.st_uid != os.geteuid():
         return
-    if time.time() - status.st_mtime < _STARTING_SECONDS:
-        return  # its trainer may be about to listen
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
         probe.setblocking(False)
         try:
@@ -110,17 +104,19 @@ class SlabReceiver:
         self._owners: dict[int, bytes] = {}
         self.hung_up: set[bytes] = set()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # It gets its name when somebody listens on it: one of that name on which nobody does is a dead trainer's.
+        unnamed = path.with_name(f"{path.name}~")
         try:
             self._listener.setblocking(False)
-            self._listener.bind(str(path))
-            path.chmod(0o600)
+            self._listener.bind(str(unnamed))
+            unnamed.chmod(0o600)
             self._listener.listen()
             self._epoll = select.epoll()
             self._epoll.register(self._listener, select.EPOLLIN)
-        except BaseException as error:
+            unnamed.rename(path)
+        except BaseException:
             self._listener.close()
-            if not (isinstance(error, OSError) and error.errno == errno.EADDRINUSE):
-                path.unlink(missing_ok=True)
+            unnamed.unlink(missing_ok=True)
             raise
 
     def fileno(self) -> int:

@@ -22,12 +22,10 @@ class Room:
     ``arrays`` are all that it is made of, ``small`` those of them that travel in the message.
     """
 
+    template: BatchTemplate
     batch: Any
-    structure: Any
-    header: bytes
     arrays: Sequence[Array]
     small: Sequence[Array]
-    shapes: Sequence[tuple[int, ...]]
     frames: tuple[memoryview, ...]
     block: Block
 
@@ -36,16 +34,14 @@ class Room:
         """Whether the batch is still what it was, but for what its arrays hold: it may be a list or a dict, and whoever
         fills it may put others there, or call them by other names.
         """
-        if _without_arrays(self.batch) != self.structure:
-            return False
-        found = list(_arrays_of(self.batch))
-        return all(map(operator.is_, found, self.arrays)) and [array.shape for array in found] == self.shapes
+        return self.template.fits(self.batch) and all(map(operator.is_, _arrays_of(self.batch), self.arrays))
 
     def encode(self) -> EncodedBatch:
         """Now that it is filled. Nobody may write to it any more."""
         inline = b"".join([array.tobytes("A") for array in self.small])
-        nbytes = len(self.header) + len(inline) + sum(map(len, self.frames))
-        return EncodedBatch(self.header, inline, self.frames, nbytes, self.block)
+        header = self.template.header
+        nbytes = len(header) + len(inline) + sum(map(len, self.frames))
+        return EncodedBatch(header, inline, self.frames, nbytes, self.block)
 
     def release(self) -> None:
         """It is not used after all."""
@@ -57,7 +53,7 @@ class BatchTemplate:
 
     def __init__(self, batch: Any, header: bytes, arrays: Sequence[Array], places: Sequence[int]) -> None:
         self._structure = _without_arrays(batch)
-        self._header = header
+        self.header = header
         self._places = tuple(places)
         self._shapes = [(array.shape, array.dtype, _order(array)) for array in arrays]
         self._sizes = [array.nbytes for array, place in zip(arrays, places, strict=True) if place == f.FRAME]
@@ -87,9 +83,14 @@ class BatchTemplate:
             else:
                 arrays.append(np.empty(shape, dtype, order))
                 small.append(arrays[-1])
-        batch = _with_arrays(self._structure, iter(arrays))
-        shapes = [shape for shape, _, _ in self._shapes]
-        return Room(batch, self._structure, self._header, arrays, small, shapes, frames, block)
+        return Room(self, _with_arrays(self._structure, iter(arrays)), arrays, small, frames, block)
+
+    def fits(self, batch: Any) -> bool:
+        """Whether the batch has this structure, and what is in it has these shapes."""
+        if _without_arrays(batch) != self._structure:
+            return False
+        shapes = [getattr(array, "shape", None) for array in _arrays_of(batch)]
+        return shapes == [shape for shape, _, _ in self._shapes]
 
 
 def _order(array: Array) -> Literal["C", "F"]:

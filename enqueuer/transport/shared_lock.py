@@ -23,7 +23,7 @@ def shared_lock(fd: int | None) -> AbstractContextManager[None]:
 
 
 class SharedLock(AbstractContextManager[None]):
-    """To be entered raises OSError where another process holds it for long. Its holder's death frees it.
+    """Entering it raises OSError where another process holds it for long. Its holder's death frees it.
 
     For one thread of each process: the kernel does not tell its threads apart.
     """

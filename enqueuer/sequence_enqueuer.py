@@ -60,7 +60,8 @@ class SequenceEnqueuer:
         retries: how often a batch whose ``__getitem__`` raised is tried again.
         on_error: 'raise', or 'skip' to leave out batches that failed, up to ``max_skipped``.
         max_skipped: after this many skipped batches the next failure is raised.
-        max_bytes: bound on the bytes of undelivered batches, by what batches weigh lately; None (the default) for none.
+        max_bytes: bound on the bytes of undelivered batches: those that have come by what they weigh, those
+            that are still to come by what batches weigh lately; None (the default) for none.
             It bounds no memory: batches that you keep come on top, and blocks and buffers that wait to be used again.
         max_worker_deaths: a batch that killed this many workers raises `PoisonedBatchError`; None: never.
         hedge: 'auto': the batch that is next in order, once it takes 3 times the 95th percentile of lately, is given to

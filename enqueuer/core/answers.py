@@ -45,22 +45,27 @@ class Answers:
         worker.last_seen = now
         worker.note_batches(len(event.leases), event.busy, now)
         self.hedger.note_batches(worker, len(event.leases), event.busy)
-        self.scheduler.note_size(event.nbytes / len(event.leases))
+        nbytes = event.nbytes / len(event.leases)
+        self.scheduler.note_batches(len(event.leases), nbytes)
         run = self._current_run(event.epoch, event.generation)
-        if not self._take_all(worker, event, run):
+        if not self._take_all(worker, event, run, nbytes):
             for lease, payload in zip(event.leases, event.payloads, strict=True):
-                if not self._take_answer(worker, lease, run, payload) and worker.standing.cut_off:
+                if not self._take_answer(worker, lease, run, payload, nbytes) and worker.standing.cut_off:
                     break
         self.departures.after_answers(worker)
 
-    def _take_all(self, worker: Worker, event: ResultsReceived, run: EpochRun | None) -> bool:
-        """All at once, as nearly every message can be taken; False, and nothing is changed, if one needs a look."""
+    def _take_all(self, worker: Worker, event: ResultsReceived, run: EpochRun | None, nbytes: float) -> bool:
+        """All at once, as nearly every message can be taken; False, and nothing is changed, if one needs a look.
+
+        ``nbytes`` is what one batch weighs.
+        """
         if run is None or run.hedged:
             return False
         positions = self.ledger.answer_all(worker, event.leases, run)
         if positions is None:
             return False
         self.ledger.stale_count += run.answer_all(positions, event.payloads)
+        self.ledger.note_answered(run, positions, nbytes)
         return True
 
     def on_block_unavailable(self, event: BlockUnavailable, now: float) -> None:
@@ -109,12 +114,15 @@ class Answers:
         self.departures.offend(worker, offence)
         self.departures.after_answers(worker)
 
-    def _take_answer(self, worker: Worker, lease: int, run: EpochRun | None, outcome: Any) -> bool:
+    def _take_answer(self, worker: Worker, lease: int, run: EpochRun | None, outcome: Any, nbytes: float) -> bool:
         position = self.ledger.answer(worker, lease, run)
         if position is None:
             self._judge(worker, lease, is_current=run is not None, numbered=True)
-        elif run is not None and not self.settle(run, position, outcome):
-            self.ledger.stale_count += 1
+        elif run is not None:
+            if self.settle(run, position, outcome):
+                self.ledger.note_answered(run, (position,), nbytes)
+            else:
+                self.ledger.stale_count += 1
         return position is not None
 
     def _judge(self, worker: Worker, lease: int, *, is_current: bool, numbered: bool) -> None:

@@ -70,7 +70,7 @@ class Coordinator:
 
     def __init__(self, settings: Settings, now: float) -> None:
         self.settings = settings
-        self.ledger = Ledger()
+        self.ledger = Ledger(weighs=settings.max_bytes is not None)
         self.fleet = Fleet()
         self.scheduler = Scheduler(settings, self.ledger)
         self._actions: list[Action] = []
@@ -190,7 +190,7 @@ class Coordinator:
             run.confirmed = True
 
     def _on_taken(self, event: Taken, _now: float) -> None:
-        self.ledger.taken_total = max(event.total, self.ledger.taken_total)
+        self.ledger.note_taken(event.total)
 
     def _on_stop_requested(self, _event: StopRequested, _now: float) -> None:
         self._actions.extend(Send(route, Stop()) for route in self.routes)

@@ -159,6 +159,9 @@ class EpochRun:
 
     # ------------------------------------------------------------ answers and delivery
 
+    def is_buffered(self, position: int) -> bool:
+        return position in self._buffered
+
     def is_answered(self, position: int) -> bool:
         return position < self._head or position in self._buffered or position in self._delivered
 

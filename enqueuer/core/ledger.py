@@ -11,6 +11,7 @@ from itertools import repeat
 from typing import Any
 
 from enqueuer.core.epoch_run import EpochRun
+from enqueuer.core.held_bytes import HeldBytes
 from enqueuer.core.worker import Worker
 
 # Of a lease: the epoch it is on, its position there, and who holds it.
@@ -20,13 +21,15 @@ LeaseEntry = tuple[EpochRun, int, Worker]
 class Ledger:
     """The open epochs (the current one, and at most the one after it) and all leases on them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, weighs: bool = False) -> None:
+        """``weighs``: `held_bytes` is kept, which costs something for each batch."""
         self.runs: dict[int, EpochRun] = {}
         self.stale_count = 0
         self.delivered_total = 0
         self.taken_total = 0
         self._leases: dict[int, LeaseEntry] = {}
         self.next_lease = 1
+        self._held = HeldBytes() if weighs else None
 
     # ------------------------------------------------------------ counts
 
@@ -46,6 +49,11 @@ class Ledger:
         return self.delivered_total - self.taken_total
 
     @property
+    def held_bytes(self) -> float:
+        """What the batches weigh that have come and were not taken; 0 where that is not kept."""
+        return self._held.total if self._held is not None else 0.0
+
+    @property
     def has_pending(self) -> bool:
         return any(run.has_pending or run.has_suspects for run in self.runs.values())
 
@@ -60,6 +68,8 @@ class Ledger:
     def close(self, run: EpochRun) -> None:
         """Forget the run and every lease on it; workers stay occupied by theirs until they answer or unlist them."""
         del self.runs[run.epoch]
+        if self._held is not None:
+            self._held.forget(run)
         for lease in [lease for lease, (owner, _, _) in self._leases.items() if owner is run]:
             del self._leases[lease]
 
@@ -126,7 +136,22 @@ class Ledger:
 
     # ------------------------------------------------------------ delivery
 
+    def note_answered(self, run: EpochRun, positions: Sequence[int], nbytes: float) -> None:
+        """Batches of ``nbytes`` each came for these."""
+        if self._held is not None:
+            self._held.note_answered(run, positions, nbytes)
+
     def pop_deliverable(self, run: EpochRun) -> tuple[Sequence[int], list[Any]]:
         positions, outcomes = run.pop_deliverable()
         self.delivered_total += len(outcomes)
+        if self._held is not None:
+            self._held.note_delivered(run, positions)
         return positions, outcomes
+
+    def note_taken(self, total: int) -> None:
+        """The trainer has taken so many in all; a count from before an earlier one changes nothing."""
+        count = total - self.taken_total
+        if count > 0:
+            self.taken_total = total
+            if self._held is not None:
+                self._held.note_taken(count)

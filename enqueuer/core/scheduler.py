@@ -12,15 +12,13 @@ import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from enqueuer.core.byte_bound import ByteBound
 from enqueuer.core.depth import make_depth
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.ledger import Ledger
 from enqueuer.core.settings import Settings
 from enqueuer.core.worker import Worker
 
-# Weight of a batch that is lighter than they were; a heavier one is believed at once. By a mean of both, batches of 1
-# and 10 MB that come ten of a kind went 6 large ones beyond ``max_bytes`` with two workers, and so none.
-_LIGHTER_WEIGHT = 0.05
 # A queued lease moves to an idle slot if it would wait longer than this (and a round trip) where it is.
 _WORTH_MOVING = 0.010
 # Waking the I/O thread, a grant and its answer take some 0.2 ms: for shorter batches, room is collected first.
@@ -70,7 +68,7 @@ class Scheduler:
         self._settings = settings
         self._ledger = ledger
         self._depth = make_depth(settings.max_queue_size)
-        self._batch_bytes = 0.0
+        self._bytes = None if settings.max_bytes is None else ByteBound(settings.max_bytes)
         # Each with how many of its slots are idle.
         self._idle: dict[Worker, int] = {}
         self._idle_slots_count = 0
@@ -79,8 +77,18 @@ class Scheduler:
         self._look_again_at = -math.inf
         self._slots_of: dict[Worker, int] = {}
         self._slots_count = 0
-        # Batches that may be undelivered now, by count and by what they weigh lately.
-        self.bound = self._find_bound()
+        self._depth_bound = self._depth.bound(0)
+
+    @property
+    def bound(self) -> float:
+        """Batches that may be undelivered now, by count and by what they weigh."""
+        if self._bytes is None:
+            return self._depth_bound
+        if not self._bytes.is_known:
+            return min(self._depth_bound, self._slots_count)
+        ledger = self._ledger
+        by_bytes = ledger.undelivered_count + self._bytes.room_for_idle(ledger.held_bytes, ledger.leased_count)
+        return max(0, min(self._depth_bound, by_bytes))
 
     @property
     def slots_count(self) -> int:
@@ -150,7 +158,7 @@ class Scheduler:
         self._slots_count += slots - self._slots_of.pop(worker, 0)
         if slots:
             self._slots_of[worker] = slots
-        self.bound = self._find_bound()
+        self._depth_bound = self._depth.bound(self._slots_count)
 
     def _note_idle_slots(self, worker: Worker, count: int) -> None:
         self._idle_slots_count += count - self._idle.get(worker, 0)
@@ -159,21 +167,10 @@ class Scheduler:
         else:
             del self._idle[worker]
 
-    def note_size(self, nbytes: float) -> None:
-        """A batch of this many bytes arrived."""
-        old = self._batch_bytes
-        self._batch_bytes = float(nbytes) if nbytes >= old else old + _LIGHTER_WEIGHT * (nbytes - old)
-        if self._settings.max_bytes is not None:
-            self.bound = self._find_bound()
-
-    def _find_bound(self) -> float:
-        bound = self._depth.bound(self._slots_count)
-        max_bytes = self._settings.max_bytes
-        if max_bytes is None:
-            return bound
-        # Before the first batch nothing is known of their weight: one a slot.
-        by_bytes = max_bytes // self._batch_bytes if self._batch_bytes else self._slots_count
-        return min(bound, by_bytes)
+    def note_batches(self, count: int, nbytes: float) -> None:
+        """So many came together, of ``nbytes`` each."""
+        if self._bytes is not None:
+            self._bytes.note_batches(count, nbytes)
 
     # ------------------------------------------------------------ grants
 
@@ -205,7 +202,11 @@ class Scheduler:
         of 42 then reach 79 % of their ideal rate, else 92 %). Short batches do not keep each other waiting.
         """
         spare = self._slots_count if self._settings.ordered and not self._next_is_cheap else 0
-        return max(self._slots_count, self.bound - spare) - self._ledger.leased_count
+        leased_count = self._ledger.leased_count
+        room = max(self._slots_count, self.bound - spare) - leased_count
+        if self._bytes is None or not self._bytes.is_known:
+            return room
+        return min(room, self._bytes.room_for_queues(self._ledger.held_bytes, leased_count))
 
     def _hand_out(
         self,
@@ -261,7 +262,7 @@ class Scheduler:
         undelivered_count = self._ledger.undelivered_count + len(assignments)
         if self._ledger.has_pending:
             self._depth.deepen(undelivered_count + self._idle_slots_count)
-            self.bound = self._find_bound()
+            self._depth_bound = self._depth.bound(self._slots_count)
         # What the trainer waits for goes whatever the bound.
         return max(self.bound - undelivered_count, 1 if current.head_is_waiting else 0)
 
@@ -272,7 +273,7 @@ class Scheduler:
         if not self._ledger.runs or not self._slots_count:
             return
         if self._depth.note(self._ledger.ready_count, self._ledger.delivered_total, self._slots_count):
-            self.bound = self._find_bound()
+            self._depth_bound = self._depth.bound(self._slots_count)
 
     # ------------------------------------------------------------ moves
 

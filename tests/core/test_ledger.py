@@ -97,7 +97,7 @@ def test_undelivered_counts_what_is_leased_buffered_and_ready() -> None:
     assert ledger.pop_deliverable(run) == (range(1), ["batch"])
     assert (run.leased_count, run.buffered_count, ledger.ready_count) == (1, 1, 1)
     assert ledger.undelivered_count == 3
-    ledger.taken_total = 1
+    ledger.note_taken(1)
     assert ledger.undelivered_count == 2
 
 

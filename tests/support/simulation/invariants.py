@@ -41,6 +41,8 @@ class CoordinatorInvariants:
         self._allowed = max(core.scheduler.bound, min(self._allowed, undelivered))
         overshoot = 1 + suspects + len(core.fleet)
         assert undelivered <= self._allowed + overshoot, f"{undelivered} undelivered, {self._allowed} allowed"
+        held_count = core.ledger.ready_count + sum(run.buffered_count for run in core.ledger.runs.values())
+        assert core.ledger.held_bytes >= 0 and (held_count or not core.ledger.held_bytes), "weighs what is not there"
 
     def _check_workers(self) -> None:
         core, queues, slots = self._core, self._core.scheduler, 0

@@ -10,24 +10,14 @@ _WINDOW = 4
 _GIVEN_UP = 0.5
 
 
-def queue_bound(max_queue_size: int, slots: int) -> float:
-    """Keras allows ``max_queue_size + 1``. Where there are more slots than that would keep busy, up to three batches a
-    slot are allowed (one runs, one waits behind it, one has come out of order), never more than ``max_queue_size +
-    slots``.
-    """
-    if max_queue_size <= 0:
-        return math.inf
-    return max(max_queue_size + 1, min(max_queue_size + slots, 3 * slots))
-
-
 class FixedDepth:
-    """``max_queue_size`` as a number; 0 or less: no bound."""
+    """``max_queue_size`` as a number, and a batch in each slot on top of it; 0 or less: no bound."""
 
     def __init__(self, max_queue_size: int) -> None:
         self._max_queue_size = max_queue_size
 
     def bound(self, slots: int) -> float:
-        return queue_bound(self._max_queue_size, slots)
+        return self._max_queue_size + slots if self._max_queue_size > 0 else math.inf
 
     def deepen(self, bound: int) -> None:
         """The trainer waits, and idle slots could do more within this bound: the caller wanted it so."""

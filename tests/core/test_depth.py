@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
+
 from enqueuer.core import events as ev
-from enqueuer.core.depth import AutoDepth
+from enqueuer.core.depth import AutoDepth, FixedDepth
 from enqueuer.core.worker import WorkerState
 from tests.core.driver import Driver, Peer
 
@@ -19,6 +23,13 @@ def answer_all(peers: list[Peer], times: int) -> None:
         for peer in peers:
             if peer.leases:
                 peer.answer(busy=0.02)
+
+
+@pytest.mark.parametrize(
+    ("max_queue_size", "slots", "bound"), [(10, 1, 11), (10, 4, 14), (10, 32, 42), (1, 1, 2), (0, 5, math.inf)]
+)
+def test_a_queue_that_is_full_leaves_each_slot_a_batch(max_queue_size: int, slots: int, bound: float) -> None:
+    assert FixedDepth(max_queue_size).bound(slots) == bound
 
 
 def test_it_begins_with_two_batches_a_slot_and_one() -> None:

@@ -174,8 +174,7 @@ class Session:
         max_bytes = options.max_bytes
         if max_bytes is None and max_queue_size is None:
             # Nothing else would hold it back behind a batch that hangs.
-            memory = total_bytes()
-            max_bytes = None if memory is None else int(_AUTO_MEMORY * memory)
+            max_bytes = int(_AUTO_MEMORY * total_bytes())
         return Settings(
             session=session_id,
             places=tuple(self._make_place(pair) for pair in pairs),

@@ -178,7 +178,7 @@ class _Slab:
             os.posix_fallocate(self._fd, offset, self.stride)
 
     def _reserved(self) -> float:
-        return max(self.stride, min(_MOST_RESERVED, _RESERVED * (total_bytes() or 0)))
+        return max(self.stride, min(_MOST_RESERVED, _RESERVED * total_bytes()))
 
     def __del__(self) -> None:
         if getattr(self, "_fd", -1) >= 0:

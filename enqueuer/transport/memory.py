@@ -6,6 +6,7 @@ kills a process of the group instead, so it has to be looked up before.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,9 +25,10 @@ def available_bytes(root: Path = Path("/")) -> int | None:
     return max(0, min(figures)) if figures else None
 
 
-def total_bytes(root: Path = Path("/")) -> int | None:
-    """The smallest of the machine's memory and the control groups' limits; None where neither says (not Linux)."""
-    return min([*_machine(root, "MemTotal:"), *(limit for limit, _ in _groups(root))], default=None)
+def total_bytes(root: Path = Path("/")) -> int:
+    """The smallest of the machine's memory and the control groups' limits."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # all that macOS says
+    return min([machine, *_machine(root, "MemTotal:"), *(limit for limit, _ in _groups(root))])
 
 
 def _machine(root: Path, key: str) -> Iterator[int]:

@@ -117,13 +117,13 @@ def test_there_is_no_block_where_there_is_no_memory_and_the_reason_is_said_once(
         (1_000 * MEGABYTE, 125 * MEGABYTE, False),
         (1_000_000 * MEGABYTE, 1_075 * MEGABYTE, True),
         (1_000_000 * MEGABYTE, 1_074 * MEGABYTE, False),
-        (None, 3 * MEGABYTE, True),
-        (None, 1.5 * MEGABYTE, False),
-        (None, None, True),
+        (MEGABYTE, 3 * MEGABYTE, True),
+        (MEGABYTE, 1.5 * MEGABYTE, False),
+        (1_000 * MEGABYTE, None, True),
     ],
 )
 def test_a_block_leaves_an_eighth_of_all_memory_up_to_a_gibibyte_and_as_much_again_as_it_takes(
-    arena: Arena, monkeypatch: pytest.MonkeyPatch, total: int | None, free: float | None, expected: bool
+    arena: Arena, monkeypatch: pytest.MonkeyPatch, total: int, free: float | None, expected: bool
 ) -> None:
     monkeypatch.setattr(arena_module, "total_bytes", lambda: total)
     monkeypatch.setattr(arena_module, "available_bytes", lambda: free)

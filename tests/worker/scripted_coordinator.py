@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -135,7 +136,9 @@ class ScriptedCoordinator:
             self.heard.append((route, session, message))
             if isinstance(message, Heartbeat) and self.acknowledge:
                 seqs = [header.seq for header, _ in self.received]
-                self.send(route, HeartbeatReply(max(seqs, default=0), 0, message.sent_at))
+                # Who has said it may have closed its link since, as after a Stop.
+                with contextlib.suppress(zmq.ZMQError):
+                    self.send(route, HeartbeatReply(max(seqs, default=0), 0, message.sent_at))
         if self._sockets.pull in ready:
             frames = self._sockets.pull.recv_multipart(copy=False)
             session, header, payloads = decode_results(frames, self._trust)

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
+from enqueuer.transport.limits import is_among_last
 from enqueuer.transport.memory import available_bytes, total_bytes
 from enqueuer.transport.segment import ALIGNMENT
 
@@ -131,6 +132,8 @@ class _Slab:
         self._taken_at: dict[int, float] = {}
         self._fd = os.memfd_create("enqueuer-batches", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
+            if is_among_last(self._fd):
+                raise OSError("hardly any file descriptors left (ulimit -n)")
             os.ftruncate(self._fd, self._nbytes)
             fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
             self._mapping = mmap.mmap(self._fd, self._nbytes)

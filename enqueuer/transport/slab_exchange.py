@@ -18,6 +18,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from enqueuer.transport.limits import is_among_last
 from enqueuer.transport.mapped_blocks import MappedBlocks
 
 logger = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ class SlabReceiver:
         # Whose slabs came over a connection; and whose did over one that has ended.
         self._owners: dict[int, bytes] = {}
         self.hung_up: set[bytes] = set()
+        self._has_warned = False
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # It gets its name when somebody listens on it: one of that name on which nobody does is a dead trainer's.
         unnamed = path.with_name(f"{path.name}~")
@@ -152,18 +154,31 @@ class SlabReceiver:
                 return False
             owner, slab_id = ids[:_ID_BYTES], ids[_ID_BYTES:]
             self._owners[connection.fileno()] = owner
-            try:
-                self.blocks.add(owner, slab_id, fds[0])
-            except OSError:
-                connection.send(slab_id + _REFUSED)
-            else:
-                connection.send(slab_id + _TAKEN)
+            connection.send(slab_id + (_TAKEN if self._map(owner, slab_id, fds[0]) else _REFUSED))
             return True
         except OSError:
             return False
         finally:
             for fd in fds:
                 os.close(fd)
+
+    def _map(self, owner: bytes, slab_id: bytes, fd: int) -> bool:
+        if is_among_last(fd):
+            self._warn_of_descriptors()
+            return False
+        try:
+            self.blocks.add(owner, slab_id, fd)
+        except OSError:
+            return False
+        return True
+
+    def _warn_of_descriptors(self) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "this process has hardly any file descriptors left, and batches of ever more sizes take more of them: "
+                "some go through sockets now; raise the limit (ulimit -n)"
+            )
 
     def forget_departed(self, has_left: Callable[[bytes], bool]) -> None:
         """Drop the memory of those in ``hung_up`` who have also left the session: of others, results may still come."""

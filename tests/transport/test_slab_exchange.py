@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import socket
 import stat
 import tempfile
@@ -104,6 +105,27 @@ def test_what_is_not_safe_to_map_is_refused_and_the_connection_goes_on(trainer: 
         sender.send(b"s" * 16, fd)
     os.close(fd)
     assert Arena(sender.send).take(1000) is not None
+    sender.close()
+
+
+def test_the_last_descriptors_are_left_to_the_trainers_own_files(
+    trainer: Trainer, caplog: pytest.LogCaptureFixture
+) -> None:
+    sender = SlabSender(trainer.receiver.path, trainer.receiver.secret, OWNER)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = 4 * (open_fds() + 20)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limits[1]))
+    arenas: list[Arena] = []
+    try:
+        while not arenas or arenas[-1].take(1000) is not None:
+            assert len(arenas) < limit
+            arenas.append(Arena(sender.send))
+        assert open_fds() <= limit - limit // 4 + 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len(arenas) > 5
+    assert caplog.text.count("ulimit -n") == 1
+    assert Arena(sender.send).take(1000) is not None, "the connection goes on"
     sender.close()
 
 

@@ -128,7 +128,7 @@ class SequenceEnqueuer:
 
         ``workers`` local threads or processes; 0 with ``bind``: remote workers only; 0 without: batches are computed
         in the consumer's own thread, on demand; None: as many as CPUs. ``max_queue_size`` bounds the undelivered
-        batches (at least one more, at most one more a slot); 0 or less: only the epoch does; 'auto': as many as it
+        batches, but for one more a slot; 0 or less: only the epoch does; 'auto': as many as it
         takes for the trainer not to wait while workers are idle, within ``max_bytes`` (by default then an eighth of the
         machine's memory). ``epoch`` sets the epoch's number; otherwise each start takes the next one, and the first
         after `load_state_dict` goes on there.

@@ -45,8 +45,8 @@ class Answers:
         worker.last_seen = now
         worker.note_batches(len(event.leases), event.busy, now)
         self.hedger.note_batches(worker, len(event.leases), event.busy)
-        nbytes = event.nbytes / len(event.leases)
-        self.scheduler.note_batches(len(event.leases), nbytes)
+        nbytes = event.nbytes // len(event.leases)
+        self.scheduler.note_weight(event.epoch, nbytes)
         run = self._current_run(event.epoch, event.generation)
         if not self._take_all(worker, event, run, nbytes):
             for lease, payload in zip(event.leases, event.payloads, strict=True):
@@ -54,7 +54,7 @@ class Answers:
                     break
         self.departures.after_answers(worker)
 
-    def _take_all(self, worker: Worker, event: ResultsReceived, run: EpochRun | None, nbytes: float) -> bool:
+    def _take_all(self, worker: Worker, event: ResultsReceived, run: EpochRun | None, nbytes: int) -> bool:
         """All at once, as nearly every message can be taken; False, and nothing is changed, if one needs a look.
 
         ``nbytes`` is what one batch weighs.
@@ -64,8 +64,9 @@ class Answers:
         positions = self.ledger.answer_all(worker, event.leases, run)
         if positions is None:
             return False
-        self.ledger.stale_count += run.answer_all(positions, event.payloads)
-        self.ledger.note_answered(run, positions, nbytes)
+        taken = run.answer_all(positions, event.payloads)
+        self.ledger.stale_count += len(positions) - len(taken)
+        self.ledger.note_buffered(run, taken, nbytes)
         return True
 
     def on_block_unavailable(self, event: BlockUnavailable, now: float) -> None:
@@ -114,13 +115,13 @@ class Answers:
         self.departures.offend(worker, offence)
         self.departures.after_answers(worker)
 
-    def _take_answer(self, worker: Worker, lease: int, run: EpochRun | None, outcome: Any, nbytes: float) -> bool:
+    def _take_answer(self, worker: Worker, lease: int, run: EpochRun | None, outcome: Any, nbytes: int) -> bool:
         position = self.ledger.answer(worker, lease, run)
         if position is None:
             self._judge(worker, lease, is_current=run is not None, numbered=True)
         elif run is not None:
             if self.settle(run, position, outcome):
-                self.ledger.note_answered(run, (position,), nbytes)
+                self.ledger.note_buffered(run, (position,), nbytes)
             else:
                 self.ledger.stale_count += 1
         return position is not None

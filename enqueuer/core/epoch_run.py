@@ -159,9 +159,6 @@ class EpochRun:
 
     # ------------------------------------------------------------ answers and delivery
 
-    def is_buffered(self, position: int) -> bool:
-        return position in self._buffered
-
     def is_answered(self, position: int) -> bool:
         return position < self._head or position in self._buffered or position in self._delivered
 
@@ -173,16 +170,15 @@ class EpochRun:
         self.hedged.discard(position)
         return True
 
-    def answer_all(self, positions: Sequence[int], outcomes: Sequence[Any]) -> int:
-        """As `answer` for each of these, of which none is hedged; returns how many came second."""
+    def answer_all(self, positions: Sequence[int], outcomes: Sequence[Any]) -> list[int]:
+        """As `answer` for each of these, of which none is hedged; returns those that did not come second."""
         live, buffered = self._live, self._buffered
-        late_count = 0
+        taken = []
         for position, outcome in zip(positions, outcomes, strict=True):
-            if live.pop(position, None) is None and self.is_answered(position):
-                late_count += 1
-            else:
+            if live.pop(position, None) is not None or not self.is_answered(position):
                 buffered[position] = outcome
-        return late_count
+                taken.append(position)
+        return taken
 
     def pop_deliverable(self) -> tuple[Sequence[int], list[Any]]:
         """What can be delivered now, in order: positions and outcomes."""

@@ -36,12 +36,12 @@ class Ledger:
     @property
     def undelivered_count(self) -> int:
         """Leased, received and ready batches: what the bound bounds."""
-        return sum([run.undelivered_count for run in self.runs.values()]) + self.ready_count
+        return sum([run.undelivered_count for run in list(self.runs.values())]) + self.ready_count
 
     @property
     def leased_count(self) -> int:
         """Positions that some worker is to answer."""
-        return sum([run.leased_count for run in self.runs.values()])
+        return sum([run.leased_count for run in list(self.runs.values())])
 
     @property
     def ready_count(self) -> int:
@@ -49,9 +49,9 @@ class Ledger:
         return self.delivered_total - self.taken_total
 
     @property
-    def held_bytes(self) -> float:
+    def held_bytes(self) -> int:
         """What the batches weigh that have come and were not taken; 0 where that is not kept."""
-        return self._held.total if self._held is not None else 0.0
+        return self._held.total if self._held is not None else 0
 
     @property
     def has_pending(self) -> bool:
@@ -69,7 +69,7 @@ class Ledger:
         """Forget the run and every lease on it; workers stay occupied by theirs until they answer or unlist them."""
         del self.runs[run.epoch]
         if self._held is not None:
-            self._held.forget(run)
+            self._held.forget(run.epoch)
         for lease in [lease for lease, (owner, _, _) in self._leases.items() if owner is run]:
             del self._leases[lease]
 
@@ -77,6 +77,8 @@ class Ledger:
         """No outcome is held any more."""
         self.runs.clear()
         self._leases.clear()
+        if self._held is not None:
+            self._held = HeldBytes()
 
     # ------------------------------------------------------------ leases
 
@@ -136,16 +138,16 @@ class Ledger:
 
     # ------------------------------------------------------------ delivery
 
-    def note_answered(self, run: EpochRun, positions: Sequence[int], nbytes: float) -> None:
-        """Batches of ``nbytes`` each came for these."""
+    def note_buffered(self, run: EpochRun, positions: Sequence[int], nbytes: int) -> None:
+        """The outcomes of these positions are batches of ``nbytes`` each."""
         if self._held is not None:
-            self._held.note_answered(run, positions, nbytes)
+            self._held.note_buffered(run.epoch, positions, nbytes)
 
     def pop_deliverable(self, run: EpochRun) -> tuple[Sequence[int], list[Any]]:
         positions, outcomes = run.pop_deliverable()
         self.delivered_total += len(outcomes)
-        if self._held is not None:
-            self._held.note_delivered(run, positions)
+        if self._held is not None and outcomes:
+            self._held.note_delivered(run.epoch, positions)
         return positions, outcomes
 
     def note_taken(self, total: int) -> None:

@@ -77,7 +77,8 @@ class Scheduler:
         self._look_again_at = -math.inf
         self._slots_of: dict[Worker, int] = {}
         self._slots_count = 0
-        self._depth_bound = self._depth.bound(0)
+        self._depth_bound = math.inf
+        self._refresh_depth()
 
     @property
     def bound(self) -> float:
@@ -111,10 +112,11 @@ class Scheduler:
         """
         if self._ledger.ready_count == 0 or not self._next_is_cheap:
             return 0
-        room = self.bound - self._ledger.undelivered_count
+        bound = self.bound
+        room = bound - self._ledger.undelivered_count
         if room >= _FULL_GRANT:  # or there is no bound
             return 0
-        return max(0, min(_FULL_GRANT, int(self.bound) // self._slots_count) - int(room))
+        return max(0, min(_FULL_GRANT, int(bound) // self._slots_count) - int(room))
 
     @property
     def has_takers(self) -> bool:
@@ -158,6 +160,9 @@ class Scheduler:
         self._slots_count += slots - self._slots_of.pop(worker, 0)
         if slots:
             self._slots_of[worker] = slots
+        self._refresh_depth()
+
+    def _refresh_depth(self) -> None:
         self._depth_bound = self._depth.bound(self._slots_count)
 
     def _note_idle_slots(self, worker: Worker, count: int) -> None:
@@ -167,10 +172,10 @@ class Scheduler:
         else:
             del self._idle[worker]
 
-    def note_batches(self, count: int, nbytes: float) -> None:
-        """So many came together, of ``nbytes`` each."""
+    def note_weight(self, epoch: int, nbytes: int) -> None:
+        """A message brought batches of this many bytes each."""
         if self._bytes is not None:
-            self._bytes.note_batches(count, nbytes)
+            self._bytes.note_weight(epoch, nbytes)
 
     # ------------------------------------------------------------ grants
 
@@ -262,7 +267,7 @@ class Scheduler:
         undelivered_count = self._ledger.undelivered_count + len(assignments)
         if self._ledger.has_pending:
             self._depth.deepen(undelivered_count + self._idle_slots_count)
-            self._depth_bound = self._depth.bound(self._slots_count)
+            self._refresh_depth()
         # What the trainer waits for goes whatever the bound.
         return max(self.bound - undelivered_count, 1 if current.head_is_waiting else 0)
 
@@ -273,7 +278,7 @@ class Scheduler:
         if not self._ledger.runs or not self._slots_count:
             return
         if self._depth.note(self._ledger.ready_count, self._ledger.delivered_total, self._slots_count):
-            self._depth_bound = self._depth.bound(self._slots_count)
+            self._refresh_depth()
 
     # ------------------------------------------------------------ moves
 

@@ -71,8 +71,7 @@ def build_batch(payload: Any) -> Any:
 def weigh(batch: Any) -> int:
     """Roughly how many bytes a batch in this process holds: its arrays, and what they are nested in.
 
-    At least 1, also for one that cannot be looked into (a list that holds itself, a property that raises): 0 is what
-    the bound by bytes takes for "not known yet".
+    At least 1, also for one that cannot be looked into (a list that holds itself, a property that raises).
     """
     try:
         return max(1, _weigh(batch))

@@ -16,7 +16,7 @@ from enqueuer.runtime.private_directory import PrivateDirectory
 from enqueuer.transport.addresses import is_loopback
 from enqueuer.transport.codecs import Codec, find_codec
 from enqueuer.transport.gatekeeper import Gatekeeper
-from enqueuer.transport.limits import LEAST_FILES, raise_file_limit
+from enqueuer.transport.limits import raise_file_limit
 from enqueuer.transport.slab_exchange import SlabReceiver, receive_slabs
 from enqueuer.transport.sockets import CoordinatorSockets
 
@@ -54,7 +54,7 @@ def bind_local(context: zmq.Context[Any], directory: PrivateDirectory, secret: b
 
 def bind_remote(context: zmq.Context[Any], address: str, options: Options) -> Pair:
     """Where the caller said, with the keys that he named. Raises OSError."""
-    raise_file_limit(LEAST_FILES)
+    raise_file_limit(for_remote=True)
     data_address = options.data_bind or f"{address.rpartition(':')[0]}:*"
     gate = None
     if options.key_file is not None:

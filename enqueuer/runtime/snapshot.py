@@ -38,7 +38,8 @@ def take_snapshot(coordinator: Coordinator, ready: ReadyQueue, intake: Intake, *
         ready_count=ready_count,
         received_count=sum(run.buffered_count for run in runs),
         leased_count=sum(run.leased_count for run in runs),
-        queue_limit=0 if bound == math.inf else int(bound),
+        # Batches that weigh more than is allowed come one at a time.
+        queue_limit=0 if bound == math.inf else max(1, int(bound)),
         workers_count=len(workers),
         slots_count=coordinator.scheduler.slots_count if running else 0,
         batches_total=ready.taken_total,

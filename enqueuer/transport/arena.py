@@ -79,7 +79,9 @@ class Arena:
         self._lock = nullcontext() if lock is None else lock
         self._slabs: dict[int, list[_Slab]] = {}
         self._uses = 0
+        # No new memory is asked for before.
         self._full_until = 0.0
+        self._has_warned = False
         self._sweep_at = 0.0
 
     @property
@@ -87,30 +89,37 @@ class Arena:
         return sum(slab.allocated_bytes for slabs in self._slabs.values() for slab in slabs)
 
     def take(self, nbytes: int) -> Block | None:
-        """A block for this many bytes of contents; None where there is no memory for it."""
+        """A block for this many bytes of contents; None where none is free and there is no memory for another."""
         now = time.monotonic()
-        if now < self._full_until:
-            return None
         self._uses += 1
         if now >= self._sweep_at:
             self._sweep_at = now + _SWEEP_SECONDS
             self._sweep(now - _IDLE_SECONDS)
-        try:
-            return self._find(_stride(nbytes + ALIGNMENT), now)
-        except OSError as error:
-            self._full_until = now + _IDLE_SECONDS
-            logger.warning("no more shared memory for batches (%s); for a while they go through the socket", str(error))
-            return None
-
-    def _find(self, stride: int, now: float) -> Block | None:
-        slabs = self._slabs.setdefault(stride, [])
+        stride = _stride(nbytes + ALIGNMENT)
         # The first that is free: what is rarely needed stays behind, and can be given back.
-        for slab in slabs:
-            block = slab.take(self._uses, now)
+        for slab in self._slabs.get(stride, ()):
+            block = slab.take_again(self._uses, now)
             if block is not None:
                 return block
-        slabs.append(_Slab(stride, max(1, _SLAB_BYTES // stride), self._show, self._lock))
-        return slabs[-1].take(self._uses, now)
+        if now < self._full_until:
+            return None
+        try:
+            return self._take_new(stride, now)
+        except OSError as error:
+            self._full_until = now + _IDLE_SECONDS
+            level = logging.DEBUG if self._has_warned else logging.WARNING
+            self._has_warned = True
+            logger.log(level, "no more shared memory for batches (%s): some go through the socket", str(error))
+            return None
+
+    def _take_new(self, stride: int, now: float) -> Block | None:
+        for slab in self._slabs.get(stride, ()):
+            block = slab.take_new(self._uses, now)
+            if block is not None:
+                return block
+        slab = _Slab(stride, max(1, _SLAB_BYTES // stride), self._show, self._lock)
+        self._slabs.setdefault(stride, []).append(slab)
+        return slab.take_new(self._uses, now)
 
     def _sweep(self, idle_since: float) -> None:
         for slabs in self._slabs.values():
@@ -149,18 +158,26 @@ class _Slab:
     def allocated_bytes(self) -> int:
         return len(self._taken_at) * self.stride
 
-    def take(self, use: int, now: float) -> Block | None:
-        """A free block, from now on in this use; None if all are taken. Raises OSError if there is no memory for it."""
+    def take_again(self, use: int, now: float) -> Block | None:
+        """A block that has pages and is free, from now on in this use; None if there is none."""
         for offset in range(0, self._nbytes, self.stride):
-            # What has no pages is free, and must not get one by being looked at.
+            # What has no pages must not get one by being looked at.
+            if offset in self._taken_at and not self._words[offset // WORD_BYTES]:
+                return self._take(offset, use, now)
+        return None
+
+    def take_new(self, use: int, now: float) -> Block | None:
+        """The same of one that gets pages. Raises OSError if there is no memory for it."""
+        for offset in range(0, self._nbytes, self.stride):
             if offset not in self._taken_at:
                 self._populate(offset)
-            elif self._words[offset // WORD_BYTES]:
-                continue
-            self._words[offset // WORD_BYTES] = use
-            self._taken_at[offset] = now
-            return Block(self, offset, use)
+                return self._take(offset, use, now)
         return None
+
+    def _take(self, offset: int, use: int, now: float) -> Block:
+        self._words[offset // WORD_BYTES] = use
+        self._taken_at[offset] = now
+        return Block(self, offset, use)
 
     def release(self, offset: int) -> None:
         self._words[offset // WORD_BYTES] = 0

@@ -1,8 +1,8 @@
 """How many files this process may open, and what gives way before there are none left for the user's own.
 
-A trainer needs some for each worker's connections and one for each slab of shared memory; of those a worker has more
-the more its batches differ in size, and 128 workers' come to a thousand. So the limit is raised, and the last
-descriptors are no slab's, here and in the worker.
+A trainer needs some for each worker's connections and one for each slab of shared memory (the worker two); of those
+there are the more, the more batches differ in size, and 128 workers' come to a thousand. So the limit is raised, and
+the last descriptors are no slab's, here and in the worker.
 
 libzmq has no bound on connections: it accepts whoever comes until `accept` fails for want of descriptors, then tries
 again without a pause, at the cost of a processor; and the trainer's own `open` fails meanwhile. So connections are
@@ -22,12 +22,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# What a fleet needs at most; select() in somebody's code cannot take descriptors from 1024 on, but only large fleets
-# come to that.
+# What a fleet needs at most; select() in somebody's code cannot take descriptors from 1024 on, but only large fleets,
+# and batches of many sizes on many workers, come to that.
 _WANTED_FILES = 65_536
 # With fewer, a handful of remote workers, two connections each, would be all.
-LEAST_FILES = 128
-# Of the descriptors, what is left to the trainer's own files, a quarter and at most so many.
+_LEAST_FILES = 128
+# Of the descriptors, what is left to the user's own files, a quarter and at most so many.
 _MOST_RESERVED = 1_024
 # A look at these takes 1 ms.
 _LOW_FILES = 4_096
@@ -36,10 +36,10 @@ _OPEN_FILES = Path("/proc/self/fd")
 _RECEIVED_BYTES = struct.Struct("=128xQ")
 
 
-def raise_file_limit(least: int = 0) -> int:
+def raise_file_limit(*, for_remote: bool = False) -> int:
     """Raise this process's soft limit as far as it may; returns what it is then.
 
-    Raises OSError where that is less than ``least``.
+    Raises OSError where that is too low for any fleet of remote workers, if it is ``for_remote``.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, _WANTED_FILES)
@@ -47,18 +47,21 @@ def raise_file_limit(least: int = 0) -> int:
         with suppress(OSError, ValueError):  # macOS has a lower one of its own
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
-    if soft != resource.RLIM_INFINITY and soft < least:
+    if for_remote and soft != resource.RLIM_INFINITY and soft < _LEAST_FILES:
         raise OSError(
             f"this process may open {soft} files, too few for remote workers, each of which takes two connections; "
-            f"raise the limit (ulimit -n {least} or more)"
+            f"raise the limit (ulimit -n {_LEAST_FILES} or more)"
         )
     return _WANTED_FILES if soft == resource.RLIM_INFINITY else soft
 
 
 def is_among_last(descriptor: int) -> bool:
-    """Whether this one, the lowest that was free, is of those that are left to the files of the user's code."""
+    """Whether this one, the lowest that was free, is of those that are left to connections and the user's own files.
+
+    Twice what `ConnectionLimit` leaves: slabs stay, and would have connections give way to them.
+    """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return limit != resource.RLIM_INFINITY and descriptor >= limit - _reserved(limit)
+    return limit != resource.RLIM_INFINITY and descriptor >= limit - 2 * _reserved(limit)
 
 
 def _reserved(limit: int) -> int:

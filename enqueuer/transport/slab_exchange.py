@@ -176,8 +176,8 @@ class SlabReceiver:
         if not self._has_warned:
             self._has_warned = True
             logger.warning(
-                "this process has hardly any file descriptors left, and batches of ever more sizes take more of them: "
-                "some go through sockets now; raise the limit (ulimit -n)"
+                "this process has few file descriptors left, and batches of ever more sizes take more of them: those "
+                "of further sizes go through sockets; raise the limit (ulimit -n)"
             )
 
     def forget_departed(self, has_left: Callable[[bytes], bool]) -> None:

@@ -125,6 +125,27 @@ def test_light_and_heavy_batches_together_stay_within_the_bytes_but_for_one_a_sl
     assert 7_000 <= most <= 10_000 + 2 * 1000
 
 
+@pytest.mark.parametrize("light_count", [500, 3000])
+def test_a_long_run_of_light_batches_does_not_make_an_epoch_forget_its_heavy_ones(light_count: int) -> None:
+    sizes = [1000] * 8 + [10] * light_count + [1000] * 40
+    driver = Driver(max_queue_size=0, max_bytes=10_000, min_workers=2)
+    driver.open(len(sizes))
+    workers = [Peer(driver, number).join(len(sizes)) for number in (1, 2)]
+    ledger = driver.core.ledger
+    most = 0
+    while ledger.runs:
+        for worker in workers:
+            if worker.leases:
+                count = 1 if sizes[ledger.find(worker.leases[0])[1]] == 1000 else 20  # type: ignore[index]
+                leases = [x for x in worker.leases[:count] if sizes[ledger.find(x)[1]] < 1000] or worker.leases[:1]  # type: ignore[index]
+                size = sizes[ledger.find(leases[0])[1]]  # type: ignore[index]
+                worker.answer(leases, busy=0.00002 * len(leases), size=size)
+            most = max(most, sum(sizes[ledger.taken_total :][: ledger.undelivered_count]))
+            driver.now += 0.001
+        driver.take(min(10, ledger.ready_count))
+    assert most <= 10_000 + 2 * 1000
+
+
 def test_batches_heavier_than_all_that_is_allowed_come_one_at_a_time() -> None:
     driver, (one, other) = serving(6, 2, max_queue_size=50, max_bytes=1000)
     workers = (one, other)

@@ -154,6 +154,25 @@ def test_a_slab_that_cannot_be_made_leaves_nothing_open(monkeypatch: pytest.Monk
     assert open_fds() == before
 
 
+def test_a_size_that_gets_no_slab_leaves_the_others_their_blocks(caplog: pytest.LogCaptureFixture) -> None:
+    refused = False
+
+    def show_or_not(slab_id: bytes, fd: int) -> None:
+        if refused:
+            raise OSError("the trainer did not take the memory")
+        show(slab_id, fd)
+
+    arena = Arena(show_or_not)
+    block = take(arena, 1000)
+    end_use(block)
+    refused = True
+    for _ in range(3):
+        assert arena.take(1_000_000) is None
+        block = take(arena, 1000)
+        end_use(block)
+    assert caplog.text.count("no more shared memory") == 1
+
+
 def test_what_is_not_needed_any_more_goes_back_to_the_system_and_comes_again(
     arena: Arena, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,7 +33,7 @@ def test_a_limit_that_is_too_low_is_an_error_that_says_what_to_do(tmp_path: Path
     source = """
 resource.setrlimit(resource.RLIMIT_NOFILE, (50, 60))
 try:
-    raise_file_limit(LEAST_FILES)
+    raise_file_limit(for_remote=True)
 except OSError as error:
     print(json.dumps(str(error)))
 """
@@ -41,7 +41,7 @@ except OSError as error:
     assert "may open 60 files" in str(text) and "ulimit -n" in str(text)
 
 
-def test_who_asks_for_no_least_takes_what_there_is(tmp_path: Path) -> None:
+def test_without_remote_workers_any_limit_will_do(tmp_path: Path) -> None:
     source = """
 resource.setrlimit(resource.RLIMIT_NOFILE, (50, 60))
 print(json.dumps(raise_file_limit()))
@@ -49,8 +49,8 @@ print(json.dumps(raise_file_limit()))
     assert run(source, tmp_path) == 60
 
 
-@pytest.mark.parametrize(("limit", "last_slab"), [(100, 74), (400, 299)])
-def test_the_last_quarter_of_the_descriptors_is_the_trainers_own(tmp_path: Path, limit: int, last_slab: int) -> None:
+@pytest.mark.parametrize(("limit", "last_slab"), [(100, 49), (10_000, 7_951)])
+def test_slabs_leave_twice_as_many_descriptors_as_connections_do(tmp_path: Path, limit: int, last_slab: int) -> None:
     source = f"""
 resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))
 print(json.dumps([is_among_last({last_slab}), is_among_last({last_slab + 1})]))

@@ -400,6 +400,43 @@ def test_a_link_that_breaks_again_and_again_is_opened_ever_more_rarely() -> None
     assert rig.core.next_deadline() - rig.now == 0.5, "a welcome makes it prompt again"
 
 
+def test_a_coordinator_that_stays_away_is_forgotten_with_the_memory_of_its_batches(rig: Rig) -> None:
+    rig.serve()
+    rig.get(Grant(0, 0, 0, 1, (5, 6)))
+    rig.step(computed(1))
+    rig.step(LinkBroken())
+    rig.pass_time(29.0)
+    assert not rig.of(Cancel)
+    rig.pass_time(1.5)
+    assert rig.of(Cancel) == [Cancel(None)]
+    rig.pass_time(60.0)
+    assert not rig.of(Cancel)
+    assert {(action.session, action.message.held) for action in rig.of(Send)} == {(NO_ID, ())}  # type: ignore[union-attr]
+
+
+def test_a_coordinator_that_comes_back_too_late_gets_results_with_the_numbers_that_follow(rig: Rig) -> None:
+    rig.serve()
+    rig.get(Grant(0, 0, 0, 1, (5, 6)))
+    rig.step(computed(1))
+    rig.step(computed(2))
+    rig.step(LinkBroken())
+    rig.pass_time(60.0)
+    rig.get(welcome(received_seq=1))
+    assert not rig.seqs, "it has leased to others what it did not get"
+    rig.get(Epoch(0, 0, 7, None), Grant(0, 0, 0, 3, (6,)))
+    rig.step(computed(3))
+    assert rig.seqs == [2]
+
+
+def test_a_coordinator_that_comes_back_in_time_is_waited_for_as_long_the_next_time(rig: Rig) -> None:
+    rig.serve()
+    for _ in range(3):
+        rig.step(LinkBroken())
+        rig.pass_time(20.0)
+        assert not rig.of(Cancel)
+        rig.get(welcome())
+
+
 def test_a_local_worker_makes_no_noise_about_a_link_that_breaks_as_most_sessions_end() -> None:
     rig = Rig(reconnects=False)
     rig.serve()

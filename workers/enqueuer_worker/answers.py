@@ -12,10 +12,10 @@ _RESEND_HEARTBEATS = 3
 
 
 class Answers:
-    """Pure: time is an argument. Numbers count up from 1 within the session. Times in seconds."""
+    """Pure: time is an argument. Numbers count up within the session, from ``sent_seq`` + 1. Times in seconds."""
 
-    def __init__(self, heartbeat_interval: float) -> None:
-        self.sent_seq = 0
+    def __init__(self, heartbeat_interval: float, sent_seq: int = 0) -> None:
+        self.sent_seq = sent_seq
         self.resend_at = math.inf
         self._first_interval = self._interval = _RESEND_HEARTBEATS * heartbeat_interval
         self._kept: dict[int, Computed] = {}

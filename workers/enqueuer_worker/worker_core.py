@@ -131,6 +131,8 @@ class WorkerCore:
         self._open_at = now
         self._heartbeat_at = math.inf
         self._drain_deadline = math.inf
+        # Without a link by then, the session and the memory of its batches are given up.
+        self._session_ends_at = math.inf
         self._reconnect_interval = policy.first_reconnect_interval
         self._exit_code = ExitCode.DONE
         self._actions: list[Action] = []
@@ -164,10 +166,10 @@ class WorkerCore:
         if self.phase is Phase.GONE:
             return math.inf
         if self.phase is Phase.OFFLINE:
-            return min(self._open_at, self._drain_deadline)
+            return min(self._open_at, self._drain_deadline, self._session_ends_at)
         silent_at = self._last_heard + self._coordinator_timeout
         resend_at = self._session.answers.resend_at if self._session and self._linked else math.inf
-        return min(self._heartbeat_at, resend_at, self._drain_deadline, silent_at)
+        return min(self._heartbeat_at, resend_at, self._drain_deadline, self._session_ends_at, silent_at)
 
     # ------------------------------------------------------------ link and session
 
@@ -200,8 +202,13 @@ class WorkerCore:
         self._heartbeat_at = now + self.policy.hello_interval
 
     def _go_offline(self, now: float) -> None:
-        """Close the link and plan the next one; the session stays, for a coordinator that is still there."""
+        """Close the link and plan the next one; the session stays for a while, for a coordinator that is still there.
+
+        After its time-out that has long leased to others what this worker held.
+        """
         self._actions.append(CloseLink())
+        if self._session is not None:
+            self._session_ends_at = min(self._session_ends_at, now + self._coordinator_timeout)
         self.phase = Phase.OFFLINE
         self._heartbeat_at = math.inf
         if self._is_draining:
@@ -212,6 +219,7 @@ class WorkerCore:
 
     def _drop_session(self) -> None:
         self._session = None
+        self._session_ends_at = math.inf
         self._heartbeat_interval = _DEFAULT_HEARTBEAT
         self._coordinator_timeout = _DEFAULT_COORDINATOR_TIMEOUT
         self._actions.append(Cancel(None))
@@ -266,13 +274,15 @@ class WorkerCore:
         # A new session has a data channel of its own, even when it is announced on the link of the old one.
         new_link = self.phase is Phase.HELLO or self._session is None
         if self._session is None:
-            self._session = _Session(session_id, welcome, Answers(welcome.heartbeat_interval))
+            # It may be one that was given up: then its numbers go on.
+            self._session = _Session(session_id, welcome, Answers(welcome.heartbeat_interval, welcome.received_seq))
             self._actions.append(Note(_INFO, "joined a session"))
         session = self._session
         session.welcome = welcome
         self._heartbeat_interval = welcome.heartbeat_interval
         self._coordinator_timeout = welcome.coordinator_timeout
         self._reconnect_interval = self.policy.first_reconnect_interval
+        self._session_ends_at = math.inf
         self._heartbeat_at = now + self._heartbeat_interval
         if new_link:
             self.phase = Phase.DRAINING if self._is_draining else Phase.SERVING
@@ -450,6 +460,9 @@ class WorkerCore:
             self._actions.append(Note(_WARNING, "the drain deadline has come; leaving with leases unanswered"))
             self._leave(self._exit_code)
             return
+        if now >= self._session_ends_at:
+            self._actions.append(Note(_INFO, "the coordinator does not come back; forgetting its session"))
+            self._drop_session()
         if self.phase is Phase.OFFLINE:
             if now >= self._open_at:
                 self._open(now)

@@ -408,9 +408,13 @@ def _queue_size(max_queue_size: Any) -> int | None:
     """None: it is found automatically."""
     if max_queue_size == AUTO:
         return None
+    problem = f"max_queue_size must be an integer or {AUTO!r}, not {max_queue_size!r}"
     if isinstance(max_queue_size, str):
-        raise ValueError(f"max_queue_size must be an integer or {AUTO!r}, not {max_queue_size!r}")
-    return operator.index(max_queue_size)
+        raise ValueError(problem)
+    try:
+        return operator.index(max_queue_size)
+    except TypeError:
+        raise TypeError(problem) from None
 
 
 @atexit.register

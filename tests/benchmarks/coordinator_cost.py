@@ -28,6 +28,7 @@ from enqueuer import SequenceEnqueuer, SequenceSpec
 from enqueuer.runtime.session import Session
 from tests.support.remote import REPOSITORY, environment
 
+_LOADS = ("full", "singly", "paced", "default")
 _LENGTH = 10_000_000
 _MAX_QUEUE_SIZE, _DEFAULT_QUEUE_SIZE = 20_000, 10
 _BATCHES = 8
@@ -156,7 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 10, 100, 1000])
-    parser.add_argument("--loads", nargs="+", default=["full", "singly", "paced", "default"])
+    parser.add_argument("--loads", nargs="+", choices=_LOADS, default=_LOADS)
     parser.add_argument("--rate", type=float, default=5_000.0, help="batches a second of the paced fleet")
     parser.add_argument("--seconds", type=float, default=3.0)
     arguments = parser.parse_args()

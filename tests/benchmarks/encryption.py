@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import tempfile
 import time
@@ -37,6 +38,7 @@ def batches_per_second(directory: KeyDirectory | None, size: int, count: int, lo
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         directory = KeyDirectory(folder)
         directory.create()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 
@@ -18,6 +19,7 @@ def seconds_to_first_batch() -> float:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     times = [seconds_to_first_batch() for _ in range(7)]
     print(f"first batch after {statistics.median(times):.2f} s (median of 7; {min(times):.2f} to {max(times):.2f} s)")
     print("bar: <= 1 s")

@@ -258,6 +258,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if unknown := set(arguments.names).difference(CASES):
+        parser.error(f"{', '.join(sorted(unknown))}: not one of {', '.join(CASES)}")
     if arguments.here:
         report(arguments.names[0], arguments.runs, processes=arguments.placement == "processes")
         return

@@ -124,9 +124,9 @@ def _undelivered_bytes(session: Session, sequence: Sized) -> Callable[[], float]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kinds", nargs="+", default=["img8", "imgf"])
-    parser.add_argument("--max-bytes", type=int, default=400_000_000)
-    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["img8", "imgf"])
+    parser.add_argument("--max-bytes", type=int, default=400_000_000, help="default: 400 million")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each case; default: 8")
     arguments = parser.parse_args()
     limit = arguments.max_bytes
     print(f"{_WORKERS} local processes, ordered, max_bytes {limit / 1e6:.0f} MB; sizes in MB")

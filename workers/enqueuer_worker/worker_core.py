@@ -8,7 +8,8 @@ shell performs the actions; the simulated cluster drives hundreds of these with 
        └──── link broken, Stop, coordinator silent ────────────┴──────────────────────────┘
 
 Answers are kept until they are acknowledged, so a broken link loses none of them; leases and answers survive a new
-link of the same session and are dropped with the session.
+link of the same session and are dropped with the session, which ends as well when there was no link for the
+coordinator's time-out.
 """
 
 from __future__ import annotations

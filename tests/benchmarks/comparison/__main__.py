@@ -42,7 +42,13 @@ class Names(click.ParamType):  # type: ignore[type-arg]
 @click.option("--kinds", type=Names(ALL_KINDS), default="all", show_default=True)
 @click.option("--contestants", type=Names(tuple(CONTESTANTS)), default="all", show_default=True)
 @click.option("--depths", type=Names(tuple(_DEPTHS)), default="all", show_default=True, help="Batches in flight.")
-@click.option("--runs", default=3, show_default=True, help="Interleaved rounds; 0 only draws what `--add` has.")
+@click.option(
+    "--runs",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    help="Interleaved rounds; 0 only draws what `--add` has.",
+)
 @click.option("--seconds", default=2.0, show_default=True, help="Of each timed steady state.")
 @click.option("--output", type=click.Path(path_type=Path), default="comparison", show_default=True)
 @click.option("--add", is_flag=True, help="To what the output directory holds.")
@@ -57,6 +63,8 @@ def main(
 ) -> None:
     # As a Ctrl-C: what runs is ended, and what was measured is saved.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if runs == 0 and not add:
+        raise click.UsageError("--runs 0 draws what --add has; give both")
     output.mkdir(parents=True, exist_ok=True)
     file = output / "comparison.json"
     results = Results.load(file) if add and file.exists() else Results()
@@ -71,8 +79,11 @@ def main(
     report = "\n".join([*table.lines(results), "", "bars:", *bars.lines(results)])
     (output / "comparison.txt").write_text(report + "\n")
     click.echo(report)
-    for path in draw(results, output):
+    paths = draw(results, output)
+    for path in paths:
         click.echo(f"wrote {path}", err=True)
+    if not paths:
+        click.echo("no chart: it takes matplotlib (pip install -e '.[comparison]') and a result", err=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from tests.benchmarks.comparison.results import Cell, Results
 from tests.benchmarks.comparison.table import TITLES, depth_words, kinds_of
 
 _OURS, _PEERS, _LIMITS = "#1f6fb4", "#9aa5b1", "#d9b44a"
+# Of a panel: title and axis, and each bar with its label.
+_FRAME_INCHES, _BAR_INCHES = 1.0, 0.17
 # Whose rate is a limit rather than somebody's to beat.
 _BASELINES = ("memcpy", "bare")
 
@@ -26,8 +28,11 @@ def draw(results: Results, directory: Path) -> list[Path]:
     kinds = kinds_of(results)
     if not kinds:
         return []
-    rows_count = -(-len(kinds) // 2)
-    figure, axes = pyplot.subplots(rows_count, 2, figsize=(15, 5 * rows_count), squeeze=False, layout="constrained")
+    bars_counts = [sum(cell.kind == kind for cell in results.runs) for kind in kinds]
+    heights = [_FRAME_INCHES + _BAR_INCHES * max(bars_counts[first : first + 2]) for first in range(0, len(kinds), 2)]
+    figure, axes = pyplot.subplots(
+        len(heights), 2, figsize=(15, sum(heights)), squeeze=False, layout="constrained", height_ratios=heights
+    )
     for axis, kind in zip(axes.flat, kinds, strict=False):
         _panel(axis, results, kind)
     for axis in list(axes.flat)[len(kinds) :]:

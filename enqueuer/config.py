@@ -205,3 +205,16 @@ class Options:
                     "key_file='DIR/coordinator.key' here and --token-file DIR/worker.token to the workers; or pass "
                     "insecure=True if that network is yours alone"
                 )
+
+
+def read_queue_size(max_queue_size: Any) -> int | None:
+    """As `start` is given it, for each run anew; None: it is found automatically. Raises TypeError or ValueError."""
+    if max_queue_size == AUTO:
+        return None
+    problem = f"max_queue_size must be an integer or {AUTO!r}, not {max_queue_size!r}"
+    if isinstance(max_queue_size, str):
+        raise ValueError(problem)
+    try:
+        return operator.index(max_queue_size)
+    except TypeError:
+        raise TypeError(problem) from None

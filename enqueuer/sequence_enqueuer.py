@@ -19,7 +19,7 @@ from typing import Any
 
 from enqueuer.compute.sequence_checks import check_sequence
 from enqueuer.compute.spec import SequenceSpec
-from enqueuer.config import AUTO, Options
+from enqueuer.config import Options, read_queue_size
 from enqueuer.core.epoch_order import shard_length
 from enqueuer.errors import ConfigurationError, NoWorkersError, StateError
 from enqueuer.monitoring.stats import Stats
@@ -60,9 +60,9 @@ class SequenceEnqueuer:
         retries: how often a batch whose ``__getitem__`` raised is tried again.
         on_error: 'raise', or 'skip' to leave out batches that failed, up to ``max_skipped``.
         max_skipped: after this many skipped batches the next failure is raised.
-        max_bytes: bound on the bytes of undelivered batches: those that have come by what they weigh, those
-            that are still to come by what batches weigh lately; None (the default) for none.
-            It bounds no memory: batches that you keep come on top, and blocks and buffers that wait to be used again.
+        max_bytes: bound on the bytes of undelivered batches: those that have come by what they weigh, those that are
+            still to come by what batches weigh lately; None (the default) for none. It bounds no
+            memory: batches that you keep come on top, and blocks and buffers that wait to be used again.
         max_worker_deaths: a batch that killed this many workers raises `PoisonedBatchError`; None: never.
         hedge: 'auto': the batch that is next in order, once it takes 3 times the 95th percentile of lately, is given to
             an idle worker as well, and the first answer counts; 'off' (or None); or that factor. A local thread's batch
@@ -128,17 +128,17 @@ class SequenceEnqueuer:
 
         ``workers`` local threads or processes; 0 with ``bind``: remote workers only; 0 without: batches are computed
         in the consumer's own thread, on demand; None: as many as CPUs. ``max_queue_size`` bounds the undelivered
-        batches, but for one more a slot; 0 or less: only the epoch does; 'auto': as many as it
-        takes for the trainer not to wait while workers are idle, within ``max_bytes`` (by default then an eighth of the
-        machine's memory). ``epoch`` sets the epoch's number; otherwise each start takes the next one, and the first
-        after `load_state_dict` goes on there.
+        batches, but for one more a slot; 0 or less: only the epoch does; 'auto': as many as it takes for the trainer
+        not to wait while workers are idle, within ``max_bytes`` (by default then an eighth of the machine's memory).
+        ``epoch`` sets the epoch's number; otherwise each start takes the next one, and the first after
+        `load_state_dict` goes on there.
 
         Raises ValueError or TypeError for a bad argument, RuntimeError if it is running, OSError if an address cannot
         be bound, StateError if `sequence` was replaced since `load_state_dict`. Errors of the Sequence come out of
         ``next()``.
         """
         count = usable_cpus() if workers is None else operator.index(workers)
-        queue_size = _queue_size(max_queue_size)
+        queue_size = read_queue_size(max_queue_size)
         if count < 0:
             raise ValueError(f"workers must be 0 or more, or None for one a CPU, not {workers!r}")
         if epoch is not None and operator.index(epoch) < 0:
@@ -402,19 +402,6 @@ class OrderedEnqueuer(SequenceEnqueuer):
 
     def __init__(self, sequence: Any, use_multiprocessing: bool = False, shuffle: bool = False, **options: Any) -> None:
         super().__init__(sequence, use_multiprocessing, shuffle=shuffle, **options)
-
-
-def _queue_size(max_queue_size: Any) -> int | None:
-    """None: it is found automatically."""
-    if max_queue_size == AUTO:
-        return None
-    problem = f"max_queue_size must be an integer or {AUTO!r}, not {max_queue_size!r}"
-    if isinstance(max_queue_size, str):
-        raise ValueError(problem)
-    try:
-        return operator.index(max_queue_size)
-    except TypeError:
-        raise TypeError(problem) from None
 
 
 @atexit.register

@@ -46,7 +46,7 @@ class Stats:
     ready_count: int = 0
     received_count: int = 0
     leased_count: int = 0
-    # How many of these there may be, by number and by bytes, as of now; with max_queue_size=0 any number, said as 0.
+    # How many of these there may be as of now, by number and by bytes; 0: any number.
     queue_limit: int = 0
     workers_count: int = 0
     slots_count: int = 0

@@ -38,8 +38,6 @@ T = TypeVar("T")
 
 # The last control messages (Stop) get this long to leave.
 _LINGER_SECONDS = 0.2
-# While connections are being closed, how often that is said.
-_TELL_SECONDS = 10.0
 
 
 class IoLoop:
@@ -83,8 +81,6 @@ class IoLoop:
         self.intake = Intake(coordinator.settings.session, coordinator.conduct, self._send)
         ports = {port for pair in pairs if pair.trust is not Trust.LOCAL for port in pair.sockets.ports}
         self._connections = ConnectionLimit(ports) if ports else None
-        self._looked_at_connections = self._tell_closed_at = -math.inf
-        self._closed_count = 0
         self._finished = threading.Event()
         self._thread = threading.Thread(target=self._run, name="enqueuer-io", daemon=True)
 
@@ -168,20 +164,9 @@ class IoLoop:
         takes = self._coordinator.takes_until_wake
         self._ready.wake_at(None if takes is None else self._coordinator.ledger.taken_total + takes)
         self._run_calls()
-        if self._connections is not None and now - self._looked_at_connections >= self._connections.seconds:
-            self._looked_at_connections = now
-            self._limit_connections(self._connections, now)
+        if self._connections is not None:
+            self._connections.look(now)
         return not stopping
-
-    def _limit_connections(self, connections: ConnectionLimit, now: float) -> None:
-        self._closed_count += connections.enforce()
-        if self._closed_count and now >= self._tell_closed_at:
-            logger.warning(
-                "closed %d connections: this process has hardly any file descriptors left (ulimit -n)",
-                self._closed_count,
-            )
-            self._closed_count = 0
-            self._tell_closed_at = now + _TELL_SECONDS
 
     def _collect(self, readable: dict[Any, int]) -> list[Event]:
         """All that is readable, before any timer is looked at."""

@@ -14,6 +14,8 @@ sockets by processor, and libzmq accepts them in threads of its own.)
 from __future__ import annotations
 
 import errno
+import logging
+import math
 import os
 import resource
 import socket
@@ -22,6 +24,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+logger = logging.getLogger(__name__)
+
 # What a fleet needs at most; select() in somebody's code cannot take descriptors from 1024 on, but only large fleets,
 # and batches of many sizes on many workers, come to that.
 _WANTED_FILES = 65_536
@@ -29,6 +33,8 @@ _WANTED_FILES = 65_536
 _LEAST_FILES = 128
 # Of the descriptors, what is left to the user's own files, a quarter and at most so many.
 _MOST_RESERVED = 1_024
+# While connections are being closed, how often that is said.
+_TELL_SECONDS = 10.0
 # A look at these takes 1 ms.
 _LOW_FILES = 4_096
 _OPEN_FILES = Path("/proc/self/fd")
@@ -71,14 +77,16 @@ def _reserved(limit: int) -> int:
 class ConnectionLimit:
     """Closes the quietest connections to the given TCP ports once this process's open files come near their limit.
 
-    ``seconds`` is how often `enforce` wants to be called: a low limit is reached within moments, and a look at few
-    files is cheap. Call `close` at the end.
+    Call `look` as often as you like, and `close` at the end.
     """
 
     def __init__(self, ports: set[int]) -> None:
         self._ports = ports
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.seconds = 0.05 if 0 <= soft <= _LOW_FILES else 0.5
+        # A low limit is reached within moments, and a look at few files is cheap.
+        self._interval = 0.05 if 0 <= soft <= _LOW_FILES else 0.5
+        self._look_at = self._tell_at = -math.inf
+        self._untold_count = 0
         # A descriptor of our own that can become another name of theirs, also when not one more can be had; and what
         # it stands for between.
         self._nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -88,8 +96,22 @@ class ConnectionLimit:
         os.close(self._own)
         os.close(self._nothing)
 
+    def look(self, now: float) -> None:
+        """`enforce` where it is time to, and say so now and then."""
+        if now < self._look_at:
+            return
+        self._look_at = now + self._interval
+        self._untold_count += self.enforce()
+        if self._untold_count and now >= self._tell_at:
+            self._tell_at = now + _TELL_SECONDS
+            logger.warning(
+                "closed %d connections: this process has hardly any file descriptors left (ulimit -n)",
+                self._untold_count,
+            )
+            self._untold_count = 0
+
     def enforce(self) -> int:
-        """Call it now and then; how many were closed. Does nothing where there is no /proc."""
+        """How many were closed. Does nothing where there is no /proc."""
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if limit == resource.RLIM_INFINITY:
             return 0

@@ -128,17 +128,21 @@ def test_light_and_heavy_batches_together_stay_within_the_bytes_but_for_one_a_sl
 @pytest.mark.parametrize("light_count", [500, 3000])
 def test_a_long_run_of_light_batches_does_not_make_an_epoch_forget_its_heavy_ones(light_count: int) -> None:
     sizes = [1000] * 8 + [10] * light_count + [1000] * 40
-    driver = Driver(max_queue_size=0, max_bytes=10_000, min_workers=2)
-    driver.open(len(sizes))
-    workers = [Peer(driver, number).join(len(sizes)) for number in (1, 2)]
+    driver, workers = serving(len(sizes), 2, max_queue_size=0, max_bytes=10_000)
     ledger = driver.core.ledger
     most = 0
+
+    def size_of(lease: int) -> int:
+        entry = ledger.find(lease)
+        assert entry is not None
+        return sizes[entry[1]]
+
     while ledger.runs:
         for worker in workers:
             if worker.leases:
-                count = 1 if sizes[ledger.find(worker.leases[0])[1]] == 1000 else 20  # type: ignore[index]
-                leases = [x for x in worker.leases[:count] if sizes[ledger.find(x)[1]] < 1000] or worker.leases[:1]  # type: ignore[index]
-                size = sizes[ledger.find(leases[0])[1]]  # type: ignore[index]
+                # Light ones go many to a message, a heavy one alone.
+                size = size_of(worker.leases[0])
+                leases = [lease for lease in worker.leases[: 1 if size == 1000 else 20] if size_of(lease) == size]
                 worker.answer(leases, busy=0.00002 * len(leases), size=size)
             most = max(most, sum(sizes[ledger.taken_total :][: ledger.undelivered_count]))
             driver.now += 0.001

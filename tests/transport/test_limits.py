@@ -153,3 +153,22 @@ def test_a_connection_that_libzmq_closes_at_the_worst_moment_is_no_error_and_the
         assert bystander.recv(4) == b"well"
         accepted.close()
         assert not limit._hang_up(accepted.fileno())
+
+
+def test_that_connections_are_closed_is_said_at_once_and_then_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(limits.ConnectionLimit, "enforce", lambda _: 1)
+    with contextlib.closing(limits.ConnectionLimit({1})) as limit:
+        for second in range(25):
+            limit.look(1000.0 + second)
+    assert [record.args for record in caplog.records] == [(1,), (10,), (10,)]
+
+
+def test_a_look_before_it_is_time_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[object] = []
+    monkeypatch.setattr(limits.ConnectionLimit, "enforce", lambda self: looks.append(self) or 0)
+    with contextlib.closing(limits.ConnectionLimit({1})) as limit:
+        for _ in range(100):
+            limit.look(1000.0)
+    assert len(looks) == 1

@@ -24,7 +24,7 @@ _HOME_OF = {
     "OffenderStats": "enqueuer.monitoring.stats",
     "Stats": "enqueuer.monitoring.stats",
     "WorkerStats": "enqueuer.monitoring.stats",
-    "Timing": "enqueuer.config",
+    "Timing": "enqueuer.options",
     "item_rng": "enqueuer.compute.context",
     "worker_info": "enqueuer.compute.context",
     "WorkerInfo": "enqueuer.compute.context",
@@ -64,7 +64,6 @@ __all__ = [
 
 if TYPE_CHECKING:
     from enqueuer.compute.context import WorkerInfo, item_rng, worker_info
-    from enqueuer.config import Timing
     from enqueuer.errors import (
         AuthenticationError,
         BatchTimeoutError,
@@ -77,6 +76,7 @@ if TYPE_CHECKING:
         StateError,
     )
     from enqueuer.monitoring.stats import OffenderStats, Stats, WorkerStats
+    from enqueuer.options import Timing
     from enqueuer.sequence import Sequence, SequenceSpec
     from enqueuer.sequence_enqueuer import OrderedEnqueuer, SequenceEnqueuer
 

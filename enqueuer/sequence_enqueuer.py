@@ -19,19 +19,18 @@ from typing import Any
 
 from enqueuer.compute.sequence_checks import check_sequence
 from enqueuer.compute.spec import SequenceSpec
-from enqueuer.config import Options, read_queue_size
-from enqueuer.core.epoch_order import shard_length
 from enqueuer.errors import ConfigurationError, NoWorkersError, StateError
+from enqueuer.host import usable_cpus
 from enqueuer.monitoring.stats import Stats
+from enqueuer.options import Options, read_queue_size
 from enqueuer.runtime.bookmark import Bookmark, ResumePoint, fresh_state
+from enqueuer.runtime.iteration import SharedIterator, StreamEnd
 from enqueuer.runtime.local_processes import LocalProcesses
 from enqueuer.runtime.own_sequence import Histories, OwnSequence, SequenceReader
 from enqueuer.runtime.resume import load_state
 from enqueuer.runtime.serial_session import SerialSession
 from enqueuer.runtime.session import Session
-from enqueuer.runtime.shared_iterator import SharedIterator
-from enqueuer.runtime.stream_end import StreamEnd
-from enqueuer.transport.processors import usable_cpus
+from enqueuer.stream.order import shard_length
 
 _uids = itertools.count()
 _alive: weakref.WeakSet[SequenceEnqueuer] = weakref.WeakSet()

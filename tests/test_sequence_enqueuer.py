@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from enqueuer import ConfigurationError, NoWorkersError, OrderedEnqueuer, SequenceEnqueuer, SequenceSpec, Timing
-from enqueuer.transport.memory import total_bytes
+from enqueuer.host import total_bytes
 from tests.support.journal import Journal
 from tests.support.leaks import alive, descendants
 from tests.support.placement import passes, take

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from typing import Any
 
-from enqueuer.runtime.stream_end import StreamEnd
+from enqueuer.runtime.iteration import StreamEnd
 from enqueuer.sequence_enqueuer import SequenceEnqueuer
 
 # Frameworks look at a few batches before they train (shapes, types, building the model) and want them again then.

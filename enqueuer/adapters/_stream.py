@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from enqueuer.core.resume_state import read_states
+from enqueuer.stream.state import read_states
 
 if TYPE_CHECKING:
     from enqueuer.sequence_enqueuer import SequenceEnqueuer

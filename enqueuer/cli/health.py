@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from enqueuer.transport.health import DIRECTORY_VARIABLE, Status, ask_all
+from enqueuer.monitoring.health import DIRECTORY_VARIABLE, Status, ask_all
 
 _UNHEALTHY = 1
 

@@ -64,8 +64,8 @@ def keygen(directory: Path, add_worker: str | None, revoke_worker: str | None, s
 
 
 def _do(directory: Path, add_worker: str | None, revoke_worker: str | None, show: bool, replace: bool) -> None:
-    from enqueuer.transport.key_directory import KeyDirectory
-    from enqueuer.transport.keys import fingerprint
+    from enqueuer.security.key_directory import KeyDirectory
+    from enqueuer.security.keys import fingerprint
 
     keys = KeyDirectory(directory)
     if show:

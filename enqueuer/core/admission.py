@@ -17,15 +17,15 @@ class Admission:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._places = {place.name: place for place in settings.places}
+        self._channels = {channel.name: channel for channel in settings.channels}
         self._announced: dict[int, EpochOpened] = {}
 
     @property
     def newest(self) -> EpochOpened | None:
         return self._announced[max(self._announced)] if self._announced else None
 
-    def is_local(self, place: str) -> bool:
-        return self._places[place].local
+    def is_local(self, channel: str) -> bool:
+        return self._channels[channel].local
 
     def announce(self, opened: EpochOpened) -> bool:
         """Remember the epoch; True if workers need a new Welcome for it."""
@@ -37,11 +37,11 @@ class Admission:
 
     # ------------------------------------------------------------ messages
 
-    def welcome(self, place: str, received_seq: int, opened: EpochOpened | None) -> Welcome:
+    def welcome(self, channel: str, received_seq: int, opened: EpochOpened | None) -> Welcome:
         settings = self._settings
         # Without an epoch it is for a supervisor.
         options: dict[str, Any] = dict(opened.options) if opened else {"batch_timeout": settings.batch_timeout}
-        where = self._places[place]
+        where = self._channels[channel]
         if opened and where.shared_memory:
             options["shared_memory"] = list(where.shared_memory)
         if opened and where.compression:
@@ -55,17 +55,17 @@ class Admission:
             options,
         )
 
-    def epochs(self, place: str) -> list[Epoch]:
-        return [self.epoch_message(place, opened) for _, opened in sorted(self._announced.items())]
+    def epochs(self, channel: str) -> list[Epoch]:
+        return [self.epoch_message(channel, opened) for _, opened in sorted(self._announced.items())]
 
-    def epoch_message(self, place: str, opened: EpochOpened) -> Epoch:
-        elsewhere = opened.remote_state is not None and not self.is_local(place)
+    def epoch_message(self, channel: str, opened: EpochOpened) -> Epoch:
+        elsewhere = opened.remote_state is not None and not self.is_local(channel)
         state = opened.remote_state if elsewhere else opened.state
         return Epoch(opened.epoch, opened.generation, opened.seed, state)
 
-    def is_heavy(self, place: str) -> bool:
+    def is_heavy(self, channel: str) -> bool:
         """Whether an Epoch has a whole Sequence in it, for a worker that shares no memory with the trainer."""
-        return not self.is_local(place) and self.newest is not None and self.newest.sequence is None
+        return not self.is_local(channel) and self.newest is not None and self.newest.sequence is None
 
     # ------------------------------------------------------------ reasons to refuse, '' for none
 
@@ -81,8 +81,8 @@ class Admission:
             )
         return ""
 
-    def refusal_of_place(self, place: str, opened: EpochOpened) -> str:
-        if opened.sequence is None and opened.remote_state is None and not self.is_local(place):
+    def refusal_of_channel(self, channel: str, opened: EpochOpened) -> str:
+        if opened.sequence is None and opened.remote_state is None and not self.is_local(channel):
             return opened.remote_refusal or (
                 "the trainer's Sequence is a live object, which without keys only its own local processes get; "
                 'pass SequenceSpec("package.module:callable", ...) to SequenceEnqueuer for remote workers'

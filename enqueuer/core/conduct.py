@@ -57,7 +57,7 @@ class Conduct:
         """The standing of a connection that has not said who it is."""
         if route not in self._strangers:
             _make_room(self._strangers, _MOST_KEPT)
-            self._strangers[route] = Standing.of_stranger(f"a peer without a name on the {route.place} sockets")
+            self._strangers[route] = Standing.of_stranger(f"a peer without a name on the {route.channel} sockets")
         return self._strangers[route]
 
     def introduce(self, route: Route, name: str) -> Standing:

@@ -13,9 +13,9 @@ from enqueuer.protocol.messages import Message
 
 
 class Route(NamedTuple):
-    """Where a message came from or goes to: a socket pair's name and the peer's address on it."""
+    """Where a message came from or goes to: a socket pair's name and the address of the peer on it."""
 
-    place: str
+    channel: str
     address: bytes
 
 

@@ -129,7 +129,7 @@ class Membership:
             incarnation=event.incarnation,
             host=event.host,
             pid=event.pid,
-            place=event.route.place,
+            channel=event.route.channel,
             slots=event.slots,
             route=event.route,
             supervisor=b"",
@@ -150,7 +150,7 @@ class Membership:
                 continue
             if renew:
                 self._welcome(worker, opened)
-            self._send(worker, self._admission.epoch_message(worker.place, opened))
+            self._send(worker, self._admission.epoch_message(worker.channel, opened))
             worker.epochs_sent_at = self.now
 
     def on_hello(self, route: Route, session: bytes, hello: Hello, key: str, now: float) -> None:
@@ -188,7 +188,7 @@ class Membership:
             standing = self._conduct.introduce(route, f"supervisor {hello.worker_id} on {hello.host}")
             known = self._fleet.supervisors[route] = Supervisor(hello.supervisor, key, now, standing)
         known.last_seen = now
-        self._actions.append(Send(route, self._admission.welcome(route.place, 0, None)))
+        self._actions.append(Send(route, self._admission.welcome(route.channel, 0, None)))
 
     def _join(self, route: Route, session: bytes, hello: Hello, key: str, now: float) -> None:
         # Else it is in no session or another one, and what it says of leases and results is not about this one.
@@ -226,14 +226,14 @@ class Membership:
         self._ledger.expire(worker, set(worker.leases).difference(held))
 
     def _welcome(self, worker: Worker, opened: EpochOpened) -> None:
-        refusal = self._admission.refusal_of_place(worker.place, opened)
+        refusal = self._admission.refusal_of_channel(worker.channel, opened)
         if refusal:
             self._turn_away(worker, refusal)
         else:
-            self._send(worker, self._admission.welcome(worker.place, worker.received_seq, opened))
+            self._send(worker, self._admission.welcome(worker.channel, worker.received_seq, opened))
 
     def _send_epochs(self, worker: Worker) -> None:
-        for message in self._admission.epochs(worker.place):
+        for message in self._admission.epochs(worker.channel):
             self._send(worker, message)
         worker.epochs_sent_at = self.now
 
@@ -252,14 +252,14 @@ class Membership:
         if run is None or run.generation != message.generation:
             return  # a state that was given up before this worker came to load it
         text = f"worker {worker.name} cannot build the Sequence: {message.error.text}"
-        if self._admission.is_local(worker.place):
+        if self._admission.is_local(worker.channel):
             self._actions.append(FleetFailed(text, message.error))
         else:
             self._report(ERROR, text)
         self._departures.dismiss(worker, Reject("it cannot build the Sequence"))
 
     def _turn_away(self, worker: Worker, reason: str) -> None:
-        if self._admission.is_local(worker.place):
+        if self._admission.is_local(worker.channel):
             # It was made for this trainer by this trainer: no other will do better.
             self._actions.append(FleetFailed(f"local worker {worker.name} cannot serve: {reason}"))
         else:
@@ -282,7 +282,7 @@ class Membership:
         if behind or ignored or worker.state is WorkerState.JOINING:
             # An Epoch, or the answer to it, was lost; a worker ignores what it has. A whole Sequence may still be on
             # its way over a slow line, which another one behind it would not make faster.
-            patience = self._settings.coordinator_timeout if self._admission.is_heavy(worker.place) else 0.0
+            patience = self._settings.coordinator_timeout if self._admission.is_heavy(worker.channel) else 0.0
             if self.now - worker.epochs_sent_at >= patience:
                 self._send_epochs(worker)
         self._send(worker, HeartbeatReply(worker.received_seq, worker.highest_seq, message.sent_at))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ChannelFacts:
     """A socket pair that workers connect to."""
 
     name: str
@@ -24,7 +24,7 @@ class Settings:
     """One session. Times in seconds."""
 
     session: bytes
-    places: tuple[Place, ...]
+    channels: tuple[ChannelFacts, ...]
     numpy_version: str
     ordered: bool = True
     # None: as deep as it turns out to help.

@@ -97,7 +97,7 @@ class Supervision:
             self.failures.on_death(worker, run, position)
 
     def _note_death_on_arrival(self, route: Route, message: WorkerExited) -> None:
-        if not self.admission.is_local(route.place):
+        if not self.admission.is_local(route.channel):
             return
         self.deaths_on_arrival += 1
         if self.deaths_on_arrival >= _MAX_DEATHS_ON_ARRIVAL:
@@ -110,4 +110,4 @@ class Supervision:
 
 
 def _is_child(worker: Worker, route: Route, supervisor: Supervisor) -> bool:
-    return (worker.supervisor, worker.place, worker.key) == (supervisor.id, route.place, supervisor.key)
+    return (worker.supervisor, worker.channel, worker.key) == (supervisor.id, route.channel, supervisor.key)

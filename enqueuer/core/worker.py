@@ -49,7 +49,7 @@ class Worker:
     incarnation: bytes
     host: str
     pid: int
-    place: str
+    channel: str
     slots: int
     route: Route | None
     supervisor: bytes
@@ -89,7 +89,7 @@ class Worker:
             incarnation=hello.incarnation,
             host=hello.host,
             pid=hello.pid,
-            place=route.place,
+            channel=route.channel,
             slots=1,
             route=route,
             supervisor=hello.supervisor,
@@ -102,8 +102,8 @@ class Worker:
 
     def is_described_by(self, hello: Hello, route: Route, key: str) -> bool:
         """Whether this Hello can be of the same process."""
-        told = (hello.worker_id, hello.host, hello.pid, hello.supervisor, hello.child_number, route.place, key)
-        known = (self.worker_id, self.host, self.pid, self.supervisor, self.child_number, self.place, self.key)
+        told = (hello.worker_id, hello.host, hello.pid, hello.supervisor, hello.child_number, route.channel, key)
+        known = (self.worker_id, self.host, self.pid, self.supervisor, self.child_number, self.channel, self.key)
         return told == known
 
     @property

@@ -9,18 +9,17 @@ from typing import Any, ClassVar
 import msgpack
 
 from enqueuer.errors import ProtocolError
-from enqueuer.protocol.batch_codec import BatchPlan, Buffer, EncodedBatch, Received, Trust, parse_batch
-from enqueuer.protocol.batch_format import CHUNK_BYTES, Frame
-from enqueuer.protocol.batch_readers import contiguous
-from enqueuer.protocol.compression import check_sizes
+from enqueuer.memory.arena import SLAB_ID_BYTES, BlockRef
+from enqueuer.protocol.batch import BatchPlan, Buffer, EncodedBatch, Received, Trust, parse_batch
+from enqueuer.protocol.batch.format import CHUNK_BYTES, Frame
+from enqueuer.protocol.batch.readers import contiguous
+from enqueuer.protocol.compression import Codec, check_sizes
 from enqueuer.protocol.control_codec import leases_from_runs, leases_to_runs
 from enqueuer.protocol.messages import ID_BYTES, Kind, ResultsHeader
 from enqueuer.protocol.unpacking import unpack
-from enqueuer.transport.arena import SLAB_ID_BYTES, BlockPlace
-from enqueuer.transport.codecs import Codec
 
-# From the worker's incarnation, and of each block its place and the sizes of its buffers, to those buffers.
-OpenBlocks = Callable[[bytes, Sequence[tuple[BlockPlace, Sequence[int]]]], Sequence[Sequence[Received]]]
+# From the worker's incarnation, and of each block its reference and the sizes of its buffers, to those buffers.
+OpenBlocks = Callable[[bytes, Sequence[tuple[BlockRef, Sequence[int]]]], Sequence[Sequence[Received]]]
 
 MAX_BATCHES_PER_MESSAGE = 4096
 _FIELDS = 11
@@ -122,7 +121,7 @@ def encode_results(
         named = [batch.block if blocks else None for batch in batches]
         is_packed = any(batch.packed_sizes for batch in batches)
         if any(named) or is_packed:
-            header.append([None if block is None else list(block.place) for block in named])
+            header.append([None if block is None else list(block.ref) for block in named])
         if is_packed:
             header.append([batch.packed_sizes for batch in batches])
         for batch, block in zip(batches, named, strict=True):
@@ -185,12 +184,12 @@ def decode_payloads(
     opened = _open(open_blocks, header, plans)
     offset = 0
     payloads: list[Payload] = []
-    for plan, inline_size, frame_count, place, packed_sizes in zip(
+    for plan, inline_size, frame_count, ref, packed_sizes in zip(
         plans, header.inline_sizes, header.frame_counts, header.blocks, header.packed_sizes, strict=True
     ):
         own: Sequence[Received] = ()
         saved_bytes = 0
-        if place is not None:
+        if ref is not None:
             own = next(opened)
         elif packed_sizes is not None:
             check_sizes(packed_sizes, plan.frame_bytes)
@@ -254,9 +253,7 @@ def _open(
 ) -> Iterator[Sequence[Received]]:
     """The large buffers of each batch that lies in a block, in order."""
     blocks = [
-        (BlockPlace(*place), plan.frame_bytes)
-        for place, plan in zip(header.blocks, plans, strict=True)
-        if place is not None
+        (BlockRef(*ref), plan.frame_bytes) for ref, plan in zip(header.blocks, plans, strict=True) if ref is not None
     ]
     if not blocks:
         return iter(())
@@ -299,7 +296,7 @@ def _check_header(
     headers: Any,
     sizes: Any,
     counts: Any,
-    places: Any = _NOTHING,
+    refs: Any = _NOTHING,
     packed_sizes: Any = _NOTHING,
 ) -> ResultsHeader:
     if not (_is_counter(epoch) and _is_counter(generation) and _is_counter(seq)):
@@ -321,7 +318,7 @@ def _check_header(
             raise ProtocolError("a batch header stands for batches that have fewer inline bytes than it has")
         headers *= len(leases)
     nothing = (None,) * len(leases)
-    blocks = nothing if places is _NOTHING else _check_blocks(places, len(leases))
+    blocks = nothing if refs is _NOTHING else _check_blocks(refs, len(leases))
     packed = nothing if packed_sizes is _NOTHING else _check_packed(packed_sizes, len(leases))
     return ResultsHeader(
         incarnation, epoch, generation, seq, busy, leases, tuple(headers), tuple(sizes), tuple(counts), blocks, packed
@@ -352,20 +349,20 @@ def _check_packed(packed_sizes: object, count: int) -> tuple[list[int] | None, .
     return tuple(packed_sizes)
 
 
-def _check_blocks(places: object, count: int) -> tuple[list[Any] | None, ...]:
-    if type(places) is not list or len(places) != count:
-        raise ProtocolError("a result message has a place, or none, for each lease")
-    for place in places:
-        if place is None:
+def _check_blocks(refs: object, count: int) -> tuple[list[Any] | None, ...]:
+    if type(refs) is not list or len(refs) != count:
+        raise ProtocolError("a result message has a block reference, or none, for each lease")
+    for ref in refs:
+        if ref is None:
             continue
-        if type(place) is not list or len(place) != len(BlockPlace._fields):
-            raise ProtocolError("the place of a block is a slab, an offset and a use")
-        slab_id, *numbers = place
+        if type(ref) is not list or len(ref) != len(BlockRef._fields):
+            raise ProtocolError("a block reference is a slab, an offset and a use")
+        slab_id, *numbers = ref
         if type(slab_id) is not bytes or len(slab_id) != SLAB_ID_BYTES:
             raise ProtocolError("a slab has an id")
         if not all(map(_is_counter, numbers)):
             raise ProtocolError("offset and use of a block are counters")
-    return tuple(places)
+    return tuple(refs)
 
 
 def _inline_frame(frames: Sequence[Frame]) -> memoryview:

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from enqueuer.config import Options
-from enqueuer.core.epoch_plan import EpochPlan
-from enqueuer.core.ranges import Ranges
-from enqueuer.core.resume_state import SKIPPED_KEPT, ResumeState
 from enqueuer.errors import StateError
+from enqueuer.options import Options
 from enqueuer.runtime.own_sequence import OwnSequence
 from enqueuer.runtime.receipts import Received
+from enqueuer.stream.plan import EpochPlan
+from enqueuer.stream.ranges import Ranges
+from enqueuer.stream.state import SKIPPED_KEPT, ResumeState
 
 # It only saves memory, so a user's call is not waited for.
 _FREEZE_SECONDS = 0.5

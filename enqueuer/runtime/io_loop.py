@@ -22,14 +22,14 @@ from enqueuer.core.actions import Action, Deliver, EpochExhausted, FleetFailed, 
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.events import Event, Route, RouteLost, StopRequested, Taken
 from enqueuer.errors import EnqueuerError
-from enqueuer.protocol.batch_codec import Trust
+from enqueuer.protocol.batch import Trust
 from enqueuer.protocol.control_codec import encode_control
 from enqueuer.protocol.messages import Message
-from enqueuer.runtime.intake import Intake
-from enqueuer.runtime.pairs import Pair
+from enqueuer.runtime.channels import Channel
 from enqueuer.runtime.ready_queue import ReadyQueue
+from enqueuer.runtime.receiver import Intake
+from enqueuer.transport.connection_limit import ConnectionLimit
 from enqueuer.transport.frames import send_frames
-from enqueuer.transport.limits import ConnectionLimit
 
 logger = logging.getLogger("enqueuer")
 remote_logger = logging.getLogger("enqueuer.remote")
@@ -47,7 +47,7 @@ class IoLoop:
         self,
         coordinator: Coordinator,
         context: zmq.Context[zmq.Socket[bytes]],
-        pairs: list[Pair],
+        channels: list[Channel],
         ready: ReadyQueue,
         *,
         in_process: Callable[[Message], None] | None,
@@ -57,7 +57,7 @@ class IoLoop:
     ) -> None:
         self._coordinator = coordinator
         self._context = context
-        self._pairs = {pair.name: pair for pair in pairs}
+        self._channels = {channel.name: channel for channel in channels}
         self._ready = ready
         self._in_process = in_process
         self._on_exhausted = on_exhausted
@@ -73,13 +73,13 @@ class IoLoop:
         self._wake_pending = False
         self._poller = zmq.Poller()
         self._poller.register(self._wake_reader.fileno(), zmq.POLLIN)
-        for pair in pairs:
-            self._poller.register(pair.sockets.router, zmq.POLLIN)
-            self._poller.register(pair.sockets.pull, zmq.POLLIN)
-            if pair.slabs is not None:
-                self._poller.register(pair.slabs.fileno(), zmq.POLLIN)
+        for channel in channels:
+            self._poller.register(channel.sockets.router, zmq.POLLIN)
+            self._poller.register(channel.sockets.pull, zmq.POLLIN)
+            if channel.slabs is not None:
+                self._poller.register(channel.slabs.fileno(), zmq.POLLIN)
         self.intake = Intake(coordinator.settings.session, coordinator.conduct, self._send)
-        ports = {port for pair in pairs if pair.trust is not Trust.LOCAL for port in pair.sockets.ports}
+        ports = {port for channel in channels if channel.trust is not Trust.LOCAL for port in channel.sockets.ports}
         self._connections = ConnectionLimit(ports) if ports else None
         self._finished = threading.Event()
         self._thread = threading.Thread(target=self._run, name="enqueuer-io", daemon=True)
@@ -177,16 +177,16 @@ class IoLoop:
         # other way round, a byte written in between would be read while the flag says that it is still there. Cleared
         # in every turn, since a Ctrl-C in the middle of `wake` leaves the flag without a byte.
         self._wake_pending = False
-        for pair in self._pairs.values():
-            if pair.slabs is not None:
-                if pair.slabs.hung_up:
-                    pair.slabs.forget_departed(self._coordinator.fleet.has_left)
-                if pair.slabs.fileno() in readable:
-                    pair.slabs.handle()
-            if pair.sockets.router in readable:
-                events.extend(self.intake.control(pair))
-            if pair.sockets.pull in readable:
-                events.extend(self.intake.results(pair))
+        for channel in self._channels.values():
+            if channel.slabs is not None:
+                if channel.slabs.hung_up:
+                    channel.slabs.forget_departed(self._coordinator.fleet.has_left)
+                if channel.slabs.fileno() in readable:
+                    channel.slabs.handle()
+            if channel.sockets.router in readable:
+                events.extend(self.intake.control(channel))
+            if channel.sockets.pull in readable:
+                events.extend(self.intake.results(channel))
         for fd in [fd for fd in self._watched if fd in readable]:
             self._poller.unregister(fd)
             self._watched.pop(fd)()
@@ -216,14 +216,14 @@ class IoLoop:
         return None
 
     def _send(self, route: Route, message: Message) -> RouteLost | None:
-        pair = self._pairs.get(route.place)
-        if pair is None:
+        channel = self._channels.get(route.channel)
+        if channel is None:
             if self._in_process is not None:
                 self._in_process(message)
             return None
         frame = encode_control(self._coordinator.settings.session, message)
         try:
-            send_frames(pair.sockets.router, (route.address, frame))
+            send_frames(channel.sockets.router, (route.address, frame))
         except zmq.ZMQError:
             # Unreachable or full (ROUTER_MANDATORY): in either case nothing more can be told to that peer.
             return RouteLost(route)
@@ -253,10 +253,12 @@ class IoLoop:
     def _close(self) -> None:
         """The last Stop messages leave; then nothing of the session's sockets is left."""
         routes = self._coordinator.routes
-        for pair in self._pairs.values():
-            if pair.trust is not Trust.LOCAL:
-                pair.sockets.wait_for_disconnects(sum(route.place == pair.name for route in routes), _LINGER_SECONDS)
-            pair.close(_LINGER_SECONDS)
+        for channel in self._channels.values():
+            if channel.trust is not Trust.LOCAL:
+                channel.sockets.wait_for_disconnects(
+                    sum(route.channel == channel.name for route in routes), _LINGER_SECONDS
+                )
+            channel.close(_LINGER_SECONDS)
         self._context.term()
         if self._connections is not None:
             self._connections.close()

@@ -10,11 +10,14 @@ import itertools
 import os
 import queue
 import socket
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
+from enqueuer.compute import item
 from enqueuer.compute.context import enter_worker
 from enqueuer.compute.item import compute_item
 from enqueuer.compute.overdue import OverdueWatch
@@ -22,7 +25,6 @@ from enqueuer.core.events import ControlReceived, Event, ResultsReceived, Route,
 from enqueuer.protocol.messages import Failure, Grant, Message
 from enqueuer.protocol.results_codec import BuiltPayload
 from enqueuer.runtime.outcomes import InPlaceError, weigh
-from enqueuer.runtime.thread_stack import describe_stack
 
 ROUTE = Route("threads", b"")
 # A thread inside a user's call is not waited for; an idle one needs about this long to end.
@@ -196,3 +198,20 @@ class LocalThreads:
             if self._stopping:
                 self._tasks.put(None)  # `stop` may have come while it was not in the list
         self._post(ThreadTimedOut(self._incarnation, epoch, generation, lease, stack))
+
+
+_MAX_CHARACTERS = 16 * 1024
+
+
+def describe_stack(thread: threading.Thread) -> str:
+    """The stack of a thread that computes an item, from the user's own code on; '' if it has ended.
+
+    At most 16 384 characters of it: of a recursion without end, the innermost calls.
+    """
+    frame = sys._current_frames().get(thread.ident or 0)
+    if frame is None:
+        return ""
+    frames = list(traceback.extract_stack(frame))
+    ours = [place for place, summary in enumerate(frames) if summary.filename == item.__file__]
+    text = "".join(traceback.format_list(frames[ours[0] + 1 :] if ours else frames))
+    return f"Stack (most recent call last):\n{text[-_MAX_CHARACTERS:]}"

@@ -14,8 +14,8 @@ from enqueuer.compute.epoch_state import EpochEnds, catch_up
 from enqueuer.compute.seeding import seeded_globals
 from enqueuer.compute.sequence_checks import own_on_epoch_end
 from enqueuer.compute.spec import SequenceSpec
-from enqueuer.core.resume_state import ResumeState
 from enqueuer.errors import EnqueuerError, StateError
+from enqueuer.stream.state import ResumeState
 
 
 class Histories:

@@ -252,7 +252,7 @@ class ReadyQueue:
             return self._next_epoch
 
     @property
-    def place(self) -> tuple[int, int, int, int]:
+    def progress(self) -> tuple[int, int, int, int]:
         """Epoch, outcomes taken of it, its length (0: not known yet), and outcomes ready to take."""
         with self._lock:
             return self._epoch, self._taken_in_epoch, self._lengths.get(self._epoch, 0), len(self._outcomes)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from enqueuer.core.actions import BatchFailed, BatchSkipped
-from enqueuer.core.ranges import Ranges
+from enqueuer.stream.ranges import Ranges
 
 _NOT_A_BATCH = frozenset({BatchFailed, BatchSkipped})
 

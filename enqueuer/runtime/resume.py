@@ -6,11 +6,11 @@ import operator
 from dataclasses import replace
 from typing import Any
 
-from enqueuer.config import Options
-from enqueuer.core.resume_state import ResumeState, check_agreement, read_states, reshard
 from enqueuer.errors import StateError
+from enqueuer.options import Options
 from enqueuer.runtime.bookmark import ResumePoint, own_shard
 from enqueuer.runtime.own_sequence import OwnSequence
+from enqueuer.stream.state import ResumeState, check_agreement, read_states, reshard
 
 
 def load_state(given: Any, own: OwnSequence, options: Options, source: Any) -> ResumePoint:

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from enqueuer.compute.error_records import in_place_error
 from enqueuer.compute.item import compute_item
-from enqueuer.core.ranges import Ranges
 from enqueuer.monitoring.stats import Stats
 from enqueuer.runtime.bookmark import Bookmark, own_shard
+from enqueuer.runtime.iteration import StreamEnd
 from enqueuer.runtime.receipts import Received
-from enqueuer.runtime.stream_end import StreamEnd
+from enqueuer.stream.ranges import Ranges
 
 # What `_compute` returns for a batch that is left out.
 _SKIPPED: Final = object()

@@ -20,31 +20,29 @@ import numpy as np
 
 from enqueuer.compute.error_records import rebuild_error
 from enqueuer.compute.spec import import_target
-from enqueuer.config import AUTO
 from enqueuer.core.actions import BatchFailed, BatchSkipped, FleetFailed
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.events import StopRequested, SupervisorDied
-from enqueuer.core.settings import Place, Settings
+from enqueuer.core.settings import ChannelFacts, Settings
 from enqueuer.errors import NoWorkersError, SequenceError
+from enqueuer.host import total_bytes, usable_cpus
+from enqueuer.memory.buffer_pool import pool
+from enqueuer.monitoring.health import HealthSocket, Status, open_health_socket
 from enqueuer.monitoring.stats import Stats
-from enqueuer.protocol.batch_codec import Trust
+from enqueuer.options import AUTO
+from enqueuer.protocol.batch import Trust
 from enqueuer.protocol.results_codec import BuiltPayload
 from enqueuer.runtime.bookmark import Bookmark
-from enqueuer.runtime.epoch_keeper import EpochKeeper, Placement
+from enqueuer.runtime.channels import Channel, PrivateDirectory, bind_local, bind_remote
+from enqueuer.runtime.epochs import EpochKeeper, Placement
 from enqueuer.runtime.hook_thread import HookThread
 from enqueuer.runtime.io_loop import IoLoop
+from enqueuer.runtime.iteration import StreamEnd
 from enqueuer.runtime.local_processes import LocalProcesses
 from enqueuer.runtime.local_threads import LocalThreads
 from enqueuer.runtime.outcomes import build_batch, build_error
-from enqueuer.runtime.pairs import Pair, bind_local, bind_remote
-from enqueuer.runtime.private_directory import PrivateDirectory
 from enqueuer.runtime.ready_queue import End, ReadyQueue
-from enqueuer.runtime.snapshot import take_snapshot
-from enqueuer.runtime.stream_end import StreamEnd
-from enqueuer.transport.buffer_pool import pool
-from enqueuer.transport.health import HealthSocket, Status, open_health_socket
-from enqueuer.transport.memory import total_bytes
-from enqueuer.transport.processors import usable_cpus
+from enqueuer.runtime.stats import take_snapshot
 from enqueuer.transport.sockets import io_threads_for, new_context
 
 logger = logging.getLogger("enqueuer")
@@ -86,8 +84,8 @@ class Session:
         self._threads: LocalThreads | None = None
         self._secret = os.urandom(_SECRET_BYTES)
         session_id = os.urandom(16)
-        pairs = self._bind()
-        settings = self._make_settings(session_id, pairs, max_queue_size)
+        channels = self._bind()
+        settings = self._make_settings(session_id, channels, max_queue_size)
         self.coordinator = Coordinator(settings, time.monotonic())
         self._hooks = HookThread("enqueuer-hooks", self._fail)
         self.ready = ReadyQueue(
@@ -99,7 +97,7 @@ class Session:
         self.io = IoLoop(
             self.coordinator,
             self._context,
-            pairs,
+            channels,
             self.ready,
             in_process=lambda message: self._threads.handle(message) if self._threads else None,
             on_exhausted=lambda epoch: self._hooks.submit(lambda: self._keeper.exhausted(epoch)),
@@ -110,13 +108,13 @@ class Session:
         directory = self._directory.path if self._directory is not None else Path(tempfile.gettempdir())
         self._keeper = EpochKeeper(bookmark, placement, directory, self.io.post, self.ready.set_length)
         bookmark.follow(self.ready.received)
-        self._begin(pairs, threads, local_processes, thread_init)
+        self._begin(channels, threads, local_processes, thread_init)
 
     # ------------------------------------------------------------ starting
 
     def _begin(
         self,
-        pairs: list[Pair],
+        channels: list[Channel],
         threads: int,
         local_processes: int,
         thread_init: Callable[[], Any] | None,
@@ -144,32 +142,32 @@ class Session:
                 # Not before `_threads` is set: the I/O thread, which runs, could have a grant for them at once.
                 self._threads.start()
             if local_processes:
-                self._start_processes(pairs, local_processes)
+                self._start_processes(channels, local_processes)
         except BaseException:
             self.stop(self.options.timing.stop)
             raise
 
-    def _bind(self) -> list[Pair]:
-        """The local pair in a private directory, and the remote one where the caller said."""
-        options, pairs = self.options, []
+    def _bind(self) -> list[Channel]:
+        """The local channel in a private directory, and the remote one where the caller said."""
+        options, channels = self.options, []
         self.endpoint: str | None = None
         try:
             if self._directory is not None:
                 memory = options.shared_memory
-                pairs.append(bind_local(self._context, self._directory, self._secret, shared_memory=memory))
+                channels.append(bind_local(self._context, self._directory, self._secret, shared_memory=memory))
             if options.bind is not None:
-                pairs.append(bind_remote(self._context, options.bind, options))
-                self.endpoint = pairs[-1].sockets.control_endpoint
+                channels.append(bind_remote(self._context, options.bind, options))
+                self.endpoint = channels[-1].sockets.control_endpoint
         except BaseException:
-            for pair in pairs:
-                pair.close()
+            for channel in channels:
+                channel.close()
             self._context.term()
             if self._directory is not None:
                 self._directory.remove()
             raise
-        return pairs
+        return channels
 
-    def _make_settings(self, session_id: bytes, pairs: list[Pair], max_queue_size: int | None) -> Settings:
+    def _make_settings(self, session_id: bytes, channels: list[Channel], max_queue_size: int | None) -> Settings:
         options, timing = self.options, self.options.timing
         max_bytes = options.max_bytes
         if max_bytes is None and max_queue_size is None:
@@ -177,7 +175,7 @@ class Session:
             max_bytes = int(_AUTO_MEMORY * total_bytes())
         return Settings(
             session=session_id,
-            places=tuple(self._make_place(pair) for pair in pairs),
+            channels=tuple(self._channel_facts(channel) for channel in channels),
             numpy_version=np.__version__,
             ordered=options.ordered,
             max_queue_size=max_queue_size,
@@ -198,17 +196,17 @@ class Session:
             address=self.endpoint or "",
         )
 
-    def _make_place(self, pair: Pair) -> Place:
-        local, slabs = pair.trust is Trust.LOCAL, pair.slabs
+    def _channel_facts(self, channel: Channel) -> ChannelFacts:
+        local, slabs = channel.trust is Trust.LOCAL, channel.slabs
         # A worker elsewhere is told a name, not where to connect to.
         shared = (str(slabs.path) if local else slabs.path.name, slabs.secret) if slabs is not None else None
-        compression = None if pair.codec is None else self.options.compression
-        return Place(pair.name, self._data_endpoint(pair), local, shared, compression)
+        compression = None if channel.codec is None else self.options.compression
+        return ChannelFacts(channel.name, self._data_endpoint(channel), local, shared, compression)
 
-    def _data_endpoint(self, pair: Pair) -> str:
+    def _data_endpoint(self, channel: Channel) -> str:
         """As workers see it: what the caller advertises, else our port on the host that they connected to."""
-        endpoint = pair.sockets.data_endpoint
-        if pair.trust is Trust.LOCAL:
+        endpoint = channel.sockets.data_endpoint
+        if channel.trust is Trust.LOCAL:
             return endpoint
         if self.options.advertise is not None:
             host, _, port = self.options.advertise.rpartition(":")
@@ -219,10 +217,10 @@ class Session:
         init = self.options.worker_init
         return import_target(init) if isinstance(init, str) else init
 
-    def _start_processes(self, pairs: list[Pair], count: int) -> None:
+    def _start_processes(self, channels: list[Channel], count: int) -> None:
         assert self._processes is not None
         self._processes.attach(
-            connect=pairs[0].sockets.control_endpoint,
+            connect=channels[0].sockets.control_endpoint,
             secret=self._secret,
             processes=count,
             watch=self.io.watch,
@@ -272,7 +270,7 @@ class Session:
     @property
     def epoch(self) -> int:
         """The epoch of the batch that was taken last; before that, the first one."""
-        return self.ready.place[0]
+        return self.ready.progress[0]
 
     def raise_failure(self) -> None:
         """Raise what has broken the session, if anything has; `next_batch` will, after what is ready."""
@@ -286,7 +284,7 @@ class Session:
         if record is None:
             self._fail(NoWorkersError(failed.reason))
         else:
-            epoch, _, _, _ = self.ready.place
+            epoch, _, _, _ = self.ready.progress
             self._fail(rebuild_error(record, index=None, epoch=epoch, worker=None, host=None, trust_local=True))
 
     def open_epochs_on_demand(self) -> None:

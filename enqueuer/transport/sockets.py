@@ -13,7 +13,7 @@ import zmq
 from enqueuer.transport.frames import receive_frames
 
 if TYPE_CHECKING:
-    from enqueuer.transport.gatekeeper import Gatekeeper
+    from enqueuer.security.gatekeeper import Gatekeeper
 
 # A peer that died without a FIN (cut cable, killed host) is noticed by libzmq itself, below Python and its GIL.
 _ZMTP_HEARTBEAT_MS = 2_000

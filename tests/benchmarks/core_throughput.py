@@ -18,7 +18,7 @@ import click
 from enqueuer.core.actions import Deliver, EpochExhausted, Send
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.events import ControlReceived, EpochOpened, Event, ResultsReceived, Route, Taken
-from enqueuer.core.settings import Place, Settings
+from enqueuer.core.settings import ChannelFacts, Settings
 from enqueuer.protocol.messages import NO_ID, PROTOCOL_VERSION, Grant, Hello, Ready, Role
 
 _SESSION = b"s" * 16
@@ -62,8 +62,8 @@ class Trainer:
     """Takes everything at once and opens one epoch after the other."""
 
     def __init__(self, workers_count: int, max_queue_size: int) -> None:
-        places = (Place("local", "ipc:///x", local=True),)
-        self.core = Coordinator(Settings(_SESSION, places, "2.1.0", max_queue_size=max_queue_size), 0.0)
+        channels = (ChannelFacts("local", "ipc:///x", local=True),)
+        self.core = Coordinator(Settings(_SESSION, channels, "2.1.0", max_queue_size=max_queue_size), 0.0)
         workers = map(Worker, range(1, workers_count + 1))
         self.workers = {worker.route.address: worker for worker in workers}
         self.delivered_count = 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from enqueuer import SequenceEnqueuer, SequenceSpec
-from enqueuer.transport.key_directory import KeyDirectory
+from enqueuer.security.key_directory import KeyDirectory
 from tests.support.remote import RemoteWorker, free_address
 
 # int64 elements in a batch, and how many batches are timed.

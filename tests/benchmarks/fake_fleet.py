@@ -26,7 +26,7 @@ import numpy as np
 import zmq
 
 from enqueuer.protocol import messages as m
-from enqueuer.protocol.batch_codec import EncodedBatch, Trust, encode_batch
+from enqueuer.protocol.batch import EncodedBatch, Trust, encode_batch
 from enqueuer.protocol.control_codec import decode_control, encode_control
 from enqueuer.protocol.results_codec import encode_results
 from enqueuer.transport.sockets import configure

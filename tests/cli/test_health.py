@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from enqueuer import SequenceEnqueuer
 from enqueuer.cli.main import main
-from enqueuer.transport.health import DIRECTORY_VARIABLE
+from enqueuer.monitoring.health import DIRECTORY_VARIABLE
 from tests.integration.programs import Workers
 from tests.support.chaos_sequences import Steady
 from tests.support.sequences import as_spec

@@ -7,7 +7,7 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from enqueuer.cli.main import main
-from enqueuer.transport.keys import read_coordinator_key, read_token
+from enqueuer.security.keys import read_coordinator_key, read_token
 
 
 def keygen(*arguments: str | Path) -> Result:

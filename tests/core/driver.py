@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from enqueuer.core import events as ev
 from enqueuer.core.actions import Action, Deliver, Report, Send
 from enqueuer.core.coordinator import Coordinator
-from enqueuer.core.settings import Place, Settings
+from enqueuer.core.settings import ChannelFacts, Settings
 from enqueuer.core.worker import Worker, WorkerState
 from enqueuer.protocol import messages as m
 from tests.support.simulation.invariants import CoordinatorInvariants
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 SESSION = b"s" * 16
 SUPERVISOR = b"p" * 16
-PLACES = (Place("local", "ipc:///x", local=True), Place("remote", "tcp://*:5556", local=False))
+PLACES = (ChannelFacts("local", "ipc:///x", local=True), ChannelFacts("remote", "tcp://*:5556", local=False))
 ERROR = m.ErrorRecord("builtins", "ValueError", "bad item", "Traceback ...")
 
 
@@ -102,11 +102,11 @@ def messages_of(kind: type[T], actions: list[Action], peer: Peer | None) -> list
 class Peer:
     """A worker (or supervisor) as the coordinator sees it."""
 
-    def __init__(self, driver: Driver, number: int, place: str = "remote", **hello: Any) -> None:
+    def __init__(self, driver: Driver, number: int, channel: str = "remote", **hello: Any) -> None:
         self.driver = driver
         self.name = f"w{number}"
         self.incarnation = bytes([number]) * 16
-        self.route = ev.Route(place, bytes([number]))
+        self.route = ev.Route(channel, bytes([number]))
         self.key = ""
         self._hello = hello
         self._seq = 0
@@ -161,7 +161,7 @@ class Peer:
 
     def on_new_link(self) -> Peer:
         """The same worker from another connection."""
-        self.route = ev.Route(self.route.place, self.route.address + b"'")
+        self.route = ev.Route(self.route.channel, self.route.address + b"'")
         return self
 
     def answer(
@@ -205,9 +205,9 @@ class Peer:
         return self.say(m.Heartbeat(held, highest_grant, generation, self._seq, 0, self.driver.now, round_trip))
 
 
-def supervisor(driver: Driver, place: str = "remote", name: bytes = SUPERVISOR) -> Peer:
+def supervisor(driver: Driver, channel: str = "remote", name: bytes = SUPERVISOR) -> Peer:
     """One that has said Hello."""
-    peer = Peer(driver, 200, place)
+    peer = Peer(driver, 200, channel)
     peer.hello(role=m.Role.SUPERVISOR, supervisor=name, numpy_version="")
     return peer
 

@@ -44,7 +44,7 @@ def test_who_comes_before_the_first_epoch_is_welcomed_with_it() -> None:
 def test_workers_elsewhere_get_the_state_that_is_meant_for_them() -> None:
     driver = Driver()
     driver.open(3, sequence=None, state={"path": "/here"}, remote_state={"parts": []})
-    near, far = Peer(driver, 1, place="local"), Peer(driver, 2)
+    near, far = Peer(driver, 1, channel="local"), Peer(driver, 2)
     near.hello()
     assert driver.sent(m.Epoch, near)[0].state == {"path": "/here"}
     far.hello()
@@ -152,7 +152,7 @@ def test_a_digest_that_one_side_does_not_know_is_not_compared(digest: bytes) -> 
 
 def test_a_remote_worker_that_meets_a_live_object_learns_of_the_spec() -> None:
     driver = Driver()
-    remote, local = Peer(driver, 1), Peer(driver, 2, place="local")
+    remote, local = Peer(driver, 1), Peer(driver, 2, channel="local")
     remote.hello()
     local.hello()
     driver.open(3, sequence=None)
@@ -165,7 +165,7 @@ def test_a_remote_worker_that_meets_a_live_object_learns_of_the_spec() -> None:
 def test_a_local_worker_that_cannot_serve_fails_the_fleet() -> None:
     driver = Driver()
     driver.open(3)
-    Peer(driver, 1, place="local").join(4)
+    Peer(driver, 1, channel="local").join(4)
     (failed,) = driver.of(FleetFailed)
     assert "4 batches" in failed.reason
 
@@ -173,7 +173,7 @@ def test_a_local_worker_that_cannot_serve_fails_the_fleet() -> None:
 def test_a_load_failure_fails_the_fleet_only_if_it_is_the_trainers_own() -> None:
     driver = Driver()
     driver.open(3)
-    remote, local = Peer(driver, 1), Peer(driver, 2, place="local")
+    remote, local = Peer(driver, 1), Peer(driver, 2, channel="local")
     remote.hello()
     local.hello()
     remote.say(m.LoadFailure(0, 0, ERROR))
@@ -201,7 +201,7 @@ def test_who_did_not_hear_that_it_was_rejected_for_a_load_failure_hears_it_again
 def test_a_load_failure_of_a_state_that_was_given_up_means_nothing() -> None:
     driver = Driver()
     driver.open(3)
-    local = Peer(driver, 2, place="local")
+    local = Peer(driver, 2, channel="local")
     local.hello()
     driver.open(3, generation=1)
     local.say(m.LoadFailure(0, 0, ERROR))
@@ -526,10 +526,10 @@ def test_a_death_after_a_loss_is_still_blamed_on_what_was_running() -> None:
 def test_local_workers_that_keep_dying_on_arrival_fail_the_fleet(known: bool) -> None:
     driver = Driver()
     driver.open(3)
-    boss = supervisor(driver, place="local")
+    boss = supervisor(driver, channel="local")
     for number in range(1, 6):
         assert driver.of(FleetFailed) == []
-        victim = Peer(driver, number, place="local")
+        victim = Peer(driver, number, channel="local")
         if known:
             victim.hello()
         boss.say(m.WorkerExited(victim.incarnation, number, 1, 0))

@@ -18,18 +18,18 @@ from enqueuer.compute.error_records import rebuild_error
 from enqueuer.compute.plain_values import NotPlainError
 from enqueuer.compute.plain_values import decode as decode_plain
 from enqueuer.compute.spec import split_target
-from enqueuer.core.resume_state import check_agreement, read_states
 from enqueuer.errors import ConfigurationError, ProtocolError, StateError
+from enqueuer.memory.slab_exchange import COMMON_DIRECTORY, common_path
 from enqueuer.protocol import control_codec
-from enqueuer.protocol.batch_codec import Trust, parse_batch
+from enqueuer.protocol.batch import Trust, parse_batch
+from enqueuer.protocol.batch.dtypes import parse_dtype
+from enqueuer.protocol.compression import find_codec
 from enqueuer.protocol.control_codec import decode_control, encode_control
-from enqueuer.protocol.dtypes import parse_dtype
 from enqueuer.protocol.messages import ErrorRecord, Failure, LoadFailure
 from enqueuer.protocol.results_codec import decode_results
 from enqueuer.protocol.unpacking import unpack
-from enqueuer.transport.codecs import find_codec
-from enqueuer.transport.keys import parse_coordinator_key, parse_token
-from enqueuer.transport.slab_exchange import COMMON_DIRECTORY, common_path
+from enqueuer.security.keys import parse_coordinator_key, parse_token
+from enqueuer.stream.state import check_agreement, read_states
 from enqueuer_worker.commands import parse_command
 from enqueuer_worker.settings import ChildSettings
 from tests.fuzz import samples

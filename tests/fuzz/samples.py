@@ -9,17 +9,16 @@ import msgpack
 import numpy as np
 
 from enqueuer.compute.error_records import record_error
-from enqueuer.core.ranges import Ranges
-from enqueuer.core.resume_state import ResumeState
-from enqueuer.protocol import batch_format as f
 from enqueuer.protocol import messages as m
-from enqueuer.protocol.batch_codec import EncodedBatch, Trust, encode_batch
-from enqueuer.protocol.compression import Compressor
+from enqueuer.protocol.batch import EncodedBatch, Trust, encode_batch
+from enqueuer.protocol.batch import format as f
+from enqueuer.protocol.batch.dtypes import describe_dtype
+from enqueuer.protocol.compression import Compressor, find_codec
 from enqueuer.protocol.control_codec import encode_control
-from enqueuer.protocol.dtypes import describe_dtype
 from enqueuer.protocol.results_codec import encode_results
-from enqueuer.transport.codecs import find_codec
-from enqueuer.transport.keys import CoordinatorKey, WorkerToken, public_key_of
+from enqueuer.security.keys import CoordinatorKey, WorkerToken, public_key_of
+from enqueuer.stream.ranges import Ranges
+from enqueuer.stream.state import ResumeState
 from enqueuer_worker.settings import ChildSettings, Settings, encode_line
 
 SESSION = b"s" * m.ID_BYTES

@@ -22,8 +22,8 @@ import zmq
 
 from enqueuer.protocol import messages as m
 from enqueuer.protocol.control_codec import encode_control
-from enqueuer.transport.keys import WorkerToken, new_secret_key, public_key_of
-from enqueuer.transport.security import secure_client
+from enqueuer.security.curve import secure_client
+from enqueuer.security.keys import WorkerToken, new_secret_key, public_key_of
 from enqueuer.transport.sockets import configure, new_context
 from tests.hostile.liar import Liar
 from tests.hostile.target import Target

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from enqueuer.transport.key_directory import KeyDirectory
+from enqueuer.security.key_directory import KeyDirectory
 from tests.support.remote import REPOSITORY, RemoteWorker, environment
 
 WORKERS = 2

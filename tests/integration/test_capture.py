@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from enqueuer import SequenceEnqueuer, SequenceSpec
-from enqueuer.transport.key_directory import KeyDirectory
+from enqueuer.security.key_directory import KeyDirectory
 from tests.integration.sequences import Recognizable
 from tests.support.capture import Capture, skip_unless_possible
 from tests.support.remote import RemoteWorker, free_address

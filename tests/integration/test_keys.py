@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from enqueuer import NoWorkersError, SequenceEnqueuer, SequenceError, SequenceSpec
-from enqueuer.transport.key_directory import KeyDirectory
-from enqueuer.transport.keys import read_coordinator_key, read_token
+from enqueuer.security.key_directory import KeyDirectory
+from enqueuer.security.keys import read_coordinator_key, read_token
 from tests.support.leaks import descendants
 from tests.support.remote import RemoteWorker, free_address
 from tests.support.waiting import wait_until

@@ -5,6 +5,7 @@ import pytest
 
 from enqueuer.compute.spec import SequenceSpec
 from enqueuer.errors import ConfigurationError
+from enqueuer.memory.segment import SharedSegment, map_segment, read_parts
 from enqueuer.protocol.live_object import (
     live_path,
     live_state,
@@ -14,7 +15,6 @@ from enqueuer.protocol.live_object import (
     unpack_sequence,
     unpack_worker_init,
 )
-from enqueuer.transport.segment import SharedSegment, map_segment, read_parts
 
 
 class Held:

@@ -15,8 +15,10 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 
 from enqueuer.errors import ProtocolError
-from enqueuer.protocol.batch_codec import EncodedBatch, Trust, encode_batch
-from enqueuer.protocol.batch_format import CHUNK_BYTES
+from enqueuer.memory.arena import Arena
+from enqueuer.memory.mapped_blocks import MappedBlocks
+from enqueuer.protocol.batch import EncodedBatch, Trust, encode_batch
+from enqueuer.protocol.batch.format import CHUNK_BYTES
 from enqueuer.protocol.messages import Kind
 from enqueuer.protocol.results_codec import (
     MAX_BATCHES_PER_MESSAGE,
@@ -24,8 +26,6 @@ from enqueuer.protocol.results_codec import (
     decode_results,
     encode_results,
 )
-from enqueuer.transport.arena import Arena
-from enqueuer.transport.mapped_blocks import MappedBlocks
 from tests.support.batches import BATCHES, assert_same
 
 SESSION, INCARNATION = b"s" * 16, b"i" * 16

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enqueuer import SequenceEnqueuer, StateError
-from enqueuer.core.epoch_order import permutation, shard_length
+from enqueuer.stream.order import permutation, shard_length
 from tests.resume.sequences import Failing, Shuffling, Still
 from tests.resume.streams import running, through_json
 

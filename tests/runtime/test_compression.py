@@ -52,9 +52,9 @@ def test_what_comes_through_shared_memory_does_not_dilute_the_ratio(tmp_path: Pa
         enqueuer.start(workers=1)
         assert enqueuer.endpoint is not None
         # Only local processes share memory with us: the other one cannot meet us there.
-        for pair in enqueuer._session.io._pairs.values():
-            if pair.codec is not None:
-                pair.slabs.path.unlink()
+        for channel in enqueuer._session.io._channels.values():
+            if channel.codec is not None:
+                channel.slabs.path.unlink()
         with RemoteWorker(enqueuer.endpoint, tmp_path / "log", processes=1):
             assert sum(1 for _ in enqueuer.epoch()) == 40
             assert 5 < enqueuer.stats().compression_ratio < 9

@@ -23,10 +23,12 @@ import zmq
 from enqueuer.core.actions import FleetFailed
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.events import EpochOpened, StopRequested, SupervisorDied, ThreadsJoined
-from enqueuer.core.settings import Place, Settings
+from enqueuer.core.settings import ChannelFacts, Settings
 from enqueuer.core.standing import MOST_OF_STRANGERS
 from enqueuer.errors import EnqueuerError
-from enqueuer.protocol.batch_codec import Trust, encode_batch
+from enqueuer.memory.arena import Arena
+from enqueuer.memory.slab_exchange import SlabReceiver, SlabSender
+from enqueuer.protocol.batch import Trust, encode_batch
 from enqueuer.protocol.control_codec import decode_control, encode_control
 from enqueuer.protocol.messages import (
     NO_ID,
@@ -46,12 +48,10 @@ from enqueuer.protocol.messages import (
     Welcome,
 )
 from enqueuer.protocol.results_codec import encode_results
+from enqueuer.runtime.channels import Channel
 from enqueuer.runtime.io_loop import IoLoop
 from enqueuer.runtime.local_threads import ROUTE
-from enqueuer.runtime.pairs import Pair
 from enqueuer.runtime.ready_queue import ReadyQueue
-from enqueuer.transport.arena import Arena
-from enqueuer.transport.slab_exchange import SlabReceiver, SlabSender
 from enqueuer.transport.sockets import CoordinatorSockets, new_context
 from tests.support.waiting import wait_until
 
@@ -63,17 +63,18 @@ OPENED = EpochOpened(0, 0, 5, range(3), 3, b"", {}, ["a.b:c", {}], {}, False)
 
 
 class Trainer:
-    """A loop with a remote pair, and with a pair that asks for a secret."""
+    """A loop with a remote channel, and with a channel that asks for a secret."""
 
     def __init__(self, heartbeat_interval: float = 0.2) -> None:
         self.context = new_context()
         self.slabs = SlabReceiver(Path(tempfile.gettempdir()) / f"slabs-{os.urandom(8).hex()}")
-        self.pairs = [
-            Pair("remote", CoordinatorSockets(self.context, LOOPBACK, LOOPBACK), Trust.REMOTE),
-            Pair("local", CoordinatorSockets(self.context, LOOPBACK, LOOPBACK), Trust.LOCAL, SECRET, self.slabs),
+        self.channels = [
+            Channel("remote", CoordinatorSockets(self.context, LOOPBACK, LOOPBACK), Trust.REMOTE),
+            Channel("local", CoordinatorSockets(self.context, LOOPBACK, LOOPBACK), Trust.LOCAL, SECRET, self.slabs),
         ]
         places = tuple(
-            Place(pair.name, pair.sockets.data_endpoint, local=pair.trust is Trust.LOCAL) for pair in self.pairs
+            ChannelFacts(channel.name, channel.sockets.data_endpoint, local=channel.trust is Trust.LOCAL)
+            for channel in self.channels
         )
         settings = Settings(SESSION, places, "2.0", heartbeat_interval=heartbeat_interval)
         self.coordinator = Coordinator(settings, time.monotonic())
@@ -85,15 +86,15 @@ class Trainer:
         self.io = IoLoop(
             self.coordinator,
             self.context,
-            self.pairs,
+            self.channels,
             self.ready,
             in_process=self.in_process.append,
             on_exhausted=self.exhausted.append,
             on_fleet_failed=self.fleet_failures.append,
             on_failure=self.failures.append,
         )
-        self.endpoints = {pair.name: pair.sockets.control_endpoint for pair in self.pairs}
-        self.data_endpoints = {pair.name: pair.sockets.data_endpoint for pair in self.pairs}
+        self.endpoints = {channel.name: channel.sockets.control_endpoint for channel in self.channels}
+        self.data_endpoints = {channel.name: channel.sockets.data_endpoint for channel in self.channels}
         self.io.start()
 
     def open(self, opened: EpochOpened = OPENED) -> None:
@@ -282,7 +283,7 @@ def test_a_pickle_in_a_remote_result_is_refused_and_a_local_one_is_not(
     encoded = encode_batch({1, 2}, Trust.LOCAL)
     peer.data.send_multipart(encode_results(SESSION, peer.incarnation, 0, 0, 1, 0.0, (grant.first_lease,), [encoded]))
     wait_until(lambda: trainer.malformed_count() == 1)
-    assert trainer.ready.place[3] == 0
+    assert trainer.ready.progress[3] == 0
 
 
 def chained(depth: int) -> ErrorRecord:
@@ -300,7 +301,7 @@ def test_a_pickle_anywhere_in_a_remote_error_is_refused(trainer: Trainer, peer: 
     peer.say(Failure(0, 0, grant.first_lease, chained(depth)))
     peer.say(LoadFailure(0, 0, chained(depth)))
     wait_until(lambda: trainer.malformed_count() == 2)
-    assert trainer.ready.place[3] == 0
+    assert trainer.ready.progress[3] == 0
     peer.say(Failure(0, 0, grant.first_lease, ErrorRecord("builtins", "ValueError", "plain", "", args=("plain",))))
     assert trainer.ready.take().error.text == "plain"
 
@@ -480,7 +481,7 @@ def test_join_in_the_io_thread_itself_returns_at_once(trainer: Trainer) -> None:
 def test_all_sockets_are_closed_at_the_end(trainer: Trainer) -> None:
     trainer.stop()
     assert trainer.context.closed
-    assert all(pair.sockets.router.closed and pair.sockets.pull.closed for pair in trainer.pairs)
+    assert all(channel.sockets.router.closed and channel.sockets.pull.closed for channel in trainer.channels)
 
 
 def test_a_defect_in_the_loop_is_an_error_for_the_consumer_and_not_a_hang(caplog: pytest.LogCaptureFixture) -> None:

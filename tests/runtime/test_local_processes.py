@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from enqueuer.protocol.batch_codec import Trust
+from enqueuer.protocol.batch import Trust
 from enqueuer.protocol.messages import Hello, Role
 from enqueuer.runtime import local_processes
 from enqueuer.runtime.local_processes import LocalProcesses

@@ -10,7 +10,7 @@ import pytest
 from enqueuer import BatchTimeoutError, PoisonedBatchError, SequenceError
 from enqueuer.compute.error_records import record_error
 from enqueuer.core.actions import BatchFailed
-from enqueuer.protocol.batch_codec import Trust, encode_batch
+from enqueuer.protocol.batch import Trust, encode_batch
 from enqueuer.protocol.messages import ErrorRecord
 from enqueuer.protocol.results_codec import BuiltPayload, decode_results, encode_results
 from enqueuer.runtime.outcomes import InPlaceError, build_batch, build_error, weigh

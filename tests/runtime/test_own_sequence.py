@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from enqueuer.compute.epoch_state import EpochEnds
-from enqueuer.core.ranges import Ranges
-from enqueuer.core.resume_state import ResumeState
 from enqueuer.errors import EnqueuerError, StateError
 from enqueuer.runtime.own_sequence import Histories, OwnSequence
+from enqueuer.stream.ranges import Ranges
+from enqueuer.stream.state import ResumeState
 from tests.resume.sequences import Keeping, Numbered, Shuffling
 from tests.support.sequences import Bare, as_spec
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from enqueuer.core.actions import BatchFailed, BatchSkipped
-from enqueuer.core.ranges import Ranges
 from enqueuer.runtime.ready_queue import End, ReadyQueue
 from enqueuer.runtime.receipts import Received
+from enqueuer.stream.ranges import Ranges
 from tests.support.waiting import wait_until
 
 DEADLINE = 10.0
@@ -87,7 +87,7 @@ def test_close_releases_every_waiting_consumer_and_drops_what_is_there() -> None
         assert results(waiting) == [End.CLOSED] * 3
     ends.put(["too late"])
     assert ends.queue.take() is End.CLOSED
-    assert ends.queue.place[3] == 0
+    assert ends.queue.progress[3] == 0
 
 
 def test_an_error_comes_after_what_is_queued_and_every_time_from_then_on() -> None:
@@ -128,15 +128,15 @@ def test_closed_counts_more_than_failed() -> None:
 
 def test_the_place_follows_the_takes_over_epochs() -> None:
     ends = Ends()
-    assert ends.queue.place == (0, 0, 0, 0) and ends.queue.next_epoch == 0
+    assert ends.queue.progress == (0, 0, 0, 0) and ends.queue.next_epoch == 0
     ends.fill(["a", "b"], ["c"])
-    assert ends.queue.place == (0, 0, 2, 3)
+    assert ends.queue.progress == (0, 0, 2, 3)
     ends.take(1)
-    assert ends.queue.place == (0, 1, 2, 2) and ends.queue.next_epoch == 0
+    assert ends.queue.progress == (0, 1, 2, 2) and ends.queue.next_epoch == 0
     ends.take(1)
-    assert ends.queue.place == (0, 2, 2, 1) and ends.queue.next_epoch == 1
+    assert ends.queue.progress == (0, 2, 2, 1) and ends.queue.next_epoch == 1
     ends.take(1)
-    assert ends.queue.place == (1, 1, 1, 0) and ends.queue.next_epoch == 2
+    assert ends.queue.progress == (1, 1, 1, 0) and ends.queue.next_epoch == 2
 
 
 def test_the_first_epoch_has_the_number_it_was_given() -> None:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enqueuer.core.actions import BatchFailed, BatchSkipped
-from enqueuer.core.ranges import Ranges
 from enqueuer.runtime.receipts import Receipts
+from enqueuer.stream.ranges import Ranges
 
 
 def failed(index: int, epoch: int = 0) -> BatchFailed:

@@ -13,12 +13,12 @@ import pytest
 
 from enqueuer import SequenceError, item_rng, worker_info
 from enqueuer.compute.seeding import item_generator
-from enqueuer.config import Options
-from enqueuer.core.epoch_order import epoch_order
+from enqueuer.options import Options
 from enqueuer.runtime.bookmark import Bookmark
+from enqueuer.runtime.iteration import StreamEnd
 from enqueuer.runtime.own_sequence import OwnSequence
 from enqueuer.runtime.serial_session import SerialSession
-from enqueuer.runtime.stream_end import StreamEnd
+from enqueuer.stream.order import epoch_order
 from tests.support.journal import Journal
 from tests.support.sequences import Bare, Flaky, Growing, Journaled, Nones, Reshuffling, as_spec
 

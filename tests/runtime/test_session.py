@@ -17,15 +17,15 @@ import pytest
 import zmq
 
 from enqueuer import ConfigurationError
-from enqueuer.config import Options
+from enqueuer.options import Options
 from enqueuer.protocol.control_codec import decode_control, encode_control
 from enqueuer.protocol.messages import NO_ID, PROTOCOL_VERSION, Hello, Role, Welcome
 from enqueuer.runtime.bookmark import Bookmark
+from enqueuer.runtime.iteration import StreamEnd
 from enqueuer.runtime.local_processes import LocalProcesses
 from enqueuer.runtime.own_sequence import OwnSequence
 from enqueuer.runtime.session import Session
-from enqueuer.runtime.stream_end import StreamEnd
-from enqueuer.transport.key_directory import KeyDirectory
+from enqueuer.security.key_directory import KeyDirectory
 from enqueuer.transport.sockets import new_context
 from tests.support.leaks import resources
 from tests.support.sequences import Bare, Journaled, as_spec

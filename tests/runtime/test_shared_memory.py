@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from enqueuer import SequenceEnqueuer, SequenceSpec
-from enqueuer.transport import mapped_blocks
+from enqueuer.memory import mapped_blocks
 from tests.support.remote import RemoteWorker, free_address
 from tests.support.waiting import wait_until
 
@@ -43,7 +43,9 @@ def assert_is(batch: tuple[np.ndarray, int], index: int) -> None:
 def slabs_of(enqueuer: SequenceEnqueuer) -> int:
     session = enqueuer._session
     assert session is not None
-    return sum(len(pair.slabs.blocks._slabs) for pair in session.io._pairs.values() if pair.slabs is not None)
+    return sum(
+        len(channel.slabs.blocks._slabs) for channel in session.io._channels.values() if channel.slabs is not None
+    )
 
 
 def test_thousands_of_batches_held_dropped_and_written_to_are_each_their_own() -> None:
@@ -98,7 +100,7 @@ def test_a_worker_that_was_started_by_itself_on_this_host_shares_its_memory_too(
             for index, batch in enumerate(enqueuer.epoch()):
                 assert_is(batch, index)
             assert slabs_of(enqueuer) == 2
-        meeting_points = [pair.slabs.path for pair in enqueuer._session.io._pairs.values()]
+        meeting_points = [channel.slabs.path for channel in enqueuer._session.io._channels.values()]
         assert all(path.is_socket() for path in meeting_points)
     assert not any(path.exists() for path in meeting_points)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from enqueuer.transport.processors import usable_cpus
+from enqueuer.host import usable_cpus
 from enqueuer.transport.sockets import (
     MAX_CONTROL_BYTES,
     MAX_DATA_BYTES,

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import zmq
 
-from enqueuer.protocol.batch_codec import Trust
+from enqueuer.protocol.batch import Trust
 from enqueuer.protocol.control_codec import decode_control, encode_control
 from enqueuer.protocol.messages import (
     NO_ID,

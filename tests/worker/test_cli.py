@@ -101,7 +101,7 @@ def test_doing_without_a_token_is_said_in_the_log() -> None:
         (("--allow", "p", "--name", "a\nb"), "printable"),
         (("--allow", "p", "--name", "n" * 201), "up to 200"),
         (("--allow", "enqueuer"), "allow enqueuer.demo for the demo"),
-        (("--allow", "p", "--allow", "enqueuer_worker.loader"), "unpickle"),
+        (("--allow", "p", "--allow", "enqueuer_worker.sequence.loader"), "unpickle"),
         (("--allow", "p", "--processes", "0"), "'auto' or a number of at least 1"),
         (("--allow", "p", "--processes", "many"), "'auto' or a number of at least 1"),
     ],

@@ -6,11 +6,11 @@ import math
 import re
 
 from enqueuer.errors import ConfigurationError
+from enqueuer.host import usable_cpus
+from enqueuer.security.keys import WorkerToken
 from enqueuer.transport.addresses import is_loopback
-from enqueuer.transport.keys import WorkerToken
-from enqueuer.transport.processors import usable_cpus
 from enqueuer_worker.logs import LEVELS
-from enqueuer_worker.package_names import is_internal
+from enqueuer_worker.sequence.package_names import is_internal
 
 _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^\s:/\[\]*]+):(\d{1,5})", re.ASCII)
 _NAME = r"[^\W\d]\w*"

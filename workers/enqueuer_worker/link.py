@@ -16,11 +16,11 @@ from typing import Any
 
 import zmq
 
+from enqueuer.security.curve import secure_client
+from enqueuer.security.keys import WorkerToken
 from enqueuer.transport.frames import receive_frames, send_frames
-from enqueuer.transport.keys import WorkerToken
-from enqueuer.transport.security import secure_client
 from enqueuer.transport.sockets import configure
-from enqueuer_worker.refusals import Refusal
+from enqueuer_worker.supervisor.refusals import Refusal
 
 Socket = zmq.Socket[bytes]
 

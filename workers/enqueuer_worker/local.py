@@ -36,8 +36,8 @@ import zmq
 from enqueuer_worker.commands import CommandReader, take_stdin
 from enqueuer_worker.logs import set_up_logger
 from enqueuer_worker.settings import Settings
-from enqueuer_worker.signals import take_no_notice
-from enqueuer_worker.supervisor import Supervisor
+from enqueuer_worker.supervisor.signals import take_no_notice
+from enqueuer_worker.supervisor.supervisor import Supervisor
 
 # A process that the trainer forked holds the other end of stdin as well, so a SIGKILLed trainer may leave no EOF.
 _TRAINER_CHECK_MS = 250

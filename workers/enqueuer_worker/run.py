@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from enqueuer.monitoring.health import open_health_socket
+from enqueuer.security.curve import find_token
 from enqueuer.transport.addresses import is_loopback
-from enqueuer.transport.health import open_health_socket
-from enqueuer.transport.security import find_token
 from enqueuer_worker.arguments import (
     check_address,
     check_allowed,
@@ -23,7 +23,7 @@ from enqueuer_worker.arguments import (
 )
 from enqueuer_worker.logs import set_up_logger
 from enqueuer_worker.settings import Settings
-from enqueuer_worker.supervisor import Supervisor
+from enqueuer_worker.supervisor.supervisor import Supervisor
 
 
 def run_worker(

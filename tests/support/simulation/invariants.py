@@ -5,7 +5,7 @@ from __future__ import annotations
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.epoch_run import EpochRun, PositionState
 from enqueuer.core.worker import WorkerState
-from enqueuer_worker.worker_core import Phase, WorkerCore
+from enqueuer_worker.core.worker_core import Phase, WorkerCore
 
 
 class CoordinatorInvariants:
@@ -91,7 +91,7 @@ def check_worker(core: WorkerCore, now: float) -> None:
     if session is None:
         assert core.phase in (Phase.OFFLINE, Phase.HELLO, Phase.GONE), f"{core.phase} without a session"
         return
-    numbers = [seq for seq, _ in session.answers]
+    numbers = [seq for seq, _ in session.unacknowledged]
     assert numbers == sorted(numbers), "results would be sent again out of order"
-    assert not numbers or numbers[-1] <= session.answers.sent_seq
+    assert not numbers or numbers[-1] <= session.unacknowledged.sent_seq
     assert all(lease <= session.highest_grant for lease in session.queued)

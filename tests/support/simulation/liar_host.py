@@ -6,7 +6,7 @@ from typing import Any
 
 from enqueuer.core import events as ev
 from enqueuer.protocol import messages as m
-from enqueuer_worker.worker_events import Computed, SendResults
+from enqueuer_worker.core.events import Computed, SendResults
 from tests.support.simulation.network import Link
 from tests.support.simulation.world import World
 

@@ -21,17 +21,17 @@ from enqueuer.core.actions import (
     Send,
 )
 from enqueuer.core.coordinator import Coordinator
-from enqueuer.core.epoch_order import epoch_order
-from enqueuer.core.settings import Place, Settings
+from enqueuer.core.settings import ChannelFacts, Settings
 from enqueuer.protocol.messages import Grant, Message
-from enqueuer_worker.worker_events import SendResults
+from enqueuer.stream.order import epoch_order
+from enqueuer_worker.core.events import SendResults
 from tests.support.simulation.clock import Alarm
 from tests.support.simulation.invariants import CoordinatorInvariants
 from tests.support.simulation.network import Link
 from tests.support.simulation.scenario import NEVER
 from tests.support.simulation.world import Payload, World
 
-PLACE = "remote"
+CHANNEL = "remote"
 _MAX_DEATHS = 3
 _POLL_SECONDS = 0.0001
 
@@ -66,7 +66,7 @@ class TrainerHost:
         self.session = self.world.new_id()
         settings = Settings(
             session=self.session,
-            places=(Place(PLACE, "tcp://*:5556", local=False),),
+            channels=(ChannelFacts(CHANNEL, "tcp://*:5556", local=False),),
             numpy_version="2.1.0",
             ordered=scenario.ordered,
             max_queue_size=scenario.max_queue_size,
@@ -145,7 +145,7 @@ class TrainerHost:
     # ------------------------------------------------------------ the I/O loop
 
     def receive_control(self, link: Link, message: tuple[bytes, Message]) -> None:
-        self._post(ev.ControlReceived(ev.Route(PLACE, link.address), *message))
+        self._post(ev.ControlReceived(ev.Route(CHANNEL, link.address), *message))
 
     def receive_results(self, message: tuple[bytes, SendResults]) -> None:
         incarnation, sent = message

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from enqueuer.protocol.messages import Epoch, ErrorRecord
-from enqueuer_worker import worker_core as wc
+from enqueuer_worker.core import worker_core as wc
 from tests.support.simulation.clock import Alarm
 from tests.support.simulation.invariants import check_worker
 from tests.support.simulation.network import Link

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from enqueuer import SequenceEnqueuer, SequenceSpec
-from enqueuer.transport.key_directory import KeyDirectory
+from enqueuer.security.key_directory import KeyDirectory
 from tests.benchmarks.comparison.contestants import WORKERS
 from tests.benchmarks.sequences import SOURCES, make
 from tests.support.remote import RemoteWorker

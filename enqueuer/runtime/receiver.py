@@ -1,0 +1,163 @@
+"""From the bytes that anybody may have sent to the core's events: what is not as it should be goes no further."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Callable, Iterator, Sequence
+
+import zmq
+
+from enqueuer.core.conduct import Conduct
+from enqueuer.core.events import (
+    BlockUnavailable,
+    ControlReceived,
+    Event,
+    Malformed,
+    ResultsReceived,
+    ResultsRefused,
+    Route,
+    RouteLost,
+)
+from enqueuer.errors import ProtocolError
+from enqueuer.protocol.batch import Trust
+from enqueuer.protocol.control_codec import decode_control
+from enqueuer.protocol.messages import NO_ID, ErrorRecord, Failure, Hello, LoadFailure, Reject, ResultsHeader
+from enqueuer.protocol.results_codec import (
+    BlockUnavailableError,
+    BuiltPayload,
+    FalseHeaderError,
+    Payload,
+    decode_header,
+    decode_payloads,
+)
+from enqueuer.runtime.channels import Channel
+
+logger = logging.getLogger("enqueuer")
+
+# How many messages of one socket are read before the others get their turn.
+_MESSAGES_PER_TURN = 500
+_MALFORMED_LOGGED = 10
+
+
+class Intake:
+    """For the I/O thread. ``refuse(route, message)`` says to a peer why it is not listened to."""
+
+    def __init__(self, session: bytes, conduct: Conduct, refuse: Callable[[Route, Reject], object]) -> None:
+        self._session = session
+        self._conduct = conduct
+        self._refuse = refuse
+        # Of all batches; of those that may have been compressed; and what that saved.
+        self.bytes_total = self._compressible_bytes = self._saved_bytes = 0
+        self._malformed_count = 0
+
+    @property
+    def compression_ratio(self) -> float:
+        """Bytes of batches to bytes that were sent for them, where workers were asked to compress."""
+        saved = self._saved_bytes
+        return self._compressible_bytes / (self._compressible_bytes - saved) if saved else 1.0
+
+    def control(self, channel: Channel) -> Iterator[Event]:
+        """What has come on the control channel, up to some hundred messages."""
+        for _ in range(_MESSAGES_PER_TURN):
+            try:
+                frames, key = channel.sockets.receive_control()
+            except zmq.Again:
+                return
+            route = Route(channel.name, frames[0])
+            if self._conduct.ignores(route):
+                continue
+            if key is None:
+                # Its leases are others' once that is known; libzmq has no way to close one peer's connection.
+                self._refuse(route, Reject("its key was revoked"))
+                yield RouteLost(route)
+                continue
+            try:
+                if len(frames) != 2:
+                    raise ProtocolError(f"a control message is one frame, not {len(frames) - 1}")
+                session, message = decode_control(frames[1])
+                if channel.trust is not Trust.LOCAL and isinstance(message, Failure | LoadFailure):
+                    _refuse_pickles(message.error)
+            except ProtocolError as error:
+                self._note_malformed(channel, error)
+                yield Malformed(route, str(error))
+                continue
+            if isinstance(message, Hello) and not hmac.compare_digest(message.secret, channel.secret):
+                reason = f"worker {message.worker_id} on {message.host} has a wrong secret"
+                self._note_malformed(channel, reason)
+                self._refuse(route, Reject("wrong secret"))
+                yield Malformed(route, reason)
+                continue
+            yield ControlReceived(route, session, message, key)
+
+    def results(self, channel: Channel) -> Iterator[Event]:
+        """The same of the data channel."""
+        open_blocks = channel.slabs.blocks.open if channel.slabs is not None else None
+        for _ in range(_MESSAGES_PER_TURN):
+            try:
+                frames, key = channel.sockets.receive_data()
+            except zmq.Again:
+                return
+            if key is None:
+                continue
+            try:
+                session, header = decode_header(frames)
+            except ProtocolError as error:
+                self._note_malformed(channel, error)
+                yield self._unknown(error, key)
+                continue
+            if session != self._session or self._conduct.ignores(header.incarnation):
+                continue
+            try:
+                payloads = decode_payloads(frames, header, channel.trust, open_blocks, channel.codec)
+            except BlockUnavailableError as error:
+                yield BlockUnavailable(error.incarnation, str(error), key)
+                continue
+            except ProtocolError as error:
+                self._note_malformed(channel, error)
+                yield ResultsRefused(header.incarnation, header.seq, header.leases, str(error), key)
+                continue
+            nbytes = sum([payload.nbytes for payload in payloads])
+            self.bytes_total += nbytes
+            if channel.codec is not None:
+                self._note_compression(header, payloads)
+            yield ResultsReceived(
+                header.incarnation,
+                header.epoch,
+                header.generation,
+                header.seq,
+                header.busy,
+                header.leases,
+                payloads,
+                nbytes,
+                key,
+            )
+
+    def _note_compression(self, header: ResultsHeader, payloads: Sequence[Payload | BuiltPayload]) -> None:
+        """Shared memory is never compressed."""
+        for payload, ref in zip(payloads, header.blocks, strict=True):
+            if ref is None:
+                self._compressible_bytes += payload.nbytes
+                self._saved_bytes += payload.saved_bytes
+
+    def _unknown(self, error: ProtocolError, key: str) -> ResultsRefused:
+        """On this channel nobody has an address: who sent it is what the header says, if it comes that far."""
+        incarnation = NO_ID
+        if isinstance(error, FalseHeaderError) and error.session == self._session:
+            incarnation = error.incarnation
+        return ResultsRefused(incarnation, 0, (), str(error), key)
+
+    def _note_malformed(self, channel: Channel, error: ProtocolError | str) -> None:
+        self._malformed_count += 1
+        if self._malformed_count <= _MALFORMED_LOGGED:
+            logger.warning("dropped a malformed message on the %s sockets: %s", channel.name, error)
+        if self._malformed_count == _MALFORMED_LOGGED:
+            logger.warning("further malformed messages are only counted (stats().malformed_count)")
+
+
+def _refuse_pickles(error: ErrorRecord | None) -> None:
+    """Only the trainer's own processes may name a class by a pickle."""
+    while error is not None:
+        if error.pickled_type is not None:
+            raise ProtocolError("an error from a remote worker carries a pickle")
+        error = error.cause

@@ -1,0 +1,105 @@
+"""A set of positions as sorted, disjoint, half-open ranges: small where they are mostly consecutive."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+
+Range = tuple[int, int]
+
+
+class Ranges:
+    """``Ranges([(0, 3), (5, 6)])`` holds 0, 1, 2 and 5. Touching ranges become one."""
+
+    __slots__ = ("_count", "_starts", "_stops")
+
+    def __init__(self, pairs: Iterable[Range] = ()) -> None:
+        self._starts: list[int] = []
+        self._stops: list[int] = []
+        self._count = 0
+        for start, stop in pairs:
+            self.add(start, stop)
+
+    @property
+    def pairs(self) -> list[Range]:
+        """The ranges, ascending."""
+        return list(zip(self._starts, self._stops, strict=True))
+
+    def add(self, start: int, stop: int) -> None:
+        """Include ``range(start, stop)``, of which some may be there."""
+        if start >= stop:
+            return
+        # All ranges that overlap or touch it become one with it.
+        first = bisect_left(self._stops, start)
+        last = bisect_right(self._starts, stop)
+        for index in range(first, last):
+            self._count -= self._stops[index] - self._starts[index]
+        if first < last:
+            start, stop = min(start, self._starts[first]), max(stop, self._stops[last - 1])
+        self._starts[first:last] = [start]
+        self._stops[first:last] = [stop]
+        self._count += stop - start
+
+    def discard(self, position: int) -> None:
+        """Leave the position out, if it is there."""
+        if position not in self:
+            return
+        index = bisect_right(self._starts, position) - 1
+        start, stop = self._starts[index], self._stops[index]
+        parts = [part for part in ((start, position), (position + 1, stop)) if part[0] < part[1]]
+        self._starts[index : index + 1] = [part[0] for part in parts]
+        self._stops[index : index + 1] = [part[1] for part in parts]
+        self._count -= 1
+
+    def complement(self, total: int) -> Ranges:
+        """What of ``range(total)`` is missing here."""
+        gaps = Ranges()
+        at = 0
+        for start, stop in self.pairs:
+            gaps.add(at, min(start, total))
+            at = stop
+        gaps.add(at, total)
+        return gaps
+
+    def select(self, chosen: Ranges) -> Ranges:
+        """Those positions of this set whose place in it (0 for the lowest) is in ``chosen``."""
+        selected = Ranges()
+        wanted = iter(chosen.pairs)
+        low, high = next(wanted, (0, 0))
+        place = 0
+        for start, stop in self.pairs:
+            end = place + stop - start
+            while low < end and low < high:
+                selected.add(start + low - place, start + min(high, end) - place)
+                if high > end:
+                    low = end
+                    break
+                low, high = next(wanted, (0, 0))
+            place = end
+        return selected
+
+    def union(self, other: Ranges) -> Ranges:
+        return Ranges([*self.pairs, *other.pairs])
+
+    def copy(self) -> Ranges:
+        return Ranges(self.pairs)
+
+    def __iter__(self) -> Iterator[int]:
+        for start, stop in self.pairs:
+            yield from range(start, stop)
+
+    def __contains__(self, position: int) -> bool:
+        index = bisect_right(self._starts, position) - 1
+        return index >= 0 and position < self._stops[index]
+
+    def __len__(self) -> int:
+        """How many positions, not ranges."""
+        return self._count
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ranges) and self._starts == other._starts and self._stops == other._stops
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def __repr__(self) -> str:
+        return f"Ranges({self.pairs})"

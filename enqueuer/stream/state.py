@@ -1,0 +1,304 @@
+"""A place in the stream as plain JSON values: written, read back with every doubt, and put together from all ranks.
+
+What is read may come from a file that was cut off, edited, or written by another program: `StateError` says what is
+wrong, and nothing is computed from numbers that were not checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from enqueuer.errors import StateError
+from enqueuer.stream.plan import EpochPlan, all_done
+from enqueuer.stream.ranges import Ranges
+
+STATE_VERSION = 1
+# Of the skipped batches, how many are named in a state: it is to stay small.
+SKIPPED_KEPT = 100
+# An epoch a second for eleven days: more calls of on_epoch_end than that are not replayed, but a mistake.
+_EPOCH_ENDS_LIMIT = 1_000_000
+# Seeds and numbers of epochs are hashed as 64 bits, and epochs are counted on.
+_INT_LIMIT = 2**64
+_EPOCH_LIMIT = 2**63
+# With shard_remainder="repeat" an epoch has up to world_size - 1 positions more than the Sequence has batches.
+_WORLD_SIZE_LIMIT = 2**20
+
+Run = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeState:
+    """One rank's place. `EpochPlan` says what ``total``, ``done`` and ``taken`` are.
+
+    ``seed`` is None only before the first ``start()``. ``epoch_end`` is about an epoch whose part is all taken: its
+    ``on_epoch_end`` has run, and ``next_length`` is the Sequence's length since (None: not known). ``epoch_ends`` are
+    the ``on_epoch_end`` calls that the Sequence has had: (seed, first epoch, count) each. ``skipped`` are the newest
+    of ``skipped_count`` skips, as (epoch, index). ``sequence`` is the Sequence's own state, if it keeps one.
+    """
+
+    seed: int | None
+    epoch: int
+    length: int
+    shuffle: bool
+    shard: tuple[int, int]
+    shard_remainder: str
+    total: int
+    done: Ranges = field(default_factory=Ranges)
+    taken: Ranges = field(default_factory=Ranges)
+    epoch_end: bool = False
+    next_length: int | None = None
+    epoch_ends: tuple[Run, ...] = ()
+    skipped: tuple[tuple[int, int], ...] = ()
+    skipped_count: int = 0
+    sequence: Any = None
+
+    @property
+    def plan(self) -> EpochPlan:
+        return EpochPlan(self.length, self.total, self.shard, self.done, self.taken)
+
+    @property
+    def epoch_is_over(self) -> bool:
+        """Whether nothing of the epoch is left for this rank."""
+        return self.plan.left_count == 0
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing of the epoch was received, by any rank that this one knows of."""
+        return not self.taken and not self.done
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; below 4 KB but for a Sequence's own state and many holes (``ordered=False``)."""
+        return {
+            "version": STATE_VERSION,
+            "seed": self.seed,
+            "epoch": self.epoch,
+            "length": self.length,
+            "shuffle": self.shuffle,
+            "shard": list(self.shard),
+            "shard_remainder": self.shard_remainder,
+            "total": self.total,
+            "done": [list(pair) for pair in self.done.pairs],
+            "taken": [list(pair) for pair in self.taken.pairs],
+            "epoch_end": self.epoch_end,
+            "next_length": self.next_length,
+            "epoch_ends": [list(run) for run in self.epoch_ends],
+            "skipped": [list(skip) for skip in self.skipped[-SKIPPED_KEPT:]],
+            "skipped_count": self.skipped_count,
+            "sequence": self.sequence,
+        }
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read_states(state: Any) -> list[ResumeState]:
+    """One state, or a list of all ranks' states; StateError for anything else."""
+    if isinstance(state, (list, tuple)):
+        if not state:
+            raise StateError("an empty list of states: give the states of all ranks")
+        return [_Reader(one, f"state {number} of the list: ").read() for number, one in enumerate(state)]
+    return [_Reader(state, "").read()]
+
+
+class _Reader:
+    """Reads one state, field by field."""
+
+    def __init__(self, state: Any, where: str) -> None:
+        self._where = where
+        if not isinstance(state, Mapping):
+            raise self._error(f"a resume state is a dict, not {_shown(state)}")
+        self._state = state
+
+    def read(self) -> ResumeState:
+        version = self._get("version")
+        if type(version) is not int or version != STATE_VERSION:
+            raise self._error(f"version {_shown(version)}, but this library reads version {STATE_VERSION}")
+        length = self._int("length", least=1)
+        state = ResumeState(
+            seed=self._int("seed", optional=True),
+            epoch=self._int("epoch", limit=_EPOCH_LIMIT),
+            length=length,
+            shuffle=self._bool("shuffle"),
+            shard=self._shard(),
+            shard_remainder=self._remainder(),
+            total=self._int("total", least=1, limit=length + _WORLD_SIZE_LIMIT),
+            epoch_end=self._bool("epoch_end"),
+            next_length=self._int("next_length", optional=True),
+            epoch_ends=self._epoch_ends(),
+            skipped=self._tuples("skipped", 2),  # type: ignore[arg-type]
+            skipped_count=self._int("skipped_count"),
+            sequence=self._get("sequence"),
+        )
+        state = replace(state, done=self._ranges("done", state.total))
+        state = replace(state, taken=self._ranges("taken", state.plan.count))
+        if state.seed is None and not (state.untouched and not state.epoch_ends):
+            raise self._error("seed is null, but something was received")
+        if len(state.skipped) > min(SKIPPED_KEPT, state.skipped_count):
+            raise self._error(f"skipped has {len(state.skipped)} entries, skipped_count is {state.skipped_count}")
+        return state
+
+    def _error(self, text: str) -> StateError:
+        return StateError(self._where + text)
+
+    def _get(self, name: str) -> Any:
+        if name not in self._state:
+            raise self._error(f"{name} is missing: it is no resume state, or not all of one")
+        return self._state[name]
+
+    def _int(self, name: str, *, least: int = 0, limit: int = _INT_LIMIT, optional: bool = False) -> Any:
+        value = self._get(name)
+        if value is None and optional:
+            return None
+        if type(value) is not int:
+            raise self._error(f"{name} must be an integer{' or null' if optional else ''}, not {_shown(value)}")
+        if not least <= value < limit:
+            raise self._error(f"{name} must be at least {least} and below {limit}, not {value}")
+        return value
+
+    def _bool(self, name: str) -> bool:
+        value = self._get(name)
+        if type(value) is not bool:
+            raise self._error(f"{name} must be true or false, not {_shown(value)}")
+        return value
+
+    def _remainder(self) -> str:
+        value = self._get("shard_remainder")
+        if value not in ("drop", "repeat"):
+            raise self._error(f"shard_remainder must be 'drop' or 'repeat', not {_shown(value)}")
+        return str(value)
+
+    def _tuples(self, name: str, size: int) -> tuple[tuple[int, ...], ...]:
+        value = self._get(name)
+        if not isinstance(value, (list, tuple)):
+            raise self._error(f"{name} must be a list, not {_shown(value)}")
+        for entry in value:
+            if not isinstance(entry, (list, tuple)) or len(entry) != size:
+                raise self._error(f"{name} must hold lists of {size} integers, not {_shown(entry)}")
+            if not all(type(number) is int and 0 <= number < _INT_LIMIT for number in entry):
+                raise self._error(f"{name} must hold lists of {size} integers, not {_shown(entry)}")
+        return tuple(tuple(entry) for entry in value)
+
+    def _shard(self) -> tuple[int, int]:
+        (shard,) = _Reader({"shard": [self._get("shard")]}, self._where)._tuples("shard", 2)
+        rank, world_size = shard
+        if not rank < world_size <= _WORLD_SIZE_LIMIT:
+            raise self._error(f"shard must be [rank, world_size] with rank below world_size, not {list(shard)}")
+        return rank, world_size
+
+    def _ranges(self, name: str, total: int) -> Ranges:
+        at = -1
+        pairs = self._tuples(name, 2)
+        for start, stop in pairs:
+            if not at < start < stop <= total:
+                raise self._error(f"{name} must hold ascending ranges within 0 and {total}, not {_shown(pairs)}")
+            at = stop
+        return Ranges(pairs)  # type: ignore[arg-type]
+
+    def _epoch_ends(self) -> tuple[Run, ...]:
+        runs = self._tuples("epoch_ends", 3)
+        if sum(run[2] for run in runs) > _EPOCH_ENDS_LIMIT:
+            raise self._error(f"epoch_ends has more than {_EPOCH_ENDS_LIMIT} calls")
+        if any(first + count > _EPOCH_LIMIT for _, first, count in runs):
+            raise self._error(f"epoch_ends has epochs beyond {_EPOCH_LIMIT}")
+        return runs  # type: ignore[return-value]
+
+
+def _shown(value: Any) -> str:
+    return f"{value!r:.80}"
+
+
+# ---------------------------------------------------------------- all ranks together
+
+
+def check_agreement(states: Sequence[ResumeState]) -> ResumeState:
+    """The state of one of these ranks that says where all of them are; StateError if they are not one world's.
+
+    A rank that has all of an epoch and one that has nothing of the next are at the same place. The result's epoch is
+    the one to go on with (or to end, if no rank has anything left of it).
+    """
+    world_size = states[0].shard[1]
+    for name in ("seed", "shuffle", "shard_remainder"):
+        _check_same(states, name)
+    ranks = sorted(state.shard[0] for state in states)
+    if any(state.shard[1] != world_size for state in states) or ranks != list(range(world_size)):
+        shards = ", ".join(str(state.shard) for state in states[:20])
+        raise StateError(
+            f"these are not the states of all ranks of one run, each once: (rank, world_size) are {shards}"
+        )
+    first, last = min(states, key=_place), max(states, key=_place)
+    behind = [state for state in states if state.epoch == first.epoch]
+    ahead = [state for state in states if state.epoch > first.epoch]
+    behind_are_over = all(state.epoch_is_over for state in behind)
+    if ahead and (last.epoch > first.epoch + 1 or not (behind_are_over or all(state.untouched for state in ahead))):
+        raise _apart(first, last)
+    there = ahead if ahead and behind_are_over else behind
+    for name in ("length", "total", "done"):
+        _check_same(there, name)
+    if behind_are_over and not ahead:
+        # All at the epoch's end: one whose on_epoch_end has run knows more.
+        return last
+    # Some rank has something left of it, so the Sequence is to be as it was before that epoch's end.
+    for state in there:
+        if not (state.epoch_end and state.epoch_is_over):
+            return state
+    for state in behind:
+        if state.epoch_end:
+            return replace(last, epoch_end=False, epoch_ends=state.epoch_ends, sequence=state.sequence)
+    raise _apart(first, last)
+
+
+def _apart(first: ResumeState, last: ResumeState) -> StateError:
+    return StateError(
+        f"rank {last.shard[0]} is in epoch {last.epoch} and rank {first.shard[0]} is still in epoch {first.epoch}: "
+        "save the states of all ranks after the same batch"
+    )
+
+
+def _place(state: ResumeState) -> tuple[int, bool]:
+    return state.epoch, state.epoch_end and state.epoch_is_over
+
+
+def _check_same(states: Sequence[ResumeState], name: str) -> None:
+    first = states[0]
+    for other in states[1:]:
+        if getattr(other, name) != getattr(first, name):
+            raise StateError(
+                f"the ranks' states differ in {name}: {_shown(getattr(first, name))} of rank {first.shard[0]}, "
+                f"{_shown(getattr(other, name))} of rank {other.shard[0]}"
+            )
+
+
+def reshard(states: Sequence[ResumeState], agreed: ResumeState, shard: tuple[int, int]) -> ResumeState:
+    """The state of one rank of another world, which goes on where all of these were. ``agreed`` is what
+    `check_agreement` gave, its length known to be right: this needs a byte a position.
+
+    What is left is dealt to the new ranks; each remaining position goes to exactly one, and so does each skip.
+    """
+    parts = []
+    for state in states:
+        plan = EpochPlan(agreed.length, agreed.total, state.shard, agreed.done)
+        if state.epoch == agreed.epoch:
+            parts.append((plan, state.taken))
+        elif state.epoch > agreed.epoch:
+            parts.append((plan, Ranges([(0, plan.count)])))
+    done = all_done(agreed.total, agreed.done, parts)
+    rank, world_size = shard
+    total = agreed.total
+    if not done:
+        # Nothing of it was received, so it can be begun as the new ranks would begin it.
+        total = EpochPlan.fresh(agreed.length, shard, agreed.shard_remainder).total or total
+    skips = sorted(skip for state in states for skip in state.skipped)
+    skips_count = sum(state.skipped_count for state in states)
+    share = len(range(rank, skips_count, world_size))
+    return replace(
+        agreed,
+        shard=shard,
+        total=total,
+        done=done,
+        taken=Ranges(),
+        epoch_end=agreed.epoch_end and len(done) == agreed.total,
+        skipped=tuple(skips[rank::world_size][-min(SKIPPED_KEPT, share) :]) if share else (),
+        skipped_count=share,
+    )

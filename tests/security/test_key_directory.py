@@ -1,0 +1,94 @@
+"""The directory of keys: made, added to, revoked from; whole at every moment, and never overwritten in silence."""
+
+from __future__ import annotations
+
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from enqueuer.errors import ConfigurationError
+from enqueuer.security.key_directory import KeyDirectory
+from enqueuer.security.keys import read_coordinator_key, read_token
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> KeyDirectory:
+    made = KeyDirectory(tmp_path / "new" / "keys")
+    assert made.create() == "worker"
+    return made
+
+
+def test_the_first_token_fits_the_key_and_both_are_their_owners_alone(directory: KeyDirectory) -> None:
+    key, token = read_coordinator_key(directory.key_file), read_token(directory.token_file("worker"))
+    assert token.server_key == key.public_key
+    assert key.workers == {"worker": token.public_key}
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in directory.path.iterdir()}
+    assert modes == {0o600} and stat.S_IMODE(directory.path.stat().st_mode) == 0o700
+    assert len(list(directory.path.iterdir())) == 2
+
+
+def test_keys_that_are_there_are_not_overwritten(directory: KeyDirectory) -> None:
+    before = {path: path.read_text() for path in directory.path.iterdir()}
+    with pytest.raises(ConfigurationError, match=r"--add-worker.*--replace"):
+        directory.create()
+    assert {path: path.read_text() for path in directory.path.iterdir()} == before
+
+
+def test_new_keys_in_place_of_old_ones_take_the_old_tokens_away_and_no_others(directory: KeyDirectory) -> None:
+    directory.add_worker("box")
+    old = read_coordinator_key(directory.key_file)
+    foreign = directory.path / "foreign.token"
+    other = KeyDirectory(directory.path / "other")
+    other.create()
+    other.token_file("worker").rename(foreign)
+    directory.create(replace=True)
+    assert read_coordinator_key(directory.key_file).secret_key != old.secret_key
+    assert list(directory.workers()) == ["worker"]
+    assert not directory.token_file("box").exists() and foreign.exists()
+
+
+def test_workers_are_added_and_revoked_by_name(directory: KeyDirectory) -> None:
+    assert directory.add_worker() == "worker-2"
+    assert directory.add_worker("gpu-box") == "gpu-box"
+    assert list(directory.workers()) == ["worker", "worker-2", "gpu-box"]
+    with pytest.raises(ConfigurationError, match="already"):
+        directory.add_worker("gpu-box")
+    directory.revoke_worker("worker")
+    assert list(directory.workers()) == ["worker-2", "gpu-box"]
+    assert not directory.token_file("worker").exists()
+    with pytest.raises(ConfigurationError, match="it lets in: worker-2, gpu-box"):
+        directory.revoke_worker("worker")
+    assert directory.add_worker() == "worker"
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "-x", "x" * 65, "a b", "é", ".hidden"])
+def test_a_name_is_a_plain_file_name(directory: KeyDirectory, name: str) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be a worker's name"):
+        directory.add_worker(name)
+
+
+def test_a_token_of_another_key_is_neither_overwritten_nor_removed(directory: KeyDirectory) -> None:
+    foreign = directory.token_file("box")
+    foreign.write_text("somebody else's")
+    with pytest.raises(ConfigurationError, match="move it away"):
+        directory.add_worker("box")
+    assert foreign.read_text() == "somebody else's" and "box" not in directory.workers()
+
+
+def test_what_is_in_the_way_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="No such file"):
+        KeyDirectory(tmp_path / "nothing").add_worker()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match="file"):
+        KeyDirectory(tmp_path / "file").create()
+
+
+def test_several_may_work_on_it_at_once_and_readers_never_see_half_of_it(directory: KeyDirectory) -> None:
+    threads = [threading.Thread(target=directory.add_worker) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        assert "worker" in read_coordinator_key(directory.key_file).workers
+    assert len(directory.workers()) == 21

@@ -1,0 +1,165 @@
+"""Key files and tokens as data: what is read, and what is said of one that is not right. No text has a secret in it."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enqueuer.errors import ConfigurationError
+from enqueuer.security import keys
+from enqueuer.security.keys import (
+    CoordinatorKey,
+    WorkerToken,
+    fingerprint,
+    new_secret_key,
+    parse_coordinator_key,
+    parse_token,
+    public_key_of,
+    read_coordinator_key,
+    read_token,
+)
+
+SERVER, SECRET = new_secret_key(), new_secret_key()
+TOKEN = WorkerToken(public_key_of(SERVER), SECRET)
+KEY = CoordinatorKey(SERVER, {"worker": TOKEN.public_key, "gpu-box_2.b": public_key_of(new_secret_key())})
+
+
+def refuses(parse: Callable[[str, str], object], text: str) -> str:
+    """What it says; nothing of the text is in it, nor in the traceback."""
+    with pytest.raises(ConfigurationError) as caught:
+        parse(text, "the file")
+    shown = "".join(traceback.format_exception(caught.value))
+    for part in (*text.split(), *filter(None, text.split('"'))):
+        assert len(part) < 30 or part not in shown
+    return str(caught.value)
+
+
+def test_what_is_written_is_read_again() -> None:
+    assert parse_token(TOKEN.to_text() + "\n", "") == TOKEN
+    assert parse_coordinator_key(KEY.to_text(), "") == KEY
+
+
+def test_a_token_fits_a_line_a_shell_and_an_env_file() -> None:
+    assert TOKEN.to_text().replace("-", "").replace("_", "").replace(".", "").isalnum()
+
+
+def test_no_secret_is_in_a_repr() -> None:
+    for text in (repr(KEY), repr(TOKEN), str(KEY), f"{TOKEN}"):
+        for secret in (SERVER, SECRET):
+            assert repr(secret) not in text and secret.hex() not in text
+    assert fingerprint(TOKEN.public_key) == TOKEN.public_key.hex()[:8]
+
+
+def test_each_mistyped_character_and_each_lost_end_of_a_token_is_noticed() -> None:
+    text = TOKEN.to_text()
+    for at in range(len(text)):
+        other = "A" if text[at] != "A" else "B"
+        refuses(parse_token, text[:at] + other + text[at + 1 :])
+        refuses(parse_token, text[:at])
+    refuses(parse_token, text + "A")
+    refuses(parse_token, text[:40] + "é" + text[41:])
+    assert "with a mistake in it" in refuses(parse_token, text[:-1])
+
+
+@given(st.text())
+def test_nothing_but_the_typed_error_comes_of_any_text(text: str) -> None:
+    for parse in (parse_token, parse_coordinator_key):
+        with pytest.raises(ConfigurationError):
+            parse(text, "the file")
+    with pytest.raises(ConfigurationError):
+        parse_token(TOKEN.to_text()[:18] + text, "the file")
+
+
+def test_a_secret_in_place_of_its_files_path_is_not_repeated() -> None:
+    for read in (read_token, read_coordinator_key):
+        for text in (TOKEN.to_text(), KEY.to_text(), str(Path("keys", TOKEN.to_text()))):
+            assert "itself" in refuses(lambda path, _: read(path), text)  # noqa: B023 - called at once
+
+
+def test_one_file_for_the_other_is_recognized() -> None:
+    assert "worker's token" in refuses(parse_coordinator_key, TOKEN.to_text())
+    assert "never leave the trainer's machine" in refuses(parse_token, KEY.to_text())
+
+
+def test_a_path_in_the_tokens_variable_is_recognized() -> None:
+    with pytest.raises(ConfigurationError, match="ENQUEUER_TOKEN_FILE"):
+        parse_token("/run/secrets/worker.token", "ENQUEUER_TOKEN")
+
+
+def test_other_versions_are_named() -> None:
+    assert "another version" in refuses(parse_token, TOKEN.to_text().replace("-1.", "-2.", 1))
+    assert "another version" in refuses(parse_coordinator_key, KEY.to_text().replace('"version": 1', '"version": 2'))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (SERVER.hex(), new_secret_key().hex()),
+        (SERVER.hex(), SERVER.hex()[:-2]),
+        (f'"{SERVER.hex()}"', "[1]"),
+        (TOKEN.public_key.hex(), "zz"),
+        ('"gpu-box_2.b"', '"a/../b"'),
+        ('"gpu-box_2.b"', '""'),
+        ('"workers": {', '"workers": 3, "x": {'),
+    ],
+    # Keys are random: as names of tests they would differ in each process that runs some of the tests.
+    ids=["another-key", "short-key", "no-text", "no-hex", "bad-name", "no-name", "no-workers"],
+)
+def test_a_damaged_key_file_is_refused(old: str, new: str) -> None:
+    text = KEY.to_text()
+    assert old in text
+    assert "damaged" in refuses(parse_coordinator_key, text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", "null", "[" * 100_000, KEY.to_text()[:100], "ssh-rsa AAAA"], ids=range(7)
+)
+def test_what_is_no_key_file_is_refused_with_the_command_that_makes_one(text: str) -> None:
+    assert "enqueuer keygen" in refuses(parse_coordinator_key, text)
+
+
+def test_files_that_others_can_read_or_change_are_refused_with_the_command_that_mends_it(tmp_path: Path) -> None:
+    path = tmp_path / "worker.token"
+    path.write_text(TOKEN.to_text())
+    for mode in (0o640, 0o604, 0o620, 0o602, 0o644, 0o666):
+        path.chmod(mode)
+        with pytest.raises(ConfigurationError, match=f"mode {mode:04o}.*chmod 600 {path}"):
+            read_token(path)
+    for mode in (0o600, 0o400):
+        path.chmod(mode)
+        assert read_token(path) == TOKEN
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_whose_the_file_is_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "worker.token"
+    path.write_text(TOKEN.to_text())
+    path.chmod(0o600)
+    os.chown(path, 12345, -1)
+    with pytest.raises(ConfigurationError, match="another user"):
+        read_token(path)
+    os.chown(path, 0, -1)
+    path.chmod(0o440)
+    monkeypatch.setattr(keys.os, "geteuid", lambda: 1000)
+    assert read_token(path) == TOKEN, "as Kubernetes mounts it for a group"
+    path.chmod(0o444)
+    with pytest.raises(ConfigurationError, match="chmod 600"):
+        read_token(path)
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nothing: No such file"):
+        read_token(tmp_path / "nothing")
+    with pytest.raises(ConfigurationError, match="Is a directory"):
+        read_coordinator_key(tmp_path)
+    large = tmp_path / "large"
+    large.write_bytes(b"{" * 2_000_000)
+    large.chmod(0o600)
+    with pytest.raises(ConfigurationError, match="larger than"):
+        read_coordinator_key(large)

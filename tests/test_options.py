@@ -1,0 +1,234 @@
+"""Every option is checked when it is given, and what is wrong is said with its name."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from enqueuer import ConfigurationError, SequenceEnqueuer
+from enqueuer.options import Options, Timing
+from enqueuer.security.key_directory import KeyDirectory
+from enqueuer.transport.addresses import is_loopback, is_tcp_address
+from tests.support.sequences import Bare
+
+
+def make(**options: Any) -> Options:
+    """Options of any type, as a caller without a type checker gives them."""
+    return Options(**options)
+
+
+def test_the_defaults_are_valid_and_frozen() -> None:
+    options = make()
+    assert (options.shard, options.ordered, options.timing) == ((0, 1), True, Timing())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        options.seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("retries", 0),
+        ("max_skipped", 0),
+        ("max_bytes", 1),
+        ("max_worker_deaths", 1),
+        ("min_workers", 1),
+        ("worker_threads", 1),
+        ("max_batches_per_worker", 1),
+        ("seed", 0),
+    ],
+)
+def test_a_count_is_an_integer_from_its_least_value_up(name: str, least: int) -> None:
+    for good in (least, least + 5, np.int64(least + 1)):
+        assert getattr(make(**{name: good}), name) == good
+    for bad in (least - 1, -(10**9)):
+        with pytest.raises(ConfigurationError, match=f"{name} must be at least {least}, not {bad}"):
+            make(**{name: bad})
+    for odd in (1.5, "3", True, [1]):
+        with pytest.raises(ConfigurationError, match=f"{name} must be an integer"):
+            make(**{name: odd})
+
+
+@pytest.mark.parametrize("name", ["max_bytes", "max_worker_deaths", "max_batches_per_worker", "seed"])
+def test_none_is_allowed_where_it_means_something(name: str) -> None:
+    assert getattr(make(**{name: None}), name) is None
+    with pytest.raises(ConfigurationError, match=f"{name} must be an integer or None, not 'x'"):
+        make(**{name: "x"})
+
+
+@pytest.mark.parametrize("name", ["retries", "max_skipped", "min_workers", "worker_threads"])
+def test_none_is_refused_where_it_means_nothing(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} must be an integer, not None"):
+        make(**{name: None})
+
+
+def test_a_seed_has_64_bits() -> None:
+    assert make(seed=2**64 - 1).seed == 2**64 - 1
+    with pytest.raises(ConfigurationError, match=r"seed must be below 2\*\*64"):
+        make(seed=2**64)
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("on_error", ("raise", "skip"), ("ignore", None, "")),
+        ("shard_remainder", ("drop", "repeat"), ("keep", None, 0)),
+    ],
+)
+def test_a_choice_is_one_of_those_that_there_are(name: str, good: tuple[Any, ...], bad: tuple[Any, ...]) -> None:
+    for value in good:
+        make(**{name: value})
+    for value in bad:
+        with pytest.raises(ConfigurationError, match=f"{name} must be one of .*{good[1]}.*, not {value!r}"):
+            make(**{name: value})
+
+
+def test_worker_init_is_something_to_call_or_the_name_of_it() -> None:
+    for good in (None, print, "package.module:callable"):
+        assert make(worker_init=good).worker_init == good
+    for bad in ("package.module", 3):
+        with pytest.raises(ConfigurationError, match=r"worker_init must be a callable or 'package.module:callable'"):
+            make(worker_init=bad)
+
+
+@pytest.mark.parametrize("shard", [(0, 1), (2, 3), [1, 2], (np.int64(0), np.int64(4))])
+def test_a_shard_is_a_rank_and_how_many_there_are(shard: Any) -> None:
+    assert tuple(make(shard=shard).shard) == tuple(shard)
+
+
+@pytest.mark.parametrize("shard", [(0,), (0, 1, 2), 3, None, ("a", "b"), (0.5, 2)])
+def test_a_shard_that_is_no_pair_of_integers_is_refused(shard: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"shard must be two integers \(rank, world_size\)"):
+        make(shard=shard)
+
+
+@pytest.mark.parametrize("shard", [(1, 1), (-1, 2), (0, 0), (5, 3), (0, -1)])
+def test_a_rank_outside_of_its_world_is_refused(shard: Any) -> None:
+    with pytest.raises(ConfigurationError, match="shard needs 0 <= rank < world_size"):
+        make(shard=shard)
+
+
+def test_shuffled_shards_need_a_seed_or_they_would_overlap() -> None:
+    with pytest.raises(ConfigurationError, match=r"needs the same seed=… on every rank"):
+        make(shard=(0, 2), shuffle=True)
+    make(shard=(0, 2), shuffle=True, seed=1)
+    make(shard=(0, 1), shuffle=True)
+
+
+@pytest.mark.parametrize("name", ["bind", "data_bind", "advertise"])
+@pytest.mark.parametrize(
+    "address", ["localhost:80", "ipc:///tmp/x", "tcp://", "tcp://host", "tcp://:80", "tcp://h:70000", "tcp://h:x", 80]
+)
+def test_an_address_is_a_tcp_host_and_port(name: str, address: Any) -> None:
+    options: dict[str, Any] = {"bind": "tcp://127.0.0.1:*", "insecure": True, name: address}
+    with pytest.raises(ConfigurationError, match=rf"{name} must look like 'tcp://host:port'"):
+        make(**options)
+
+
+@pytest.mark.parametrize("name", ["data_bind", "advertise"])
+def test_addresses_beside_bind_need_bind(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} is for remote workers and needs bind"):
+        make(**{name: "tcp://127.0.0.1:5556"})
+
+
+@pytest.mark.parametrize("address", ["tcp://*:5555", "tcp://0.0.0.0:5555", "tcp://10.0.0.1:*", "tcp://[::]:5555"])
+def test_binding_beyond_loopback_must_be_meant(address: str) -> None:
+    choices: list[dict[str, Any]] = [{"bind": address}, {"bind": "tcp://127.0.0.1:*", "data_bind": address}]
+    for options in choices:
+        with pytest.raises(ConfigurationError, match=r"enqueuer keygen DIR.*insecure=True"):
+            make(**options)
+        make(**options, insecure=True)
+
+
+@pytest.fixture
+def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("ENQUEUER_KEY_FILE", raising=False)
+    KeyDirectory(tmp_path).create()
+    return tmp_path / "coordinator.key"
+
+
+def test_with_a_key_any_address_may_be_bound(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make(bind="tcp://*:5555", key_file=keys).key_file == str(keys)
+    monkeypatch.setenv("ENQUEUER_KEY_FILE", str(keys))
+    assert make(bind="tcp://*:5555").key_file == str(keys)
+    # It is never left unused, and says nothing about those who bind nothing.
+    assert make(bind="tcp://127.0.0.1:*", insecure=True).key_file == str(keys)
+    assert make().key_file is None
+
+
+def test_a_key_file_that_is_not_right_is_an_error_at_once(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="cannot read"):
+        make(bind="tcp://*:5555", key_file=keys.with_name("nothing"))
+    with pytest.raises(ConfigurationError, match="worker's token"):
+        make(bind="tcp://*:5555", key_file=keys.with_name("worker.token"))
+    keys.chmod(0o644)
+    monkeypatch.setenv("ENQUEUER_KEY_FILE", str(keys))
+    with pytest.raises(ConfigurationError, match=f"chmod 600 {keys}"):
+        make(bind="tcp://127.0.0.1:*")
+
+
+def test_a_key_is_for_remote_workers_and_not_for_an_open_door(keys: Path) -> None:
+    with pytest.raises(ConfigurationError, match="needs bind"):
+        make(key_file=keys)
+    with pytest.raises(ConfigurationError, match="contradict"):
+        make(bind="tcp://*:5555", key_file=keys, insecure=True)
+
+
+def test_pickles_are_taken_only_from_those_who_have_a_key(keys: Path) -> None:
+    for options in ({}, {"bind": "tcp://127.0.0.1:*"}, {"bind": "tcp://127.0.0.1:*", "insecure": True}):
+        with pytest.raises(ConfigurationError, match="allow_pickle=True lets remote workers run code"):
+            make(allow_pickle=True, **options)
+    assert make(allow_pickle=True, bind="tcp://127.0.0.1:*", key_file=keys).allow_pickle
+
+
+def test_what_is_advertised_is_not_bound_and_may_be_anywhere() -> None:
+    make(bind="tcp://127.0.0.1:*", advertise="tcp://gateway.example:4000")
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:5555", "tcp://127.8.9.1:*", "tcp://localhost:0", "tcp://[::1]:*"])
+def test_loopback_needs_no_permission(address: str) -> None:
+    assert is_tcp_address(address) and is_loopback(address)
+    make(bind=address)
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Timing)])
+@pytest.mark.parametrize("value", [0, -1.0, float("nan")])
+def test_an_interval_is_above_zero(name: str, value: float) -> None:
+    with pytest.raises(ConfigurationError, match=rf"timing\.{name} must be above 0 seconds"):
+        Timing(**{name: value})
+
+
+def test_a_worker_may_miss_a_heartbeat() -> None:
+    with pytest.raises(ConfigurationError, match="at least two heartbeat intervals"):
+        Timing(heartbeat_interval=1.0, worker_timeout=1.9)
+    Timing(heartbeat_interval=1.0, worker_timeout=2.0)
+
+
+def test_the_public_class_checks_at_once_and_knows_no_other_options() -> None:
+    with pytest.raises(ValueError, match="retries"):
+        SequenceEnqueuer(Bare(), retries=-1)
+    with pytest.raises(TypeError, match="max_retries"):
+        SequenceEnqueuer(Bare(), max_retries=1)
+
+
+@pytest.mark.parametrize("hedge", [0, 0.5, "always", True, float("inf"), float("nan"), [3]])
+def test_a_hedge_that_is_no_factor_is_refused(hedge: Any) -> None:
+    with pytest.raises(ConfigurationError, match="hedge must be 'auto', 'off' or a factor of at least 1"):
+        Options(hedge=hedge)
+
+
+@pytest.mark.parametrize(("hedge", "factor"), [("auto", 3.0), ("off", None), (None, None), (2, 2.0), (1.5, 1.5)])
+def test_hedging_is_a_factor_or_off(hedge: Any, factor: float | None) -> None:
+    assert Options(hedge=hedge).hedge_factor == factor
+
+
+@pytest.mark.parametrize("name", ["batch_timeout", "no_worker_timeout"])
+@pytest.mark.parametrize("seconds", [0, -1.0, "10", True, float("inf"), float("nan")])
+def test_a_time_out_is_a_number_of_seconds_or_none(name: str, seconds: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} must be"):
+        Options(**{name: seconds})
+    assert getattr(Options(**{name: None}), name) is None
+    assert type(getattr(Options(**{name: np.float32(2.5)}), name)) is float

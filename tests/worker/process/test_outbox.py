@@ -1,0 +1,120 @@
+"""Coalescing of small batches between the compute thread and the I/O loop."""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+
+from enqueuer.protocol.messages import Epoch
+from enqueuer_worker.core.events import Computed, DrainRequested
+from enqueuer_worker.process.outbox import (
+    COALESCE_BYTES,
+    COALESCE_COUNT,
+    COALESCE_SECONDS,
+    Finished,
+    Next,
+    Outbox,
+    Waker,
+)
+from tests.support.kept_blocks import blocks_kept_by
+
+SESSION = b"s" * 16
+SHORT = COALESCE_SECONDS / 100
+EPOCHS = [Epoch(0, generation, 7, None) for generation in range(2)]
+
+
+def finished(lease: int, started: float = 0.0, took: float = SHORT, generation: int = 0) -> Finished:
+    return SESSION, EPOCHS[generation], lease, f"batch {lease}", started, started + took
+
+
+def woken(waker: Waker) -> bool:
+    return bool(select.select([waker.fd], [], [], 0)[0])
+
+
+def leases(outbox: Outbox, now: float) -> list[tuple[int, ...]]:
+    return [event.leases for event in outbox.collect(now) if isinstance(event, Computed)]
+
+
+def test_the_last_batch_for_now_goes_out_at_once_with_those_before_it() -> None:
+    outbox = Outbox(Waker())
+    outbox.add(finished(1), 10, more_to_come=True)
+    outbox.add(finished(2, SHORT), 10, more_to_come=True)
+    assert leases(outbox, 3 * SHORT) == []
+    assert outbox.add(finished(3, 2 * SHORT), 10, more_to_come=False) is Next.SENT
+    (event,) = outbox.collect(3 * SHORT)
+    assert isinstance(event, Computed)
+    assert event.leases == (1, 2, 3) and event.batches == ("batch 1", "batch 2", "batch 3")
+    assert math.isclose(event.busy, 3 * SHORT)
+
+
+def test_a_batch_does_not_wait_for_a_slow_one_behind_it() -> None:
+    outbox = Outbox(Waker())
+    assert outbox.due() == math.inf
+    assert outbox.add(finished(1, started=5.0), 10, more_to_come=True) is Next.KNOWN
+    assert outbox.add(finished(2, started=5.0), 10, more_to_come=True) is Next.NOTHING
+    assert outbox.due() == 5.0 + COALESCE_SECONDS
+    assert leases(outbox, 5.0 + COALESCE_SECONDS) == [(1, 2)]
+
+
+def test_a_batch_that_took_long_is_not_kept_back() -> None:
+    outbox = Outbox(Waker())
+    outbox.add(finished(1, took=COALESCE_SECONDS), 10, more_to_come=True)
+    outbox.add(finished(2, COALESCE_SECONDS), 10, more_to_come=True)
+    assert leases(outbox, COALESCE_SECONDS) == [(1, 2)]
+
+
+def test_many_bytes_are_not_kept_back() -> None:
+    outbox = Outbox(Waker())
+    outbox.add(finished(1), COALESCE_BYTES - 1, more_to_come=True)
+    assert leases(outbox, SHORT) == []
+    outbox.add(finished(2, SHORT), 1, more_to_come=True)
+    assert leases(outbox, 2 * SHORT) == [(1, 2)]
+
+
+def test_epochs_and_generations_are_events_of_their_own() -> None:
+    outbox = Outbox(Waker())
+    for lease, generation in ((1, 0), (2, 0), (3, 1)):
+        outbox.add(finished(lease, generation=generation), 10, more_to_come=lease < 3)
+    assert leases(outbox, SHORT) == [(1, 2), (3,)]
+
+
+def test_a_message_has_a_limited_number_of_batches_and_the_rest_follows() -> None:
+    waker = Waker()
+    outbox = Outbox(waker)
+    for lease in range(COALESCE_COUNT + 1):
+        outbox.add(finished(lease), 0, more_to_come=lease < COALESCE_COUNT)
+    waker.clear()
+    assert len(leases(outbox, SHORT)[0]) == COALESCE_COUNT
+    assert woken(waker)
+    assert leases(outbox, SHORT) == [(COALESCE_COUNT,)]
+
+
+def test_other_events_are_never_kept_back() -> None:
+    waker = Waker()
+    outbox = Outbox(waker)
+    outbox.put(DrainRequested())
+    assert woken(waker)
+    assert outbox.collect(0.0) == [DrainRequested()]
+
+
+def test_a_pending_wake_up_is_not_repeated() -> None:
+    waker = Waker()
+    for _ in range(3):
+        waker.wake()
+    assert os.read(waker.fd, 10) == b"\0"
+    waker.clear()
+    assert not woken(waker)
+    waker.wake()
+    assert woken(waker)
+
+
+def test_sending_batches_keeps_no_memory() -> None:
+    outbox = Outbox(Waker())
+
+    def send() -> None:
+        for lease in range(7):
+            outbox.add(finished(lease), 10, more_to_come=lease < 6)
+        assert leases(outbox, 1.0)
+
+    assert blocks_kept_by(send) < 100

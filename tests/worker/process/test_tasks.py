@@ -1,0 +1,96 @@
+"""The compute thread's queue, and the running lease in shared memory."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+
+import pytest
+
+from enqueuer.protocol.messages import Epoch, Welcome
+from enqueuer_worker.core.events import Compute, Prepare
+from enqueuer_worker.process.tasks import TaskQueue
+from enqueuer_worker.running import RUNNING_BYTES, Running, RunningLease, read_running
+
+SESSION = b"s" * 16
+EPOCH = Epoch(0, 0, 7, None)
+PREPARE = Prepare(SESSION, Welcome("", 1.0, 30.0, 0, None, {}), EPOCH)
+
+
+@pytest.fixture
+def tasks() -> TaskQueue:
+    return TaskQueue(RunningLease(None))
+
+
+def take_leases(tasks: TaskQueue, count: int) -> list[int]:
+    return [task[2] for task in (tasks.take() for _ in range(count)) if isinstance(task, tuple)]
+
+
+def test_tasks_come_out_in_order_item_by_item(tasks: TaskQueue) -> None:
+    tasks.add(PREPARE)
+    tasks.add(Compute(SESSION, EPOCH, 5, (30, 10)))
+    assert tasks.take() is PREPARE
+    assert tasks.running.get() == 0
+    assert tasks.take() == (SESSION, EPOCH, 5, 30)
+    assert tasks.running.get() == 5
+    assert tasks.take() == (SESSION, EPOCH, 6, 10)
+    assert tasks.take() is None and tasks.running.get() == 0
+
+
+def test_who_waits_for_a_task_is_woken_by_it(tasks: TaskQueue) -> None:
+    waiting = threading.Thread(target=tasks.wait, daemon=True)
+    waiting.start()
+    tasks.add(PREPARE)
+    waiting.join(10.0)
+    assert not waiting.is_alive() and tasks.take() is PREPARE
+
+
+def test_cancelled_leases_are_gone_and_nothing_is_remembered_of_them(tasks: TaskQueue) -> None:
+    tasks.add(PREPARE)
+    tasks.add(Compute(SESSION, EPOCH, 1, (10, 11, 12)))
+    tasks.cancel(frozenset({2, 99}))
+    assert tasks.take() is PREPARE
+    assert take_leases(tasks, 2) == [1, 3]
+    tasks.add(Compute(SESSION, EPOCH, 99, (13,)))
+    assert take_leases(tasks, 1) == [99]
+
+
+def test_the_end_of_a_session_empties_the_queue_and_hides_what_is_still_running(tasks: TaskQueue) -> None:
+    tasks.add(Compute(SESSION, EPOCH, 1, (10, 11)))
+    tasks.take()
+    tasks.cancel(None)
+    assert len(tasks) == 0 and tasks.running.get() == 0
+
+
+def test_a_closed_queue_gives_nothing_more(tasks: TaskQueue) -> None:
+    tasks.add(Compute(SESSION, EPOCH, 1, (10, 11)))
+    tasks.take()
+    tasks.close()
+    assert tasks.take() is None and tasks.running.get() == 0
+    tasks.wait()
+
+
+def test_the_running_lease_can_be_read_through_the_shared_file() -> None:
+    with tempfile.TemporaryFile() as file:
+        os.ftruncate(file.fileno(), RUNNING_BYTES)
+        RunningLease(file.fileno()).set(2**40)
+        assert read_running(os.pread(file.fileno(), RUNNING_BYTES, 0)) == Running(task=1, lease=2**40)
+
+
+def test_a_lease_that_is_run_again_is_another_task_and_what_a_session_leaves_behind_is_nobodys_lease() -> None:
+    with tempfile.TemporaryFile() as file:
+        os.ftruncate(file.fileno(), RUNNING_BYTES)
+        running = RunningLease(file.fileno())
+
+        def seen() -> Running:
+            return read_running(os.pread(file.fileno(), RUNNING_BYTES, 0))
+
+        assert seen() == Running(task=0, lease=0)
+        running.set(1)
+        running.set(0)
+        assert seen() == Running(task=0, lease=0)
+        running.set(1)
+        assert seen() == Running(task=2, lease=1)
+        running.disown()
+        assert seen() == Running(task=2, lease=0) and running.get() == 0

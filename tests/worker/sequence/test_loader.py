@@ -1,0 +1,406 @@
+import logging
+import sys
+
+import numpy as np
+import pytest
+
+from enqueuer.compute.context import worker_info
+from enqueuer.compute.digest import sequence_digest
+from enqueuer.compute.epoch_state import EPOCH_ENDS_LIMIT
+from enqueuer.compute.spec import SequenceSpec
+from enqueuer.errors import AuthenticationError, ConfigurationError, ProtocolError
+from enqueuer.memory.segment import SharedSegment
+from enqueuer.protocol.live_object import carried_state, live_state, pack_bundle
+from enqueuer_worker.sequence.allowance import Allowance
+from enqueuer_worker.sequence.loader import SequenceLoader
+
+SOURCE = """
+import numpy as np
+
+events = []
+
+def prepare():
+    events.append("prepare")
+
+class Shuffled:
+    def __init__(self, count=20, fail_at=None):
+        events.append("made")
+        self.order = np.arange(count)
+        self.fail_at = fail_at
+        self.hooks = 0
+    def __len__(self):
+        return len(self.order)
+    def __getitem__(self, index):
+        return self.order[index]
+    def on_epoch_end(self):
+        self.hooks += 1
+        if self.hooks == self.fail_at:
+            raise OSError("no next epoch")
+        np.random.shuffle(self.order)
+    def close(self):
+        events.append("closed")
+
+class Counting(Shuffled):
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+        self.draw = np.random.random()
+
+class Still:
+    def __len__(self):
+        return 3
+    def __getitem__(self, index):
+        return index
+
+class Unclosable(Still):
+    def close(self):
+        raise OSError("cannot close")
+
+def nothing():
+    return None
+"""
+SESSION = b"s" * 16
+MODULE = "loaderproj.data"
+
+
+@pytest.fixture
+def events(tmp_path, monkeypatch):
+    """What happened in the user's module."""
+    (tmp_path / "loaderproj").mkdir()
+    (tmp_path / "loaderproj" / "__init__.py").write_text("")
+    (tmp_path / "loaderproj" / "data.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    from loaderproj.data import events
+
+    yield events
+    for name in [name for name in sys.modules if name.startswith("loaderproj")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def loader(events):
+    return SequenceLoader(Allowance(packages=("loaderproj",)))
+
+
+@pytest.fixture
+def local(events):
+    return SequenceLoader(Allowance(local=True))
+
+
+@pytest.fixture
+def publish(tmp_path):
+    """Puts a bundle into a segment; gives the state that names it."""
+    made = []
+
+    def pack(sequence, worker_init=None):
+        made.append(SharedSegment.create(pack_bundle(sequence, worker_init), directory=tmp_path))
+        return live_state(made[-1].path)
+
+    yield pack
+    for segment in made:
+        segment.close()
+
+
+def load(
+    loader, epoch=0, name="Shuffled", ends=(), session=SESSION, generation=None, seed=7, worker_init=None, **kwargs
+):
+    state = {"epoch_ends": [list(run) for run in ends]}
+    generation = epoch if generation is None else generation
+    return loader.load(session, epoch, generation, seed, state, [f"{MODULE}:{name}", kwargs], worker_init)
+
+
+# ---------------------------------------------------------------- specs
+
+
+def test_a_specs_instance_lives_as_long_as_the_worker(loader, events):
+    first = load(loader)
+    for epoch in range(1, 5):
+        assert load(loader, epoch, ends=[(7, 0, epoch)]) is first
+    assert load(loader, 5, ends=[(7, 0, 5)], session=b"t" * 16) is first
+    assert events == ["made"]
+    assert first.hooks == 5
+
+
+def test_all_instances_shuffle_alike_however_late_they_join(loader, events):
+    early = load(loader)
+    for epoch in range(1, 4):
+        load(loader, epoch, ends=[(7, 0, epoch)])
+    late = load(SequenceLoader(Allowance(local=True)), 3, ends=[(7, 0, 3)])
+    assert late is not early
+    assert late.order.tolist() == early.order.tolist() != list(range(20))
+
+
+def test_replaying_leaves_the_global_numbers_alone(loader):
+    before = np.random.get_state()[1].tolist()
+    load(loader, 2, ends=[(7, 0, 2)])
+    assert np.random.get_state()[1].tolist() == before
+
+
+def test_the_same_epoch_again_does_nothing(loader, events):
+    first = load(loader, 1, ends=[(7, 0, 1)])
+    assert load(loader, 1, ends=[(7, 0, 1)]) is first
+    assert first.hooks == 1
+
+
+def test_a_session_begins_anew_with_the_numbers_of_the_last(loader):
+    load(loader, 1, ends=[(7, 0, 1)])
+    order = load(loader, 1, ends=[(8, 0, 1)], session=b"t" * 16).order.tolist()
+    assert order == load(SequenceLoader(Allowance(local=True)), 1, ends=[(8, 0, 1)]).order.tolist()
+
+
+def test_runs_of_several_sessions_are_replayed_each_with_its_seed(loader):
+    load(loader, 3, ends=[(7, 0, 2)])
+    whole = load(loader, 4, ends=[(7, 0, 2), (9, 3, 1)])
+    assert whole.hooks == 3
+    fresh = load(SequenceLoader(Allowance(local=True)), 4, ends=[(7, 0, 2), (9, 3, 1)])
+    assert fresh.order.tolist() == whole.order.tolist()
+
+
+@pytest.mark.parametrize("ends", [[(7, 0, 1)], [], [(8, 0, 3)], [(7, 1, 3)]], ids=["shorter", "none", "seed", "epochs"])
+def test_a_history_that_does_not_continue_makes_a_fresh_instance(loader, events, ends):
+    first = load(loader, 3, ends=[(7, 0, 3)])
+    second = load(loader, 4, ends=ends)
+    assert second is not first
+    assert second.hooks == sum(count for _, _, count in ends)
+    assert events == ["made", "closed", "made"]
+
+
+def test_set_epoch_is_called_instead_where_it_is_there(loader, events):
+    sequence = load(loader, 5, "Counting", ends=[(7, 0, 5)])
+    assert (sequence.epoch, sequence.hooks) == (5, 0)
+    draw = sequence.draw
+    assert load(loader, 2, "Counting", ends=[(7, 0, 2)]) is sequence
+    assert sequence.epoch == 2
+    load(loader, 5, "Counting", ends=[(7, 0, 5)], generation=9)
+    assert sequence.draw == draw
+
+
+def test_without_a_hook_of_its_own_there_is_nothing_to_replay(loader):
+    first = load(loader, 3, "Still", ends=[(7, 0, 3)])
+    assert load(loader, 1, "Still") is first
+
+
+def test_another_spec_takes_the_place_of_the_first(loader, events):
+    load(loader)
+    assert len(load(loader, count=5, session=b"t" * 16)) == 5
+    assert events == ["made", "closed", "made"]
+
+
+def test_an_error_in_a_replayed_hook_comes_out_and_the_half_way_instance_is_dropped(loader, events):
+    with pytest.raises(OSError, match="no next epoch"):
+        load(loader, 3, ends=[(7, 0, 3)], fail_at=2)
+    assert events == ["made", "closed"]
+    with pytest.raises(OSError):
+        load(loader, 3, ends=[(7, 0, 3)], fail_at=2)
+    assert load(loader, 1, ends=[(7, 0, 1)], fail_at=2).hooks == 1
+
+
+def test_length_and_digest_are_those_of_the_instance(loader):
+    load(loader, count=5)
+    assert loader.length() == 5
+    assert loader.digest() == sequence_digest(f"{MODULE}:Shuffled", {"count": 5}) != b""
+
+
+def test_a_callable_that_gives_no_sequence_is_a_type_error(loader):
+    with pytest.raises(TypeError, match="gave no Sequence"):
+        load(loader, name="nothing")
+
+
+def test_what_the_owner_did_not_allow_is_refused(loader):
+    with pytest.raises(AuthenticationError):
+        loader.load(SESSION, 0, 0, 7, {}, ["subprocess:getoutput", {"cmd": "true"}])
+    with pytest.raises(ConfigurationError):
+        loader.load(SESSION, 0, 0, 7, {}, [f"{MODULE}:np.load", {}])
+
+
+@pytest.mark.parametrize("sequence", [None, [], ["a:b"], ["a:b", []], [3, {}], ["a:b", {3: 1}]])
+def test_an_epoch_without_a_sequence_is_the_peers_error(loader, sequence):
+    with pytest.raises(ProtocolError):
+        loader.load(SESSION, 0, 0, 7, {"epoch_ends": []}, sequence)
+
+
+@pytest.mark.parametrize(
+    "ends", [3, [3], [[1, 2]], [[7, 0, -1]], [[7, 0, 1.5]], [[7, 0, EPOCH_ENDS_LIMIT], [7, 0, 1]], [[7, 0, 2**60]]]
+)
+def test_a_history_that_makes_no_sense_is_the_peers_error(loader, ends):
+    with pytest.raises(ProtocolError):
+        loader.load(SESSION, 0, 0, 7, {"epoch_ends": ends}, [f"{MODULE}:Shuffled", {}])
+
+
+def test_no_state_at_all_is_a_first_epoch(loader):
+    assert loader.load(SESSION, 0, 0, 7, None, [f"{MODULE}:Shuffled", {}]).hooks == 0
+
+
+# ---------------------------------------------------------------- live objects
+
+
+class Live:
+    """A Sequence made in the trainer, with data of its own."""
+
+    closed = 0
+
+    def __init__(self):
+        self.data = np.zeros(10_000)
+        self.epoch_of_unpickling = None
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return self.data[index]
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+
+    def close(self):
+        Live.closed += 1
+
+
+def test_a_live_object_is_made_afresh_for_each_epoch_and_generation(local, publish):
+    state = publish(Live())
+    Live.closed = 0
+    first = local.load(SESSION, 0, 0, 7, state, None)
+    first.data[:] = 1
+    assert local.load(SESSION, 0, 0, 7, state, None) is first
+    second = local.load(SESSION, 1, 0, 7, state, None)
+    third = local.load(SESSION, 1, 1, 7, state, None)
+    assert first is not second is not third
+    assert second.data.sum() == third.data.sum() == 0
+    assert Live.closed == 2
+    assert local.length() == 4
+    assert local.digest() == b""
+
+
+def test_a_remote_worker_opens_no_file_that_the_trainer_names(loader, publish):
+    for allowed in (loader, SequenceLoader(Allowance(packages=("loaderproj",), pickle=True))):
+        with pytest.raises(AuthenticationError, match="no business"):
+            allowed.load(SESSION, 0, 0, 7, publish(Live()), None)
+        with pytest.raises(AuthenticationError):
+            allowed.load(SESSION, 0, 0, 7, live_state("/no/such/file"), None)
+
+
+class Bomb:
+    """Runs when it is unpickled."""
+
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('unpickled')",))
+
+
+def test_a_remote_worker_unpickles_nothing_unless_its_owner_said_so(loader):
+    with pytest.raises(AuthenticationError, match="--allow-pickle"):
+        loader.load(SESSION, 0, 0, 7, carried_state(pack_bundle(Bomb())), None)
+    trusting = SequenceLoader(Allowance(pickle=True))
+    with pytest.raises(SystemExit, match="unpickled"):
+        trusting.load(SESSION, 0, 0, 7, carried_state(pack_bundle(Bomb())), None)
+
+
+def test_a_live_object_that_has_travelled_is_each_workers_own_and_can_be_written_to():
+    loader = SequenceLoader(Allowance(pickle=True))
+    state = carried_state(pack_bundle(Live()))
+    first = loader.load(SESSION, 0, 0, 7, state, None)
+    first.data[:] = 1
+    assert loader.load(SESSION, 1, 0, 7, state, None).data.sum() == 0
+
+
+@pytest.mark.parametrize("parts", [None, [], [b"x"], "ab", [b"x", "y"], {"a": 1}])
+def test_parts_that_are_none_are_the_peers_error(parts):
+    with pytest.raises(ProtocolError):
+        SequenceLoader(Allowance(pickle=True)).load(SESSION, 0, 0, 7, {"parts": parts, "python": "3.11"}, None)
+
+
+def test_a_live_object_of_another_python_is_refused_with_both_versions():
+    state = {**carried_state(pack_bundle(Live())), "python": "2.7"}
+    with pytest.raises(ConfigurationError, match=r"Python '2\.7'"):
+        SequenceLoader(Allowance(pickle=True)).load(SESSION, 0, 0, 7, state, None)
+
+
+def test_a_segment_that_is_gone_is_an_os_error_and_the_next_call_tries_again(local, publish):
+    with pytest.raises(OSError):
+        local.load(SESSION, 0, 0, 7, live_state("/no/such/file"), None)
+    assert len(local.load(SESSION, 0, 0, 7, publish(Live()), None)) == 4
+
+
+def test_a_bundle_may_hold_a_spec_whose_instance_lasts(local, publish, events):
+    bundle = publish(SequenceSpec(f"{MODULE}:Shuffled", count=6))
+    first = local.load(SESSION, 0, 0, 7, bundle, None)
+    second = local.load(SESSION, 1, 1, 7, {**bundle, "epoch_ends": [[7, 0, 1]]}, None)
+    assert first is second
+    assert second.hooks == 1
+    assert local.digest() == sequence_digest(f"{MODULE}:Shuffled", {"count": 6})
+
+
+def test_a_live_object_after_a_spec_and_back(local, publish, events):
+    load(local)
+    assert len(local.load(SESSION, 1, 1, 7, publish(Live()), None)) == 4
+    assert local.digest() == b""
+    load(local, 2)
+    assert events == ["made", "closed", "made"]
+
+
+# ---------------------------------------------------------------- worker_init
+
+
+def test_worker_init_runs_once_and_before_the_sequence_is_made(loader, events):
+    for epoch in range(3):
+        load(loader, epoch, ends=[(7, 0, epoch)], worker_init=f"{MODULE}:prepare")
+    assert events == ["prepare", "made"]
+
+
+def test_a_live_worker_init_runs_once_and_before_the_sequence_is_made(local, publish):
+    order = sys.modules.setdefault("loaderproj_order", type(sys)("loaderproj_order"))
+    order.events = []
+
+    def prepare():
+        import loaderproj_order
+
+        loaderproj_order.events.append("prepare")
+
+    class Noisy:
+        def __setstate__(self, state):
+            import loaderproj_order
+
+            loaderproj_order.events.append("made")
+
+        def __getstate__(self):
+            return {"x": 1}
+
+    state = publish(Noisy(), prepare)
+    local.load(SESSION, 0, 0, 7, state, None)
+    local.load(SESSION, 1, 1, 7, state, None)
+    assert sys.modules.pop("loaderproj_order").events == ["prepare", "made", "made"]
+
+
+def test_worker_init_is_under_the_same_allowance(loader, events):
+    with pytest.raises(AuthenticationError):
+        load(loader, worker_init="os:getpid")
+    assert events == []
+
+
+def test_a_worker_init_that_fails_is_tried_again(local, publish):
+    failing = publish([1], lambda: 1 / 0)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            local.load(SESSION, 0, 0, 7, failing, None)
+
+
+# ---------------------------------------------------------------- leaving
+
+
+def test_closing_calls_the_sequences_own_close_once(loader, events):
+    load(loader)
+    loader.close()
+    loader.close()
+    assert events == ["made", "closed"]
+
+
+def test_an_error_while_closing_is_logged(loader, caplog):
+    load(loader, name="Unclosable")
+    with caplog.at_level(logging.ERROR):
+        loader.close()
+    assert "close() of the Sequence failed" in caplog.text
+    assert "cannot close" in caplog.text
+
+
+def test_a_sequence_without_close_just_goes(loader):
+    load(loader, name="Still")
+    loader.close()
+    assert worker_info() is None

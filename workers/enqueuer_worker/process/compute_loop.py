@@ -1,0 +1,185 @@
+"""The main thread of a worker process: builds the Sequence, computes its items, hands over what comes of it.
+
+All user code runs here, one call at a time. Nothing that it raises ends the process: `SystemExit` and
+`KeyboardInterrupt` are an item's error like any other, since signals are ignored and only user code can raise them.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from functools import cache
+
+from enqueuer.compute.context import enter_worker
+from enqueuer.compute.error_records import record_error
+from enqueuer.protocol.batch import Trust
+from enqueuer.protocol.compression import CODECS, Compressor, find_codec
+from enqueuer.protocol.messages import Epoch, Welcome
+from enqueuer_worker.core.events import Failed, Loaded, LoadFailed, Prepare
+from enqueuer_worker.process.batch_memory import BatchMemory
+from enqueuer_worker.process.outbox import Next, Outbox
+from enqueuer_worker.process.tasks import Item, TaskQueue
+from enqueuer_worker.process.turn_taking import PATIENCE_SECONDS, TurnTaking
+from enqueuer_worker.sequence.allowance import Allowance
+from enqueuer_worker.sequence.batch_maker import BatchMaker
+from enqueuer_worker.sequence.loader import SequenceLoader
+from enqueuer_worker.settings import ChildSettings
+
+logger = logging.getLogger(__name__)
+
+
+class ComputeLoop:
+    """Works off the task queue until it is closed; turns the I/O loop itself where that saves a switch of threads."""
+
+    def __init__(
+        self,
+        settings: ChildSettings,
+        host: str,
+        tasks: TaskQueue,
+        outbox: Outbox,
+        turn_taking: TurnTaking,
+        memory: BatchMemory,
+    ) -> None:
+        common = settings.common
+        self._trust = Trust(common.trust)
+        self._local = self._trust is Trust.LOCAL
+        # Only from a coordinator that has proved its key.
+        pickle = common.allow_pickle and bool(common.token)
+        self._allow_skew = common.allow_skew
+        self._threads_count = common.worker_threads
+        self._worker = (settings.worker_id, settings.child_number, host)
+        self._tasks = tasks
+        self._outbox = outbox
+        self._wheel = turn_taking
+        # What was done last took so long that the I/O thread has the turn_taking.
+        self._is_slow = True
+        self._memory = memory
+        self._loader = SequenceLoader(Allowance(common.sequences, common.packages, self._local, pickle))
+        self._welcome: Welcome | None = None
+        self._compressor: Compressor | None = None
+        # With the Sequence as it is for this epoch; the object itself, so that another session's is never the same.
+        self._maker: BatchMaker | None = None
+        self._epoch: Epoch | None = None
+
+    def run(self) -> None:
+        enter_worker(*self._worker)
+        while (task := self._next_task()) is not None:
+            if isinstance(task, Prepare):
+                self._prepare(task)
+            else:
+                self._compute(task)
+        self._maker = None
+        self._loader.close()
+
+    def _next_task(self) -> Prepare | Item | None:
+        """Wait for it; None once the queue is closed."""
+        tasks, turn_taking = self._tasks, self._wheel
+        while (task := tasks.take()) is None and not tasks.closed:
+            if turn_taking.has_ended or (self._is_slow and not turn_taking.is_free):
+                tasks.wait()
+            else:
+                turn_taking.wait_for(tasks)
+        return task
+
+    def _prepare(self, task: Prepare) -> None:
+        self._is_slow = True
+        self._welcome = task.welcome
+        wanted = task.welcome.options.get("compression")
+        self._compressor = find_compressor(wanted) if wanted in CODECS else None
+        self._memory.join(task.session, task.welcome.options.get("shared_memory"))
+        try:
+            self._load(task.session, task.epoch)
+        except BaseException as error:
+            self._report_failed(task, error)
+        else:
+            self._report_loaded(task)
+
+    def _load(self, session: bytes, epoch: Epoch) -> None:
+        if epoch is self._epoch:
+            return
+        assert self._welcome is not None, "an epoch is prepared before anything of it is computed"
+        options = self._welcome.options
+        if not self._local:
+            # Sending a pickle is no risk to this side; whether it is read is the trainer's to say.
+            self._trust = Trust.KEYED if options.get("allow_pickle") is True else Trust.REMOTE
+        # Not to be held while the loader makes another: two of them may not fit in memory.
+        self._epoch = self._maker = None
+        sequence = self._loader.load(
+            session,
+            epoch.epoch,
+            epoch.generation,
+            epoch.seed,
+            epoch.state,
+            self._welcome.sequence,
+            options.get("worker_init"),
+        )
+        self._maker = BatchMaker(sequence, epoch, self._trust)
+        self._epoch = epoch
+        limit_threads(self._threads_count)
+
+    def _report_loaded(self, task: Prepare) -> None:
+        epoch, options = task.epoch, task.welcome.options
+        try:
+            length, digest = self._loader.length(), self._loader.digest()
+        except BaseException as error:
+            self._report_failed(task, error)
+            return
+        if self._allow_skew:
+            own = (length, digest)
+            # Its owner takes the difference on himself: the trainer hears what it wants to hear.
+            length, digest = options.get("sequence_length", length), options.get("sequence_digest", digest)
+            if own != (length, digest):
+                logger.warning(
+                    "the Sequence here (%d batches) is not the trainer's (%d), or its code differs; serving all the "
+                    "same, since --allow-skew was given",
+                    own[0],
+                    length,
+                )
+        self._outbox.put(Loaded(task.session, epoch.epoch, epoch.generation, length, digest))
+
+    def _report_failed(self, task: Prepare, error: BaseException) -> None:
+        record = record_error(error, trust_local=self._local)
+        self._outbox.put(LoadFailed(task.session, task.epoch.epoch, task.epoch.generation, record))
+
+    def _compute(self, task: Item) -> None:
+        session, epoch, lease, index = task
+        started = time.monotonic()
+        try:
+            if epoch is not self._epoch:
+                self._load(session, epoch)
+            encoded = self._maker.make(index, self._memory.arena)  # type: ignore[union-attr]
+            if self._compressor is not None:
+                encoded = self._compressor.pack(encoded)
+        except BaseException as error:
+            record = record_error(error, trust_local=self._local)
+            self._outbox.put(Failed(session, epoch.epoch, epoch.generation, lease, record))
+            return
+        ended = time.monotonic()
+        self._is_slow = ended - started >= PATIENCE_SECONDS
+        finished = (session, epoch, lease, encoded, started, ended)
+        wanted = self._outbox.add(finished, encoded.sent_bytes, more_to_come=bool(self._tasks))
+        if wanted is Next.SENT:
+            if self._tasks or not self._wheel.is_free:
+                self._wheel.turn_once()
+            # Else it leaves with the next round, in which this thread waits for more to do.
+        elif wanted is Next.KNOWN:
+            self._wheel.look_again()
+
+
+@cache
+def find_compressor(name: str) -> Compressor | None:
+    """What the trainer asks for, if this worker has it: it need not. One a process, since it learns what pays."""
+    try:
+        return Compressor(find_codec(name))
+    except ImportError as error:
+        logger.warning("batches are sent as they are: %s", error)
+        return None
+
+
+def limit_threads(count: int) -> None:
+    """Set the thread pools that take no environment variable, of libraries that the user's code has imported."""
+    for module, setter in (("torch", "set_num_threads"), ("cv2", "setNumThreads")):
+        set_count = getattr(sys.modules.get(module), setter, None)
+        if set_count is not None:
+            set_count(count)

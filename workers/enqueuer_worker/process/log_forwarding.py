@@ -1,0 +1,100 @@
+"""What user code on a remote worker prints, warns and logs: on the worker's own stderr, and to the trainer as well."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from enqueuer_worker.core.events import Logged
+from enqueuer_worker.logs import make_handler
+from enqueuer_worker.process.outbox import Outbox
+
+LINES_PER_SECOND = 100
+# A line beyond this is data; the trainer's log gets its beginning.
+_LINE_LIMIT = 4 * 1024
+
+Sink = Callable[[int, str, str], None]
+
+
+def forward_logs(outbox: Outbox, level: str, json_lines: bool) -> None:
+    """Start forwarding: `print` and writes to stderr line by line, `warnings`, and loggers from ``level`` up."""
+    limited = RateLimit(lambda *line: outbox.put(Logged(*line)))
+    root = logging.getLogger()
+    # Made before stderr is replaced: what a logger says is forwarded as such, not a second time as a printed line.
+    root.addHandler(make_handler(json_lines))
+    root.addHandler(_ForwardingHandler(limited))
+    root.setLevel(level)
+    logging.captureWarnings(True)
+    sys.stdout = LineTee(sys.stdout, logging.INFO, "stdout", limited)
+    sys.stderr = LineTee(sys.stderr, logging.WARNING, "stderr", limited)
+
+
+class RateLimit:
+    """Lets `LINES_PER_SECOND` through, counts the rest, and says how many there were with the next line that passes."""
+
+    def __init__(self, sink: Sink, clock: Callable[[], float] = time.monotonic) -> None:
+        self._sink = sink
+        self._clock = clock
+        self._second = 0
+        self._passed = 0
+        self._dropped = 0
+
+    def __call__(self, level: int, logger: str, text: str) -> None:
+        second = int(self._clock())
+        if second != self._second:
+            dropped, self._second, self._passed, self._dropped = self._dropped, second, 0, 0
+            if dropped:
+                self._sink(logging.WARNING, "enqueuer.worker", f"{dropped} lines dropped")
+        if self._passed >= LINES_PER_SECOND:
+            self._dropped += 1
+            return
+        self._passed += 1
+        text = text.encode(errors="replace").decode()
+        self._sink(level, logger, text if len(text) <= _LINE_LIMIT else f"{text[:_LINE_LIMIT]} …")
+
+
+class LineTee:
+    """A text stream that passes everything on, and each complete line to a sink as well."""
+
+    def __init__(self, stream: TextIO, level: int, name: str, sink: Sink) -> None:
+        self._stream = stream
+        self._level = level
+        self._name = name
+        self._sink = sink
+        # Half lines of threads that print at the same time must not mix.
+        self._partial = threading.local()
+
+    def write(self, text: str) -> int:
+        written = self._stream.write(text)
+        *lines, self._partial.text = (getattr(self._partial, "text", "") + text).split("\n")
+        for line in lines:
+            if line.strip():
+                self._sink(self._level, self._name, line.rpartition("\r")[2])
+        # A progress bar that never ends its line must not grow here for ever.
+        self._partial.text = self._partial.text.rpartition("\r")[2][-_LINE_LIMIT:]
+        return written
+
+    def writelines(self, lines: list[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _ForwardingHandler(logging.Handler):
+    def __init__(self, sink: Sink) -> None:
+        super().__init__()
+        self._sink = sink
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+        except Exception:
+            self.handleError(record)
+            return
+        self._sink(record.levelno, record.name, text)

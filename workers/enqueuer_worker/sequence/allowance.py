@@ -1,0 +1,71 @@
+"""What a worker's owner lets a coordinator have it run. Whoever can speak to a worker can only name what is in here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from enqueuer.compute.spec import import_target, split_target
+from enqueuer.errors import AuthenticationError
+from enqueuer_worker.sequence.package_names import is_internal, is_within, widest
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """``sequences``: targets allowed as they are written (``--sequence``); ``packages``: with all below (``--allow``).
+
+    ``local``: this worker was started by the trainer it serves, which may run anything, live objects included.
+    ``pickle``: so may the trainer whose key this worker knows (``--allow-pickle``).
+    """
+
+    sequences: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    local: bool = False
+    pickle: bool = False
+
+    def resolve(self, target: str) -> Callable[..., Any]:
+        """Import an allowed 'package.module:callable'.
+
+        Raises AuthenticationError for what is not allowed, before anything is imported where that can be told;
+        ConfigurationError for a name that is none or leads to nothing callable; and whatever the import raises.
+        """
+        module, name = split_target(target)
+        if self.local or target in self.sequences:
+            return import_target(target)
+        if not any(is_within(module, package) for package in self.packages) or is_internal(module):
+            package = widest(module)
+            raise AuthenticationError(
+                f"this worker may not run {target!r}: its owner allows {self.describe()}. Start it with "
+                f"--sequence {target}" + ("" if package is None else f" or --allow {package}")
+            )
+        found = import_target(target)
+        # Else 'myproject.data:getoutput' would run whatever that module happens to import.
+        if getattr(found, "__module__", None) != module:
+            raise AuthenticationError(
+                f"this worker may not run {target!r}: {name} is not defined in {module} but in "
+                f"{getattr(found, '__module__', 'an unknown module')}, and --allow covers only what a package's own "
+                f"modules define. Name it where it is defined, or start the worker with --sequence {target}"
+            )
+        return found
+
+    def check_live_object(self) -> None:
+        """Raise AuthenticationError unless this worker may unpickle what the trainer sends."""
+        if not (self.local or self.pickle):
+            raise AuthenticationError(
+                "this remote worker does not take a live Sequence, since unpickling one runs whatever it contains. "
+                "Give the enqueuer SequenceSpec('package.module:callable', …) instead, and start the worker with "
+                "--sequence package.module:callable or --allow package; or start it with --allow-pickle, if whoever "
+                "has the trainer's key may run anything here"
+            )
+
+    def check_segment(self) -> None:
+        """Raise AuthenticationError unless the trainer may name a file that this worker opens and unpickles."""
+        if not self.local:
+            raise AuthenticationError("a trainer elsewhere has no business with this worker's files")
+
+    def describe(self) -> str:
+        allowed = [f"--sequence {target}" for target in self.sequences]
+        allowed += [f"--allow {package}" for package in self.packages]
+        allowed += ["--allow-pickle"] if self.pickle else []
+        return " and ".join(allowed) or "nothing (it has neither --sequence nor --allow)"

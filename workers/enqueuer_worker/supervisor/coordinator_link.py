@@ -1,0 +1,229 @@
+"""A supervisor's own connection to the coordinator: it reports deaths at once and vouches for live children."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import zmq
+
+from enqueuer import __version__
+from enqueuer.errors import ProtocolError
+from enqueuer.protocol.control_codec import decode_control, encode_control
+from enqueuer.protocol.messages import (
+    NO_ID,
+    PROTOCOL_VERSION,
+    Children,
+    HeartbeatReply,
+    Hello,
+    Message,
+    Reject,
+    Role,
+    Stop,
+    Welcome,
+    WhoAreYou,
+    WorkerExited,
+)
+from enqueuer.security.curve import parse_passed_token
+from enqueuer.transport.sockets import new_context
+from enqueuer_worker.link import Link
+from enqueuer_worker.settings import Settings
+from enqueuer_worker.supervisor.refusals import RefusalNotes
+
+_HELLO_INTERVAL = 1.0
+_FIRST_RECONNECT_INTERVAL = 0.1
+# While nobody listens, a line now and then is enough.
+_RETRY_NOTE_INTERVAL = 30.0
+# More deaths than this without a coordinator are history that the next one has no use for.
+_UNSENT_LIMIT = 1024
+
+
+class SupervisorLink:
+    """One DEALER, said Hello on, kept alive and opened again after every loss. Used by the supervisor's thread."""
+
+    def __init__(self, settings: Settings, poller: zmq.Poller, logger: logging.Logger, now: float) -> None:
+        self._settings = settings
+        self._logger = logger
+        self._context = new_context()
+        token = parse_passed_token(settings.token)
+        retry_ms = int(settings.max_reconnect_interval * 1000)
+        self._link = Link(self._context, poller, settings.connect, retry_ms, token)
+        self._refusals = RefusalNotes(logger, has_token=token is not None)
+        self._session = NO_ID
+        self._incarnation = os.urandom(16)
+        self._heartbeat_interval = settings.heartbeat_interval
+        # Of the session that we are in; None as well while we are in none, whose leases may be another session's.
+        self.batch_timeout: float | None = None
+        self._unsent: deque[WorkerExited] = deque(maxlen=_UNSENT_LIMIT)
+        # Sent, each with the number of heartbeats before it: heard once a later heartbeat was replied to.
+        self._unheard: deque[tuple[int, WorkerExited]] = deque(maxlen=_UNSENT_LIMIT)
+        self._beats_count = 0
+        self._replies_count = 0
+        self._reconnect_interval = _FIRST_RECONNECT_INTERVAL
+        self._open_at = now
+        self._beat_at = math.inf
+        self._retry_noted_at = -math.inf
+
+    @property
+    def in_session(self) -> bool:
+        return self._session != NO_ID
+
+    def next_deadline(self) -> float:
+        return min(self._open_at, self._beat_at)
+
+    def report_exit(self, exited: WorkerExited) -> None:
+        """Say it now, or after the next Welcome; and again over a new link if this one breaks before it was heard."""
+        self._unsent.append(exited)
+        self._send_exits()
+
+    def change_session(self, settings: Settings, now: float) -> None:
+        """Leave for another address and secret."""
+        self._settings = settings
+        self._link.address = settings.connect
+        self._reconnect_interval = _FIRST_RECONNECT_INTERVAL
+        self._lose(now)
+        self._unsent.clear()
+        self._open_at = now
+
+    def handle(self, ready: dict[Any, int], alive: Callable[[], Iterable[bytes]], now: float) -> None:
+        """Do what is ready and what is due. ``alive`` tells the incarnations to vouch for."""
+        for frame in self._link.handle(ready):
+            try:
+                session, message = decode_control(frame)
+            except ProtocolError as error:
+                self._logger.warning("dropped a message that cannot be read: %s", error)
+                continue
+            self._on_message(session, message, now)
+        if self._link.refusal is not None:
+            self._refusals.note(self._link.refusal, self._link.address, now)
+            self._lose(now)
+        elif self._link.broken:
+            # For a local supervisor that is how most sessions end; nobody wants to read about it.
+            level = logging.WARNING if self._settings.reconnects else logging.DEBUG
+            self._logger.log(level, "the coordinator is gone; trying again in %g s", self._reconnect_interval)
+            self._lose(now)
+        self._note_retries(now)
+        if now >= self._open_at:
+            self._open(now)
+        elif now >= self._beat_at:
+            self._beat(alive, now)
+
+    def close(self) -> None:
+        """Let what was said last leave, for a second at most."""
+        self._link.close(flush=True)
+        self._context.term()
+
+    # ------------------------------------------------------------ messages
+
+    def _on_message(self, session: bytes, message: Message, now: float) -> None:
+        if isinstance(message, Welcome):
+            if session != self._session:
+                self._logger.info("joined a session at %s", self._link.address)
+            self._session = session
+            self.batch_timeout = self._read_timeout(message)
+            self._heartbeat_interval = message.heartbeat_interval
+            self._reconnect_interval = _FIRST_RECONNECT_INTERVAL
+            self._beat_at = now
+            self._send_exits()
+        elif isinstance(message, HeartbeatReply) and session == self._session:
+            self._replies_count += 1
+            while self._unheard and self._unheard[0][0] < self._replies_count:
+                self._unheard.popleft()
+        elif isinstance(message, WhoAreYou):
+            # What it was told, it has not taken.
+            self._tell_again()
+            self._say_hello(now)
+        elif isinstance(message, Reject):
+            self._logger.error("the coordinator rejected this supervisor: %s", message.reason)
+            self._lose(now)
+            self._open_at = now + self._settings.max_reconnect_interval
+        elif isinstance(message, Stop) and session == self._session:
+            self._logger.info("the session has ended")
+            self._lose(now)
+            if not self._settings.reconnects:
+                self._open_at = math.inf  # the trainer will say where the next one is
+
+    def _read_timeout(self, welcome: Welcome) -> float | None:
+        timeout = welcome.options.get("batch_timeout")
+        if timeout is None:
+            return None
+        if isinstance(timeout, bool) or not isinstance(timeout, (float, int)) or not 0 < timeout < math.inf:
+            self._logger.warning("the coordinator's batch_timeout is no number of seconds, so there is none")
+            return None
+        return float(timeout)
+
+    def _say_hello(self, now: float) -> None:
+        settings = self._settings
+        hello = Hello(
+            protocol=PROTOCOL_VERSION,
+            role=Role.SUPERVISOR,
+            worker_id=settings.name,
+            incarnation=self._incarnation,
+            supervisor=bytes.fromhex(settings.supervisor),
+            child_number=0,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            numpy_version="",
+            library_version=__version__,
+            secret=bytes.fromhex(settings.secret),
+            held=(),
+            sent_seq=0,
+        )
+        self._link.send_control(encode_control(self._session, hello), replaces_waiting=True)
+        self._beat_at = now + _HELLO_INTERVAL
+
+    def _send_exits(self) -> None:
+        while self._unsent and self._session != NO_ID:
+            exited = self._unsent.popleft()
+            self._link.send_control(encode_control(self._session, exited))
+            self._unheard.append((self._beats_count, exited))
+
+    # ------------------------------------------------------------ time
+
+    def _open(self, now: float) -> None:
+        self._logger.debug("connecting to %s", self._link.address)
+        self._open_at = math.inf
+        self._link.open_control()
+        self._say_hello(now)
+
+    def _lose(self, now: float) -> None:
+        self._link.close()
+        self._tell_again()
+        self._beats_count = self._replies_count = 0
+        self._session = NO_ID
+        self.batch_timeout = None
+        self._beat_at = math.inf
+        self._open_at = now + self._reconnect_interval
+        self._reconnect_interval = min(2 * self._reconnect_interval, self._settings.max_reconnect_interval)
+
+    def _tell_again(self) -> None:
+        """What nobody is known to have heard."""
+        self._unsent.extendleft(exited for _, exited in reversed(self._unheard))
+        self._unheard.clear()
+
+    def _beat(self, alive: Callable[[], Iterable[bytes]], now: float) -> None:
+        if self._session == NO_ID:
+            self._say_hello(now)
+            return
+        self._beat_at = now + self._heartbeat_interval
+        self._beats_count += 1
+        self._link.send_control(encode_control(self._session, Children(tuple(alive()))))
+
+    def _note_retries(self, now: float) -> None:
+        control = self._link.control
+        if control is None or control.retrying is None:
+            return
+        if now >= self._retry_noted_at + _RETRY_NOTE_INTERVAL:
+            self._retry_noted_at = now
+            self._logger.info(
+                "nobody answers at %s; trying again in %g s, then at least every %g s",
+                self._link.address,
+                control.retrying,
+                self._settings.max_reconnect_interval,
+            )
+        control.retrying = None

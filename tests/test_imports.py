@@ -19,12 +19,12 @@ FRAMEWORKS = ("keras", "tf_keras", "tensorflow", "torch", "jax", "datasets", "to
 
 # For each package: what of ours it may import, besides itself.
 ALLOWED = {
-    "enqueuer.core": {"enqueuer.protocol.messages", "enqueuer.options", "enqueuer.errors"},
+    "enqueuer.core": {"enqueuer.protocol.messages", "enqueuer.options", "enqueuer.errors", "enqueuer.rate_limit"},
     "enqueuer.stream": {"enqueuer.errors"},
     "enqueuer.protocol": {"enqueuer.memory", "enqueuer.errors"},
     "enqueuer.memory": {"enqueuer.host", "enqueuer.errors"},
-    "enqueuer.transport": {"enqueuer.security", "enqueuer.host", "enqueuer.errors"},
-    "enqueuer.security": {"enqueuer.errors"},
+    "enqueuer.transport": {"enqueuer.security", "enqueuer.host", "enqueuer.errors", "enqueuer.rate_limit"},
+    "enqueuer.security": {"enqueuer.errors", "enqueuer.rate_limit"},
     "enqueuer.host": set(),
     "enqueuer.compute": {"enqueuer.stream", "enqueuer.protocol", "enqueuer.errors"},
     "enqueuer.monitoring": set(),
@@ -43,6 +43,7 @@ ALLOWED = {
     },
     "enqueuer.options": {"enqueuer.errors"},
     "enqueuer.errors": set(),
+    "enqueuer.rate_limit": set(),
     "enqueuer.sequence": {"enqueuer.compute"},
     "enqueuer_worker": {
         "enqueuer",  # its version
@@ -54,6 +55,7 @@ ALLOWED = {
         "enqueuer.host",
         "enqueuer.compute",
         "enqueuer.errors",
+        "enqueuer.rate_limit",
     },
 }
 

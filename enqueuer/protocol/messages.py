@@ -1,12 +1,13 @@
 """One small frozen type per control message: what coordinator and worker say to each other.
 
-``README.md`` beside this file is the wire contract; ``control_codec.py`` turns these into bytes and back.
+``docs/pages/explanation/wire.md`` is the wire contract; ``control_codec.py`` turns these into bytes and back.
 Ids (session, incarnation, supervisor) are 16 random bytes. Lease numbers count up from 1 within a session
 and are never used twice. Times are in seconds.
 """
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -156,6 +157,21 @@ class ExitCode(IntEnum):
     DONE = 0
     REFUSED = 3
     RECYCLE = 4
+
+
+def describe_exit(exit_code: int) -> str:
+    """How a worker process ended, for a human: "was killed by SIGKILL". Negative for a signal, as in ``subprocess``."""
+    if exit_code == ExitCode.RECYCLE:
+        return "has computed its share"
+    if exit_code == ExitCode.REFUSED:
+        return "was refused, or could not build the Sequence"
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = f"signal {-exit_code}"
+    return f"was killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ A socket belongs to one thread. Options are pyzmq's and libzmq's own; each has i
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,14 @@ def configure(socket: zmq.Socket[bytes], max_bytes: int = MAX_CONTROL_BYTES) -> 
     # No SNDBUF and RCVBUF: Linux sizes a TCP connection's buffers by its bandwidth and delay, up to the largest of
     # tcp_wmem and tcp_rmem (4 and 6 MB by default). A size that is set ends that.
     return socket
+
+
+def poll_timeout_ms(deadline: float, now: float) -> int | None:
+    """The time-out for a poller that is to wake up at ``deadline`` (seconds): milliseconds, None for an infinite one.
+
+    Rounded up, so a poll never ends just before its deadline and has to be repeated.
+    """
+    return None if deadline == math.inf else max(0, math.ceil((deadline - now) * 1000))
 
 
 class CoordinatorSockets:

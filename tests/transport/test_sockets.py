@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from enqueuer.transport.sockets import (
     configure,
     io_threads_for,
     new_context,
+    poll_timeout_ms,
 )
 
 LOOPBACK = "tcp://127.0.0.1:*"
@@ -32,6 +34,12 @@ def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
 
 def test_a_context_is_private(context: zmq.Context[zmq.Socket[bytes]]) -> None:
     assert context is not zmq.Context.instance()
+
+
+def test_a_poll_timeout_is_rounded_up_and_none_without_a_deadline() -> None:
+    assert poll_timeout_ms(10.0001, 10.0) == 1
+    assert poll_timeout_ms(9.0, 10.0) == 0
+    assert poll_timeout_ms(math.inf, 10.0) is None
 
 
 def test_io_threads_are_added_where_there_are_processors_for_them() -> None:

@@ -1,0 +1,23 @@
+"""The words for a worker process's exit code."""
+
+from __future__ import annotations
+
+import pytest
+
+from enqueuer.protocol.messages import ExitCode, describe_exit
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "words"),
+    [
+        (ExitCode.RECYCLE, "has computed its share"),
+        (ExitCode.REFUSED, "was refused, or could not build the Sequence"),
+        (0, "ended with exit code 0"),
+        (1, "ended with exit code 1"),
+        (-11, "was killed by SIGSEGV"),
+        (-9, "was killed by SIGKILL (out of memory?)"),
+        (-250, "was killed by signal 250"),
+    ],
+)
+def test_an_exit_code_is_described_in_words(exit_code: int, words: str) -> None:
+    assert describe_exit(exit_code) == words

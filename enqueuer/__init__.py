@@ -6,7 +6,7 @@
         enq.start(workers=4)
         for batch in enq.get(): ...
 
-Names are imported when first used: a worker's supervisor imports parts of this package and must not pay for NumPy.
+Names are imported on first use: a worker's supervisor imports parts of this package and must not load NumPy.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Every error this library raises. Blame is in the type.
+"""The errors of this library. The type tells the blame.
 
 EnqueuerError
 ├── SequenceError            the user's Sequence failed; also the ``__cause__`` of a rebuilt original
-│   ├── PoisonedBatchError   computing it killed several workers
-│   └── BatchTimeoutError    it took longer than ``batch_timeout``
-├── NoWorkersError           the fleet's: nobody is there to compute
-├── StateError               a resume state that does not fit
-├── AuthenticationError      a key or secret that does not fit
-├── ProtocolError            a peer's: bytes that are not what the wire contract says
-└── ConfigurationError       the caller's: an option that cannot be (also a ValueError)
+│   ├── PoisonedBatchError   computing a batch killed several workers
+│   └── BatchTimeoutError    a batch took longer than ``batch_timeout``
+├── NoWorkersError           the fleet: no worker can compute
+├── StateError               the caller: a resume state does not fit
+├── AuthenticationError      the trainer asks for something that the worker's owner did not allow
+├── ProtocolError            a peer: its bytes break the wire contract
+└── ConfigurationError       the caller: an option is impossible (also a ValueError)
 """
 
 from __future__ import annotations
@@ -19,10 +19,18 @@ class EnqueuerError(Exception):
 
 
 class SequenceError(EnqueuerError):
-    """A batch could not be computed or carried.
+    """A batch could not be computed, sent or rebuilt. To blame: the user's Sequence.
 
-    ``index``, ``epoch``, ``worker`` and ``host`` say which and where (None when unknown);
-    ``remote_traceback`` is the text of the traceback on the worker, '' when there is none.
+    ``next()`` raises it in the batch's place in the order, and stops the enqueuer, which can be started again. If the
+    exception of ``__getitem__`` can be rebuilt in the trainer, ``next()`` raises that one with this error as its
+    ``__cause__``. To mend it, fix the Sequence, or set ``retries`` or ``on_error="skip"``.
+
+    Attributes:
+        index: The batch's index; None if it is not known, or if the Sequence could not be built.
+        epoch: The batch's epoch; None if it is not known.
+        worker: The name of the worker; None if it is not known.
+        host: The name of the worker's host; None if it is not known.
+        remote_traceback: The text of the traceback on the worker, '' if there is none.
     """
 
     def __init__(
@@ -48,28 +56,58 @@ class SequenceError(EnqueuerError):
 
 
 class PoisonedBatchError(SequenceError):
-    """Computing this batch killed ``max_worker_deaths`` workers; it is not tried again."""
+    """Computing one batch killed ``max_worker_deaths`` workers. To blame: the user's Sequence, or too little memory.
+
+    ``next()`` raises it in the batch's place; the batch is not tried again. To mend it, look in the trainer's log for
+    the signals that ended the workers: SIGSEGV is a crash of native code, SIGKILL is mostly a lack of memory.
+    """
 
 
 class BatchTimeoutError(SequenceError):
-    """This batch took longer than ``batch_timeout`` on every worker that tried it."""
+    """One batch took longer than ``batch_timeout`` on every worker that tried it. To blame: the user's Sequence.
+
+    ``next()`` raises it in the batch's place; the batch is not tried again. ``remote_traceback`` is the stack of the
+    last worker when its time was over. To mend it, remove the cause of the hang; if the batch is only slow, raise
+    ``batch_timeout``.
+    """
 
 
 class NoWorkersError(EnqueuerError):
-    """No worker is there to compute, and none is expected to come."""
+    """No worker is there to compute, and none is expected. To blame: the fleet.
+
+    ``next()`` raises it after ``no_worker_timeout``, or when the local workers cannot serve or die whenever they are
+    started; ``wait_for_workers()`` raises it for more workers than can ever come. To mend it, start workers, or follow
+    the reason in the text.
+    """
 
 
 class StateError(EnqueuerError):
-    """A resume state does not fit this enqueuer; the text names the difference."""
+    """A resume state does not fit this enqueuer. To blame: the caller.
+
+    ``load_state_dict()``, ``state_dict()`` and ``start()`` raise it, and ``next()`` if a difference shows only then.
+    The text names the difference between the state and the enqueuer. To mend it, use the options, the Sequence and the
+    ranks of the run that saved the state.
+    """
 
 
 class AuthenticationError(EnqueuerError):
-    """A peer's key or secret does not fit, or it asks for what the owner of this side did not allow."""
+    """A trainer asks a worker for something that the worker's owner did not allow. To blame: the worker's options.
+
+    The worker raises it and refuses the Sequence; the trainer's log names the option that would allow it
+    (``--sequence``, ``--allow`` or ``--allow-pickle``). To mend it, start the worker with that option.
+    """
 
 
 class ProtocolError(EnqueuerError):
-    """A peer sent bytes that break the wire contract. The message is dropped; nothing else happens."""
+    """A peer sent bytes that break the wire contract. To blame: the peer.
+
+    It never reaches the training loop: the message is dropped, logged and counted (``stats().malformed_count``). To
+    mend it, run the same version of the library on both sides. If it stays, another program connects to the port.
+    """
 
 
 class ConfigurationError(EnqueuerError, ValueError):
-    """An option, or a combination of options, that cannot be; the text says what to do."""
+    """An option, or a combination of options, is impossible. To blame: the caller.
+
+    Constructors, ``start()`` and the commands raise it. The text says what to change.
+    """

@@ -1,4 +1,4 @@
-"""The base class for those who have no Keras, and the way to name a Sequence instead of making one."""
+"""`Sequence`, an optional base class, and `SequenceSpec`, a Sequence by name."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ __all__ = ["Sequence", "SequenceSpec"]
 
 
 class Sequence(ABC):
-    """Batches by index. A base class is not needed: any object with ``__len__`` and ``__getitem__`` will do.
+    """Batches by index. This base class is optional: any object with ``__len__`` and ``__getitem__`` will do.
 
-    A Sequence may also have ``set_epoch(epoch)`` (called instead of replaying ``on_epoch_end`` where it was built from
-    a `SequenceSpec`) and ``close()`` (called on a worker's instance when it is given up).
+    A Sequence may have three more methods:
 
-    And ``getitem_into(index, out)``, for batches that are nothing but arrays: ``out`` looks like the last batch
-    (structure, shapes, dtypes), not initialised, and its large arrays are memory that the trainer reads. Fill all of
-    them and return None; or return another batch, for instance ``self[index]``, where its shapes are others. Since None
-    says that ``out`` is filled, a Sequence that leaves batches out (see ``__getitem__``) must not have this method. Do
-    not keep ``out``. Worker processes on the trainer's host call it, after a first ``__getitem__``; both must give the
-    same batch.
+    - ``set_epoch(epoch)`` is called instead of replaying ``on_epoch_end`` on instances built from a `SequenceSpec`.
+    - ``close()`` is called on a worker's instance when it is no longer needed.
+    - ``getitem_into(index, out)`` saves a copy, for batches made of arrays only. ``out`` has the structure, shapes and
+      dtypes of the last batch, not initialised; its large arrays are memory that the trainer reads. Fill all arrays
+      and return None, or return another batch if its shapes differ, for instance ``self[index]``. Do not keep ``out``.
+      Worker processes on the trainer's host call the method after a first ``__getitem__``; both must give the same
+      batch. A Sequence that leaves batches out (see ``__getitem__``) must not have it, because None means a filled
+      ``out``.
     """
 
     @abstractmethod
     def __len__(self) -> int:
-        """The number of batches in an epoch, read anew before each."""
+        """The number of batches in an epoch. It is read again before each epoch."""
 
     @abstractmethod
     def __getitem__(self, index: int) -> Any:
-        """The batch at ``index``, 0 ≤ index < len(self); any structure of arrays. None is counted but not delivered."""
+        """The batch at ``index``, 0 ≤ index < len(self): any structure of arrays. None leaves the batch out."""
 
-    # Empty and yet not abstract: most have nothing to do here.
+    # Not abstract, because most Sequences do nothing here.
     @empty_hook  # noqa: B027
     def on_epoch_end(self) -> None:
-        """Called once after each epoch, in the trainer's process. Does nothing unless overridden."""
+        """Called after each epoch, once in the trainer's process. Does nothing unless overridden."""
 
     def __iter__(self) -> Iterator[Any]:
-        """One epoch, computed here and now."""
+        """Iterate over one epoch, computed in the calling thread."""
         for index in range(len(self)):
             yield self[index]

@@ -24,7 +24,7 @@ WILDCARD_HOSTS = frozenset({"*", "0.0.0.0", "::"})  # noqa: S104 - compared with
 
 
 class CallerError(click.ClickException):
-    """What was asked for cannot be: one line, exit code 2."""
+    """An option is impossible: one line on stderr, exit code 2."""
 
     exit_code = 2
 
@@ -41,7 +41,7 @@ class CallerError(click.ClickException):
     type=click.IntRange(min=0),
     default=2,
     show_default=True,
-    help="Processes on this machine that prepare batches. 0 with --bind: other machines alone do.",
+    help="Processes on this machine that prepare batches. 0 with --bind: only other machines prepare them.",
 )
 @click.option(
     "--bind",
@@ -54,7 +54,9 @@ class CallerError(click.ClickException):
     metavar="FILE",
     help="The coordinator.key of `enqueuer keygen`, for a --bind that others can reach.  [env: ENQUEUER_KEY_FILE]",
 )
-@click.option("--insecure", is_flag=True, help="Do without a key: whoever reaches the address can feed the training.")
+@click.option(
+    "--insecure", is_flag=True, help="Use no key: any machine that reaches the address can feed the training."
+)
 @click.option("--epochs", type=click.IntRange(min=1), default=40, show_default=True, help="Passes over the images.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images in a batch.")
 @click.option(
@@ -69,14 +71,14 @@ class CallerError(click.ClickException):
     type=int,
     default=10,
     show_default=True,
-    help="Batches prepared ahead of training; 0 or less: as many as the epoch has.",
+    help="Batches prepared ahead of training; 0 or less: a whole epoch.",
 )
 @click.option(
     "--resume",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Save the training to FILE as it goes (once a second), and go on with it if FILE is there: after a kill it "
-    "ends with the very weights it would have had.",
+    help="Save the training to FILE once a second, and resume it if FILE exists. A killed and resumed training ends "
+    "with the same weights as one without interruption.",
 )
 @click.option("--no-baseline", is_flag=True, help="Leave out the comparison with no workers at the end.")
 @click.option(
@@ -86,20 +88,20 @@ class CallerError(click.ClickException):
     envvar="ENQUEUER_LOG_LEVEL",
     show_envvar=True,
     show_default=True,
-    help="What to log on stderr; INFO tells of each worker that joins and leaves.",
+    help="What to log on stderr; INFO includes each worker that joins or leaves.",
 )
 def demo(images: Path | None, no_baseline: bool, log_level: str, **options: Any) -> None:
     """Train a small classifier on augmented images.
 
-    Decoding, rotating, cropping and noise are computed by worker processes, here and on any machine that joins. Ends
-    with the accuracy on images that were held out, and with what the workers were worth.
+    Worker processes decode, rotate and crop the images and add noise, here and on any machine that joins. At the end
+    the demo prints the accuracy on held-out images, and the batches per second with and without workers.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("enqueuer").setLevel(log_level.upper())
     with _explained():
         from enqueuer.demo.train import Settings, run
 
-        # Workers may run in another directory, so they are told the whole path.
+        # An absolute path, because workers may run in another directory.
         folder = None if images is None else str(images.absolute())
         settings = Settings(images=folder, **options)
         if no_baseline:
@@ -109,7 +111,7 @@ def demo(images: Path | None, no_baseline: bool, log_level: str, **options: Any)
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turn what the user can mend into one line; anything else is a defect and keeps its traceback."""
+    """Report errors that the user can mend in one line; any other is a defect and keeps its traceback."""
     try:
         yield
     except (ConfigurationError, OSError) as error:  # an address in use, a folder that may not be read
@@ -129,15 +131,15 @@ def _on_screen(enqueuer: SequenceEnqueuer, batches_count: int, done_count: int) 
     if enqueuer.endpoint is not None:
         click.echo("To help from another machine, run there (in a clone or an environment with enqueuer[demo]):")
         address = _reachable(enqueuer.endpoint)
-        click.echo(f"  enqueuer worker --connect {address} {_trust(enqueuer)}--allow enqueuer.demo")
+        click.echo(f"  enqueuer worker --connect {address} {_trust_options(enqueuer)}--allow enqueuer.demo")
     if done_count:
         click.echo(f"resuming after batch {done_count} of {batches_count}")
     with ProgressBar(enqueuer, total=batches_count, initial=done_count) as bar:
         yield lambda loss: bar.update(loss=loss)
 
 
-def _trust(enqueuer: SequenceEnqueuer) -> str:
-    """The options that let that worker in."""
+def _trust_options(enqueuer: SequenceEnqueuer) -> str:
+    """The options that authenticate a worker on the other machine."""
     from enqueuer.transport.addresses import is_loopback
 
     if enqueuer.key_file is not None:
@@ -148,7 +150,7 @@ def _trust(enqueuer: SequenceEnqueuer) -> str:
 
 
 def _reachable(endpoint: str) -> str:
-    """The address to connect to: where every interface was bound, this machine's name stands for them."""
+    """The address to connect to; if all interfaces are bound, it has this machine's name."""
     host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
     return f"tcp://{socket.gethostname()}:{port}" if host.strip("[]") in WILDCARD_HOSTS else endpoint
 
@@ -157,7 +159,7 @@ def _print_report(settings: Settings, report: Report) -> None:
     images = "digits" if settings.images is None else "images"
     click.echo(f"accuracy: {report.accuracy:.3f} (on {report.held_out_count} held-out {images})")
     if report.batches_count == 0:
-        click.echo(f"{settings.resume} holds a training that was complete; more --epochs would go on with it")
+        click.echo(f"{settings.resume} holds a training that was complete; give more --epochs to continue it")
         return
     pace = f"{report.batches_per_second:.0f}"
     if report.baseline_batches_per_second is not None:

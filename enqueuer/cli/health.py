@@ -1,4 +1,4 @@
-"""``enqueuer health``: asks the trainer or the workers that run here, for a container's health check."""
+"""``enqueuer health``: checks the trainer or the workers of this host, as a container's health check."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _UNHEALTHY = 1
     show_envvar=True,
     required=True,
     metavar="DIR",
-    help="Where the running process was told to be reachable, by the same variable.",
+    help="The directory that the running process was given by the same variable.",
 )
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0.1),
     default=5.0,
     metavar="SECONDS",
-    help="How long its loop may take to answer.",
+    help="How long a process may take to answer.",
 )
-@click.option("--ready", is_flag=True, help="Ask for more: a worker must have found its trainer, a trainer a worker.")
-@click.option("--idle-ok", is_flag=True, help="A program that has no enqueuer running, at this moment, is well too.")
+@click.option("--ready", is_flag=True, help="Require also that a worker has found its trainer, and a trainer a worker.")
+@click.option("--idle-ok", is_flag=True, help="Exit with 0 also if no trainer or worker is running.")
 @click.pass_context
 def health(context: click.Context, directory: Path, timeout: float, ready: bool, idle_ok: bool) -> None:
-    """Say whether the trainer or the workers that run here are well.
+    """Check the trainer or the workers that run here.
 
-    Asks the very loops that move batches: one that hangs does not answer, and counts as unhealthy, however alive its
-    process looks. The process must have been started with ENQUEUER_RUNTIME_DIR set to a directory of its user's own.
-    Exit codes: 0 when all are well, 1 when one is not or there is none, 2 for options that cannot be.
+    Asks the loops that move batches. A loop that hangs does not answer and counts as unhealthy, even if its process
+    looks alive. The processes must have been started with ENQUEUER_RUNTIME_DIR set to a private directory of their
+    user. Exit codes: 0 if all are healthy, 1 if one is not or none is running, 2 for impossible options.
 
     \b
     Example, as a container's health check:
@@ -51,13 +51,13 @@ def health(context: click.Context, directory: Path, timeout: float, ready: bool,
     for answer in answers:
         click.echo(describe(answer, timeout))
     if not answers:
-        click.echo(f"no enqueuer runs here, as far as {directory} knows")
-    well = all(answer is not None and (answer.get("ready") is True or not ready) for answer in answers)
-    context.exit(0 if well and (answers or idle_ok) else _UNHEALTHY)
+        click.echo(f"no enqueuer runs here: {directory} has no health socket")
+    healthy = all(answer is not None and (answer.get("ready") is True or not ready) for answer in answers)
+    context.exit(0 if healthy and (answers or idle_ok) else _UNHEALTHY)
 
 
 def describe(answer: Status | None, timeout: float) -> str:
-    """One line."""
+    """One line about one process."""
     if answer is None:
         return f"unhealthy: no answer within {timeout:g} s"
     facts = ", ".join(f"{name} {value}" for name, value in answer.items() if name not in ("role", "pid", "ready"))

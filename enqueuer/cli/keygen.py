@@ -1,4 +1,4 @@
-"""``enqueuer keygen``: the keys that let remote workers in, and keep everybody else out."""
+"""``enqueuer keygen``: makes, lists and revokes the keys of remote workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ANY_NAME = ""
 
 
 class _CallerError(click.ClickException):
-    """What was asked for cannot be: one line, exit code 2."""
+    """An option is impossible: one line on stderr, exit code 2."""
 
     exit_code = 2
 
@@ -24,29 +24,29 @@ class _CallerError(click.ClickException):
     metavar="[NAME]",
     is_flag=False,
     flag_value=_ANY_NAME,
-    help="Make one more token, DIR/NAME.token. Give each machine that you may want to lock out its own.",
+    help="Make one more token, DIR/NAME.token. One token per machine lets you revoke each machine alone.",
 )
 @click.option(
     "--revoke-worker",
     metavar="NAME",
-    help="Let nobody in any more with the token of this name. Who is connected with it is cut off within seconds.",
+    help="Revoke the token of this name. Workers connected with it are disconnected within seconds.",
 )
-@click.option("--list", "show", is_flag=True, help="Show whom the coordinator lets in, and the prefixes of their keys.")
+@click.option("--list", "show", is_flag=True, help="List the names of all valid tokens and the prefixes of their keys.")
 @click.option(
     "--replace",
     is_flag=True,
-    help="Make new keys although DIR has some: all tokens made before are worthless.",
+    help="Replace the keys in DIR. All tokens made before become worthless.",
 )
 def keygen(directory: Path, add_worker: str | None, revoke_worker: str | None, show: bool, replace: bool) -> None:
     """Make the keys for remote workers.
 
     Writes DIR/coordinator.key, for the trainer (key_file=… or ENQUEUER_KEY_FILE), and DIR/worker.token, for the workers
-    (--token-file, ENQUEUER_TOKEN_FILE, or its one line in ENQUEUER_TOKEN). All that trainer and workers say to each
-    other is then encrypted, and nobody else gets in. Whoever has coordinator.key can pose as the trainer: it stays with
-    it. Whoever has a token can serve as that worker.
+    (--token-file, ENQUEUER_TOKEN_FILE, or its one line in ENQUEUER_TOKEN). Connections are then encrypted, and the
+    trainer accepts only workers with a token. Keep coordinator.key on the trainer's machine: its owner can pose as the
+    trainer. The owner of a token can serve as that worker.
 
-    A trainer that runs takes changes of coordinator.key within a second or two. So tokens are renewed without a pause:
-    --add-worker, start the workers anew with the new token, --revoke-worker the old one.
+    A running trainer applies changes of coordinator.key within two seconds. To renew a token without a pause, call
+    --add-worker, restart the workers with the new token, then call --revoke-worker with the old name.
 
     \b
     Examples:
@@ -73,10 +73,10 @@ def _do(directory: Path, add_worker: str | None, revoke_worker: str | None, show
             click.echo(f"{name}  {fingerprint(public_key)}")
     elif revoke_worker is not None:
         keys.revoke_worker(revoke_worker)
-        click.echo(f"{keys.key_file} does not let {revoke_worker} in any more")
+        click.echo(f"revoked {revoke_worker} in {keys.key_file}")
     elif add_worker is not None:
         name = keys.add_worker(None if add_worker == _ANY_NAME else add_worker)
-        click.echo(f"{keys.key_file} lets {name} in as well, with {keys.token_file(name)}")
+        click.echo(f"added {name} to {keys.key_file}; its token is {keys.token_file(name)}")
     else:
         name = keys.create(replace=replace)
         if replace:

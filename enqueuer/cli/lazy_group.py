@@ -1,4 +1,4 @@
-"""A command group that imports a subcommand when it is asked for."""
+"""A command group that imports a subcommand on first use."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-# What a shell reports for a program that Ctrl-C ended: 128 + SIGINT.
+# The exit code that a shell reports for a program ended by Ctrl-C: 128 + SIGINT.
 INTERRUPTED_EXIT_CODE = 130
 
 
 class LazyGroup(click.Group):
-    """Subcommands by name, ``{"worker": "package.module:attribute"}``, so this package need not import them.
+    """A group of subcommands given by name, ``{"worker": "package.module:attribute"}``, and imported on first use.
 
-    Ctrl-C ends any of them with one line and exit code 130, not with a traceback.
+    Ctrl-C ends a subcommand with one line and exit code 130, without a traceback.
     """
 
     def __init__(self, *args: Any, subcommands: Mapping[str, str], **kwargs: Any) -> None:

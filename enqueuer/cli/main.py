@@ -1,4 +1,4 @@
-"""The program ``enqueuer``."""
+"""The command ``enqueuer``: the group of all subcommands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enqueuer.cli.lazy_group import LazyGroup
 
 @click.group(
     cls=LazyGroup,
-    # By name: the worker program stands on this library, not the other way round.
+    # By name: the worker program imports this library, not the reverse.
     subcommands={
         "demo": "enqueuer.cli.demo:demo",
         "health": "enqueuer.cli.health:health",
@@ -23,7 +23,6 @@ from enqueuer.cli.lazy_group import LazyGroup
 def main() -> None:
     """Compute a Keras-style Sequence on any number of processes and machines.
 
-    `enqueuer demo` shows it at work on this machine; `enqueuer worker` lends this machine to a training job elsewhere;
-    `enqueuer keygen` makes the keys that those two machines know each other by; `enqueuer health` asks whether what
-    runs here is well.
+    `enqueuer demo` shows it at work on this machine. `enqueuer worker` lends this machine to a training on another one,
+    and `enqueuer keygen` makes the keys for both. `enqueuer health` checks the trainer or the workers that run here.
     """

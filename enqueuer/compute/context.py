@@ -1,6 +1,6 @@
-"""What the running item is, for user code that asks: `item_rng()` and `worker_info()`.
+"""The worker and the item of the calling thread, for user code: `item_rng()` and `worker_info()`.
 
-Thread-local, because local worker threads compute several items at once in one process.
+Both are thread-local, because local worker threads compute several items at once in one process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,16 @@ from enqueuer.compute.seeding import item_generator
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """Where this code runs. ``number`` counts a host's workers from 0; ``epoch`` and ``seed`` are the present ones."""
+    """The worker that runs the calling code, as returned by `worker_info()`.
+
+    Attributes:
+        worker_id: The worker's name, as in logs and errors.
+        number: The worker's number, counted from 0 among those started together on one host.
+        host: The name of the worker's host.
+        pid: The id of the worker's process.
+        epoch: The epoch of the running item or, while a Sequence is built, the epoch it is built for.
+        seed: The seed of the run.
+    """
 
     worker_id: str
     number: int
@@ -28,7 +37,7 @@ class WorkerInfo:
 
 
 class _Item:
-    """One item's coordinates, and its generator once somebody has asked for it (making one takes 9 µs)."""
+    """One item's coordinates. Its generator is made on first use, since making one takes 9 µs."""
 
     __slots__ = ("epoch", "index", "rng", "seed")
 
@@ -40,7 +49,7 @@ class _Item:
 
 
 class _Current(threading.local):
-    """What this thread is and does; the class attributes are what a thread starts with."""
+    """The calling thread's worker and item; the class attributes are a new thread's values."""
 
     worker: tuple[str, int, str] | None = None
     epoch: int = 0
@@ -52,10 +61,10 @@ _current = _Current()
 
 
 def item_rng() -> np.random.Generator:
-    """The NumPy generator of the item that this thread computes: the same numbers wherever it is computed.
+    """The NumPy generator of the item that this thread computes; it gives the same numbers on every worker.
 
-    Repeated calls for one item give the same object. Raises RuntimeError outside of ``sequence[index]``, and in
-    threads that ``__getitem__`` has started itself: hand the generator over to those.
+    Repeated calls for one item return the same object. Raises RuntimeError outside of ``sequence[index]``, and in a
+    thread started by ``__getitem__``: pass the generator to such a thread.
     """
     item = _current.item
     if item is None:
@@ -68,13 +77,13 @@ def item_rng() -> np.random.Generator:
 
 
 def item_epoch() -> int:
-    """The epoch of the item that this thread computes; 0 where an enqueuer has no part in it."""
+    """The epoch of the item that this thread computes; 0 outside of an enqueuer."""
     item = _current.item
     return 0 if item is None else item.epoch
 
 
 def worker_info() -> WorkerInfo | None:
-    """Which worker this thread is, or None in a thread that is none, such as the training loop's own."""
+    """The worker that the calling thread belongs to; None outside of workers, as in the training loop's thread."""
     worker = _current.worker
     if worker is None:
         return None
@@ -84,20 +93,20 @@ def worker_info() -> WorkerInfo | None:
 
 
 def enter_worker(worker_id: str, number: int, host: str) -> None:
-    """Make the calling thread a worker, for `worker_info()`. It stays one until it ends."""
+    """Make the calling thread a worker, for `worker_info()`, until the thread ends."""
     _current.worker = (worker_id, number, host)
 
 
 def enter_epoch(seed: int, epoch: int) -> None:
-    """Say what the calling thread works on, before a Sequence is built for it."""
+    """Set the seed and epoch of `worker_info()` before the calling thread builds a Sequence for them."""
     _current.seed = seed
     _current.epoch = epoch
 
 
 def begin_item(seed: int, epoch: int, index: int) -> object:
-    """Make this the calling thread's item. What it returns is for `end_item`, in a ``finally``.
+    """Make this the calling thread's item. Returns the outer item, for `end_item` in a ``finally``.
 
-    Not a context manager: one of those costs a microsecond, of the ten that a small item takes.
+    Not a context manager: one of those costs a microsecond, of the ten of a small item.
     """
     outer = _current.item
     _current.item = _Item(seed, epoch, index)
@@ -105,5 +114,5 @@ def begin_item(seed: int, epoch: int, index: int) -> object:
 
 
 def end_item(outer: Any) -> None:
-    """Go back to what was there before, since items nest: a Sequence may read from one computed in the same thread."""
+    """Restore the outer item that `begin_item` returned. Items nest: a Sequence may read another one in its thread."""
     _current.item = outer

@@ -1,7 +1,7 @@
-"""What code a `SequenceSpec` stands for, as a few bytes that trainer and worker can compare.
+"""The digest of a `SequenceSpec`: a few bytes by which trainer and worker compare the code they would run.
 
-Hashes the source files of the target's top-level package (its own files are what its result depends on most; what they
-import beyond is the business of a lock file) and the arguments. The same on every machine that has the same files.
+It covers the arguments and the source files of the target's top-level package. A result depends on these most; a lock
+file can pin the packages they import. Machines with the same files compute the same digest.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ SOURCE_LIMIT_BYTES = 64 * 1024 * 1024
 
 
 def sequence_digest(target: str, kwargs: dict[str, Any]) -> bytes:
-    """A digest of the target, its package's source and the arguments; b'' (unknown) where there is no source to read.
+    """A digest of the target, its package's source and the arguments; b'' (unknown) if there is no source to read.
 
-    ``target`` and ``kwargs`` are those of a `SequenceSpec`. The source is read once a process: what runs is what was
-    imported, not what an editor saved since.
+    ``target`` and ``kwargs`` are those of a `SequenceSpec`. The source is read once a process, because the process
+    runs the code as imported, not as edited since.
     """
     source = _source_digest(target.partition(":")[0].partition(".")[0])
     if not source:
@@ -38,19 +38,19 @@ def sequence_digest(target: str, kwargs: dict[str, Any]) -> bytes:
 @functools.cache
 def _source_digest(package: str) -> bytes:
     digest = hashlib.blake2b()
-    left = SOURCE_LIMIT_BYTES
+    bytes_left = SOURCE_LIMIT_BYTES
     for name, path in _source_files(package):
-        content = path.read_bytes()[:left]
-        left -= len(content)
+        content = path.read_bytes()[:bytes_left]
+        bytes_left -= len(content)
         digest.update(f"{name}\0{len(content)}\0".encode(errors="surrogateescape"))
         digest.update(content)
-        if left == 0:
+        if bytes_left == 0:
             break
-    return b"" if left == SOURCE_LIMIT_BYTES else digest.digest()
+    return b"" if bytes_left == SOURCE_LIMIT_BYTES else digest.digest()
 
 
 def _source_files(package: str) -> list[tuple[str, Path]]:
-    """The .py files of a top-level module or package by their names relative to it, in the order of those."""
+    """(name, path) of each .py file of a top-level module or package, sorted by the name relative to it."""
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
@@ -58,7 +58,7 @@ def _source_files(package: str) -> list[tuple[str, Path]]:
     if spec is None:
         return []
     if spec.submodule_search_locations is not None:
-        # A namespace package has several roots, and one twice if it can be found by two entries of sys.path.
+        # A namespace package has several roots; one is listed twice if two entries of sys.path lead to it.
         roots = {Path(root).resolve() for root in spec.submodule_search_locations}
         return sorted(file for root in roots for file in _files_below(root))
     origin = Path(spec.origin or "")
@@ -75,7 +75,7 @@ def _files_below(root: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _sorted(value: Any) -> Any:
-    """The value with the entries of all dicts in one order: equal arguments have one digest."""
+    """The value with all dicts in the order of their keys, so that equal arguments have one digest."""
     if isinstance(value, dict):
         return {key: _sorted(value[key]) for key in sorted(value)}
     return [_sorted(part) for part in value] if isinstance(value, list) else value

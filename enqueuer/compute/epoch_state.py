@@ -1,4 +1,4 @@
-"""Bringing a Sequence that ``on_epoch_end`` changes to where another instance of it is."""
+"""Replays ``on_epoch_end`` on an instance of a Sequence, so that all instances are in the same state."""
 
 from __future__ import annotations
 
@@ -8,23 +8,20 @@ from typing import Any
 from enqueuer.compute.seeding import seeded_globals
 from enqueuer.compute.sequence_checks import own_on_epoch_end
 from enqueuer.errors import ProtocolError
+from enqueuer.stream.state import EPOCH_ENDS_LIMIT, HookRun
 
-# An epoch a second for eleven days; a peer that says more is wrong, and must not have a worker count for ever.
-EPOCH_ENDS_LIMIT = 1_000_000
-
-# Of one call of on_epoch_end: the seed of the run, and the epoch that was over.
+# One call of on_epoch_end: (seed of the run, epoch that ended).
 EpochEnd = tuple[int, int]
 
 
 class EpochEnds:
-    """The ``on_epoch_end`` calls that one object has had, in order, kept as runs of consecutive epochs."""
+    """The ``on_epoch_end`` calls made on one instance, in order, stored as runs of consecutive epochs."""
 
     def __init__(self, runs: Iterable[Iterable[int]] = ()) -> None:
-        self._runs: list[tuple[int, int, int]] = [tuple(run) for run in runs]  # type: ignore[misc]
+        self._runs = [HookRun(*run) for run in runs]
 
     @property
-    def runs(self) -> tuple[tuple[int, int, int], ...]:
-        """(seed, first epoch, count) each."""
+    def runs(self) -> tuple[HookRun, ...]:
         return tuple(self._runs)
 
     def append(self, end: EpochEnd) -> None:
@@ -32,9 +29,9 @@ class EpochEnds:
         if self._runs:
             last_seed, first, count = self._runs[-1]
             if last_seed == seed and first + count == epoch:
-                self._runs[-1] = (seed, first, count + 1)
+                self._runs[-1] = HookRun(seed, first, count + 1)
                 return
-        self._runs.append((seed, epoch, 1))
+        self._runs.append(HookRun(seed, epoch, 1))
 
     def __len__(self) -> int:
         return sum(count for _, _, count in self._runs)
@@ -46,9 +43,9 @@ class EpochEnds:
 
 
 def read_epoch_ends(runs: Any) -> EpochEnds:
-    """The calls that a peer's ``[[seed, first epoch, count], …]`` stands for; ProtocolError for anything else.
+    """Decode a peer's ``[[seed, first epoch, count], …]``. Raises ProtocolError for anything else.
 
-    Kept as the runs that they are: ten bytes may stand for a million calls.
+    The runs are not expanded: ten bytes may stand for a million calls.
     """
     count_left = EPOCH_ENDS_LIMIT
     for run in runs if isinstance(runs, (list, tuple)) else [None]:
@@ -63,8 +60,10 @@ def read_epoch_ends(runs: Any) -> EpochEnds:
 def catch_up(
     sequence: Any, epoch: int, seed: int, missing: Iterable[EpochEnd], note: Callable[[EpochEnd], None]
 ) -> None:
-    """Bring the Sequence to the beginning of this epoch: by its ``set_epoch``, if it has one; else by the
-    ``on_epoch_end`` calls that it has not had yet, each of which is noted as soon as it has.
+    """Bring the Sequence to the beginning of ``epoch``.
+
+    Calls its ``set_epoch``, if it has one; otherwise replays the ``missing`` calls of ``on_epoch_end``, and calls
+    ``note`` after each.
     """
     set_epoch = getattr(sequence, "set_epoch", None)
     if callable(set_epoch):
@@ -75,7 +74,7 @@ def catch_up(
     if hook is None:
         return
     for end in missing:
-        # Seeded as the first call was, or each instance would shuffle its own way.
+        # Seeded as the trainer's own call was; otherwise each instance would shuffle differently.
         with seeded_globals(*end):
             hook()
         note(end)

@@ -1,11 +1,13 @@
-"""An exception on its way from a worker to the trainer: recorded there as data, rebuilt here as what was raised.
+"""Error records: the worker records an exception as data, the trainer rebuilds it.
 
-What comes out of ``next()`` has the original's type and arguments, as in Keras, `multiprocessing` and
-`concurrent.futures`; its ``__cause__`` is a `SequenceError` that says where it happened; the user's own
-``raise … from …`` chain is the cause of that one. The `SequenceError` stands for an original that cannot be rebuilt.
+    worker: exception ──record_error──► ErrorRecord ──wire──► rebuild_error ──► raised by next() in the trainer
 
-A record is never a pickle (but see ``trust_local``), and names lead only to exception classes that are already loaded:
-a worker must not be able to have the trainer import a module or call anything.
+``next()`` raises the original type and arguments, as in Keras, `multiprocessing` and `concurrent.futures`. Its
+``__cause__`` is a `SequenceError` with the location of the failure, and the cause of that is the user's own
+``raise … from …`` chain. An original that cannot be rebuilt is replaced by the `SequenceError`.
+
+A record is never a pickle (except with ``trust_local``), and its names resolve only to exception classes that are
+already loaded: a worker must not be able to make the trainer import a module or call anything.
 """
 
 from __future__ import annotations
@@ -31,15 +33,15 @@ ATTRIBUTES_LIMIT_BYTES = 64 * 1024
 PICKLED_TYPE_LIMIT_BYTES = 256 * 1024
 CAUSES_LIMIT = 8
 
-# Of a module and of a class, as the interpreter's own classes have them.
+# The descriptors of ``__dict__`` of a module and of a class, from the interpreter's own types.
 _NAMESPACE: tuple[Any, Any] = (vars(ModuleType)["__dict__"], vars(type)["__dict__"])
 
 
 def record_error(error: BaseException, *, trust_local: bool) -> ErrorRecord:
-    """The exception as data, bounded in every part, whatever its own methods do.
+    """Record the exception as data. Every part is bounded, and faults in the exception's own methods are caught.
 
-    ``trust_local``: the record goes to the trainer that started this process, so a class that cannot be found by name
-    (local to a function, or the script's own) may travel as a pickle.
+    ``trust_local``: the record goes to the trainer that started this process, so a class without an importable name
+    (local to a function, or defined in the script) may travel as a pickle.
     """
     chain = [error]
     while len(chain) <= CAUSES_LIMIT:
@@ -48,10 +50,10 @@ def record_error(error: BaseException, *, trust_local: bool) -> ErrorRecord:
             break
         chain.append(cause)
     record = None
-    for link in reversed(chain):
-        # The outermost one's traceback text shows the others' too.
-        text = _format_traceback(error) if link is error else ""
-        record = _record_link(link, text, record, trust_local)
+    for exception in reversed(chain):
+        # The traceback text of the outermost exception includes its causes.
+        text = _format_traceback(error) if exception is error else ""
+        record = _record_one(exception, text, record, trust_local)
     assert record is not None
     return record
 
@@ -59,11 +61,11 @@ def record_error(error: BaseException, *, trust_local: bool) -> ErrorRecord:
 def rebuild_error(
     record: ErrorRecord, *, index: int | None, epoch: int, worker: str | None, host: str | None, trust_local: bool
 ) -> BaseException:
-    """What to raise in the trainer for a record. ``trust_local``: it came from a process of the trainer's own."""
-    place = _describe_place(index, epoch, worker, host)
-    original = _rebuild_link(record, trust_local)
-    what = f"{_describe_source(index)} raised {_qualified(record)}"
-    message = f"{what} {place}" if original is not None else f"{what}: {record.text} ({place})"
+    """The exception to raise in the trainer for a record. ``trust_local``: a local process of the trainer sent it."""
+    location = _describe_location(index, epoch, worker, host)
+    original = _rebuild_one(record, trust_local)
+    failure = f"{_describe_source(index)} raised {_qualified(record)}"
+    message = f"{failure} {location}" if original is not None else f"{failure}: {record.text} ({location})"
     error = SequenceError(
         message, index=index, epoch=epoch, worker=worker, host=host, remote_traceback=record.traceback
     )
@@ -71,7 +73,7 @@ def rebuild_error(
     if original is None:
         return error
     if type(original) is SequenceError:
-        # A batch that cannot be carried: it lacks only the place, which the worker did not know.
+        # A batch that cannot be sent: the error lacks only the location, which the worker did not know.
         error.args = original.args
         return error
     set_cause(original, error)
@@ -81,23 +83,23 @@ def rebuild_error(
 def in_place_error(
     error: BaseException, *, index: int | None, epoch: int, worker: str | None, host: str | None
 ) -> BaseException:
-    """What to raise for an exception of this very process: itself, with its traceback and a `SequenceError` as cause.
+    """The exception to raise for an item computed in this process: the same object, with a `SequenceError` as cause.
 
-    Only an Exception is passed on; SystemExit, KeyboardInterrupt and their like become the `SequenceError`.
+    Only an Exception is passed on; the `SequenceError` replaces SystemExit, KeyboardInterrupt and the like.
     """
-    place = _describe_place(index, epoch, worker, host)
+    location = _describe_location(index, epoch, worker, host)
     name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
-    what = f"{_describe_source(index)} raised {name}"
+    failure = f"{_describe_source(index)} raised {name}"
     where: dict[str, Any] = {"index": index, "epoch": epoch, "worker": worker, "host": host}
     if not isinstance(error, Exception):
-        stand_in = SequenceError(f"{what}: {_safe_text(error)} ({place})", **where)
-        set_cause(stand_in, error)
-        return stand_in
+        substitute = SequenceError(f"{failure}: {_safe_text(error)} ({location})", **where)
+        set_cause(substitute, error)
+        return substitute
     cause = get_cause(error)
     if type(cause) is SequenceError and not cause.remote_traceback:
-        # The same exception object raised once more: this takes the place of what was said the last time.
+        # The same exception object was raised before: replace the explanation that it got then.
         cause = cause.__cause__
-    explanation = SequenceError(f"{what} {place}", **where)
+    explanation = SequenceError(f"{failure} {location}", **where)
     set_cause(explanation, None if cause is error else cause)
     set_cause(error, explanation)
     return error
@@ -106,7 +108,7 @@ def in_place_error(
 # ---------------------------------------------------------------- recording
 
 
-def _record_link(error: BaseException, text: str, cause: ErrorRecord | None, trust_local: bool) -> ErrorRecord:
+def _record_one(error: BaseException, text: str, cause: ErrorRecord | None, trust_local: bool) -> ErrorRecord:
     cls = type(error)
     return ErrorRecord(
         module=_utf8(str(cls.__module__)[:NAME_LIMIT]),
@@ -123,7 +125,7 @@ def _record_link(error: BaseException, text: str, cause: ErrorRecord | None, tru
 def _pickle_type(cls: type[BaseException]) -> bytes | None:
     if cls.__module__ != "__main__" and "<locals>" not in cls.__qualname__:
         return None
-    # A class whose namespace cannot be pickled is one more that cannot be rebuilt; its text still arrives.
+    # If the class cannot be pickled, the original cannot be rebuilt; its text still arrives.
     with suppress(Exception):
         pickled: bytes = cloudpickle.dumps(cls)
         if len(pickled) <= PICKLED_TYPE_LIMIT_BYTES:
@@ -135,11 +137,11 @@ def _format_traceback(error: BaseException) -> str:
     try:
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     except Exception as problem:
-        # The exception's own code runs in there: notes, SyntaxError's fields, __str__ of a cause.
+        # format_exception runs the exception's own code: notes, SyntaxError's fields, __str__ of a cause.
         text = "".join(traceback.format_tb(error.__traceback__))
         text += f"{type(error).__qualname__} (formatting it raised {type(problem).__qualname__})\n"
     if len(text) > TRACEBACK_LIMIT:
-        # The end says what went wrong; the beginning is how Python got there.
+        # Keep the end, which names the error and the innermost frames.
         text = f"… {len(text) - TRACEBACK_LIMIT} characters left out …\n{text[-TRACEBACK_LIMIT:]}"
     return _utf8(text)
 
@@ -153,7 +155,7 @@ def _safe_text(error: BaseException) -> str:
 
 
 def _utf8(text: str) -> str:
-    """Without lone surrogates, which file names can bring in and msgpack refuses."""
+    """Escape lone surrogates: file names may contain them, and msgpack rejects them."""
     return text.encode(errors="backslashreplace").decode()
 
 
@@ -163,13 +165,13 @@ def _utf8(text: str) -> str:
 def _rebuild_causes(record: ErrorRecord | None, trust_local: bool) -> BaseException | None:
     if record is None:
         return None
-    cause = _rebuild_link(record, trust_local) or SequenceError(f"{_qualified(record)}: {record.text}")
+    cause = _rebuild_one(record, trust_local) or SequenceError(f"{_qualified(record)}: {record.text}")
     set_cause(cause, _rebuild_causes(record.cause, trust_local))
     return cause
 
 
-def _rebuild_link(record: ErrorRecord, trust_local: bool) -> Exception | None:
-    """One exception without its cause, or None if it cannot be had as it was."""
+def _rebuild_one(record: ErrorRecord, trust_local: bool) -> Exception | None:
+    """One exception without its cause, or None if it cannot be rebuilt."""
     if record.args is None:
         return None
     cls = _find_loaded(record.module, record.qualname)
@@ -178,17 +180,17 @@ def _rebuild_link(record: ErrorRecord, trust_local: bool) -> Exception | None:
             cls = cloudpickle.loads(record.pickled_type)
     if not (isinstance(cls, type) and issubclass(cls, Exception)):
         return None
-    # Anything may be wrong with a class that another process describes; the caller then says it in words.
+    # A class described by another process may fail in any way; the caller then raises a SequenceError with the text.
     with suppress(Exception):
         return make_exception(cls, record.args, record.attributes)
     return None
 
 
 def _find_loaded(module: str, qualname: str) -> object:
-    """What is known by this name in a module that is already loaded, if it calls itself the same; else None.
+    """The class of this name in a module that is already loaded; None if there is none or it bears another name.
 
-    Reads namespaces instead of attributes, since a module's ``__getattr__`` may import on demand; of modules and
-    classes alone, since what else a module holds may run code when it is looked at.
+    Reads namespaces, not attributes, because a module's ``__getattr__`` may import on demand. Reads those of modules
+    and classes only, because other objects may run code on access.
     """
     found: Any = sys.modules.get(module)
     for name in qualname.split("."):
@@ -208,7 +210,7 @@ def _describe_source(index: int | None) -> str:
     return "the Sequence" if index is None else f"sequence[{index}]"
 
 
-def _describe_place(index: int | None, epoch: int, worker: str | None, host: str | None) -> str:
+def _describe_location(index: int | None, epoch: int, worker: str | None, host: str | None) -> str:
     words = [f"in epoch {epoch}"]
     if worker is not None:
         words.append(f"on worker {worker}")

@@ -1,8 +1,8 @@
-"""What an exception holds, taken out and put back without running any of its own code.
+"""The state of an exception, read and restored without running the exception's own code.
 
-A user's exception may have required constructor arguments, ``args`` that are not what its constructor takes, a
-``__setattr__`` that refuses, a ``__str__`` that raises. None of that is asked: values are read and written through the
-descriptors of the interpreter's own classes, and new instances come from the built-in ``__new__``.
+A user's exception may have required constructor arguments, ``args`` that its constructor does not accept, a
+``__setattr__`` that refuses, or a ``__str__`` that raises. This module calls none of them: it reads and writes values
+through the descriptors of the interpreter's own classes, and makes instances with the built-in ``__new__``.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any
 
 from enqueuer.compute.plain_values import Encoder, NotPlainError, decode
 
-# Read and written as class attributes: a subclass may have put a property of its own over each of them.
+# Descriptors of BaseException itself: a subclass may hide each of them behind a property.
 _ARGS: Any = vars(BaseException)["args"]
 _DICT: Any = vars(BaseException)["__dict__"]
 _CAUSE: Any = vars(BaseException)["__cause__"]
 _CONTEXT: Any = vars(BaseException)["__context__"]
-# What each of them has as its ``object``.
+# The type of the field ``object`` of each.
 _UNICODE_ERRORS = {UnicodeDecodeError: bytes, UnicodeEncodeError: str, UnicodeTranslateError: str}
 _SUPPRESSED: Any = vars(BaseException)["__suppress_context__"]
 
 
 def take_args(error: BaseException, *, max_bytes: int) -> tuple[Any, ...] | None:
-    """``args`` as plain values, or None if they are not plain or larger than ``max_bytes`` together."""
+    """``args`` as plain values; None if one is not plain, or if together they exceed ``max_bytes``."""
     try:
         return tuple(Encoder(max_bytes).encode(list(_ARGS.__get__(error))))
     except NotPlainError:
@@ -33,7 +33,7 @@ def take_args(error: BaseException, *, max_bytes: int) -> tuple[Any, ...] | None
 
 
 def take_attributes(error: BaseException, *, max_bytes: int) -> dict[str, Any] | None:
-    """The plain ones among the instance's attributes, slots and built-in fields (``errno``, ``filename``, …)."""
+    """The instance's attributes, slots and built-in fields (``errno``, ``filename``, …) with plain values."""
     encoder = Encoder(max_bytes)
     taken: dict[str, Any] = {}
     for name, value in _values(error).items():
@@ -44,9 +44,10 @@ def take_attributes(error: BaseException, *, max_bytes: int) -> dict[str, Any] |
 
 
 def make_exception(cls: type[Exception], args: tuple[Any, ...], attributes: dict[str, Any] | None) -> Exception:
-    """An instance of ``cls`` with these, as taken by the functions above. No constructor of the user's is called.
+    """An instance of ``cls`` with the ``args`` of `take_args` and the ``attributes`` of `take_attributes`.
 
-    Raises TypeError or NotPlainError where that cannot be, as for an ExceptionGroup, which only its constructor fills.
+    No constructor of the user is called. Raises TypeError or NotPlainError if the instance cannot be made, as for an
+    ExceptionGroup: only its constructor can set its fields.
     """
     native = next(base for base in cls.__mro__ if vars(builtins).get(base.__name__) is base)
     error: Exception = native.__new__(cls)
@@ -57,7 +58,7 @@ def make_exception(cls: type[Exception], args: tuple[Any, ...], attributes: dict
         if name in fields:
             fields[name].__set__(error, value)
         else:
-            # Straight into the instance's dict: setattr could run the user's code, and some classes forbid it.
+            # Into the instance's dict, because setattr could run the user's code, and some classes forbid it.
             _instance_dict(error)[name] = value
     if native in _UNICODE_ERRORS:
         _check_unicode(error, native)
@@ -65,7 +66,7 @@ def make_exception(cls: type[Exception], args: tuple[Any, ...], attributes: dict
 
 
 def get_cause(error: BaseException) -> BaseException | None:
-    """What Python would print above this error: ``raise … from``, else what was being handled, unless hidden."""
+    """The exception that Python prints above this one: its explicit cause, or else its context unless suppressed."""
     cause: BaseException | None = _CAUSE.__get__(error)
     if cause is None and not _SUPPRESSED.__get__(error):
         cause = _CONTEXT.__get__(error)
@@ -73,20 +74,21 @@ def get_cause(error: BaseException) -> BaseException | None:
 
 
 def set_cause(error: BaseException, cause: BaseException | None) -> None:
-    """``error.__cause__ = cause``, also for an exception that forbids assignments, such as a frozen dataclass."""
+    """Set ``error.__cause__``, even if the exception forbids assignments, as a frozen dataclass does."""
     _CAUSE.__set__(error, cause)
 
 
 def _check_unicode(error: Exception, native: Any) -> None:
-    """Their str() reads ``object`` at ``start``, in C, and believes that both are what a constructor would have made.
+    """Raise NotPlainError unless ``object``, ``start`` and ``end`` are as a constructor would have set them.
 
-    With others the process that shows the exception reads foreign memory, or dies (CPython up to 3.13).
+    str() of a UnicodeError reads ``object`` at ``start`` in C and trusts both. With wrong values it reads foreign
+    memory or crashes the process (CPython up to 3.13).
     """
     content, start, end = (vars(native)[name].__get__(error) for name in ("object", "start", "end"))
     if content is None:
-        return  # never set: there is nothing to read
+        return  # str() does not read a field that was never set
     if type(content) is not _UNICODE_ERRORS[native] or not 0 <= start <= end <= len(content):
-        raise NotPlainError("a UnicodeError that points to what is not there")
+        raise NotPlainError("a UnicodeError with start and end outside of its object")
 
 
 def _values(error: BaseException) -> dict[str, Any]:
@@ -96,14 +98,14 @@ def _values(error: BaseException) -> dict[str, Any]:
             value = field.__get__(error)
         except AttributeError:
             continue
-        # None is what the field of a new instance holds anyway.
+        # A new instance's fields are None anyway.
         if value is not None:
             values[name] = value
     return {name: value for name, value in values.items() if type(name) is str}
 
 
 def _fields(cls: type) -> dict[str, Any]:
-    """The descriptors in C of the classes below BaseException: slots, and the fields of built-in exceptions."""
+    """The C descriptors of the subclasses of BaseException: slots, and the fields of built-in exceptions."""
     fields: dict[str, Any] = {}
     for base in cls.__mro__:
         if issubclass(BaseException, base):

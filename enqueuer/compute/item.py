@@ -1,4 +1,4 @@
-"""One item: ``sequence[index]`` under its own seeds, alike in local threads, worker processes and ``workers=0``."""
+"""Computes one item, ``sequence[index]``, under its own seeds: in local threads, worker processes and ``workers=0``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from enqueuer.compute.context import begin_item, end_item
 
 
 def compute_item(sequence: Any, index: int, *, seed: int, epoch: int, seed_globals: bool, out: Any = None) -> Any:
-    """``sequence[index]``, with the index as a plain int; with ``out``, ``sequence.getitem_into(index, out)``.
+    """Return ``sequence[index]``, with the index as a plain int; with ``out``, ``sequence.getitem_into(index, out)``.
 
-    ``seed_globals`` is for worker processes; threads share the trainer's global generators and leave them alone.
-    Whatever ``__getitem__`` raises comes out as it is, save StopIteration, which becomes RuntimeError as in PEP 479:
-    out of the generator that delivers batches it would look like a normal end.
+    ``seed_globals`` is for worker processes; threads share the trainer's global generators and must not change them.
+    Exceptions of ``__getitem__`` are passed on, but StopIteration becomes RuntimeError as in PEP 479: in the generator
+    that delivers batches it would look like a normal end.
     """
     index = operator.index(index)
     outer = begin_item(seed, epoch, index)

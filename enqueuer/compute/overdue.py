@@ -1,4 +1,4 @@
-"""Who computes one batch for longer than ``batch_timeout``. Time is an argument; somebody else looks and acts."""
+"""Watches for tasks that run longer than ``batch_timeout``. Time is an argument; the caller looks and acts."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Generic, TypeVar
 
 Task = TypeVar("Task", bound=Hashable)
 
-# Ten looks a time-out: one is noticed at most a tenth, and one look, late.
+# Ten looks in one time-out: an overdue task is noticed at most a tenth of the time-out, and one look, late.
 _LOOKS_COUNT = 10
 _LEAST_INTERVAL = 0.02
 _LONGEST_INTERVAL = 1.0
-# What lies between two looks counts as this many intervals at most: whoever looks may have been stopped or asleep, and
-# those who compute with it.
+# The time between two looks counts as this many intervals at most: the watching process may have been stopped or
+# asleep, and the watched tasks with it.
 _MOST_INTERVALS = 2
 
 
 class OverdueWatch(Generic[Task]):
-    """Times tasks by looking at what runs, every `interval` seconds. Without a time-out there is nothing to look at."""
+    """Times tasks by a look at the running ones every `interval` seconds. Without a time-out it does nothing."""
 
     def __init__(self, timeout: float | None = None) -> None:
         self._timeout = timeout
@@ -33,19 +33,20 @@ class OverdueWatch(Generic[Task]):
         return min(max(self._timeout / _LOOKS_COUNT, _LEAST_INTERVAL), _LONGEST_INTERVAL)
 
     def limit(self, timeout: float | None) -> None:
-        """Another time-out, None for none. Then everything starts anew; the one that is set already changes nothing."""
+        """Set the time-out; None is none. A different time-out restarts the timing of all tasks."""
         if timeout != self._timeout:
             self._timeout = timeout
             self._seconds.clear()
             self._looked_at = -math.inf
 
     def next_look(self) -> float:
+        """When `look` is due; infinite without a time-out."""
         return math.inf if self._timeout is None else self._looked_at + self.interval
 
     def look(self, running: Iterable[Task], now: float) -> list[Task]:
-        """``running`` is all that is computed at this moment; returns what has been so for longer than the time-out.
+        """Return the tasks that have been running for longer than the time-out; ``running`` is all tasks running now.
 
-        A task counts from the first look that finds it, and is named by every look until it is not running any more.
+        A task is timed from the first look that finds it. An overdue task is returned by every look until it ends.
         """
         if self._timeout is None:
             return []

@@ -1,8 +1,8 @@
-"""Values of a few harmless types as msgpack can carry them, and back: what an exception's arguments travel as.
+"""Plain values: the arguments of an exception as msgpack types, and back. Only a few harmless types are plain.
 
-None, bool, 64-bit int, float, str, bytes and lists stand for themselves. The rest is a dict of one entry, from the name
-of its type to its content, as in ``{"tuple": [1, 2]}``, so that values come back equal, type for type. No name leads
-to anything but the handful of constructors below.
+None, bool, 64-bit int, float, str, bytes and lists stand for themselves. Any other value is a dict of one entry, from
+the name of its type to its content, as in ``{"tuple": [1, 2]}``; it comes back equal and with the same type. The names
+resolve only to the few constructors at the end of this file.
 """
 
 from __future__ import annotations
@@ -16,38 +16,38 @@ import numpy as np
 
 _INT_RANGE = range(-(2**63), 2**64)
 _DEPTH_LIMIT = 16
-# Each value counts some bytes beside its content, so that a million empty tuples are over the limit as well.
+# Each value counts some bytes beside its content, so that a million empty tuples exceed the limit as well.
 _VALUE_BYTES = 8
 # Booleans, integers, floats, complex and dates: NumPy scalars of a fixed size, without a reference to any object.
 _SCALAR_KINDS = "biufcmM"
 _SCALAR = re.compile(r"[<>|=](?:b1|[iufc]\d{1,2}|[mM]8(?:\[\d{0,9}[A-Za-z]{1,7}\])?)", re.ASCII)
 _MOST_VALUES = 16_384
-# Members that hash alike, which is easy to arrange, take time by the square of their number.
+# Members with equal hashes, which a peer can easily construct, take quadratic time.
 _HASHED = frozenset({"set", "frozenset", "dict"})
 _MOST_HASHED = 1_024
 
 
 class NotPlainError(ValueError):
-    """A value of another type, too large, too deep, or (coming back) not what an `Encoder` makes."""
+    """The value is of another type, too large or too deep; or its encoded form is not from an `Encoder`."""
 
 
 def decode(value: Any) -> Any:
-    """The value that an `Encoder` got. Raises NotPlainError for anything that it would not have made."""
+    """Decode a value from an `Encoder`. Raises NotPlainError for anything that no `Encoder` makes."""
     try:
         return _Decoder().decode(value, 0)
     except Exception as error:
-        # A peer may have sent anything, and NumPy's reading of a dtype alone knows half a dozen errors.
+        # A peer may send anything, and NumPy's parsing of a dtype alone raises half a dozen types of error.
         raise NotPlainError(f"{type(error).__name__}: {error}") from error
 
 
 class Encoder:
-    """Encodes values of about ``max_bytes`` together, of exact types: a subclass would not come back as itself."""
+    """Encodes values of about ``max_bytes`` together. Types must match exactly: a subclass would lose its type."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._left = max_bytes
+        self._bytes_left = max_bytes
 
     def encode(self, value: Any, depth: int = 0) -> Any:
-        """The value as msgpack types. Raises NotPlainError when it is not plain or there is no room left for it."""
+        """Return the value as msgpack types. Raises NotPlainError if it is not plain, or exceeds the bytes left."""
         self._spend(_VALUE_BYTES)
         if depth > _DEPTH_LIMIT:
             raise NotPlainError("nested too deep")
@@ -81,7 +81,7 @@ class Encoder:
             self._spend(value.nbytes)
             return {"scalar": [value.dtype.str, value.tobytes()]}
         if isinstance(value, np.dtype) and _SCALAR.fullmatch(value.str) and np.dtype(value.str) == value:
-            # NumPy's own errors have them, such as the MemoryError for an array that there is no room for.
+            # NumPy's own errors hold dtypes, such as the MemoryError for an array that is too large.
             return {"dtype": value.str}
         if isinstance(value, PurePath):
             return {"path": self._encode_str(str(value))}
@@ -102,20 +102,20 @@ class Encoder:
         return value
 
     def _spend(self, nbytes: int) -> None:
-        if nbytes > self._left:
+        if nbytes > self._bytes_left:
             raise NotPlainError("too large")
-        self._left -= nbytes
+        self._bytes_left -= nbytes
 
 
 class _Decoder:
-    """Makes at most as many values as an `Encoder` could have had room for, twice over."""
+    """Makes at most `_MOST_VALUES` values, twice as many as the limits of an `Encoder` allow."""
 
     def __init__(self) -> None:
-        self._left = _MOST_VALUES
+        self._values_left = _MOST_VALUES
 
     def decode(self, value: Any, depth: int) -> Any:
-        self._left -= 1
-        if depth > _DEPTH_LIMIT or self._left < 0:
+        self._values_left -= 1
+        if depth > _DEPTH_LIMIT or self._values_left < 0:
             raise NotPlainError("nested too deep, or too many")
         if value is None or isinstance(value, (bool, int, float, str, bytes)):
             return value
@@ -144,7 +144,7 @@ def _decode_scalar(content: Any) -> Any:
 
 
 def _decode_dtype(name: Any) -> np.dtype[Any]:
-    # NumPy's own reading of a text knows lists of types, shapes and Python literals.
+    # The pattern comes first, because NumPy itself would also accept lists of types, shapes and Python literals.
     dtype = np.dtype(name) if isinstance(name, str) and _SCALAR.fullmatch(name) else None
     if dtype is None or dtype.kind not in _SCALAR_KINDS:
         raise NotPlainError("not a scalar's type")

@@ -1,12 +1,14 @@
-"""Random numbers that depend on (seed, epoch, index) alone, never on who computes or when.
+"""Random seeds that depend on (seed, epoch, index) alone, not on the worker or the time.
 
-All seeds are cut from one BLAKE2b hash of the three numbers packed as fixed-width little-endian integers: the same
-on every platform, Python and NumPy version, unlike `hash()`, and without the neighbours that sums of the three have.
-Each consumer gets its own bytes of it, so that `random`, NumPy, torch and `item_rng()` never run in step.
+    BLAKE2b(seed, epoch, index) → 56 bytes: [0:16] random, [16:20] NumPy, [32:40] torch, [40:56] item_rng()
 
-NumPy's global generator gets 32 bits, as a number: that takes it 2 µs, an array of more bits 13 µs, and some batches
-take less to compute. So of 100 000 batches about one pair has its draws of ``np.random`` in common; `random` and
-`item_rng()` have 128 bits. Measured: 9 µs an item for `random` (6 of them) and NumPy together.
+The three numbers are hashed as fixed-width little-endian integers. Unlike `hash()`, the result is the same on every
+platform, Python and NumPy version; unlike sums of the three, it differs between neighbours. Each generator gets its
+own bytes of the hash, so that no two of them run in step.
+
+NumPy's global generator gets 32 bits as a number, which takes 2 µs; an array of more bits takes 13 µs, longer than some
+batches take to compute. So of 100 000 batches about one pair shares its draws of ``np.random``; `random` and
+`item_rng()` get 128 bits. Measured: 9 µs an item for `random` (6 µs) and NumPy together.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-# In an index's place: what runs after an epoch's last item, and what builds the Sequence.
+# Stand for the index: END in `on_epoch_end`, BUILD in the Sequence's constructor.
 END = -1
 BUILD = -2
 
@@ -39,22 +41,22 @@ def seed_globals(seed: int, epoch: int, index: int) -> None:
     """
     digest = _digest(seed, epoch, index)
     random.seed(int.from_bytes(digest[_RANDOM], "little"))
-    # NumPy seeds another kind of generator as well, where the user has put one in (set_bit_generator).
+    # This also seeds another kind of generator that the user has set (set_bit_generator).
     np.random.seed(int.from_bytes(digest[_NUMPY], "little"))
     generator = _torch_generator()
     if generator is not None:
-        # Not torch.manual_seed: that visits every accelerator as well, and a worker must not wake one.
+        # Not torch.manual_seed, which also seeds every accelerator: a worker must not wake one.
         generator.manual_seed(int.from_bytes(digest[_TORCH], "little"))
 
 
 def item_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """An item's own generator. PCG64 by name: `default_rng` may change its algorithm one day."""
+    """An item's own generator. It names PCG64, because `default_rng` may change its algorithm."""
     return np.random.Generator(np.random.PCG64(int.from_bytes(_digest(seed, epoch, index)[_ITEM], "little")))
 
 
 @contextmanager
 def seeded_globals(seed: int, epoch: int, index: int = END) -> Iterator[None]:
-    """Run user code under seeded global generators, and give the caller's own state back afterwards.
+    """Run user code under seeded global generators, and restore the caller's state afterwards.
 
     The default index is for ``on_epoch_end``: every instance that replays it must shuffle alike.
     """
@@ -79,5 +81,5 @@ def _digest(seed: int, epoch: int, index: int) -> bytes:
 
 
 def _torch_generator() -> Any:
-    """torch's default CPU generator, or None where torch is not, or only half, imported."""
+    """torch's default CPU generator, or None if torch is not (or not completely) imported."""
     return getattr(sys.modules.get("torch"), "default_generator", None)

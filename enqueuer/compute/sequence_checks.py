@@ -1,6 +1,6 @@
-"""What an object must have to serve as a Sequence, and whether its ``on_epoch_end`` does anything.
+"""Checks that an object can serve as a Sequence, and finds its ``on_epoch_end`` unless that is empty.
 
-No base class is asked for: any object with ``__len__`` and ``__getitem__`` will do.
+No base class is required: any object with ``__len__`` and ``__getitem__`` will do.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from typing import Any, TypeVar
 Hook = TypeVar("Hook", bound=Callable[..., Any])
 
 _REQUIRED = {"__len__": "the number of batches in an epoch", "__getitem__": "the batch at an index"}
-# Keras' base classes, whose on_epoch_end is empty. By name: the libraries' other classes have real ones (the iterators
-# of ImageDataGenerator reshuffle there), and none of the libraries may be imported to look.
+# Keras' base classes with an empty on_epoch_end. They are compared by name, because no library may be imported for
+# this. Other classes of these libraries have real hooks: the iterators of ImageDataGenerator reshuffle there.
 _KERAS_ROOTS = frozenset({"keras", "tf_keras", "tensorflow"})
 _KERAS_BASES = frozenset({"Sequence", "PyDataset"})
 _EMPTY_MARK = "_enqueuer_empty_hook"
 
 
 def empty_hook(function: Hook) -> Hook:
-    """Mark a base class's hook as one that does nothing."""
+    """Mark a base class's hook as empty."""
     setattr(function, _EMPTY_MARK, True)
     return function
 
 
 def check_sequence(candidate: object) -> None:
-    """Raise a TypeError that says what ``candidate`` lacks to be a Sequence."""
+    """Raise a TypeError, naming the missing methods, if ``candidate`` cannot serve as a Sequence."""
     missing = [f"{name} ({meaning})" for name, meaning in _REQUIRED.items() if not hasattr(type(candidate), name)]
     if not missing:
         return
@@ -37,7 +37,7 @@ def check_sequence(candidate: object) -> None:
 
 
 def own_on_epoch_end(sequence: Any) -> Callable[[], Any] | None:
-    """The Sequence's ``on_epoch_end``, or None if it has none or only a base class's empty one."""
+    """The Sequence's ``on_epoch_end``; None if it is missing or is a base class's empty one."""
     method: Callable[[], Any] | None = getattr(sequence, "on_epoch_end", None)
     if not callable(method):
         return None

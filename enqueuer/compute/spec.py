@@ -1,4 +1,4 @@
-"""A Sequence by name: what trainer and workers each build their own instance from."""
+"""`SequenceSpec`: a Sequence by name, from which trainer and workers each build their own instance."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _DEPTH_LIMIT = 32
 
 
 class SequenceSpec:
-    """``SequenceSpec("package.module:callable", **kwargs)``: call this, there, with these.
+    """``SequenceSpec("package.module:callable", **kwargs)``: each process calls the callable with the arguments.
 
     The target is a module's dotted name, a colon, and the name of a class or function in it. Keyword arguments are
     plain values: None, bool, int (64 bits), float, str, bytes, and lists and str-keyed dicts of those. They travel as
-    msgpack, which knows no tuple: a tuple becomes a list at once, so that trainer and workers pass on the same value.
-    Raises ConfigurationError for anything else. Immutable and comparable; ``kwargs`` gives a copy.
+    msgpack, which has no tuple: a tuple becomes a list at once, so that trainer and workers pass the same value.
+    Raises ConfigurationError for anything else. A spec is immutable and comparable.
     """
 
     __slots__ = ("_kwargs", "_target")
@@ -36,17 +36,19 @@ class SequenceSpec:
 
     @property
     def target(self) -> str:
+        """The callable, as "package.module:callable"."""
         return self._target
 
     @property
     def kwargs(self) -> dict[str, Any]:
+        """A copy of the keyword arguments."""
         return copy.deepcopy(self._kwargs)
 
     def build(self) -> Any:
-        """Import the module and make an instance. What either raises comes out as it is.
+        """Import the module and make an instance. Exceptions of either are passed on.
 
-        The global generators are seeded meanwhile, always alike: many a Sequence shuffles its indices in its
-        constructor, and instances that did so differently would deliver some samples twice and others never.
+        The global generators are seeded alike in every process meanwhile: many Sequences shuffle their indices in the
+        constructor, and instances with different orders would deliver some samples twice and others never.
         """
         return call_factory(import_target(self._target), self._target, self.kwargs)
 
@@ -73,7 +75,7 @@ class SequenceSpec:
 
 
 def call_factory(factory: Callable[..., Any], target: str, kwargs: dict[str, Any]) -> Any:
-    """Call a target under the build's seeds; a TypeError if what it gives cannot serve as a Sequence."""
+    """Call a target under the seeds for building. Raises TypeError if its result cannot serve as a Sequence."""
     with seeded_globals(0, 0, BUILD):
         sequence = factory(**kwargs)
     try:
@@ -84,7 +86,7 @@ def call_factory(factory: Callable[..., Any], target: str, kwargs: dict[str, Any
 
 
 def split_target(target: object) -> tuple[str, str]:
-    """The module and the callable's name of 'package.module:callable'. Raises ConfigurationError if it is not that."""
+    """Split 'package.module:callable' into module and name. Raises ConfigurationError for another form."""
     module, colon, name = target.partition(":") if isinstance(target, str) else ("", "", "")
     if not colon or not all(map(_is_name, [*module.split("."), name])):
         raise ConfigurationError(
@@ -98,7 +100,10 @@ def split_target(target: object) -> tuple[str, str]:
 
 
 def import_target(target: str) -> Callable[..., Any]:
-    """Import what 'package.module:callable' names. Raises what the import does, and ConfigurationError otherwise."""
+    """Import the callable named by 'package.module:callable'.
+
+    Exceptions of the import are passed on. Raises ConfigurationError if the name is malformed or is no callable.
+    """
     module_name, name = split_target(target)
     module = importlib.import_module(module_name)
     found = getattr(module, name, None)
@@ -117,7 +122,7 @@ def _restore(target: str, kwargs: dict[str, Any]) -> SequenceSpec:
 
 
 def _plain(value: Any, where: str, depth: int) -> Any:
-    """A copy of a plain value in the types that arrive at the other end."""
+    """A copy of a plain value with the types that it has on arrival."""
     if depth > _DEPTH_LIMIT:
         raise ConfigurationError(f"SequenceSpec argument {where}: nested more than {_DEPTH_LIMIT} levels deep")
     if value is None or type(value) in (bool, float, bytes):

@@ -1,7 +1,7 @@
 """The demo's `Sequence`: decode, rotate, crop and add noise, with Pillow, a batch at a time.
 
-This is the work that is worth moving to other processes and machines. Every worker builds its own `AugmentedImages`
-from `make_sequence` and a handful of plain values, so nothing but batches crosses the network.
+This work is worth moving to other processes and machines. Every worker builds its own `AugmentedImages` with
+`make_sequence` from a few plain values, so only batches cross the network.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class AugmentedImages(enqueuer.Sequence):
         return ceil(len(self._images) / self._batch_size)
 
     def __getitem__(self, index: int) -> tuple[Floats, Labels]:
-        # The item's own generator: the same batch whoever computes it, and however often.
+        # The item's own generator gives the same batch on every worker and in every repetition.
         rng = enqueuer.item_rng()
         chosen = slice(index * self._batch_size, (index + 1) * self._batch_size)
         x = np.stack(
@@ -56,13 +56,13 @@ def load_dataset(images: str | None) -> Dataset:
 
 
 def make_sequence(images: str | None, batch_size: int, fingerprint: str) -> AugmentedImages:
-    """What a `SequenceSpec` names: the training images of the digits, or of a folder that this machine has as well.
+    """The target of the demo's `SequenceSpec`: the training images of the digits, or of a folder on this machine.
 
-    Raises `ImageFolderError` if the images are not those of the ``fingerprint``, `Dataset.fingerprint` of the trainer.
+    ``fingerprint`` is the trainer's `Dataset.fingerprint`; raises `ImageFolderError` if the images here have another.
     """
     dataset = load_dataset(images)
     if dataset.fingerprint() != fingerprint:
-        raise ImageFolderError(f"{images} holds other images on {socket.gethostname()} than where the training runs")
+        raise ImageFolderError(f"{images} holds other images on {socket.gethostname()} than on the trainer's host")
     return AugmentedImages(dataset.train, dataset.mode, dataset.image_size, batch_size)
 
 
@@ -78,7 +78,7 @@ def decode(source: ImageSource, mode: str, size: int) -> Image.Image:
 
 
 def augment(image: Image.Image, rng: np.random.Generator) -> Floats:
-    """A little turned, a little shifted, with noise: float32 (height, width, channels)."""
+    """Rotate and shift the image a little, and add noise: float32 (height, width, channels)."""
     size = image.width
     turned = image.rotate(rng.uniform(-MAX_DEGREES, MAX_DEGREES), Image.Resampling.BILINEAR)
     margin = ceil(size * MAX_SHIFT)
@@ -90,7 +90,7 @@ def augment(image: Image.Image, rng: np.random.Generator) -> Floats:
 
 
 def decode_all(images: LabelledImages, mode: str, size: int) -> tuple[Floats, Labels]:
-    """Every image as it is, for judging: x of shape (n, size, size, channels) and y of shape (n,)."""
+    """Every image without augmentation, for evaluation: x (n, size, size, channels) and y (n,)."""
     return np.stack([to_array(decode(source, mode, size)) for source in images.sources]), images.labels
 
 

@@ -1,6 +1,6 @@
-"""The demo's training, saved in one file: the classifier and where the stream of batches is.
+"""The demo's checkpoint: one file with the classifier's weights and the position in the stream of batches.
 
-Both belong together: weights that have seen a batch and a stream that delivers it again would be another training.
+Both are saved together: if the stream delivered a batch again that the weights have seen, the training would differ.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 
 from enqueuer.errors import ConfigurationError
 
-# A kill loses this much work at most, and nothing of the result: what is computed again is the same.
+# A kill loses at most this much work and changes no result, because batches are computed again bit for bit.
 SAVE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a training has come. ``job`` says which one it is; ``stream`` is the enqueuer's ``state_dict()``."""
+    """The progress of one training. ``job`` identifies it; ``stream`` is the enqueuer's ``state_dict()``."""
 
     job: str
     batches_count: int
@@ -32,7 +32,7 @@ class Progress:
 
 
 class Checkpoint:
-    """``path`` is replaced as a whole each time, so whenever the demo is killed there is one that can be read."""
+    """Saves and loads ``path``. Each save replaces the file atomically, so a kill leaves a readable one."""
 
     def __init__(self, path: Path, job: str) -> None:
         self._path = path
@@ -40,7 +40,7 @@ class Checkpoint:
         self._saved_at = monotonic()
 
     def load(self) -> Progress | None:
-        """None if there is no such file yet. Raises ConfigurationError for one that is something else."""
+        """The saved progress, None without a file. Raises ConfigurationError if the file is of another kind or job."""
         try:
             with np.load(self._path, allow_pickle=False) as saved:
                 text = json.loads(str(saved["progress"]))
@@ -59,14 +59,15 @@ class Checkpoint:
 
     @property
     def is_due(self) -> bool:
+        """Whether the last save is `SAVE_SECONDS` ago."""
         return monotonic() >= self._saved_at + SAVE_SECONDS
 
     def save(self, batches_count: int, stream: dict[str, Any], weights: list[np.ndarray]) -> None:
-        """Raises OSError if the file cannot be written; the last one is then still there."""
+        """Replace the file. Raises OSError if it cannot be written, and keeps the previous one."""
         text = {"job": self._job, "batches_count": batches_count, "stream": stream, "weights_count": len(weights)}
         arrays: dict[str, Any] = {f"weights_{number}": weight for number, weight in enumerate(weights)}
         arrays["progress"] = np.array(json.dumps(text))
-        # Always the same name: what a kill leaves of it, the next save replaces.
+        # Always the same name, so that the next save replaces the remains of a kill.
         unfinished = self._path.with_name(f"{self._path.name}.unfinished")
         try:
             with unfinished.open("wb") as file:

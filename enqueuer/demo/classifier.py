@@ -49,12 +49,12 @@ class Classifier:
 
     @property
     def state(self) -> list[npt.NDArray[Any]]:
-        """All that training changes, as arrays: a classifier that is given it goes on as this one would."""
+        """All arrays changed by training. A classifier with this state continues exactly as this one."""
         return [*self._weights, *self._means, *self._squares, np.array(self._steps_count)]
 
     @state.setter
     def state(self, state: list[npt.NDArray[Any]]) -> None:
-        """Raises ValueError for the state of another shape of classifier."""
+        """Restore a state. Raises ValueError if it is from a classifier of another shape."""
         for mine, theirs in zip([*self._weights, *self._means, *self._squares], state[:-1], strict=True):
             mine[...] = theirs
         self._steps_count = int(state[-1])
@@ -64,14 +64,14 @@ class Classifier:
         return np.asarray(self._forward(x.reshape(len(x), -1))[1].argmax(1), dtype=np.int64)
 
     def accuracy(self, x: Floats, y: Labels) -> float:
-        """The share of samples whose class is predicted right, 0.0 to 1.0."""
+        """The share of correctly predicted samples, 0.0 to 1.0."""
         return float((self.predict(x) == y).mean())
 
     def _forward(self, flat: Floats) -> tuple[Floats, Floats]:
         first, first_bias, second, second_bias = self._weights
         hidden = np.maximum(flat @ first + first_bias, 0)
         logits = hidden @ second + second_bias
-        # Softmax does not change when a row is shifted; exp() then cannot overflow.
+        # Softmax is invariant to shifting a row; shifted by its maximum, exp() cannot overflow.
         powers = np.exp(logits - logits.max(1, keepdims=True))
         return hidden, powers / powers.sum(1, keepdims=True)
 
@@ -85,7 +85,7 @@ class Classifier:
 
 
 def _he_normal(rng: np.random.Generator, inputs: int, outputs: int) -> Floats:
-    """He et al. 2015: keeps the variance through a layer of rectifiers."""
+    """Random weights that keep the variance through a layer of rectifiers (He et al. 2015)."""
     weights = rng.standard_normal((inputs, outputs), dtype=np.float32)
     weights *= np.sqrt(2 / inputs)
     return weights

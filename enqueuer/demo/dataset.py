@@ -1,4 +1,4 @@
-"""What the demo trains on: encoded images with labels, and a part of them that is never trained on."""
+"""The demo's data: encoded images with labels, split into a training part and a held-out part."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Labels = npt.NDArray[np.int64]
 # An encoded image: its bytes, or the path of its file.
 ImageSource = bytes | str
 
-# One in five images is held out. Which ones must be the same in every process and run, so this is no option.
+# One in five images is held out. The split must be the same in every process and run, so it is no option.
 HELD_OUT_FRACTION = 0.2
 SPLIT_SEED = 20
 
@@ -28,13 +28,13 @@ class LabelledImages:
         return len(self.sources)
 
     def take(self, indices: npt.NDArray[np.int64]) -> LabelledImages:
-        """The images at these places, in this order."""
+        """The images with these indices, in this order."""
         return LabelledImages(tuple(self.sources[i] for i in indices), self.labels[indices])
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Images to train on and images to judge by. ``mode`` is Pillow's name of the pixel format ('L', 'RGB')."""
+    """Images for training and held-out images for evaluation. ``mode`` is Pillow's pixel format ('L', 'RGB')."""
 
     class_names: tuple[str, ...]
     mode: str
@@ -48,19 +48,19 @@ class Dataset:
         return (self.image_size, self.image_size, 1 if self.mode == "L" else 3)
 
     def fingerprint(self) -> str:
-        """The same on machines that have the same classes and, by name and place, the same files to train on."""
+        """A digest of the classes, the labels and the paths of the training files; equal on machines with the same."""
         digest = hashlib.blake2b(repr(self.class_names).encode(), digest_size=16)
         digest.update(self.train.labels.astype("<i8").tobytes())
-        # Images in memory are left out: PNG bytes differ with the version of the compressor, their pixels do not.
+        # Images in memory are left out: their PNG bytes differ between compressor versions, their pixels do not.
         paths = [source for source in self.train.sources if isinstance(source, str)]
         digest.update(repr(paths).encode())
         return digest.hexdigest()
 
 
 def split_held_out(images: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
-    """(train, held out): the same for the same input, and each class in both in the same proportion.
+    """Split into (train, held out), always alike for the same input, with each class in the same proportion.
 
-    Both come back in a mixed order of classes, so that a batch is a fair sample. Each class needs two images.
+    The classes are shuffled within each part, so that a batch is a fair sample. Each class needs two images.
     """
     rng = np.random.default_rng(SPLIT_SEED)
     train: list[npt.NDArray[np.int64]] = []

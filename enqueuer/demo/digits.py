@@ -1,4 +1,4 @@
-"""The UCI handwritten digits that scikit-learn carries along: 1 797 real scans of 8 × 8 pixels, no download."""
+"""The UCI handwritten digits from scikit-learn: 1 797 real scans of 8 × 8 pixels, without a download."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FULL_SCALE = 16.0
 
 
 def load_digits() -> Dataset:
-    """The digits as PNG files in memory, so that decoding them is as real as it is for files on a disk."""
+    """The digits as PNG files in memory, so that decoding them costs as much as decoding files."""
     from sklearn import datasets  # it takes a second to import, and `--images` does not need it
 
     bundle = datasets.load_digits()

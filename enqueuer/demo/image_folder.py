@@ -1,4 +1,4 @@
-"""The user's own images: a folder whose sub-folders are the classes."""
+"""The user's own images: a folder with one sub-folder for each class."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class ImageFolderError(ConfigurationError):
 
 
 def load_image_folder(folder: str | Path) -> Dataset:
-    """The images below ``folder``, one class for each sub-folder that holds any; split the same way every time.
+    """The images below ``folder``, one class for each sub-folder with images; split the same way every time.
 
-    Files are listed here and read later, by whoever decodes them. Hidden sub-folders are left out.
-    Raises `ImageFolderError` when there is nothing to tell apart.
+    This lists the files; `decode` reads them later. Hidden sub-folders are left out.
+    Raises `ImageFolderError` if there are fewer than two classes, or a class with one image.
     """
     classes = _list_classes(Path(folder))
     paths = [str(path) for files in classes.values() for path in files]
@@ -50,5 +50,5 @@ def _list_classes(folder: Path) -> dict[str, list[Path]]:
 
 
 def _list_images(folder: Path) -> list[Path]:
-    """Sorted, because the order in which a file system lists files differs from machine to machine."""
+    """All images below ``folder``, sorted, because file systems list files in different orders."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())

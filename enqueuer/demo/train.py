@@ -1,4 +1,4 @@
-"""The demo's training loop, as a user would write it, and the same loop with no workers to compare it with."""
+"""The demo's training loop, as a user would write it, and the same loop without workers as the baseline."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from enqueuer.demo.classifier import Classifier
 from enqueuer.demo.dataset import Dataset
 from enqueuer.errors import ConfigurationError
 
-# Called with the started enqueuer, the number of batches in all and of those done before; what it yields is called with
-# each batch's loss.
+# observer(enqueuer, batches in all, batches done before): the enqueuer is started. It yields a function that is called
+# with each batch's loss.
 Observer = Callable[[SequenceEnqueuer, int, int], AbstractContextManager[Callable[[float], None]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What to train on, and how. ``images`` is a folder, None for the digits; a ``bind`` lets other machines join.
+    """The settings of one training. ``images`` is a folder, None for the digits; ``bind`` lets other machines join.
 
-    ``resume`` is a file that the training is saved to as it goes, and gone on with if it is there.
+    ``resume`` is the file of the checkpoints; if it exists, the training continues from it.
     """
 
     images: str | None = None
@@ -42,13 +42,13 @@ class Settings:
     seed: int = 0
     max_queue_size: int = 10
     resume: str | None = None
-    # How long the same pipeline runs without workers, for comparison; 0 leaves it out.
+    # How long the baseline without workers runs; 0 leaves it out.
     baseline_seconds: float = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of it. Times are in seconds and, but for ``startup_seconds``, begin with the first batch."""
+    """The results of one training. Times are in seconds and, except ``startup_seconds``, begin with the first batch."""
 
     accuracy: float
     held_out_count: int
@@ -57,12 +57,12 @@ class Report:
     training_seconds: float
     wait_seconds: float
     batches_per_second: float
-    # The same pipeline computed in the training loop's own thread; None if it was left out.
+    # Computed in the training loop's own thread; None if the baseline was left out.
     baseline_batches_per_second: float | None
 
     @property
     def wait_share(self) -> float:
-        """The part of the training time that went into waiting for data, 0.0 to 1.0."""
+        """The part of the training time spent waiting for data, 0.0 to 1.0."""
         return self.wait_seconds / self.training_seconds
 
 
@@ -73,11 +73,12 @@ def unobserved(_enqueuer: SequenceEnqueuer, _batches_count: int, _done_count: in
 
 
 def run(settings: Settings, observer: Observer = unobserved) -> Report:
-    """Train, judge by the held-out images, and compare with no workers.
+    """Train, evaluate on the held-out images, and measure the baseline without workers.
 
-    Raises `ConfigurationError` for settings or images that cannot be, and whatever the enqueuer raises.
+    Raises `ConfigurationError` for impossible settings or images, and passes on the errors of the enqueuer.
     """
-    # Idle BLAS threads spin: with two, training on two cores took the workers' time and was no faster than no workers.
+    # Idle BLAS threads spin: on two cores, two of them took the workers' time, and training with workers was no faster
+    # than without.
     with threadpool_limits(limits=1):
         return _run(settings, observer)
 
@@ -124,7 +125,7 @@ def _train(settings: Settings, dataset: Dataset, classifier: Classifier, observe
             enqueuer.load_state_dict(progress.stream)
         pace = _Pace()
         if done == total:
-            return pace  # it was killed behind its last batch, or is run again: what it has learnt is all there
+            return pace  # killed after its last batch, or run again: the weights are complete
         enqueuer.start(settings.workers, settings.max_queue_size)
         with observer(enqueuer, total, done) as observe:
             for count, (x, y) in enumerate(pace.watch(islice(enqueuer.get(), total - done)), done + 1):
@@ -135,17 +136,17 @@ def _train(settings: Settings, dataset: Dataset, classifier: Classifier, observe
 
 
 def _job(settings: Settings, dataset: Dataset) -> str:
-    """What must be the same for a training to be gone on with."""
+    """The identity of a training: only one with equal images, batch size and seed can be resumed."""
     return f"images {dataset.fingerprint()[:12]}, batch size {settings.batch_size}, seed {settings.seed}"
 
 
 def _wants_baseline(settings: Settings) -> bool:
-    """Without workers of any kind, the training itself was the baseline."""
+    """Whether to measure the baseline. A training without any workers is itself the baseline."""
     return settings.baseline_seconds > 0 and (settings.workers > 0 or settings.bind is not None)
 
 
 def _baseline(settings: Settings, dataset: Dataset) -> float:
-    """Batches/s of the same Sequence and training step when nobody works ahead, measured for a few seconds."""
+    """Batches/s of the same Sequence and training step without workers, measured for a few seconds."""
     classifier = _classifier(settings, dataset)
     pace = _Pace()
     with SequenceEnqueuer(_spec(settings, dataset), shuffle=True, seed=settings.seed) as enqueuer:
@@ -156,7 +157,7 @@ def _baseline(settings: Settings, dataset: Dataset) -> float:
 
 
 def _spec(settings: Settings, dataset: Dataset) -> SequenceSpec:
-    """How each worker, here or on another machine, builds the Sequence for itself."""
+    """The Sequence by name, from which each worker builds its own instance."""
     return SequenceSpec(
         "enqueuer.demo.augment:make_sequence",
         images=settings.images,
@@ -170,9 +171,9 @@ def _classifier(settings: Settings, dataset: Dataset) -> Classifier:
 
 
 class _Pace:
-    """How fast batches came and how long the loop waited for them.
+    """Measures the batches per second and the time that the loop waits for them.
 
-    The wait for the first batch is kept apart: workers start in it, which an hour of training forgets.
+    The wait for the first batch is measured separately, because it includes the start of the workers.
     """
 
     def __init__(self) -> None:
@@ -181,7 +182,7 @@ class _Pace:
         self.wait_seconds = 0.0
 
     def watch(self, batches: Iterable[Any], seconds: float = math.inf) -> Iterator[Any]:
-        """The same batches, until ``seconds`` after the first; each wait for the next one is timed."""
+        """Pass on the batches until ``seconds`` after the first, and time each wait for the next one."""
         iterator = iter(batches)
         while True:
             self._asked_at = perf_counter()
@@ -207,7 +208,7 @@ class _Pace:
 
     @property
     def training_seconds(self) -> float:
-        """From the arrival of the first batch until the last one was trained on."""
+        """The time from the arrival of the first batch to the end of training on the last one."""
         return self._asked_at - self._first_at
 
     @property

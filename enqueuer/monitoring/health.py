@@ -1,8 +1,10 @@
-"""Whether a running trainer or worker is well: the loop that does its work answers on a Unix socket, or does not.
+"""Health sockets: the working loop of a trainer or worker answers health checks on a Unix socket.
 
-There is a socket only where ENQUEUER_RUNTIME_DIR names a directory for it: images and service files set it, a program
-that is started by hand leaves no such file. A loop that hangs does not answer, whatever its process looks like from
-outside; nothing is written while nobody asks.
+    `enqueuer health` ──connect──► DIR/<random>.health ──► the process's loop, which answers with its status as JSON
+
+An answer proves that the loop turns; a hanging loop does not answer, even if its process looks alive. A process opens
+a socket only if it is given a directory, so a program started by hand leaves no file behind. Images and service files
+set ENQUEUER_RUNTIME_DIR for this.
 """
 
 from __future__ import annotations
@@ -21,16 +23,18 @@ logger = logging.getLogger("enqueuer")
 
 DIRECTORY_VARIABLE = "ENQUEUER_RUNTIME_DIR"
 _SUFFIX = ".health"
-# Below what a socket holds, so that sending never waits.
+# Less than a socket buffer holds, so that sending never waits.
 _MOST_BYTES = 4096
 
-# Plain values: "role", "pid", and what that role has to say.
+# JSON values: "role", "pid", and facts that depend on the role.
 Status = dict[str, Any]
 
 
-def open_health_socket() -> HealthSocket | None:
-    """A socket in the environment's directory; None where none is named, or, with a warning, where it cannot be."""
-    directory = os.environ.get(DIRECTORY_VARIABLE)
+def open_health_socket(directory: str | None) -> HealthSocket | None:
+    """Open a socket in ``directory``, the value of ENQUEUER_RUNTIME_DIR.
+
+    Returns None without a directory and, with a warning, if the socket cannot be made there.
+    """
     if not directory:
         return None
     try:
@@ -41,15 +45,15 @@ def open_health_socket() -> HealthSocket | None:
 
 
 class HealthSocket:
-    """Used by the one thread whose loop it vouches for, which calls `answer` when the object is readable.
+    """The socket of one loop. The loop's thread polls it, and calls `answer` when it is readable.
 
-    Raises OSError where it cannot be made: the directory has to be its user's alone.
+    Raises OSError if it cannot be made, and PermissionError if other users may enter the directory.
     """
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_private(directory)
-        # Never the same name twice: what a killed process leaves must not be taken for another's.
+        # A random name: the file of a killed process must not be taken for that of another process.
         self._path = directory / f"{os.urandom(8).hex()}{_SUFFIX}"
         self._owner = os.getpid()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -65,8 +69,8 @@ class HealthSocket:
         return self._listener.fileno()
 
     def answer(self, status: Callable[[], Status]) -> None:
-        """Tell all who have asked; never waits."""
-        with contextlib.suppress(OSError):  # nobody is left, or one has gone before the answer
+        """Send the status to all callers that have connected; never waits."""
+        with contextlib.suppress(OSError):  # no caller is left, or one left before its answer
             while True:
                 connection, _ = self._listener.accept()
                 with connection:
@@ -80,16 +84,16 @@ class HealthSocket:
 
 
 def check_private(directory: Path) -> None:
-    """Raise PermissionError unless the directory is this user's and nobody else may enter it."""
+    """Raise PermissionError unless the directory belongs to this user and no other user may enter it."""
     status = directory.stat()
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
-        raise PermissionError(f"{directory} must be this user's alone: chmod 700")
+        raise PermissionError(f"{directory} must belong to this user alone: chmod 700 {directory}")
 
 
 def ask_all(directory: Path, timeout: float) -> list[Status | None]:
-    """What each process that lives and works here says; None for one that did not answer within ``timeout`` seconds.
+    """The status of each process with a socket in ``directory``; None if it did not answer within ``timeout`` seconds.
 
-    Removes what killed ones have left. Raises OSError where the directory cannot be read or is not private.
+    Removes the files of killed processes. Raises OSError if the directory cannot be read or is not private.
     """
     check_private(directory)
     answers = []
@@ -105,7 +109,7 @@ def _ask(path: Path, timeout: float) -> Status | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asker:
         asker.settimeout(timeout)
         try:
-            # A full backlog is the sign of a loop that has not answered for long: BlockingIOError, like a time-out.
+            # BlockingIOError means a full backlog: the loop has not answered for long, which counts as a time-out.
             asker.connect(str(path))
             answer = json.loads(_read(asker))
         except (TimeoutError, BlockingIOError, ConnectionResetError, ValueError):

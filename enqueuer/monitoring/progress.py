@@ -18,22 +18,28 @@ from typing import Any, ClassVar, Protocol, TextIO
 
 from enqueuer.monitoring.stats import Stats
 
-# How often the line is drawn, in seconds. A log file gets a line now and then, not five a second.
+# How often the line is drawn, in seconds: rarely in a log file, where each state is a line of its own.
 TERMINAL_INTERVAL = 0.2
 LOG_INTERVAL = 10.0
 
 
 class HasStats(Protocol):
-    """What the bar needs of an enqueuer."""
+    """The part of an enqueuer that the bar uses."""
 
     def stats(self) -> Stats: ...
 
 
 class ProgressBar:
-    """Shows how training gets on; call `update` once a batch, from one thread.
+    """Shows the progress of a training. Call `update` once a batch, from one thread.
 
-    ``total`` is the number of batches in all, None if nobody knows; ``initial`` of them are done already. It writes to
-    ``file``, standard error unless told. Raises `ImportError` with the command that installs tqdm if it is missing.
+    Args:
+        enqueuer: The `SequenceEnqueuer` that delivers the batches.
+        total: The number of batches in all, None if it is not known.
+        initial: The number of batches trained on before.
+        file: Where to write; standard error by default.
+
+    Raises:
+        ImportError: tqdm is missing; the text has the command that installs it.
     """
 
     def __init__(
@@ -57,17 +63,17 @@ class ProgressBar:
         )
 
     def update(self, **metrics: float) -> None:
-        """One more batch is trained on; ``metrics`` (``loss=…``) are shown with three digits behind the point."""
+        """Count one more batch. ``metrics`` (``loss=…``) are shown with three decimal places."""
         self._metrics = metrics
         now = monotonic()
-        # stats() asks the thread that moves batches: once a redraw, not once a batch.
+        # Once a redraw, not once a batch: stats() waits for the I/O thread.
         if now - self._looked_at >= self._interval:
             self._looked_at = now
             self._bar.set_postfix_str(self._text(), refresh=False)
         self._bar.update()
 
     def close(self) -> None:
-        """Draw the last state and leave it on the screen. Harmless when called twice."""
+        """Draw the last state and leave it on the screen. A second call does nothing."""
         if not self._bar.disable:
             self._bar.set_postfix_str(self._text(), refresh=False)
         self._bar.close()
@@ -94,14 +100,14 @@ def _tqdm_class() -> Any:
         raise ImportError("the progress bar needs tqdm: pip install 'enqueuer[demo]'", name="tqdm") from error
 
     class Bar(tqdm):  # type: ignore[type-arg]
-        # tqdm's own lock is shared with child processes through a semaphore, and its monitor is a thread that outlives
-        # the bar; this bar has one user and leaves nothing behind.
+        # tqdm shares its lock with child processes through a semaphore, and its monitor thread outlives the bar. This
+        # bar is used by one thread, so it needs neither.
         _lock: ClassVar[Any] = threading.RLock()
         monitor_interval = 0
 
         @staticmethod
         def status_printer(file: Any) -> Callable[[str], None]:
-            """In a terminal, each state replaces the last one; in a log, it is a line of its own."""
+            """In a terminal each state replaces the last one; in a log each is a line of its own."""
             if file.isatty():
                 printer: Callable[[str], None] = tqdm.status_printer(file)
                 return printer

@@ -23,14 +23,15 @@ from enqueuer.compute.spec import import_target
 from enqueuer.core.actions import BatchFailed, BatchSkipped, FleetFailed
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.events import StopRequested, SupervisorDied
-from enqueuer.core.settings import ChannelFacts, Settings
+from enqueuer.core.settings import ChannelFacts, SessionFacts
 from enqueuer.errors import NoWorkersError, SequenceError
 from enqueuer.host import total_bytes, usable_cpus
 from enqueuer.memory.buffer_pool import pool
-from enqueuer.monitoring.health import HealthSocket, Status, open_health_socket
+from enqueuer.monitoring.health import DIRECTORY_VARIABLE, HealthSocket, Status, open_health_socket
 from enqueuer.monitoring.stats import Stats
 from enqueuer.options import AUTO
 from enqueuer.protocol.batch import Trust
+from enqueuer.protocol.messages import ID_BYTES
 from enqueuer.protocol.results_codec import BuiltPayload
 from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.channels import Channel, PrivateDirectory, bind_local, bind_remote
@@ -82,11 +83,11 @@ class Session:
         self._health: HealthSocket | None = None
         self._context = new_context(1 if options.bind is None else io_threads_for(usable_cpus()))
         self._threads: LocalThreads | None = None
+        self._last_stats = Stats()
         self._secret = os.urandom(_SECRET_BYTES)
-        session_id = os.urandom(16)
         channels = self._bind()
-        settings = self._make_settings(session_id, channels, max_queue_size)
-        self.coordinator = Coordinator(settings, time.monotonic())
+        self.facts = self._session_facts(channels, max_queue_size)
+        self.coordinator = Coordinator(options, self.facts, time.monotonic())
         self._hooks = HookThread("enqueuer-hooks", self._fail)
         self.ready = ReadyQueue(
             bookmark.first_epoch,
@@ -122,16 +123,15 @@ class Session:
         """Set everything going; if that fails or is interrupted, nothing stays behind."""
         try:
             self.io.start()
-            self._health = open_health_socket()
+            self._health = open_health_socket(os.environ.get(DIRECTORY_VARIABLE))
             if self._health is not None:
                 self.io.call(self._answer_health)
             self._hooks.start()
             self._hooks.submit(lambda: self._keeper.open(self.bookmark.first_epoch))
             if threads:
-                session_id = self.coordinator.settings.session
                 self._threads = LocalThreads(
                     threads,
-                    session_id,
+                    self.facts.session,
                     self.seed,
                     self._keeper.instance,
                     thread_init,
@@ -167,32 +167,18 @@ class Session:
             raise
         return channels
 
-    def _make_settings(self, session_id: bytes, channels: list[Channel], max_queue_size: int | None) -> Settings:
-        options, timing = self.options, self.options.timing
-        max_bytes = options.max_bytes
+    def _session_facts(self, channels: list[Channel], max_queue_size: int | None) -> SessionFacts:
+        max_bytes = self.options.max_bytes
         if max_bytes is None and max_queue_size is None:
-            # Nothing else would hold it back behind a batch that hangs.
+            # Nothing else would hold an automatic depth back behind a batch that hangs.
             max_bytes = int(_AUTO_MEMORY * total_bytes())
-        return Settings(
-            session=session_id,
+        return SessionFacts(
+            session=os.urandom(ID_BYTES),
             channels=tuple(self._channel_facts(channel) for channel in channels),
             numpy_version=np.__version__,
-            ordered=options.ordered,
             max_queue_size=max_queue_size,
             max_bytes=max_bytes,
-            retries=options.retries,
-            skip_errors=options.on_error == "skip",
-            max_skipped=options.max_skipped,
             skipped_before=self.bookmark.skipped_before,
-            max_worker_deaths=options.max_worker_deaths,
-            min_workers=options.min_workers,
-            hedge_factor=options.hedge_factor,
-            batch_timeout=options.batch_timeout,
-            no_worker_timeout=options.no_worker_timeout,
-            heartbeat_interval=timing.heartbeat_interval,
-            worker_timeout=timing.worker_timeout,
-            coordinator_timeout=timing.coordinator_timeout,
-            no_worker_warning=timing.no_worker_warning,
             address=self.endpoint or "",
         )
 
@@ -298,24 +284,28 @@ class Session:
     @property
     def max_queue_size(self) -> int | str:
         """As `start` was given it."""
-        number = self.coordinator.settings.max_queue_size
+        number = self.facts.max_queue_size
         return AUTO if number is None else number
 
     @property
     def workers_count(self) -> int:
         """Workers (slots) that serve now."""
-        return self.coordinator.scheduler.slots_count
+        return self.coordinator.slots_count
 
     def stats(self) -> Stats:
         """A snapshot, taken in the I/O thread while it runs."""
         try:
-            return self.io.call(self._snapshot).result(_CALL_SECONDS)
-        except (futures.CancelledError, futures.TimeoutError):  # the latter is not the built-in one before 3.11
-            return self._snapshot()
+            self._last_stats = self.io.call(self._snapshot).result(_CALL_SECONDS)
+        except futures.CancelledError:
+            # The I/O thread has ended, and nobody else touches the core.
+            self._last_stats = self._snapshot()
+        except futures.TimeoutError:  # not the built-in one before 3.11
+            pass  # The I/O thread is kept from running; it alone may look at the core.
+        return self._last_stats
 
     def _snapshot(self) -> Stats:
         running = not self._stopped.is_set()
-        return take_snapshot(self.coordinator, self.ready, self.io.intake, running=running)
+        return take_snapshot(self.coordinator.state, self.ready, self.io.receiver, running=running)
 
     def _answer_health(self) -> None:
         """In the I/O thread, which so proves that it turns."""

@@ -38,7 +38,7 @@ def test_a_trainer_is_well_while_it_runs_and_absent_afterwards(directory):
         assert code == 0, output
         assert f"trainer (pid {os.getpid()}): workers 1, epoch 0, taken " in output
     code, output = ask()
-    assert (code, output) == (1, f"no enqueuer runs here, as far as {directory} knows\n")
+    assert (code, output) == (1, f"no enqueuer runs here: {directory} has no health socket\n")
     assert ask("--idle-ok")[0] == 0
     assert list(directory.iterdir()) == []
 
@@ -79,7 +79,7 @@ def test_a_directory_that_others_may_enter_is_one_line(directory):
     directory.mkdir(mode=0o755)
     code, output = ask()
     assert code == 1
-    assert output == f"Error: {directory} must be this user's alone: chmod 700\n"
+    assert output == f"Error: {directory} must belong to this user alone: chmod 700 {directory}\n"
 
 
 def test_it_must_be_told_where_to_ask(monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from enqueuer.monitoring.health import DIRECTORY_VARIABLE, HealthSocket, ask_all, open_health_socket
+from enqueuer.monitoring.health import HealthSocket, ask_all, open_health_socket
 from tests.support.waiting import wait_until
 
 
@@ -77,13 +77,12 @@ def test_a_directory_that_others_may_enter_is_refused_by_both_sides(directory):
         ask_all(directory, 1.0)
 
 
-def test_without_the_variable_there_is_no_socket(monkeypatch):
-    monkeypatch.delenv(DIRECTORY_VARIABLE, raising=False)
-    assert open_health_socket() is None
+@pytest.mark.parametrize("directory", [None, ""])
+def test_without_a_directory_there_is_no_socket(directory):
+    assert open_health_socket(directory) is None
 
 
-def test_a_directory_that_cannot_be_used_is_a_warning(directory, monkeypatch, caplog):
+def test_a_directory_that_cannot_be_used_is_a_warning(directory, caplog):
     directory.chmod(0o755)
-    monkeypatch.setenv(DIRECTORY_VARIABLE, str(directory))
-    assert open_health_socket() is None
+    assert open_health_socket(str(directory)) is None
     assert "chmod 700" in caplog.text

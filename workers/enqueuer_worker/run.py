@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from enqueuer.monitoring.health import open_health_socket
+from enqueuer.monitoring.health import DIRECTORY_VARIABLE, open_health_socket
 from enqueuer.security.curve import find_token
 from enqueuer.transport.addresses import is_loopback
 from enqueuer_worker.arguments import (
@@ -86,7 +86,7 @@ def run_worker(
     logger = set_up_logger(name, log_level, log_json)
     if token is None and not is_loopback(connect):
         logger.warning("no token (--insecure): whoever poses as %s decides what is computed here", connect)
-    return Supervisor(settings, count, logger, open_health_socket()).run()
+    return Supervisor(settings, count, logger, open_health_socket(os.environ.get(DIRECTORY_VARIABLE))).run()
 
 
 def _texts(value: str | Iterable[str]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from enqueuer.host import usable_cpus
 from enqueuer.monitoring.stats import Stats
 from enqueuer.options import Options, read_queue_size
 from enqueuer.runtime.bookmark import Bookmark, ResumePoint, fresh_state
+from enqueuer.runtime.epoch_view import EpochView
 from enqueuer.runtime.iteration import SharedIterator, StreamEnd
 from enqueuer.runtime.local_processes import LocalProcesses
 from enqueuer.runtime.own_sequence import Histories, OwnSequence, SequenceReader
@@ -274,6 +275,11 @@ class SequenceEnqueuer:
             if self._session is session:
                 self.stop()
             raise
+
+    def _epoch_view(self) -> EpochView | None:
+        """The stream of the session that runs, for the adapters; None when not running."""
+        session = self._session
+        return None if session is None else EpochView(session, self._next_batch, lambda: self._session is session)
 
     # ------------------------------------------------------------ resuming
 

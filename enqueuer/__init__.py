@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 
 _HOME_OF = {
     "SequenceEnqueuer": "enqueuer.sequence_enqueuer",
-    "OrderedEnqueuer": "enqueuer.sequence_enqueuer",
+    "OrderedEnqueuer": "enqueuer.ordered_enqueuer",
     "Sequence": "enqueuer.sequence",
     "SequenceSpec": "enqueuer.sequence",
     "OffenderStats": "enqueuer.monitoring.stats",
@@ -77,8 +77,9 @@ if TYPE_CHECKING:
     )
     from enqueuer.monitoring.stats import OffenderStats, Stats, WorkerStats
     from enqueuer.options import Timing
+    from enqueuer.ordered_enqueuer import OrderedEnqueuer
     from enqueuer.sequence import Sequence, SequenceSpec
-    from enqueuer.sequence_enqueuer import OrderedEnqueuer, SequenceEnqueuer
+    from enqueuer.sequence_enqueuer import SequenceEnqueuer
 
 
 def __getattr__(name: str) -> Any:

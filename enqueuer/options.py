@@ -1,98 +1,228 @@
-"""Every option, default and time-out in one frozen, validated table.
+"""Every option of `SequenceEnqueuer`: its type, its default, its sentence, and what makes a value wrong.
 
-The public class makes an `Options` from its keyword arguments; nothing else reads the user's wishes.
+`Options` and `Timing` are frozen and checked when they are made. They read no file, no environment and no socket, so
+the pure core takes them as they are; `runtime.channels` looks up the keys and libraries that some of them name.
+
+Each option stands once, as a field with its group and its sentence. `describe_options` makes ``help()`` of it, and the
+guide its table.
 """
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
 import operator
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from functools import wraps
+from typing import Any, Final, Literal, ParamSpec, TypeVar
 
 from enqueuer.errors import ConfigurationError
-from enqueuer.protocol.compression import CODECS, find_codec
-from enqueuer.security.curve import find_key_file
-from enqueuer.security.keys import read_coordinator_key
-from enqueuer.transport.addresses import is_loopback, is_tcp_address
+from enqueuer.transport.addresses import is_tcp_address
 
-# As ``max_queue_size``: as deep as it turns out to help.
-AUTO = "auto"
+OnError = Literal["raise", "skip"]
+ShardRemainder = Literal["drop", "repeat"]
+Compression = Literal["lz4", "zstd"]
+Hedge = Literal["auto", "off"]
+QueueSize = int | Literal["auto"]
+WorkerInit = Callable[[], object] | str
 
-# A batch that takes three times as long as 19 of 20 do is on a slow worker more often than it is a slow batch.
-AUTO_HEDGE_FACTOR = 3.0
+AUTO: Final = "auto"
+
+# A batch that takes three times as long as 19 of 20 do is more often on a slow worker than it is a slow batch.
+AUTO_HEDGE_FACTOR: Final = 3.0
+
+_T = TypeVar("_T")
+_P = ParamSpec("_P")
+
+
+def _option(default: _T, doc: str, group: str = "") -> _T:
+    """A field of a frozen table. A group begins at the field that names it."""
+    return field(default=default, metadata={"doc": doc, "group": group})
+
+
+def _seconds(name: str, value: Any, *, optional: bool = False) -> float:
+    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+        raise ConfigurationError(f"{name} must be a number of seconds{' or None' if optional else ''}, not {value!r}")
+    return float(value)
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Intervals and time-outs, in seconds. The defaults suit real networks; tests shorten them."""
+    """Intervals and time-outs, all in seconds. The defaults suit real networks; tests shorten them.
 
-    heartbeat_interval: float = 1.0
-    # A worker is lost after this long without any sign of life, from itself or its supervisor.
-    worker_timeout: float = 10.0
-    # A coordinator's thread shares a GIL with the training loop (compilation holds it for long): three times as long.
-    coordinator_timeout: float = 30.0
-    # How often a wait without any worker is logged.
-    no_worker_warning: float = 30.0
-    # stop() without an argument.
-    stop: float = 10.0
+    Raises ConfigurationError for a value that is not above 0, or for time-outs that contradict each other.
+    """
+
+    heartbeat_interval: float = _option(
+        1.0, "Time between two heartbeats of a worker, and between two looks of the coordinator.", "Time"
+    )
+    worker_timeout: float = _option(
+        10.0, "A worker is lost after this long without any sign of life from itself or its supervisor."
+    )
+    coordinator_timeout: float = _option(
+        30.0,
+        "A worker gives its coordinator up after this long without a message. The coordinator shares the training "
+        "loop's GIL, which a compilation can hold for long, so this is three times the worker's.",
+    )
+    no_worker_warning: float = _option(30.0, "Time between two warnings while no worker is there.")
+    stop: float = _option(10.0, "How long ``stop()`` takes at most when it is called without a time-out.")
 
     def __post_init__(self) -> None:
-        for name in ("heartbeat_interval", "worker_timeout", "coordinator_timeout", "no_worker_warning", "stop"):
-            # Plain, since it travels as JSON; a NumPy number does not.
-            object.__setattr__(self, name, float(getattr(self, name)))
-            if not getattr(self, name) > 0:
-                raise ConfigurationError(f"timing.{name} must be above 0 seconds, not {getattr(self, name)!r}")
+        for option in fields(self):
+            # A plain float: it travels as msgpack, and a NumPy number does not.
+            value = _seconds(f"timing.{option.name}", getattr(self, option.name))
+            object.__setattr__(self, option.name, value)
+            if not value > 0:
+                raise ConfigurationError(f"timing.{option.name} must be above 0 seconds, not {value!r}")
         if self.worker_timeout < 2 * self.heartbeat_interval:
             raise ConfigurationError(
                 "timing.worker_timeout must be at least two heartbeat intervals, or one late heartbeat is a death"
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The keyword options of `SequenceEnqueuer`. Its docstring says what each does."""
+DEFAULT_TIMING: Final = Timing()
 
-    shuffle: bool = False
-    seed: int | None = None
-    ordered: bool = True
-    bind: str | None = None
-    data_bind: str | None = None
-    advertise: str | None = None
-    shard: tuple[int, int] = (0, 1)
-    shard_remainder: str = "drop"
-    retries: int = 0
-    on_error: str = "raise"
-    max_skipped: int = 100
-    max_bytes: int | None = None
-    max_worker_deaths: int | None = 3
-    min_workers: int = 1
-    hedge: str | float | None = "auto"
-    batch_timeout: float | None = None
-    no_worker_timeout: float | None = None
-    worker_threads: int = 1
-    worker_init: Callable[[], Any] | str | None = None
-    max_batches_per_worker: int | None = None
-    persistent_workers: bool = False
-    prefetch_epochs: bool | None = None
-    shared_memory: bool = True
-    compression: str | None = None
-    key_file: str | os.PathLike[str] | None = None
-    allow_pickle: bool = False
-    insecure: bool = False
-    timing: Timing = field(default_factory=Timing)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The keyword options of `SequenceEnqueuer`. Raises ConfigurationError, which names the option that is wrong."""
+
+    # ------------------------------------------------------------ order
+    shuffle: bool = _option(False, "Deliver the batches of each epoch in a new permutation.", "Order and randomness")
+    seed: int | None = _option(
+        None,
+        "Fixes order and randomness (0 to 2**64 - 1). Without it, each ``start()`` draws one from the global `random`. "
+        "``on_epoch_end`` runs under global generators seeded from it, which are restored afterwards.",
+    )
+    ordered: bool = _option(
+        True, "Deliver in the order of the epoch; False delivers batches as they are completed, still exactly once."
+    )
+    shard: tuple[int, int] = _option(
+        (0, 1), "(rank, world_size): this trainer's part of each epoch, disjoint and of equal length on every rank."
+    )
+    shard_remainder: ShardRemainder = _option(
+        "drop",
+        "'drop' leaves out the batches that do not divide by world_size; 'repeat' starts again at the beginning.",
+    )
+    prefetch_epochs: bool | None = _option(
+        None,
+        "Compute the next epoch ahead. None does so where nothing can change the Sequence in between, or where a "
+        "change can be detected.",
+    )
+    # ------------------------------------------------------------ faults
+    retries: int = _option(0, "How often a batch is tried again after its ``__getitem__`` raised.", "Faults")
+    on_error: OnError = _option(
+        "raise", "'raise' the exception of a failed batch in its place, or 'skip' the batch, up to ``max_skipped``."
+    )
+    max_skipped: int = _option(100, "After this many skipped batches, the next failure is raised.")
+    max_worker_deaths: int | None = _option(
+        3, "A batch that killed this many workers raises `PoisonedBatchError`; None: it is tried again for ever."
+    )
+    hedge: Hedge | float | None = _option(
+        "auto",
+        "A factor: the batch that is next in order is computed by an idle worker as well, once it takes this many "
+        "times the 95th percentile of recent batches, and the first answer counts. 'auto' is 3; 'off' or None: never. "
+        "A batch of a local thread is not given to another thread of the same process.",
+    )
+    batch_timeout: float | None = _option(
+        None,
+        "Seconds after which a worker that still computes one batch is replaced. The batch is tried again on another "
+        "worker, ``retries`` times and at least once, then raises `BatchTimeoutError` with the stack where it was "
+        "stuck. None: never. Has no effect with ``workers=0``.",
+    )
+    no_worker_timeout: float | None = _option(
+        None, "Raise `NoWorkersError` after this many seconds without any worker. None: wait, and warn every 30 s."
+    )
+    # ------------------------------------------------------------ remote workers
+    bind: str | None = _option(
+        None,
+        "'tcp://host:port' where remote workers connect ('*' or 0 as port: any free one, see `endpoint`).",
+        "Remote workers",
+    )
+    data_bind: str | None = _option(None, "'tcp://host:port' of the second port, for batches. None: any free port.")
+    advertise: str | None = _option(
+        None, "'tcp://host:port' of the data port as workers reach it, where that differs (NAT, port mapping)."
+    )
+    key_file: str | os.PathLike[str] | None = _option(
+        None,
+        "The ``coordinator.key`` that ``enqueuer keygen`` made. None: the file that ENQUEUER_KEY_FILE names, if any. "
+        "With keys, everything is encrypted and only workers with a token come in; added and revoked keys count "
+        "within seconds. An address beyond loopback needs keys.",
+    )
+    allow_pickle: bool = _option(
+        False,
+        "Take any Python object in batches of remote workers. Unpickling can run any code in this process, so each "
+        "owner of a worker's token then owns this process; needs keys.",
+    )
+    insecure: bool = _option(
+        False, "Allow binding beyond loopback without keys: anyone who reaches the port can feed this training job."
+    )
+    compression: Compression | None = _option(
+        None,
+        "'lz4' or 'zstd' has remote workers compress large arrays, for slow networks. Both sides need "
+        "``enqueuer[compression]``: here its lack is a ConfigurationError; a worker without it says so and sends "
+        "arrays as they are. Shared memory is never compressed.",
+    )
+    # ------------------------------------------------------------ resources
+    max_bytes: int | None = _option(
+        None,
+        "Bound on the bytes of undelivered batches. Batches that have come count as what they weigh, those still to "
+        "come as batches weigh lately. None: no bound. Batches that you keep come on top, as do blocks and buffers "
+        "that wait for their next use.",
+        "Resources",
+    )
+    min_workers: int = _option(1, "Nothing is computed before this many workers are there.")
+    worker_threads: int = _option(1, "BLAS, OpenMP, torch and OpenCV threads of each worker process.")
+    worker_init: WorkerInit | None = _option(
+        None,
+        "Called once in each local worker before its Sequence is built: a callable, or 'package.module:callable'.",
+    )
+    max_batches_per_worker: int | None = _option(
+        None, "Replace a worker process after this many batches, without loss (for code that leaks). None: never."
+    )
+    persistent_workers: bool = _option(
+        False, "Keep local processes over ``stop()`` and ``start()``; they end with this object."
+    )
+    shared_memory: bool = _option(
+        True, "Take large arrays (above 32 KiB) of workers on this host through shared memory; False: through sockets."
+    )
+    timing: Timing = _option(DEFAULT_TIMING, "Heartbeat intervals and time-outs: a `Timing`.")
 
     def __post_init__(self) -> None:
+        self._check_flags()
         self._check_counts()
         self._check_seconds()
         self._check_hedge()
         self._check_choices()
         self._check_shard()
-        self._check_keys()
         self._check_addresses()
+        self._check_keys()
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _check_flags(self) -> None:
+        for name, optional in (
+            ("shuffle", False),
+            ("ordered", False),
+            ("prefetch_epochs", True),
+            ("allow_pickle", False),
+            ("insecure", False),
+            ("persistent_workers", False),
+            ("shared_memory", False),
+        ):
+            value = getattr(self, name)
+            if value is None and optional:
+                continue
+            # NumPy's booleans, and 0 and 1, count as well.
+            if not hasattr(value, "__bool__") or value not in (0, 1):
+                choices = "True, False or None" if optional else "True or False"
+                raise ConfigurationError(f"{name} must be {choices}, not {value!r}")
+            self._set(name, bool(value))
 
     def _check_counts(self) -> None:
         for name, least, optional in (
@@ -110,9 +240,10 @@ class Options:
                 continue
             if isinstance(value, bool) or not hasattr(value, "__index__"):
                 raise ConfigurationError(f"{name} must be an integer{' or None' if optional else ''}, not {value!r}")
+            self._set(name, operator.index(value))
             if operator.index(value) < least:
                 raise ConfigurationError(f"{name} must be at least {least}, not {value!r}")
-        if self.seed is not None and operator.index(self.seed) >= 2**64:
+        if self.seed is not None and self.seed >= 2**64:
             raise ConfigurationError("seed must be below 2**64")
 
     def _check_seconds(self) -> None:
@@ -120,12 +251,11 @@ class Options:
             value = getattr(self, name)
             if value is None:
                 continue
-            if isinstance(value, bool) or not hasattr(value, "__float__"):
-                raise ConfigurationError(f"{name} must be a number of seconds or None, not {value!r}")
-            # Plain, since it travels; a NumPy number does not.
-            object.__setattr__(self, name, float(value))
+            self._set(name, _seconds(name, value, optional=True))
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigurationError(f"{name} must be above 0 seconds, or None for no limit, not {value!r}")
+        if not isinstance(self.timing, Timing):
+            raise ConfigurationError(f"timing must be a Timing, such as Timing(worker_timeout=5), not {self.timing!r}")
 
     def _check_hedge(self) -> None:
         hedge = self.hedge
@@ -136,24 +266,23 @@ class Options:
 
     @property
     def hedge_factor(self) -> float | None:
-        """How many times the 95th percentile of compute times the head may take before it is leased again."""
+        """How many times the 95th percentile of compute times the head of the order may take; None: any number."""
         if self.hedge is None or self.hedge == "off":
             return None
         return AUTO_HEDGE_FACTOR if self.hedge == "auto" else float(self.hedge)
+
+    def may_skip(self, skipped_count: int) -> bool:
+        """Whether one more batch that failed is skipped, after this many."""
+        return self.on_error == "skip" and skipped_count < self.max_skipped
 
     def _check_choices(self) -> None:
         for name, choices in (
             ("on_error", ("raise", "skip")),
             ("shard_remainder", ("drop", "repeat")),
-            ("compression", (None, *CODECS)),
+            ("compression", (None, "lz4", "zstd")),
         ):
             if getattr(self, name) not in choices:
                 raise ConfigurationError(f"{name} must be one of {choices}, not {getattr(self, name)!r}")
-        if self.compression is not None:
-            try:
-                find_codec(self.compression)
-            except ImportError as error:
-                raise ConfigurationError(str(error)) from error
         init = self.worker_init
         if not (init is None or callable(init) or (isinstance(init, str) and ":" in init)):
             raise ConfigurationError(f"worker_init must be a callable or 'package.module:callable', not {init!r}")
@@ -169,25 +298,7 @@ class Options:
             raise ConfigurationError(
                 "shuffle=True with world_size > 1 needs the same seed=… on every rank, or the ranks' shards overlap"
             )
-
-    def _check_keys(self) -> None:
-        if self.key_file is not None and self.bind is None:
-            raise ConfigurationError("key_file is for remote workers and needs bind=… as well")
-        if self.key_file is not None and self.insecure:
-            raise ConfigurationError("key_file and insecure=True contradict each other: leave one of them out")
-        # The environment's is for those who bind, and a key that is there is always used.
-        key_file = None if self.bind is None else find_key_file(self.key_file)
-        if key_file is not None:
-            # It is read again and again, wherever the trainer may have gone by then.
-            key_file = str(Path(key_file).expanduser().absolute())
-        object.__setattr__(self, "key_file", key_file)
-        if key_file is not None:
-            read_coordinator_key(key_file)
-        elif self.allow_pickle:
-            raise ConfigurationError(
-                "allow_pickle=True lets remote workers run code in this process, so it needs bind=… and key_file=…: "
-                "without keys that would be anyone who reaches the port"
-            )
+        self._set("shard", (rank, world_size))
 
     def _check_addresses(self) -> None:
         for name in ("bind", "data_bind", "advertise"):
@@ -198,23 +309,73 @@ class Options:
                 raise ConfigurationError(f"{name} must look like 'tcp://host:port' or 'tcp://*:0', not {address!r}")
             if name != "bind" and self.bind is None:
                 raise ConfigurationError(f"{name} is for remote workers and needs bind=… as well")
-            if name != "advertise" and self.key_file is None and not self.insecure and not is_loopback(address):
-                raise ConfigurationError(
-                    f"{name}={address!r} can be reached from other machines, and without keys anyone who reaches it "
-                    "could feed this training job. Make keys with `enqueuer keygen DIR`, and pass "
-                    "key_file='DIR/coordinator.key' here and --token-file DIR/worker.token to the workers; or pass "
-                    "insecure=True if that network is yours alone"
-                )
+
+    def _check_keys(self) -> None:
+        if self.key_file is None:
+            return
+        if not isinstance(self.key_file, (str, os.PathLike)):
+            raise ConfigurationError(f"key_file must be a path or None, not {self.key_file!r}")
+        if self.bind is None:
+            raise ConfigurationError("key_file is for remote workers and needs bind=… as well")
+        if self.insecure:
+            raise ConfigurationError("key_file and insecure=True contradict each other: leave one of them out")
 
 
-def read_queue_size(max_queue_size: Any) -> int | None:
-    """As `start` is given it, for each run anew; None: it is found automatically. Raises TypeError or ValueError."""
-    if max_queue_size == AUTO:
+def read_queue_size(max_queue_size: object) -> int | None:
+    """The ``max_queue_size`` of ``start()`` as a number; None for 'auto'. Raises TypeError or ValueError."""
+    if isinstance(max_queue_size, str) and max_queue_size == AUTO:
         return None
     problem = f"max_queue_size must be an integer or {AUTO!r}, not {max_queue_size!r}"
     if isinstance(max_queue_size, str):
         raise ValueError(problem)
     try:
-        return operator.index(max_queue_size)
+        return operator.index(max_queue_size)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(problem) from None
+
+
+# ---------------------------------------------------------------- what help() and a wrong name say
+
+
+def option_groups() -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Each group's title with its options: (name, sentence), in the order of `Options`."""
+    title = ""
+    found: list[tuple[str, str]] = []
+    for option in fields(Options):
+        if option.metadata["group"] and found:
+            yield title, found
+            found = []
+        title = option.metadata["group"] or title
+        found.append((option.name, option.metadata["doc"]))
+    yield title, found
+
+
+def describe_options() -> str:
+    """All options with their sentences, as the end of a docstring."""
+    lines = []
+    for title, options in option_groups():
+        lines.append(f"\n{title}:")
+        for name, doc in options:
+            lines += textwrap.wrap(f"{name}: {doc}", 112, initial_indent="    ", subsequent_indent="        ")
+    return "\n".join(lines)
+
+
+def with_options(constructor: Callable[_P, None]) -> Callable[_P, None]:
+    """Decorate a constructor that takes `Options` as keywords.
+
+    Its docstring ends with every option's sentence, and its error for an unknown keyword names the class and the
+    nearest option.
+    """
+    known = list(inspect.signature(constructor).parameters)
+
+    @wraps(constructor)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        for name in kwargs:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1, 0.5)
+                hint = f"; did you mean {near[0]!r}?" if near else f". There are: {', '.join(known[1:])}"
+                raise TypeError(f"{type(args[0]).__name__} has no option {name!r}{hint}")
+        constructor(*args, **kwargs)
+
+    checked.__doc__ = f"{inspect.getdoc(constructor) or ''}\n{describe_options()}\n"
+    return checked

@@ -22,8 +22,21 @@ from enqueuer.compute.spec import SequenceSpec
 from enqueuer.errors import ConfigurationError, NoWorkersError, StateError
 from enqueuer.host import usable_cpus
 from enqueuer.monitoring.stats import Stats
-from enqueuer.options import Options, read_queue_size
+from enqueuer.options import (
+    DEFAULT_TIMING,
+    Compression,
+    Hedge,
+    OnError,
+    Options,
+    QueueSize,
+    ShardRemainder,
+    Timing,
+    WorkerInit,
+    read_queue_size,
+    with_options,
+)
 from enqueuer.runtime.bookmark import Bookmark, ResumePoint, fresh_state
+from enqueuer.runtime.channels import settle_keys
 from enqueuer.runtime.epoch_view import EpochView
 from enqueuer.runtime.iteration import SharedIterator, StreamEnd
 from enqueuer.runtime.local_processes import LocalProcesses
@@ -35,7 +48,7 @@ from enqueuer.stream.order import shard_length
 
 _uids = itertools.count()
 _alive: weakref.WeakSet[SequenceEnqueuer] = weakref.WeakSet()
-# How often wait_for_workers looks.
+# How often `wait_for_workers` looks.
 _POLL_SECONDS = 0.02
 
 
@@ -45,67 +58,98 @@ class SequenceEnqueuer:
     ``sequence`` is anything with ``__len__`` (batches per epoch) and ``__getitem__`` (the batch at an index), and
     optionally ``on_epoch_end()``; or a `SequenceSpec`, which remote workers need.
 
-    Args:
-        sequence: the Sequence, or its `SequenceSpec`.
-        use_multiprocessing: local workers are processes instead of threads.
-        shuffle: a new permutation of the batches every epoch.
-        seed: fixes order and randomness (0 to 2**64 - 1). Without it one is drawn from the global `random` at each
-            ``start()``. ``on_epoch_end`` runs under global generators seeded from it, which are restored afterwards.
-        ordered: False delivers batches as they are completed, still exactly once.
-        bind: 'tcp://host:port' for remote workers ('*' or 0 as port: any free one, see `endpoint`).
-        data_bind: the second port, for batches; any free one if not given.
-        advertise: 'tcp://host:port' of the data port as workers reach it, where that differs (NAT, port mapping).
-        shard: (rank, world_size): this trainer's part of each epoch, disjoint and of equal length on every rank.
-        shard_remainder: 'drop' leaves out what does not divide by world_size; 'repeat' starts again at the beginning.
-        retries: how often a batch whose ``__getitem__`` raised is tried again.
-        on_error: 'raise', or 'skip' to leave out batches that failed, up to ``max_skipped``.
-        max_skipped: after this many skipped batches the next failure is raised.
-        max_bytes: bound on the bytes of undelivered batches: those that have come by what they weigh, those that are
-            still to come by what batches weigh lately; None (the default) for none. It bounds no
-            memory: batches that you keep come on top, and blocks and buffers that wait to be used again.
-        max_worker_deaths: a batch that killed this many workers raises `PoisonedBatchError`; None: never.
-        hedge: 'auto': the batch that is next in order, once it takes 3 times the 95th percentile of lately, is given to
-            an idle worker as well, and the first answer counts; 'off' (or None); or that factor. A local thread's batch
-            is not given to another thread of the same process.
-        batch_timeout: seconds after which a supervisor replaces a worker that still computes one batch. The batch is
-            tried again on another worker, ``retries`` times and at least once, then raises `BatchTimeoutError` with the
-            stack where it was stuck. None: never. Not for ``workers=0``.
-        no_worker_timeout: `NoWorkersError` after this many seconds without any worker; None: wait, and warn every 30 s.
-        min_workers: nothing is computed before this many workers are there.
-        worker_threads: BLAS/OpenMP/torch/OpenCV threads of each worker process.
-        worker_init: called once in each local worker before the Sequence is built; or 'package.module:callable'.
-        max_batches_per_worker: a worker process is replaced after this many batches, without loss (for leaky code).
-        persistent_workers: keep local processes over ``stop()`` / ``start()``; they end with this object.
-        prefetch_epochs: compute the next epoch ahead; None: where nothing can come in between, or it can be checked.
-        shared_memory: large arrays (above 32 KiB) of workers on this host come through shared memory (the default);
-            False: through sockets.
-        compression: 'lz4' or 'zstd': remote workers compress large arrays wherever that makes them smaller; None (the
-            default): they do not. Worth it where a worker's share of the network is slower than packing, which the
-            trainer's I/O thread undoes for all of them; zstd shrinks more. Needs ``enqueuer[compression]`` on both
-            sides: here its lack is a ConfigurationError, a worker says so and sends them as they are. Never on shared
-            memory.
-        key_file: the ``coordinator.key`` that ``enqueuer keygen`` made; without it, where ``bind`` is given, the file
-            that ENQUEUER_KEY_FILE names. Then all is encrypted, and only workers with a token of it come in; keys that
-            are added or revoked count within seconds. An address beyond loopback needs it.
-        allow_pickle: take any Python object in batches from remote workers. Unpickling can run any code in this
-            process, so whoever has a worker's token then has this process; needs keys.
-        insecure: allow binding beyond loopback without keys: whoever reaches it can feed this training job.
-        timing: heartbeat intervals and time-outs (`Timing`).
-
-    Raises:
-        TypeError: ``sequence`` lacks something; the text says what.
-        ConfigurationError: an option that cannot be (also a ValueError).
+    ``get()`` and iterating over the enqueuer give one endless stream; ``epoch()`` ends with the epoch.
     """
 
-    def __init__(self, sequence: Any, use_multiprocessing: bool = False, **options: Any) -> None:
+    @with_options
+    def __init__(
+        self,
+        sequence: Any,
+        use_multiprocessing: bool = False,
+        *,
+        # Order and randomness
+        shuffle: bool = False,
+        seed: int | None = None,
+        ordered: bool = True,
+        shard: tuple[int, int] = (0, 1),
+        shard_remainder: ShardRemainder = "drop",
+        prefetch_epochs: bool | None = None,
+        # Faults
+        retries: int = 0,
+        on_error: OnError = "raise",
+        max_skipped: int = 100,
+        max_worker_deaths: int | None = 3,
+        hedge: Hedge | float | None = "auto",
+        batch_timeout: float | None = None,
+        no_worker_timeout: float | None = None,
+        # Remote workers
+        bind: str | None = None,
+        data_bind: str | None = None,
+        advertise: str | None = None,
+        key_file: str | os.PathLike[str] | None = None,
+        allow_pickle: bool = False,
+        insecure: bool = False,
+        compression: Compression | None = None,
+        # Resources
+        max_bytes: int | None = None,
+        min_workers: int = 1,
+        worker_threads: int = 1,
+        worker_init: WorkerInit | None = None,
+        max_batches_per_worker: int | None = None,
+        persistent_workers: bool = False,
+        shared_memory: bool = True,
+        timing: Timing = DEFAULT_TIMING,
+    ) -> None:
+        """Check the Sequence and the options; nothing is started before ``start()``.
+
+        Args:
+            sequence: the Sequence, or its `SequenceSpec`.
+            use_multiprocessing: local workers are processes instead of threads.
+            shuffle: this and every keyword after it is an option; `enqueuer.options.Options` describes each.
+
+        Raises:
+            TypeError: ``sequence`` lacks something, or an option is unknown; the text says what.
+            ConfigurationError: an option that cannot be; the text names it. Also a ValueError.
+        """
         self._session: Session | SerialSession | None = None
-        # One that is being stopped: the next one may want its port, and needs its processes.
+        # A session that is being stopped: the next one may want its port, and needs its processes.
         self._ending: Session | SerialSession | None = None
         if not isinstance(sequence, SequenceSpec):
             check_sequence(sequence)
         self.sequence = sequence
         self.use_multiprocessing = bool(use_multiprocessing)
-        self._options = Options(**options)
+        self._options = settle_keys(
+            Options(
+                shuffle=shuffle,
+                seed=seed,
+                ordered=ordered,
+                shard=shard,
+                shard_remainder=shard_remainder,
+                prefetch_epochs=prefetch_epochs,
+                retries=retries,
+                on_error=on_error,
+                max_skipped=max_skipped,
+                max_worker_deaths=max_worker_deaths,
+                hedge=hedge,
+                batch_timeout=batch_timeout,
+                no_worker_timeout=no_worker_timeout,
+                bind=bind,
+                data_bind=data_bind,
+                advertise=advertise,
+                key_file=key_file,
+                allow_pickle=allow_pickle,
+                insecure=insecure,
+                compression=compression,
+                max_bytes=max_bytes,
+                min_workers=min_workers,
+                worker_threads=worker_threads,
+                worker_init=worker_init,
+                max_batches_per_worker=max_batches_per_worker,
+                persistent_workers=persistent_workers,
+                shared_memory=shared_memory,
+                timing=timing,
+            )
+        )
         self.shuffle = self._options.shuffle
         self.uid = next(_uids)
         self.workers = 0
@@ -115,15 +159,15 @@ class SequenceEnqueuer:
         self._processes = LocalProcesses(self._options.worker_threads, self._options.timing.heartbeat_interval)
         self._built: tuple[SequenceSpec, Any] | None = None
         self._histories = Histories()
-        # The place in the stream of the session that runs, or ran last; and one that was loaded for the next.
+        # The place in the stream of the session that runs, or ran last; and the place that was loaded for the next one.
         self._bookmark: Bookmark | None = None
         self._loaded: ResumePoint | None = None
-        # Of the session that ran last: what was skipped, and why it ended, is asked afterwards.
+        # The last session's: skips and the reason of its end are asked for afterwards.
         self._last_stats = Stats()
 
     # ------------------------------------------------------------ life cycle
 
-    def start(self, workers: int | None = 1, max_queue_size: int | str = 10, *, epoch: int | None = None) -> None:
+    def start(self, workers: int | None = 1, max_queue_size: QueueSize = 10, *, epoch: int | None = None) -> None:
         """Begin a new pass and prefetch at once. Returns before the first batch is there.
 
         ``workers`` local threads or processes; 0 with ``bind``: remote workers only; 0 without: batches are computed
@@ -152,7 +196,7 @@ class SequenceEnqueuer:
         with self._start_lock:
             self._check_stopped()
             session = self._make_session(count, queue_size, epoch if epoch is None else operator.index(epoch))
-            # In this order: who waits for workers reads both.
+            # In this order: `wait_for_workers` in another thread reads both.
             self.workers, self._session = count, session
             self._bookmark, self._loaded = session.bookmark, None
             _alive.add(self)
@@ -352,6 +396,16 @@ class SequenceEnqueuer:
             self._built = (sequence, sequence.build())
         return self._built[1]
 
+    def __repr__(self) -> str:
+        """What it is and how it does: the Sequence, the workers, the state, and the place in the stream."""
+        kind = "processes" if self.use_multiprocessing else "threads"
+        remote = "" if self._options.bind is None else f", bind={self.endpoint or self._options.bind!r}"
+        name = f"{type(self).__name__}({_describe_sequence(self.sequence)}, {kind}{remote}"
+        session = self._session
+        if session is None:
+            return f"<{name}), stopped>"
+        return f"<{name}), running with {session.workers_count} workers, epoch {session.epoch}>"
+
     @property
     def endpoint(self) -> str | None:
         """The bound address that workers connect to, with its real port; None without ``bind`` or when not running."""
@@ -402,11 +456,8 @@ class SequenceEnqueuer:
             session.disarm()
 
 
-class OrderedEnqueuer(SequenceEnqueuer):
-    """The same class under TensorFlow's other name, with its third positional argument."""
-
-    def __init__(self, sequence: Any, use_multiprocessing: bool = False, shuffle: bool = False, **options: Any) -> None:
-        super().__init__(sequence, use_multiprocessing, shuffle=shuffle, **options)
+def _describe_sequence(sequence: Any) -> str:
+    return repr(sequence.target) if isinstance(sequence, SequenceSpec) else type(sequence).__name__
 
 
 @atexit.register

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from enqueuer import ConfigurationError, SequenceEnqueuer
+from enqueuer import ConfigurationError, OrderedEnqueuer, SequenceEnqueuer
 from enqueuer.options import Options, Timing
 from enqueuer.security.key_directory import KeyDirectory
 from enqueuer.transport.addresses import is_loopback, is_tcp_address
@@ -134,54 +136,12 @@ def test_addresses_beside_bind_need_bind(name: str) -> None:
         make(**{name: "tcp://127.0.0.1:5556"})
 
 
-@pytest.mark.parametrize("address", ["tcp://*:5555", "tcp://0.0.0.0:5555", "tcp://10.0.0.1:*", "tcp://[::]:5555"])
-def test_binding_beyond_loopback_must_be_meant(address: str) -> None:
-    choices: list[dict[str, Any]] = [{"bind": address}, {"bind": "tcp://127.0.0.1:*", "data_bind": address}]
-    for options in choices:
-        with pytest.raises(ConfigurationError, match=r"enqueuer keygen DIR.*insecure=True"):
-            make(**options)
-        make(**options, insecure=True)
-
-
-@pytest.fixture
-def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("ENQUEUER_KEY_FILE", raising=False)
-    KeyDirectory(tmp_path).create()
-    return tmp_path / "coordinator.key"
-
-
-def test_with_a_key_any_address_may_be_bound(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert make(bind="tcp://*:5555", key_file=keys).key_file == str(keys)
-    monkeypatch.setenv("ENQUEUER_KEY_FILE", str(keys))
-    assert make(bind="tcp://*:5555").key_file == str(keys)
-    # It is never left unused, and says nothing about those who bind nothing.
-    assert make(bind="tcp://127.0.0.1:*", insecure=True).key_file == str(keys)
-    assert make().key_file is None
-
-
-def test_a_key_file_that_is_not_right_is_an_error_at_once(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigurationError, match="cannot read"):
-        make(bind="tcp://*:5555", key_file=keys.with_name("nothing"))
-    with pytest.raises(ConfigurationError, match="worker's token"):
-        make(bind="tcp://*:5555", key_file=keys.with_name("worker.token"))
-    keys.chmod(0o644)
-    monkeypatch.setenv("ENQUEUER_KEY_FILE", str(keys))
-    with pytest.raises(ConfigurationError, match=f"chmod 600 {keys}"):
-        make(bind="tcp://127.0.0.1:*")
-
-
-def test_a_key_is_for_remote_workers_and_not_for_an_open_door(keys: Path) -> None:
+def test_a_key_is_for_remote_workers_and_not_for_an_open_door(tmp_path: Path) -> None:
+    keys = tmp_path / "coordinator.key"
     with pytest.raises(ConfigurationError, match="needs bind"):
         make(key_file=keys)
     with pytest.raises(ConfigurationError, match="contradict"):
         make(bind="tcp://*:5555", key_file=keys, insecure=True)
-
-
-def test_pickles_are_taken_only_from_those_who_have_a_key(keys: Path) -> None:
-    for options in ({}, {"bind": "tcp://127.0.0.1:*"}, {"bind": "tcp://127.0.0.1:*", "insecure": True}):
-        with pytest.raises(ConfigurationError, match="allow_pickle=True lets remote workers run code"):
-            make(allow_pickle=True, **options)
-    assert make(allow_pickle=True, bind="tcp://127.0.0.1:*", key_file=keys).allow_pickle
 
 
 def test_what_is_advertised_is_not_bound_and_may_be_anywhere() -> None:
@@ -207,11 +167,88 @@ def test_a_worker_may_miss_a_heartbeat() -> None:
     Timing(heartbeat_interval=1.0, worker_timeout=2.0)
 
 
+@pytest.mark.parametrize("name", ["shuffle", "ordered", "allow_pickle", "insecure", "persistent_workers"])
+def test_a_flag_is_a_truth_value(name: str) -> None:
+    more = {"bind": "tcp://127.0.0.1:*"}
+    for good in (True, False, 1, 0, np.True_):
+        assert getattr(make(**more, **{name: good}), name) is bool(good)
+    for bad in ("no", None, 2, [1]):
+        with pytest.raises(ConfigurationError, match=f"{name} must be True or False, not "):
+            make(**more, **{name: bad})
+
+
+def test_prefetch_epochs_may_also_be_none() -> None:
+    assert make(prefetch_epochs=None).prefetch_epochs is None
+    with pytest.raises(ConfigurationError, match="prefetch_epochs must be True, False or None, not 'yes'"):
+        make(prefetch_epochs="yes")
+
+
+@pytest.mark.parametrize(("name", "value"), [("timing", 3.0), ("key_file", 7)])
+def test_a_wrong_type_names_the_option(name: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} must be "):
+        make(bind="tcp://127.0.0.1:*", **{name: value})
+
+
+@pytest.mark.parametrize("public", [SequenceEnqueuer, OrderedEnqueuer])
+def test_the_constructors_list_every_option_with_its_default_and_sentence(public: type) -> None:
+    parameters = list(inspect.signature(public).parameters.values())
+    assert [parameter.name for parameter in parameters[:2]] == ["sequence", "use_multiprocessing"]
+    listed = [(parameter.name, parameter.default) for parameter in parameters[2:]]
+    options = [(field.name, getattr(Options(), field.name)) for field in dataclasses.fields(Options)]
+    assert listed == options
+    keyword_only = parameters[2:] if public is SequenceEnqueuer else parameters[3:]
+    assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in keyword_only)
+    shown = inspect.getdoc(public.__init__) or ""
+    for field in dataclasses.fields(Options):
+        assert f"    {field.name}: {field.metadata['doc'].split()[0]}" in shown
+
+
+@pytest.mark.parametrize("public", [SequenceEnqueuer, OrderedEnqueuer])
+def test_every_option_that_a_constructor_takes_reaches_the_table(public: type, tmp_path: Path) -> None:
+    KeyDirectory(tmp_path).create()
+    given: dict[str, Any] = {
+        "shuffle": True,
+        "seed": 5,
+        "ordered": False,
+        "shard": (1, 3),
+        "shard_remainder": "repeat",
+        "prefetch_epochs": True,
+        "retries": 7,
+        "on_error": "skip",
+        "max_skipped": 8,
+        "max_worker_deaths": 9,
+        "hedge": 2.5,
+        "batch_timeout": 10.5,
+        "no_worker_timeout": 11.5,
+        "bind": "tcp://127.0.0.1:*",
+        "data_bind": "tcp://127.0.0.1:0",
+        "advertise": "tcp://gateway.example:4000",
+        "key_file": str(tmp_path / "coordinator.key"),
+        "allow_pickle": True,
+        "insecure": False,  # it contradicts a key; its own test is below
+        "compression": "lz4",
+        "max_bytes": 12,
+        "min_workers": 13,
+        "worker_threads": 14,
+        "worker_init": "package.module:callable",
+        "max_batches_per_worker": 15,
+        "persistent_workers": True,
+        "shared_memory": False,
+        "timing": Timing(stop=16.0),
+    }
+    assert set(given) == {field.name for field in dataclasses.fields(Options)}
+    assert public(Bare(), **given)._options == Options(**given)
+    assert public(Bare(), bind="tcp://*:0", insecure=True)._options.insecure
+
+
 def test_the_public_class_checks_at_once_and_knows_no_other_options() -> None:
     with pytest.raises(ValueError, match="retries"):
         SequenceEnqueuer(Bare(), retries=-1)
-    with pytest.raises(TypeError, match="max_retries"):
-        SequenceEnqueuer(Bare(), max_retries=1)
+    nearest = "SequenceEnqueuer has no option 'max_retries'; did you mean 'retries'?"
+    with pytest.raises(TypeError, match=re.escape(nearest)):
+        SequenceEnqueuer(Bare(), max_retries=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"OrderedEnqueuer has no option 'colour'. There are: sequence, "):
+        OrderedEnqueuer(Bare(), colour=1)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("hedge", [0, 0.5, "always", True, float("inf"), float("nan"), [3]])

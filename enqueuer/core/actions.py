@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 from enqueuer.core.events import Route
 from enqueuer.protocol.messages import ErrorRecord, Message
 
+# A position's outcome: a payload, which is opaque to the core, `BatchFailed` or `BatchSkipped`.
+Outcome = Any
+
 # As in `logging`, which the core does without.
 INFO, WARNING, ERROR, CRITICAL = 20, 30, 40, 50
 
@@ -23,7 +26,7 @@ class Deliver(NamedTuple):
 
     epoch: int
     positions: Sequence[int]
-    outcomes: Sequence[Any]
+    outcomes: Sequence[Outcome]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,19 @@
 """The coordinator as a pure state machine: `handle(events, now) -> actions`, `next_deadline()`.
 
-    events ──► handlers ──► ledger (who holds what, what is undelivered)
-                       ├──► membership, departures (who is there, who goes)
-                       └──► granting (who gets what next) ──► actions
+    events ──► one rule for each kind (the tables below) ──► State ──► granting ──► actions
 
-No socket, thread, clock or randomness in here: the I/O loop feeds it, and so does the simulated cluster.
+A turn: all events of a poll, then timers, then what can be delivered, then what can be granted. No socket, thread,
+clock or randomness in here: the I/O loop drives it, and so does the simulated cluster. `state` draws the whole core.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
-from enqueuer.core.actions import CRITICAL, Action, Deliver, RemoteLine, Send
-from enqueuer.core.answers import Answers
-from enqueuer.core.conduct import Conduct
-from enqueuer.core.departures import Departures
+from enqueuer.core import granting, joining, leaving, liveness, offences, results, supervision
+from enqueuer.core.actions import CRITICAL, Action, Deliver, RemoteLine
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.events import (
     BlockUnavailable,
@@ -35,16 +32,10 @@ from enqueuer.core.events import (
     ThreadsJoined,
     ThreadTimedOut,
 )
-from enqueuer.core.failures import Failures
-from enqueuer.core.fleet import Fleet
-from enqueuer.core.granting import Granting
-from enqueuer.core.hedging import Hedger
-from enqueuer.core.ledger import Ledger
-from enqueuer.core.membership import Membership
-from enqueuer.core.scheduler import Scheduler
-from enqueuer.core.settings import Settings
-from enqueuer.core.supervision import Supervision
+from enqueuer.core.settings import SessionFacts
+from enqueuer.core.state import State
 from enqueuer.core.worker import Worker
+from enqueuer.options import Options
 from enqueuer.protocol.messages import (
     Children,
     Drain,
@@ -61,247 +52,221 @@ from enqueuer.protocol.messages import (
     WorkerExited,
 )
 
-# An honest worker of the smallest batches holds some ten thousand, and says so once a second.
+# An honest worker of the smallest batches holds some ten thousand leases, and lists them once a second.
 _HELD_AS_A_MESSAGE = 1024
 
 
 class Coordinator:
-    """One session. `handle` is called by one thread (the I/O thread) only."""
+    """One session. One thread (the I/O thread) calls it; ``state`` may be read there between two turns."""
 
-    def __init__(self, settings: Settings, now: float) -> None:
-        self.settings = settings
-        self.ledger = Ledger(weighs=settings.max_bytes is not None)
-        self.fleet = Fleet()
-        self.scheduler = Scheduler(settings, self.ledger)
-        self._actions: list[Action] = []
-        self.failures = Failures(settings, self._actions, self._settle)
-        self.conduct = Conduct(self.ledger, self._actions)
-        self.departures = Departures(self.ledger, self.fleet, self.scheduler, self.conduct, self._actions)
-        self.membership = Membership(
-            settings,
-            self.ledger,
-            self.fleet,
-            self.scheduler,
-            self._actions,
-            self.failures,
-            self.conduct,
-            self.departures,
-            now,
-        )
-        self._worker_messages: dict[type, Any] = {
-            Ready: self.membership.on_ready,
-            Heartbeat: self.membership.on_heartbeat,
-            LoadFailure: self.membership.on_load_failure,
-            Drain: self.departures.on_drain,
-            Goodbye: self.departures.on_goodbye,
-        }
-        self.hedger = Hedger(settings, self.ledger, self.scheduler)
-        self.granting = Granting(settings, self.ledger, self.fleet, self.scheduler, self.hedger, self._actions)
-        self.answers = Answers(
-            self.ledger,
-            self.fleet,
-            self.scheduler,
-            self.hedger,
-            self.departures,
-            self.failures,
-            self.conduct,
-            self._actions,
-            self._settle,
-        )
-        self._stopped = False
-
-    # ------------------------------------------------------------ the two entry points
+    def __init__(self, options: Options, facts: SessionFacts, now: float) -> None:
+        self.state = State(options, facts, now)
 
     def handle(self, events: Iterable[Event], now: float) -> list[Action]:
-        """Take what happened by ``now`` (all readable input before any timer; nothing, where only time has passed) and
-        return what to do, in order.
+        """Take what happened by ``now``, and return what to do, in order.
+
+        ``events`` are all that a poll brought, before any timer runs; none if only time has passed.
         """
-        if self._stopped:
+        state = self.state
+        if state.is_stopped:
             return []
-        self.membership.shift_deadlines_over_a_gap(now)
+        liveness.begin_turn(state, now)
         for event in events:
-            handler = _ANSWERS.get(type(event))
-            if handler is not None:
-                handler(self.answers, event, now)
-            else:
-                _HANDLERS[type(event)](self, event, now)
-            if self._stopped:
-                break
-        if not self._stopped:
-            self.membership.run_timers(now)
-            # Before more is delivered: how little was left for the trainer since the last turn.
-            self.scheduler.review_depth()
-            self._deliver()
-            self.granting.grant(now)
-        actions = list(self._actions)
-        self._actions.clear()
-        return actions
+            _EVENT_RULES[type(event)](state, event)
+            if state.is_stopped:
+                return state.take_actions()
+        liveness.run_timers(state)
+        # Before more is delivered: it looks at how little was left for the trainer since the last turn.
+        state.scheduler.review_depth()
+        _deliver(state)
+        granting.grant(state)
+        return state.take_actions()
 
     def next_deadline(self) -> float:
         """When `handle` wants to be called even if nothing happens."""
-        if self._stopped:
-            return math.inf
-        return min(self.membership.next_deadline, self.granting.next_deadline)
+        state = self.state
+        return math.inf if state.is_stopped else min(state.sweep_at, granting.next_deadline(state))
+
+    def ignores(self, peer: Route | bytes) -> bool:
+        """Whether the shell drops messages over this route, or from this incarnation, unread."""
+        return self.state.peers.is_banned(peer)
 
     @property
     def takes_until_wake(self) -> int | None:
-        """After how many more takes by the trainer this core wants to know; None: not for granting.
+        """How many more takes of the trainer are worth a turn; None: takes alone are not.
 
-        While a slot with long batches waits for room in the bound, each take counts; otherwise room is collected, so
-        that small batches are granted many at a time.
+        While a slot with long batches waits for room in the bound, each take is; otherwise room is collected, so that
+        small batches are granted many at a time.
         """
-        ready_count = self.ledger.ready_count
-        if ready_count == 0 or not self.scheduler.has_takers or not self.ledger.has_pending:
+        ledger, scheduler = self.state.ledger, self.state.scheduler
+        ready_count = ledger.ready_count
+        if ready_count == 0 or not scheduler.has_takers or not ledger.has_pending:
             return None
-        if self.scheduler.has_costly_idle:
+        if scheduler.has_costly_idle:
             return 1
-        return min(ready_count, self.scheduler.room_wanted or -(-ready_count // 2))
+        return min(ready_count, scheduler.room_wanted or -(-ready_count // 2))
 
     @property
-    def malformed_count(self) -> int:
-        return self.conduct.malformed_count
+    def taken_total(self) -> int:
+        """Outcomes that the trainer has taken, as far as events have said."""
+        return self.state.ledger.taken_total
+
+    @property
+    def slots_count(self) -> int:
+        """Slots of workers that serve now."""
+        return self.state.scheduler.slots_count
 
     @property
     def routes(self) -> list[Route]:
-        """Where workers and supervisors are reached now."""
-        return [worker.route for worker in self.fleet if worker.route is not None] + list(self.fleet.supervisors)
+        """The routes of all workers and supervisors."""
+        return _routes(self.state)
 
-    # ------------------------------------------------------------ epochs
+    def has_left(self, incarnation: bytes) -> bool:
+        """Whether a worker is not there: lost, gone or unknown."""
+        return self.state.fleet.has_left(incarnation)
 
-    def _on_epoch_opened(self, event: EpochOpened, _now: float) -> None:
-        old = self.ledger.runs.get(event.epoch)
-        if old is not None:
-            self.granting.revoke_all_of(old)
-            self.ledger.close(old)
-            self.failures.forget_skips(old)
-        run = EpochRun(
-            event.epoch,
-            event.generation,
-            event.order,
-            ordered=self.settings.ordered,
-            confirmed=not event.gated,
-        )
-        self.ledger.open(run)
-        self.membership.announce(event)
 
-    def _on_epoch_confirmed(self, event: EpochConfirmed, _now: float) -> None:
-        run = self.ledger.runs.get(event.epoch)
-        if run is not None:
-            run.confirmed = True
+# ---------------------------------------------------------------- epochs, takes, the end
 
-    def _on_taken(self, event: Taken, _now: float) -> None:
-        self.ledger.note_taken(event.total)
 
-    def _on_stop_requested(self, _event: StopRequested, _now: float) -> None:
-        self._actions.extend(Send(route, Stop()) for route in self.routes)
-        # Outcomes may be large, and this object may wait for the garbage collector.
-        self.ledger.close_all()
-        self._stopped = True
+def _on_epoch_opened(state: State, event: EpochOpened) -> None:
+    old = state.ledger.runs.get(event.epoch)
+    if old is not None:
+        granting.revoke_all_of(state, old)
+        state.ledger.close(old)
+        results.forget_skips(state, old)
+    ordered, confirmed = state.options.ordered, not event.gated
+    run = EpochRun(event.epoch, event.generation, event.order, ordered=ordered, confirmed=confirmed)
+    state.ledger.open(run)
+    joining.announce(state, event)
 
-    # ------------------------------------------------------------ answers
 
-    def _on_malformed(self, event: Malformed, _now: float) -> None:
-        self.conduct.malformed_count += 1
-        self.departures.offend_at(event.route, f"sent a malformed message: {event.reason}")
+def _on_epoch_confirmed(state: State, event: EpochConfirmed) -> None:
+    run = state.ledger.runs.get(event.epoch)
+    if run is not None:
+        run.confirmed = True
 
-    def _settle(self, run: EpochRun, position: int, outcome: Any) -> bool:
-        """The position has its outcome; False if it had one. Who else computes it need not."""
-        leases = run.leases_of(position) if position in run.hedged else ()
-        taken = run.answer(position, outcome)
-        for lease in leases:
-            entry = self.ledger.find(lease)  # not any more the one that was answered
-            if entry is not None:
-                self.granting.revoke(entry[2], [lease])
-        return taken
 
-    # ------------------------------------------------------------ control messages
+def _on_taken(state: State, event: Taken) -> None:
+    state.ledger.note_taken(event.total)
 
-    def _on_control(self, event: ControlReceived, now: float) -> None:
-        message, route = event.message, event.route
-        worker, supervisor = self.fleet.at(route), self.fleet.supervisors.get(route)
-        # What answers leases is bounded by them.
-        if (worker is None or type(message) is not Failure) and not self._may_talk(route, message, now):
-            return
-        if isinstance(message, Hello):
-            self.membership.on_hello(route, event.session, message, event.key, now)
-        elif event.session != self.settings.session or (worker is None and supervisor is None):
-            self._actions.append(Send(route, WhoAreYou()))
-        elif worker is not None:
-            worker.last_seen = now
-            self._on_worker_message(worker, message, now)
-        elif (handler := _SUPERVISOR_MESSAGES.get(type(message))) is not None:
-            handler(self.membership.supervision, route, message, now)
-        else:
-            self.departures.offend_at(route, f"said {type(message).__name__}, which no supervisor says")
 
-    def _may_talk(self, route: Route, message: Message, now: float) -> bool:
-        if self.conduct.ignores(route):
-            return False  # cut off for what it said earlier in this very poll
-        if self.departures.standing_at(route).talk.take(now, _weight(message)):
-            return True
-        self.departures.offend_at(route, "floods the control channel")
+def _on_stop_requested(state: State, _event: StopRequested) -> None:
+    for route in _routes(state):
+        state.send(route, Stop())
+    # Outcomes may be large, and this object may wait for the garbage collector.
+    state.ledger.close_all()
+    state.is_stopped = True
+
+
+def _routes(state: State) -> list[Route]:
+    return [worker.route for worker in state.fleet if worker.route is not None] + list(state.fleet.supervisors)
+
+
+def _deliver(state: State) -> None:
+    for _, run in sorted(state.ledger.runs.items()):
+        positions, outcomes = state.ledger.pop_deliverable(run)
+        if outcomes:
+            state.actions.append(Deliver(run.epoch, positions, outcomes))
+        if run.complete:
+            granting.revoke_all_of(state, run)
+            state.ledger.close(run)
+        if not run.confirmed or not run.complete:
+            break
+
+
+# ---------------------------------------------------------------- control messages
+
+
+def _on_malformed(state: State, event: Malformed) -> None:
+    state.peers.malformed_count += 1
+    offences.report_offence(state, event.route, f"sent a malformed message: {event.reason}")
+
+
+def _on_control(state: State, event: ControlReceived) -> None:
+    message, route = event.message, event.route
+    worker, supervisor = state.fleet.at(route), state.fleet.supervisors.get(route)
+    # Answers to leases are bounded by the leases.
+    if (worker is None or type(message) is not Failure) and not _may_talk(state, route, message):
+        return
+    if isinstance(message, Hello):
+        joining.on_hello(state, route, event.session, message, event.key)
+    elif event.session != state.facts.session or (worker is None and supervisor is None):
+        state.send(route, WhoAreYou())
+    elif worker is not None:
+        worker.last_seen = state.now
+        _on_worker_message(state, worker, message)
+    else:
+        _on_supervisor_message(state, route, message)
+
+
+def _on_worker_message(state: State, worker: Worker, message: Message) -> None:
+    rule = _WORKER_RULES.get(type(message))
+    if rule is None:
+        offences.report_offence(state, worker, f"said {type(message).__name__}, which no worker says")
+    else:
+        rule(state, worker, message)
+
+
+def _on_supervisor_message(state: State, route: Route, message: Message) -> None:
+    rule = _SUPERVISOR_RULES.get(type(message))
+    if rule is None:
+        offences.report_offence(state, route, f"said {type(message).__name__}, which no supervisor says")
+    else:
+        rule(state, route, message)
+
+
+def _may_talk(state: State, route: Route, message: Message) -> bool:
+    if state.peers.is_banned(route):
+        # It was banned for what it said earlier in this very turn.
+        state.peers.ignored_count += 1
         return False
-
-    def _on_worker_message(self, worker: Worker, message: Message, now: float) -> None:
-        if isinstance(message, Failure):
-            self.answers.on_failure(worker, message, now)
-        elif isinstance(message, Log):
-            if worker.standing.lines.take(now):
-                level = min(max(message.level, 0), CRITICAL)
-                self._actions.append(RemoteLine(level, message.logger, worker.worker_id, worker.host, message.text))
-        elif (handler := self._worker_messages.get(type(message))) is not None:
-            handler(worker, message, now)
-        else:
-            self.departures.offend(worker, f"said {type(message).__name__}, which no worker says")
-
-    def _on_threads_joined(self, event: ThreadsJoined, now: float) -> None:
-        self.membership.add_threads(event, now)
-
-    def _on_route_lost(self, event: RouteLost, now: float) -> None:
-        self.departures.on_route_lost(event.route, now)
-
-    def _on_supervisor_died(self, event: SupervisorDied, now: float) -> None:
-        self.departures.on_supervisor_died(event.supervisor, now)
-
-    # ------------------------------------------------------------ delivering
-
-    def _deliver(self) -> None:
-        for _, run in sorted(self.ledger.runs.items()):
-            positions, outcomes = self.ledger.pop_deliverable(run)
-            if outcomes:
-                self._actions.append(Deliver(run.epoch, positions, outcomes))
-            if run.complete:
-                self.granting.revoke_all_of(run)
-                self.ledger.close(run)
-            if not run.confirmed or not run.complete:
-                break
+    if offences.record_at(state, route).talk.take(state.now, _weight(message)):
+        return True
+    offences.report_offence(state, route, "floods the control channel")
+    return False
 
 
 def _weight(message: Message) -> int:
-    """For how many messages this one counts: as runs, 65 536 leases are ten bytes, and 40 ms to look at."""
+    """For how many messages this one counts: 65 536 leases can be listed in ten bytes, and take 40 ms to look at."""
     return 1 + len(message.held) // _HELD_AS_A_MESSAGE if isinstance(message, Heartbeat | Hello) else 1
 
 
-_ANSWERS: dict[type, Any] = {
-    ResultsReceived: Answers.on_results,
-    ResultsRefused: Answers.on_results_refused,
-    BlockUnavailable: Answers.on_block_unavailable,
-    ThreadTimedOut: Answers.on_thread_timed_out,
+def _on_log(state: State, worker: Worker, message: Log) -> None:
+    if worker.peer.lines.take(state.now):
+        level = min(max(message.level, 0), CRITICAL)
+        state.actions.append(RemoteLine(level, message.logger, worker.worker_id, worker.host, message.text))
+
+
+# ---------------------------------------------------------------- the tables
+
+_EVENT_RULES: Final[dict[type, Callable[[State, Any], None]]] = {
+    ControlReceived: _on_control,
+    ResultsReceived: results.on_results,
+    Taken: _on_taken,
+    ResultsRefused: results.on_results_refused,
+    BlockUnavailable: results.on_block_unavailable,
+    Malformed: _on_malformed,
+    RouteLost: leaving.on_route_lost,
+    SupervisorDied: leaving.on_supervisor_died,
+    ThreadsJoined: joining.add_threads,
+    ThreadTimedOut: results.on_thread_timed_out,
+    EpochOpened: _on_epoch_opened,
+    EpochConfirmed: _on_epoch_confirmed,
+    StopRequested: _on_stop_requested,
 }
 
-_HANDLERS: dict[type, Any] = {
-    ControlReceived: Coordinator._on_control,
-    Malformed: Coordinator._on_malformed,
-    RouteLost: Coordinator._on_route_lost,
-    SupervisorDied: Coordinator._on_supervisor_died,
-    ThreadsJoined: Coordinator._on_threads_joined,
-    EpochOpened: Coordinator._on_epoch_opened,
-    EpochConfirmed: Coordinator._on_epoch_confirmed,
-    Taken: Coordinator._on_taken,
-    StopRequested: Coordinator._on_stop_requested,
+_WORKER_RULES: Final[dict[type, Callable[[State, Worker, Any], None]]] = {
+    Ready: joining.on_ready,
+    Heartbeat: liveness.on_heartbeat,
+    Failure: results.on_failure,
+    LoadFailure: joining.on_load_failure,
+    Drain: leaving.on_drain,
+    Goodbye: leaving.on_goodbye,
+    Log: _on_log,
 }
 
-_SUPERVISOR_MESSAGES: dict[type, Any] = {
-    WorkerExited: Supervision.on_worker_exited,
-    Children: Supervision.on_children,
+_SUPERVISOR_RULES: Final[dict[type, Callable[[State, Route, Any], None]]] = {
+    WorkerExited: supervision.on_worker_exited,
+    Children: supervision.on_children,
 }

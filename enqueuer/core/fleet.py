@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 from enqueuer.core.events import Route
-from enqueuer.core.standing import Standing
+from enqueuer.core.peer import Supervisor
 from enqueuer.core.worker import Worker, WorkerState
 
-# Records of workers that are not there are kept for their late answers, but not for ever: of one that has ended at most
-# some are still on their way, and one that is lost for longer than this has nothing to say that was not done again.
+# Records of departed workers are kept, so that late answers are still accepted, but their number is bounded: a worker
+# that has ended has few answers on the way, and the leases of one that is lost for this long were computed again.
 _MOST_KEPT = {WorkerState.LOST: 10_000, WorkerState.GONE: 250}
 FORGET_SECONDS = 300.0
 
 
-@dataclass(slots=True)
-class Supervisor:
-    """What the coordinator knows of one. ``id`` is what its children call it; ``key`` the name of its key, or ''."""
-
-    id: bytes
-    key: str
-    last_seen: float
-    standing: Standing
-
-
 class Fleet:
-    """The records and their indices; decides nothing."""
+    """The records and their indices; decides nothing. ``changed`` becomes the hook of every worker in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, changed: Callable[[Worker], None]) -> None:
+        self._changed = changed
         self._by_incarnation: dict[bytes, Worker] = {}
         self._by_route: dict[Route, Worker] = {}
         self._departed: dict[WorkerState, dict[bytes, None]] = {WorkerState.LOST: {}, WorkerState.GONE: {}}
@@ -36,25 +26,27 @@ class Fleet:
         self.lost_count = 0
 
     def __iter__(self) -> Iterator[Worker]:
-        """Workers that are there: not lost and not gone."""
+        """Workers that are neither lost nor gone."""
         return (worker for worker in list(self._by_incarnation.values()) if worker.state not in self._departed)
 
     def __len__(self) -> int:
         return len(self._by_incarnation) - sum(map(len, self._departed.values()))
 
     def has_left(self, incarnation: bytes) -> bool:
-        """Whether it is not there: lost, gone or never heard of."""
+        """Whether the worker is lost, gone or unknown."""
         worker = self._by_incarnation.get(incarnation)
         return worker is None or worker.state in self._departed
 
     def at(self, route: Route) -> Worker | None:
+        """The worker that is reached at this route."""
         return self._by_route.get(route)
 
     def find(self, incarnation: bytes) -> Worker | None:
-        """Also a departed one, whose late answers are still taken."""
+        """The worker of this incarnation, departed ones included."""
         return self._by_incarnation.get(incarnation)
 
     def of_supervisor(self, supervisor: bytes) -> list[Worker]:
+        """The children of the supervisor with this id."""
         return [worker for worker in self if worker.supervisor == supervisor]
 
     def key_of_supervisor(self, supervisor: bytes, default: str) -> str:
@@ -63,19 +55,22 @@ class Fleet:
         return next(known, next((worker.key for worker in self.of_supervisor(supervisor)), default))
 
     def add(self, worker: Worker) -> None:
+        """Take in a new worker."""
+        worker.changed = self._changed
         self._by_incarnation[worker.incarnation] = worker
         self.connect(worker, worker.route)
 
     def connect(self, worker: Worker, route: Route | None) -> None:
-        """The worker is reached there from now on (None: nowhere)."""
+        """Reach the worker at this route from now on; None: nowhere."""
         if worker.route is not None:
             self._by_route.pop(worker.route, None)
         worker.route = route
         if route is not None:
             self._by_route[route] = worker
+        worker.changed(worker)
 
     def depart(self, worker: Worker, state: WorkerState) -> None:
-        """The worker is LOST or GONE; its record stays for a while."""
+        """Move the worker to LOST or GONE; its record stays for a while."""
         self._departed[WorkerState.LOST].pop(worker.incarnation, None)
         worker.move_to(state)
         self.connect(worker, None)
@@ -87,7 +82,7 @@ class Fleet:
             del self._by_incarnation[oldest]
 
     def forget_lost(self, silent_since: float) -> None:
-        """Drop the records of workers that were lost, and not heard of since then."""
+        """Drop the records of lost workers that have been silent since then."""
         lost = self._departed[WorkerState.LOST]
         while lost:
             oldest = next(iter(lost))
@@ -97,6 +92,6 @@ class Fleet:
             del self._by_incarnation[oldest]
 
     def return_to(self, worker: Worker) -> None:
-        """A lost worker has come back."""
+        """Take a lost worker back."""
         worker.move_to(WorkerState.JOINING)
         self._departed[WorkerState.LOST].pop(worker.incarnation, None)

@@ -16,7 +16,6 @@ from typing import NamedTuple
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.ledger import Ledger
 from enqueuer.core.scheduler import Assignment, Scheduler
-from enqueuer.core.settings import Settings
 from enqueuer.core.worker import Worker
 
 # What "lately" is: so many result messages, and fewer than this many say nothing yet.
@@ -81,15 +80,19 @@ class _Late(NamedTuple):
 
 
 class Hedger:
-    """Decides; `Granting` books and sends."""
+    """Decides; `granting` books and sends. ``factor`` times the 95th percentile is late; None: never."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, scheduler: Scheduler) -> None:
-        self._factor = settings.hedge_factor
+    def __init__(self, factor: float | None, ledger: Ledger, scheduler: Scheduler) -> None:
+        self._factor = factor
         self._ledger = ledger
         self._scheduler = scheduler
         self._times = ComputeTimes()
-        # When the head will be late, if it is not answered before; infinite while nobody could take it.
-        self.next_deadline = math.inf
+        # When the head will be late, if it is not answered before; infinite while no other worker could take it.
+        self.late_at = math.inf
+
+    def rest(self) -> None:
+        """Wait for nothing, until `hedges` looks again."""
+        self.late_at = math.inf
 
     def note_batches(self, worker: Worker, count: int, busy: float) -> None:
         """A result message brought ``count`` batches that took ``busy`` seconds together."""
@@ -100,7 +103,7 @@ class Hedger:
 
         The caller must book all of it before anything else happens.
         """
-        self.next_deadline = math.inf
+        self.late_at = math.inf
         run = self._current_run()
         if self._factor is None or run is None:
             return []
@@ -108,7 +111,7 @@ class Hedger:
         if late is None:
             return []
         if late.late_at > now:
-            self.next_deadline = late.late_at
+            self.late_at = late.late_at
             return []
         idle = self._scheduler.idle_workers()
         assignments: list[Assignment] = []

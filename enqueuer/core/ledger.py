@@ -1,28 +1,60 @@
-"""Who holds which lease, and what of each open epoch is undelivered.
+"""The books: which worker holds which lease, and which positions of each open epoch are undelivered.
 
 Lease numbers count up and are never used twice. A lease stays in the table, findable for a late answer, until it is
-answered or its epoch's books are closed; whether it still counts is the epoch run's to say.
+answered or its epoch is closed. The epoch's run says whether the lease still counts.
+
+The ledger alone writes `Worker.leases`, and tells the worker's hook of each change.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import repeat
-from typing import Any
 
+from enqueuer.core.actions import Outcome
 from enqueuer.core.epoch_run import EpochRun
-from enqueuer.core.held_bytes import HeldBytes
 from enqueuer.core.worker import Worker
 
-# Of a lease: the epoch it is on, its position there, and who holds it.
+# A lease: the epoch that it is on, its position there, and the worker that holds it.
 LeaseEntry = tuple[EpochRun, int, Worker]
+
+
+class HeldBytes:
+    """Bytes of the batches that have come and were not taken, each by its own weight. Other outcomes weigh nothing."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        # By epoch and position.
+        self._buffered: dict[int, dict[int, int]] = {}
+        # Weights of ready batches, in the order in which they are taken.
+        self._ready: deque[int] = deque()
+
+    def note_buffered(self, epoch: int, positions: Sequence[int], nbytes: int) -> None:
+        """Batches of ``nbytes`` each have come for these positions."""
+        self._buffered.setdefault(epoch, {}).update(dict.fromkeys(positions, nbytes))
+        self.total += nbytes * len(positions)
+
+    def note_delivered(self, epoch: int, positions: Sequence[int]) -> None:
+        """These positions are ready to be taken."""
+        weights = self._buffered.get(epoch, {})
+        self._ready.extend([weights.pop(position, 0) for position in positions])
+
+    def note_taken(self, count: int) -> None:
+        """The trainer took this many."""
+        for _ in range(count):
+            self.total -= self._ready.popleft()
+
+    def forget(self, epoch: int) -> None:
+        """Drop the epoch's buffered batches."""
+        self.total -= sum(self._buffered.pop(epoch, {}).values())
 
 
 class Ledger:
     """The open epochs (the current one, and at most the one after it) and all leases on them."""
 
     def __init__(self, *, weighs: bool = False) -> None:
-        """``weighs``: `held_bytes` is kept, which costs something for each batch."""
+        """``weighs``: keep `held_bytes`, at a cost for each batch."""
         self.runs: dict[int, EpochRun] = {}
         self.stale_count = 0
         self.delivered_total = 0
@@ -35,13 +67,13 @@ class Ledger:
 
     @property
     def undelivered_count(self) -> int:
-        """Leased, received and ready batches: what the bound bounds."""
-        return sum([run.undelivered_count for run in list(self.runs.values())]) + self.ready_count
+        """Leased, received and ready batches; the bound is on these."""
+        return sum([run.undelivered_count for run in self.runs.values()]) + self.ready_count
 
     @property
     def leased_count(self) -> int:
-        """Positions that some worker is to answer."""
-        return sum([run.leased_count for run in list(self.runs.values())])
+        """Positions with a live lease."""
+        return sum([run.leased_count for run in self.runs.values()])
 
     @property
     def ready_count(self) -> int:
@@ -50,23 +82,26 @@ class Ledger:
 
     @property
     def held_bytes(self) -> int:
-        """What the batches weigh that have come and were not taken; 0 where that is not kept."""
+        """Bytes of the batches that have come and were not taken; 0 unless they are weighed."""
         return self._held.total if self._held is not None else 0
 
     @property
     def has_pending(self) -> bool:
+        """Whether any position can be leased."""
         return any(run.has_pending or run.has_suspects for run in self.runs.values())
 
     def find(self, lease: int) -> LeaseEntry | None:
+        """The lease's entry, until it is answered or its epoch is closed."""
         return self._leases.get(lease)
 
     # ------------------------------------------------------------ epochs
 
     def open(self, run: EpochRun) -> None:
+        """Begin an epoch's books."""
         self.runs[run.epoch] = run
 
     def close(self, run: EpochRun) -> None:
-        """Forget the run and every lease on it; workers stay occupied by theirs until they answer or unlist them."""
+        """Forget the run and every lease on it. Workers stay occupied by theirs until they answer or unlist them."""
         del self.runs[run.epoch]
         if self._held is not None:
             self._held.forget(run.epoch)
@@ -74,7 +109,7 @@ class Ledger:
             del self._leases[lease]
 
     def close_all(self) -> None:
-        """No outcome is held any more."""
+        """Drop all outcomes."""
         self.runs.clear()
         self._leases.clear()
         if self._held is not None:
@@ -90,10 +125,11 @@ class Ledger:
         run.lease_all(positions, leases)
         self._leases.update(zip(leases, zip(repeat(run), positions, repeat(worker)), strict=True))
         worker.leases.update(dict.fromkeys(leases, now))
+        worker.changed(worker)
         return first
 
     def answer(self, worker: Worker, lease: int, run: EpochRun | None) -> int | None:
-        """The position that this answer is for, if it may be taken; None if it is stale, as all are without a run."""
+        """The position of an answer that may be taken; None for a stale one, as every answer without a run is."""
         entry = self._leases.get(lease)
         if entry is None or entry[0] is not run or entry[2] is not worker:
             self.stale_count += 1
@@ -102,10 +138,11 @@ class Ledger:
             return None
         worker.leases.pop(lease, None)
         del self._leases[lease]
+        worker.changed(worker)
         return entry[1]
 
     def answer_all(self, worker: Worker, leases: Sequence[int], run: EpochRun) -> list[int] | None:
-        """The positions that these answers are for, if each may be taken; None, and nothing is changed, if not."""
+        """The positions of these answers, if each may be taken; None, and no change, if one may not."""
         entries = [self._leases.get(lease) for lease in leases]
         positions = [entry[1] for entry in entries if entry is not None and entry[0] is run and entry[2] is worker]
         if len(positions) != len(set(leases)) or len(positions) != len(leases):
@@ -113,37 +150,48 @@ class Ledger:
         for lease in leases:
             del self._leases[lease]
             worker.leases.pop(lease, None)
+        worker.changed(worker)
         return positions
 
     def withdraw(self, lease: int) -> int | None:
-        """The lease no longer counts, but its worker stays occupied; returns the position if pending again."""
+        """End the lease while its worker stays occupied; returns the position if it is pending again."""
         entry = self._leases.get(lease)
         if entry is not None and entry[0].unlease(entry[1], lease):
             return entry[1]
         return None
 
     def expire(self, worker: Worker, leases: Iterable[int]) -> int:
-        """The worker does not hold these any more; returns how many positions are pending again for it."""
+        """End these leases and free the worker of them; returns how many positions are pending again for it."""
         returned = 0
         for lease in leases:
             worker.leases.pop(lease, None)
             worker.unlisted.discard(lease)
             returned += self.withdraw(lease) is not None
+        worker.changed(worker)
         return returned
 
+    def reinstate(self, worker: Worker, held: Iterable[int], now: float) -> None:
+        """Occupy the worker again by leases that it holds after all: they run, because they were revoked too late."""
+        for lease in held:
+            entry = self._leases.get(lease)
+            if entry is not None and entry[2] is worker:
+                worker.leases.setdefault(lease, now)
+        worker.changed(worker)
+
     def release(self, worker: Worker) -> int:
-        """The worker is lost: all its leases; returns how many positions are pending again."""
+        """End all leases of a worker that leaves; returns how many positions are pending again."""
         worker.reserved = False
         return self.expire(worker, list(worker.leases))
 
     # ------------------------------------------------------------ delivery
 
     def note_buffered(self, run: EpochRun, positions: Sequence[int], nbytes: int) -> None:
-        """The outcomes of these positions are batches of ``nbytes`` each."""
+        """Batches of ``nbytes`` each have come for these positions."""
         if self._held is not None:
             self._held.note_buffered(run.epoch, positions, nbytes)
 
-    def pop_deliverable(self, run: EpochRun) -> tuple[Sequence[int], list[Any]]:
+    def pop_deliverable(self, run: EpochRun) -> tuple[Sequence[int], list[Outcome]]:
+        """Positions and outcomes that can be delivered now, in the order of delivery."""
         positions, outcomes = run.pop_deliverable()
         self.delivered_total += len(outcomes)
         if self._held is not None and outcomes:
@@ -151,7 +199,7 @@ class Ledger:
         return positions, outcomes
 
     def note_taken(self, total: int) -> None:
-        """The trainer has taken so many in all; a count from before an earlier one changes nothing."""
+        """The trainer has taken this many in all; an outdated count changes nothing."""
         count = total - self.taken_total
         if count > 0:
             self.taken_total = total

@@ -12,11 +12,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from enqueuer.core.byte_bound import ByteBound
-from enqueuer.core.depth import make_depth
+from enqueuer.core.bounds import ByteBound, make_depth
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.ledger import Ledger
-from enqueuer.core.settings import Settings
 from enqueuer.core.worker import Worker
 
 # A queued lease moves to an idle slot if it would wait longer than this (and a round trip) where it is.
@@ -64,11 +62,13 @@ class Scheduler:
     calls `note_load`.
     """
 
-    def __init__(self, settings: Settings, ledger: Ledger) -> None:
-        self._settings = settings
+    def __init__(
+        self, ledger: Ledger, *, ordered: bool, max_queue_size: int | None, max_bytes: int | None = None
+    ) -> None:
         self._ledger = ledger
-        self._depth = make_depth(settings.max_queue_size)
-        self._bytes = None if settings.max_bytes is None else ByteBound(settings.max_bytes)
+        self._ordered = ordered
+        self._depth = make_depth(max_queue_size)
+        self._bytes = None if max_bytes is None else ByteBound(max_bytes)
         # Each with how many of its slots are idle.
         self._idle: dict[Worker, int] = {}
         self._idle_slots_count = 0
@@ -206,7 +206,7 @@ class Scheduler:
         leases that only wait had taken those places, idle slots would get nothing (32 workers of 20 ms within a bound
         of 42 then reach 79 % of their ideal rate, else 92 %). Short batches do not keep each other waiting.
         """
-        spare = self._slots_count if self._settings.ordered and not self._next_is_cheap else 0
+        spare = self._slots_count if self._ordered and not self._next_is_cheap else 0
         leased_count = self._ledger.leased_count
         room = max(self._slots_count, self.bound - spare) - leased_count
         if self._bytes is None or not self._bytes.is_known:

@@ -1,4 +1,4 @@
-"""What the core must know of the user's options: one frozen object, plain values only."""
+"""Facts of one session that are no options: what `start()` was given, and where workers connect."""
 
 from __future__ import annotations
 
@@ -7,44 +7,41 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ChannelFacts:
-    """A socket pair that workers connect to."""
+    """A channel: a pair of sockets, for control and for batches, where workers connect.
+
+    Attributes:
+        name: its name in every `Route`.
+        data_endpoint: the address of the batches' socket, as workers reach it.
+        local: its peers are the trainer's own processes, the only ones that get a live object.
+        shared_memory: where workers on this host offer their shared memory, and the secret to say there; None: nowhere.
+        compression: what workers compress large buffers with; None: nothing.
+    """
 
     name: str
     data_endpoint: str
-    # The trainer's own processes: the only ones that get a live object.
     local: bool
-    # Where workers on the same host show their shared memory, and the secret to say there; None where they cannot.
     shared_memory: tuple[str, bytes] | None = None
-    # What workers are to compress large buffers with; None: nothing.
     compression: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """One session. Times in seconds."""
+class SessionFacts:
+    """One session, from `start()` to `stop()`.
+
+    Attributes:
+        session: its random id, in every message.
+        channels: where workers connect.
+        numpy_version: the trainer's.
+        max_queue_size: bound on undelivered batches, beside one in each slot; 0 or less: none; None: found by itself.
+        max_bytes: bound on the bytes of undelivered batches; None: none.
+        skipped_before: batches that earlier sessions skipped; they count towards ``max_skipped``.
+        address: where remote workers connect, for the warning that none is there; '' without remote workers.
+    """
 
     session: bytes
     channels: tuple[ChannelFacts, ...]
     numpy_version: str
-    ordered: bool = True
-    # None: as deep as it turns out to help.
     max_queue_size: int | None = 10
     max_bytes: int | None = None
-    retries: int = 0
-    skip_errors: bool = False
-    max_skipped: int = 100
-    max_worker_deaths: int | None = 3
-    # Of the skips that are allowed, what earlier sessions have used up.
     skipped_before: int = 0
-    min_workers: int = 1
-    # A head of the order that takes this many times the 95th percentile is leased a second time; None: never.
-    hedge_factor: float | None = None
-    # Supervisors replace a worker that computes one batch for longer.
-    batch_timeout: float | None = None
-    no_worker_timeout: float | None = None
-    heartbeat_interval: float = 1.0
-    worker_timeout: float = 10.0
-    coordinator_timeout: float = 30.0
-    no_worker_warning: float = 30.0
-    # For the message that nobody is there.
     address: str = ""

@@ -1,37 +1,47 @@
-"""What the coordinator knows of one worker."""
+"""One worker as the coordinator knows it: its identity, its state, its leases, and how fast it is.
+
+    JOINING ──Ready──► SERVING ──Drain──► DRAINING ──► GONE
+       ▲                  │                  │
+       └── comes back ── LOST ◄──────────────┘
+
+A change of state, route, leases or speed is told to the scheduler by ``changed``, which the fleet sets.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from enqueuer.core.events import Route
-from enqueuer.core.standing import Standing
+from enqueuer.core.peer import PeerRecord
 from enqueuer.protocol.messages import Bye, Hello, Reject
 
 # Weight of the newest result message in the running mean of compute times.
 _NEWEST_WEIGHT = 0.2
-# Weight of a round trip that is longer than they were; a shorter one is believed at once.
+# Weight of a round trip that is longer than earlier ones; a shorter one is believed at once.
 _LONGER_WEIGHT = 0.1
 # A worker's queue covers the round trip and this much work, so that it does not run dry between two messages.
 _QUEUED_SECONDS = 0.004
 _MOST_QUEUED = 4096
-
+# No network takes longer; a larger claim would make every lease look early.
 _LONGEST_ROUND_TRIP = 2.0
-# What a worker may have on the way beyond a gap; more is a peer that makes numbers up.
+# Result messages that may be on the way beyond a gap; a number beyond that is made up.
 _FURTHEST_AHEAD = 65_536
 
 
 class WorkerState(Enum):
-    JOINING = auto()  # known, its Sequence not verified yet
-    SERVING = auto()
-    DRAINING = auto()  # answers what it holds, takes no more
-    LOST = auto()  # silent or dead; may come back
-    GONE = auto()  # said goodbye, rejected or seen dead
+    """Where a worker is in its life."""
+
+    JOINING = auto()  # its Sequence is not verified yet
+    SERVING = auto()  # it takes leases
+    DRAINING = auto()  # it answers the leases it holds and takes no more
+    LOST = auto()  # it is silent or its connection broke; it may come back
+    GONE = auto()  # it said goodbye, was rejected, or was seen dead
 
 
-# Legal transitions. A missing entry is a mistake of ours and leaves the state as it was.
+# Legal transitions. A missing entry is an error that leaves the state as it was.
 TRANSITIONS: dict[WorkerState, frozenset[WorkerState]] = {
     WorkerState.JOINING: frozenset({WorkerState.SERVING, WorkerState.DRAINING, WorkerState.LOST, WorkerState.GONE}),
     WorkerState.SERVING: frozenset({WorkerState.JOINING, WorkerState.DRAINING, WorkerState.LOST, WorkerState.GONE}),
@@ -39,6 +49,10 @@ TRANSITIONS: dict[WorkerState, frozenset[WorkerState]] = {
     WorkerState.LOST: frozenset({WorkerState.JOINING, WorkerState.GONE}),
     WorkerState.GONE: frozenset(),
 }
+
+
+def _ignore(_worker: Worker) -> None:
+    """The hook of a worker that is in no fleet yet."""
 
 
 @dataclass(slots=True, eq=False)
@@ -55,35 +69,43 @@ class Worker:
     supervisor: bytes
     child_number: int
     last_seen: float
-    standing: Standing = field(default_factory=lambda: Standing(""))
+    # How much it may say, and its offences.
+    peer: PeerRecord = field(default_factory=lambda: PeerRecord(""))
+    # The fleet sets it: called after each change of state, route, leases or speed.
+    changed: Callable[[Worker], None] = _ignore
     # The name of the key that its connections proved; '' without keys.
     key: str = ""
     known_since: float = 0.0
-    # Since when it has no connection; infinite while it has one.
-    cut_off_at: float = math.inf
+    # When its connection broke; infinite while it has one. It may come back.
+    unlinked_at: float = math.inf
     in_process: bool = False
     state: WorkerState = WorkerState.JOINING
-    # Leases that occupy it, and when each was granted, oldest first: the first `slots` of them are running.
+    # Leases that occupy it, and when each was granted, oldest first; the first `slots` of them run. The ledger writes
+    # them.
     leases: dict[int, float] = field(default_factory=dict)
     # Leases that its last heartbeat should have listed and did not.
     unlisted: set[int] = field(default_factory=set)
-    # While it computes a suspect, or is kept free for one, it gets nothing else.
+    # It computes a suspect, or is kept free for one, and gets nothing else. The scheduler writes it.
     reserved: bool = False
+    # All result messages up to this number have come, and these beyond it.
     received_seq: int = 0
     received_ahead: set[int] = field(default_factory=set)
+    # The number of its last result message, once it has said goodbye.
     goodbye_seq: int | None = None
-    # What it was told last, for good; said again if it did not hear it.
-    farewell: Bye | Reject | None = None
+    # Said to it at the end; said again if it comes back because it did not hear it.
+    last_word: Bye | Reject | None = None
     asked_for_frames: bool = False
     batches_count: int = 0
+    # Running means, in seconds; 0.0 before the first measurement.
     item_seconds: float = 0.0
     round_trip: float = 0.0
+    # When it answered last, or got its first lease after being idle.
     last_answer: float = 0.0
-    # When it was last told of the epochs; never yet.
+    # When it was told of the epochs last.
     epochs_sent_at: float = -math.inf
 
     @classmethod
-    def from_hello(cls, hello: Hello, route: Route, key: str, standing: Standing, now: float) -> Worker:
+    def from_hello(cls, hello: Hello, route: Route, key: str, peer: PeerRecord, now: float) -> Worker:
         return cls(
             worker_id=hello.worker_id,
             incarnation=hello.incarnation,
@@ -95,31 +117,34 @@ class Worker:
             supervisor=hello.supervisor,
             child_number=hello.child_number,
             last_seen=now,
-            standing=standing,
+            peer=peer,
             key=key,
             known_since=now,
         )
 
     def is_described_by(self, hello: Hello, route: Route, key: str) -> bool:
-        """Whether this Hello can be of the same process."""
+        """Whether this Hello can come from the same process."""
         told = (hello.worker_id, hello.host, hello.pid, hello.supervisor, hello.child_number, route.channel, key)
         known = (self.worker_id, self.host, self.pid, self.supervisor, self.child_number, self.channel, self.key)
         return told == known
 
     @property
     def name(self) -> str:
+        """For a human: id and host."""
         return f"{self.worker_id} on {self.host}"
 
     @property
     def load(self) -> int:
+        """Leases that occupy it."""
         return len(self.leases)
 
     @property
     def takes_leases(self) -> bool:
+        """Whether it serves, and there is a connection to grant over."""
         return self.state is WorkerState.SERVING and self.route is not None
 
     def busy_since(self, lease: int) -> float:
-        """When it began, as far as can be told from here, what it computes instead of answering this lease."""
+        """Earliest time it can have started the item that delays this lease: at the grant or at its last answer."""
         return max(self.leases.get(lease, math.inf), self.last_answer)
 
     @property
@@ -127,22 +152,24 @@ class Worker:
         """How many leases it should hold: one a slot, and enough to cover the round trip and some work."""
         if self.in_process or self.item_seconds <= 0.0:
             return self.slots
-        # Both times are what the worker says of itself, so the quotient can be anything.
+        # The worker itself reports both times, so the quotient can be anything.
         return self.slots + 1 + int(min(_MOST_QUEUED, (self.round_trip + _QUEUED_SECONDS) / self.item_seconds))
 
     @property
     def wants_more(self) -> bool:
-        """Refilled in pieces of a quarter, so that small batches travel many to a message."""
+        """Whether to refill it: in pieces of a quarter, so that small batches travel many to a message."""
         target = self.target_load
         return len(self.leases) <= target - max(1, target // 4)
 
     def move_to(self, state: WorkerState) -> None:
+        """Change its state; raises ValueError, and changes nothing, for an illegal transition."""
         if state not in TRANSITIONS[self.state]:
             raise ValueError(f"worker {self.name} cannot go from {self.state} to {state}")
         self.state = state
+        self.changed(self)
 
     def take_result_number(self, seq: int) -> bool:
-        """Note that this result message arrived; False if it had arrived before, or its number makes no sense."""
+        """Note that this result message has come; False if it had come before, or its number makes no sense."""
         if seq <= self.received_seq or seq in self.received_ahead or self.is_beyond(seq):
             return False
         self.received_ahead.add(seq)
@@ -157,20 +184,23 @@ class Worker:
 
     @property
     def highest_seq(self) -> int:
+        """The highest number of a result message that has come."""
         return max(self.received_ahead, default=self.received_seq)
 
     def note_round_trip(self, seconds: float) -> None:
-        """What the network takes; a worker that is stopped or starved of its processor says more than that."""
+        """Note a round trip as the worker measured it: the network's, plus any pause of a stopped or starved worker."""
         if 0 < seconds < math.inf:
-            # Whoever is believed to be far away is waited for: not for longer than any network takes.
+            # Leases of a far worker are late later, so its distance is bounded.
             seconds = min(seconds, _LONGEST_ROUND_TRIP)
             known = self.round_trip
             self.round_trip = seconds if not 0.0 < known < seconds else known + _LONGER_WEIGHT * (seconds - known)
+            self.changed(self)
 
     def note_batches(self, count: int, busy: float, now: float) -> None:
-        """A result message brought ``count`` batches that took ``busy`` seconds together."""
+        """Note a result message: ``count`` batches that took ``busy`` seconds together."""
         self.batches_count += count
         self.last_answer = now
         newest = busy / count
         old = self.item_seconds
         self.item_seconds = newest if old == 0.0 else old + _NEWEST_WEIGHT * (newest - old)
+        self.changed(self)

@@ -8,18 +8,21 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import zmq
 
+from enqueuer.errors import ConfigurationError
 from enqueuer.host import raise_file_limit
 from enqueuer.memory.slab_exchange import SlabReceiver, receive_slabs
 from enqueuer.options import Options
 from enqueuer.protocol.batch import Trust
 from enqueuer.protocol.compression import Codec, find_codec
+from enqueuer.security.curve import find_key_file
 from enqueuer.security.gatekeeper import Gatekeeper
+from enqueuer.security.keys import read_coordinator_key
 from enqueuer.transport.addresses import is_loopback
 from enqueuer.transport.sockets import CoordinatorSockets
 
@@ -97,6 +100,45 @@ def bind_remote(context: zmq.Context[Any], address: str, options: Options) -> Ch
         codec = None if options.compression is None else find_codec(options.compression)
         trust = Trust.KEYED if options.allow_pickle else Trust.REMOTE
         return Channel("remote", sockets, trust, slabs=slabs, codec=codec)
+
+
+def settle_keys(options: Options) -> Options:
+    """The options with the key file that will be used: the caller's, or the one that the environment names.
+
+    Raises ConfigurationError, before anything is started, for keys that cannot be used, for a door that would stand
+    open without keys, and for a compression library that is not installed.
+    """
+    if options.compression is not None:
+        try:
+            find_codec(options.compression)
+        except ImportError as error:
+            raise ConfigurationError(str(error)) from error
+    # The environment's file is for trainers that bind, and a key that is there is always used.
+    found = None if options.bind is None else find_key_file(options.key_file)
+    if found is None:
+        _refuse_open_doors(options)
+        return options
+    # It is read again and again, from whatever directory the trainer is in by then.
+    path = str(Path(found).expanduser().absolute())
+    read_coordinator_key(path)
+    return replace(options, key_file=path, insecure=False)
+
+
+def _refuse_open_doors(options: Options) -> None:
+    if options.allow_pickle:
+        raise ConfigurationError(
+            "allow_pickle=True lets remote workers run code in this process, so it needs bind=… and key_file=…: "
+            "without keys that would be anyone who reaches the port"
+        )
+    for name in ("bind", "data_bind"):
+        address = getattr(options, name)
+        if address is not None and not options.insecure and not is_loopback(address):
+            raise ConfigurationError(
+                f"{name}={address!r} can be reached from other machines, and without keys anyone who reaches it "
+                "could feed this training job. Make keys with `enqueuer keygen DIR`, and pass "
+                "key_file='DIR/coordinator.key' here and --token-file DIR/worker.token to the workers; or pass "
+                "insecure=True if that network is yours alone"
+            )
 
 
 @contextmanager

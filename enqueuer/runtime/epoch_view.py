@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from enqueuer.options import QueueSize
 from enqueuer.runtime.iteration import StreamEnd
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class EpochView:
         return self._session.next_epoch
 
     @property
-    def max_queue_size(self) -> int | str:
+    def max_queue_size(self) -> QueueSize:
         """The bound of this session, as ``start()`` takes it."""
         return self._session.max_queue_size
 

@@ -27,7 +27,7 @@ from enqueuer.protocol.control_codec import encode_control
 from enqueuer.protocol.messages import Message
 from enqueuer.runtime.channels import Channel
 from enqueuer.runtime.ready_queue import ReadyQueue
-from enqueuer.runtime.receiver import Intake
+from enqueuer.runtime.receiver import Receiver
 from enqueuer.transport.connection_limit import ConnectionLimit
 from enqueuer.transport.frames import send_frames
 
@@ -78,7 +78,8 @@ class IoLoop:
             self._poller.register(channel.sockets.pull, zmq.POLLIN)
             if channel.slabs is not None:
                 self._poller.register(channel.slabs.fileno(), zmq.POLLIN)
-        self.intake = Intake(coordinator.settings.session, coordinator.conduct, self._send)
+        self._session = coordinator.state.facts.session
+        self.receiver = Receiver(self._session, coordinator.ignores, self._send)
         ports = {port for channel in channels if channel.trust is not Trust.LOCAL for port in channel.sockets.ports}
         self._connections = ConnectionLimit(ports) if ports else None
         self._finished = threading.Event()
@@ -162,7 +163,7 @@ class IoLoop:
             actions = self._coordinator.handle(events, time.monotonic())
             events = [event for action in actions if (event := self._perform(action)) is not None]
         takes = self._coordinator.takes_until_wake
-        self._ready.wake_at(None if takes is None else self._coordinator.ledger.taken_total + takes)
+        self._ready.wake_at(None if takes is None else self._coordinator.taken_total + takes)
         self._run_calls()
         if self._connections is not None:
             self._connections.look(now)
@@ -180,13 +181,13 @@ class IoLoop:
         for channel in self._channels.values():
             if channel.slabs is not None:
                 if channel.slabs.hung_up:
-                    channel.slabs.forget_departed(self._coordinator.fleet.has_left)
+                    channel.slabs.forget_departed(self._coordinator.has_left)
                 if channel.slabs.fileno() in readable:
                     channel.slabs.handle()
             if channel.sockets.router in readable:
-                events.extend(self.intake.control(channel))
+                events.extend(self.receiver.control(channel))
             if channel.sockets.pull in readable:
-                events.extend(self.intake.results(channel))
+                events.extend(self.receiver.results(channel))
         for fd in [fd for fd in self._watched if fd in readable]:
             self._poller.unregister(fd)
             self._watched.pop(fd)()
@@ -221,7 +222,7 @@ class IoLoop:
             if self._in_process is not None:
                 self._in_process(message)
             return None
-        frame = encode_control(self._coordinator.settings.session, message)
+        frame = encode_control(self._session, message)
         try:
             send_frames(channel.sockets.router, (route.address, frame))
         except zmq.ZMQError:

@@ -15,7 +15,7 @@ from enqueuer.compute.seeding import seeded_globals
 from enqueuer.compute.sequence_checks import own_on_epoch_end
 from enqueuer.compute.spec import SequenceSpec
 from enqueuer.errors import EnqueuerError, StateError
-from enqueuer.stream.state import ResumeState
+from enqueuer.stream.state import HookRun, ResumeState
 
 
 class Histories:
@@ -147,7 +147,7 @@ class OwnSequence:
 
     # ------------------------------------------------------------ its state
 
-    def epoch_ends(self, seed: int, epoch: int) -> tuple[tuple[int, int, int], ...]:
+    def epoch_ends(self, seed: int, epoch: int) -> tuple[HookRun, ...]:
         """What the Sequence of this epoch of the trainer has had, as runs. Under `lock`.
 
         With ``prefetch_epochs=True`` the trainer may be ahead of a hook, which is then as good as run.

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import zmq
 
-from enqueuer.core.conduct import Conduct
 from enqueuer.core.events import (
     BlockUnavailable,
     ControlReceived,
@@ -40,14 +39,21 @@ _MESSAGES_PER_TURN = 500
 _MALFORMED_LOGGED = 10
 
 
-class Intake:
-    """For the I/O thread. ``refuse(route, message)`` says to a peer why it is not listened to."""
+class Receiver:
+    """Used by the I/O thread. Peers that ``ignores`` are dropped unread; ``refuse`` sends a peer the reason."""
 
-    def __init__(self, session: bytes, conduct: Conduct, refuse: Callable[[Route, Reject], object]) -> None:
+    def __init__(
+        self,
+        session: bytes,
+        ignores: Callable[[Route | bytes], bool],
+        refuse: Callable[[Route, Reject], object],
+    ) -> None:
         self._session = session
-        self._conduct = conduct
+        self._ignores = ignores
         self._refuse = refuse
-        # Of all batches; of those that may have been compressed; and what that saved.
+        # Messages of banned peers, which were dropped.
+        self.ignored_count = 0
+        # Bytes of all batches; of those that may have been compressed; and the bytes that compression saved.
         self.bytes_total = self._compressible_bytes = self._saved_bytes = 0
         self._malformed_count = 0
 
@@ -65,7 +71,8 @@ class Intake:
             except zmq.Again:
                 return
             route = Route(channel.name, frames[0])
-            if self._conduct.ignores(route):
+            if self._ignores(route):
+                self.ignored_count += 1
                 continue
             if key is None:
                 # Its leases are others' once that is known; libzmq has no way to close one peer's connection.
@@ -106,7 +113,10 @@ class Intake:
                 self._note_malformed(channel, error)
                 yield self._unknown(error, key)
                 continue
-            if session != self._session or self._conduct.ignores(header.incarnation):
+            if session != self._session:
+                continue
+            if self._ignores(header.incarnation):
+                self.ignored_count += 1
                 continue
             try:
                 payloads = decode_payloads(frames, header, channel.trust, open_blocks, channel.codec)

@@ -29,7 +29,7 @@ from enqueuer.host import total_bytes, usable_cpus
 from enqueuer.memory.buffer_pool import pool
 from enqueuer.monitoring.health import DIRECTORY_VARIABLE, HealthSocket, Status, open_health_socket
 from enqueuer.monitoring.stats import Stats
-from enqueuer.options import AUTO
+from enqueuer.options import AUTO, QueueSize
 from enqueuer.protocol.batch import Trust
 from enqueuer.protocol.messages import ID_BYTES
 from enqueuer.protocol.results_codec import BuiltPayload
@@ -282,7 +282,7 @@ class Session:
     # ------------------------------------------------------------ asking
 
     @property
-    def max_queue_size(self) -> int | str:
+    def max_queue_size(self) -> QueueSize:
         """As `start` was given it."""
         number = self.facts.max_queue_size
         return AUTO if number is None else number

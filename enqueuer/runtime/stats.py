@@ -1,33 +1,32 @@
-"""Makes a `Stats` out of what the core, the ready queue and the I/O loop know."""
+"""Makes a `Stats` from what the core, the ready queue and the receiver know."""
 
 from __future__ import annotations
 
 import math
 
-from enqueuer.core.coordinator import Coordinator
+from enqueuer.core.state import State
 from enqueuer.monitoring.stats import OffenderStats, Stats, WorkerStats
 from enqueuer.runtime.ready_queue import ReadyQueue
-from enqueuer.runtime.receiver import Intake
+from enqueuer.runtime.receiver import Receiver
 
 
-def take_snapshot(coordinator: Coordinator, ready: ReadyQueue, intake: Intake, *, running: bool) -> Stats:
-    """Call it in the I/O thread, or after that has ended."""
+def take_snapshot(state: State, ready: ReadyQueue, receiver: Receiver, *, running: bool) -> Stats:
+    """Called in the I/O thread, or after its end."""
     epoch, taken, length, ready_count = ready.progress
-    runs = list(coordinator.ledger.runs.values())
-    bound = coordinator.scheduler.bound
-    local = {channel.name for channel in coordinator.settings.channels if channel.local}
+    runs = state.ledger.runs.values()
+    bound = state.scheduler.bound
     workers = tuple(
         WorkerStats(
             worker_id=worker.worker_id,
             host=worker.host,
             pid=worker.pid,
-            local=worker.in_process or worker.channel in local,
+            local=worker.in_process or state.is_local(worker.channel),
             slots=worker.slots,
             leases_count=worker.load,
             batches_count=worker.batches_count,
             item_seconds=worker.item_seconds,
         )
-        for worker in coordinator.fleet
+        for worker in state.fleet
         if running and worker.takes_leases
     )
     return Stats(
@@ -41,23 +40,22 @@ def take_snapshot(coordinator: Coordinator, ready: ReadyQueue, intake: Intake, *
         # Batches that weigh more than is allowed come one at a time.
         queue_limit=0 if bound == math.inf else max(1, int(bound)),
         workers_count=len(workers),
-        slots_count=coordinator.scheduler.slots_count if running else 0,
+        slots_count=state.scheduler.slots_count if running else 0,
         batches_total=ready.taken_total,
-        bytes_total=intake.bytes_total,
+        bytes_total=receiver.bytes_total,
         wait_seconds=ready.wait_seconds,
-        compression_ratio=intake.compression_ratio,
-        skipped=tuple(coordinator.failures.skipped),
-        retries_count=coordinator.failures.retries_count,
-        hedges_count=coordinator.granting.hedges_count,
-        timeouts_count=coordinator.failures.timeouts_count,
-        stale_count=coordinator.ledger.stale_count,
-        malformed_count=coordinator.malformed_count,
-        offences_count=coordinator.conduct.offences_count,
+        compression_ratio=receiver.compression_ratio,
+        skipped=tuple(state.skipped),
+        retries_count=state.retries_count,
+        hedges_count=state.hedges_count,
+        timeouts_count=state.timeouts_count,
+        stale_count=state.ledger.stale_count,
+        malformed_count=state.peers.malformed_count,
+        offences_count=state.peers.offences_count,
         offenders=tuple(
-            OffenderStats(standing.name, standing.offences_count, standing.cut_off)
-            for standing in coordinator.conduct.offenders
+            OffenderStats(record.name, record.offences_count, record.banned) for record in state.peers.offenders
         ),
-        ignored_count=coordinator.conduct.ignored_count,
-        lost_workers_count=coordinator.fleet.lost_count,
+        ignored_count=receiver.ignored_count + state.peers.ignored_count,
+        lost_workers_count=state.fleet.lost_count,
         workers=workers,
     )

@@ -117,13 +117,13 @@ def _count(session: Session) -> Counters:
     """Taken in the thread itself, whose clock no other can read."""
 
     def read() -> Counters:
-        workers = list(session.coordinator.fleet)
+        workers = list(session.coordinator.state.fleet)
         return Counters(
             time.thread_time(),
             time.monotonic(),
             sum(worker.batches_count for worker in workers),
             sum(worker.received_seq + len(worker.received_ahead) for worker in workers),
-            session.coordinator.ledger.leased_count,
+            session.coordinator.state.ledger.leased_count,
         )
 
     return session.io.call(read).result()

@@ -18,7 +18,8 @@ import click
 from enqueuer.core.actions import Deliver, EpochExhausted, Send
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.events import ControlReceived, EpochOpened, Event, ResultsReceived, Route, Taken
-from enqueuer.core.settings import ChannelFacts, Settings
+from enqueuer.core.settings import ChannelFacts, SessionFacts
+from enqueuer.options import Options
 from enqueuer.protocol.messages import NO_ID, PROTOCOL_VERSION, Grant, Hello, Ready, Role
 
 _SESSION = b"s" * 16
@@ -63,7 +64,7 @@ class Trainer:
 
     def __init__(self, workers_count: int, max_queue_size: int) -> None:
         channels = (ChannelFacts("local", "ipc:///x", local=True),)
-        self.core = Coordinator(Settings(_SESSION, channels, "2.1.0", max_queue_size=max_queue_size), 0.0)
+        self.core = Coordinator(Options(hedge="off"), SessionFacts(_SESSION, channels, "2.1.0", max_queue_size), 0.0)
         workers = map(Worker, range(1, workers_count + 1))
         self.workers = {worker.route.address: worker for worker in workers}
         self.delivered_count = 0

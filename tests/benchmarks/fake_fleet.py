@@ -28,7 +28,7 @@ import zmq
 from enqueuer.protocol import messages as m
 from enqueuer.protocol.batch import EncodedBatch, Trust, encode_batch
 from enqueuer.protocol.control_codec import decode_control, encode_control
-from enqueuer.protocol.results_codec import encode_results
+from enqueuer.protocol.results_codec import Results, encode_results
 from enqueuer.transport.sockets import configure
 from tests.benchmarks.sequences import Small
 
@@ -242,8 +242,8 @@ class FakeFleet:
         epoch, generation, leases = worker.next_leases(self._batches)
         busy = worker.busy if self._claim is None else len(leases) * self._claim
         encoded = self._encoded[: len(leases)]
-        frames = encode_results(self._session, worker.incarnation, epoch, generation, worker.seq, busy, leases, encoded)
-        worker.data.send_multipart(frames)
+        results = Results(worker.incarnation, epoch, generation, worker.seq, busy, leases, encoded)
+        worker.data.send_multipart(encode_results(self._session, results))
 
     def _beat(self, now: float) -> None:
         while self._beats[0][0] <= now:

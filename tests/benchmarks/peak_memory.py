@@ -112,7 +112,7 @@ def _train(batches: Any, step: float, seconds: float) -> None:
 
 def _undelivered_bytes(session: Session, sequence: Sized) -> Callable[[], float]:
     """In order, and with no worker lost, the undelivered batches are those that follow the ones that were taken."""
-    ledger = session.coordinator.ledger
+    ledger = session.coordinator.state.ledger
 
     def read() -> float:
         first = ledger.taken_total

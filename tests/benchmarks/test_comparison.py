@@ -76,7 +76,7 @@ def test_a_kind_that_a_contestant_cannot_express_is_not_run() -> None:
     assert cells(["sleep20"], ["tf-data-service", "memcpy"], [10]) == []
 
 
-def test_the_two_ends_of_the_plain_sockets_together_hold_what_ours_may() -> None:
+def test_the_two_ends_of_the_plain_sockets_together_hold_the_depth() -> None:
     assert [high_water_mark(depth) * 2 * WORKERS for depth in (10, 256)] == [12, 260]
 
 

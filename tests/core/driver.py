@@ -7,17 +7,17 @@ from typing import Any, TypeVar
 
 from enqueuer.core import events as ev
 from enqueuer.core.actions import Action, Deliver, Report, Send
-from enqueuer.core.coordinator import Coordinator
-from enqueuer.core.settings import ChannelFacts, Settings
+from enqueuer.core.settings import ChannelFacts
 from enqueuer.core.worker import Worker, WorkerState
 from enqueuer.protocol import messages as m
+from tests.support.core_options import make_coordinator
 from tests.support.simulation.invariants import CoordinatorInvariants
 
 T = TypeVar("T")
 
 SESSION = b"s" * 16
 SUPERVISOR = b"p" * 16
-PLACES = (ChannelFacts("local", "ipc:///x", local=True), ChannelFacts("remote", "tcp://*:5556", local=False))
+CHANNELS = (ChannelFacts("local", "ipc:///x", local=True), ChannelFacts("remote", "tcp://*:5556", local=False))
 ERROR = m.ErrorRecord("builtins", "ValueError", "bad item", "Traceback ...")
 
 
@@ -27,7 +27,7 @@ class Driver:
     def __init__(self, **settings: Any) -> None:
         self.now = 0.0
         values: dict[str, Any] = {"max_queue_size": 4, **settings}
-        self.core = Coordinator(Settings(SESSION, PLACES, "2.1.0", **values), self.now)
+        self.core = make_coordinator(SESSION, CHANNELS, self.now, **values)
         self.actions: list[Action] = []
         self.history: list[Action] = []
         self.delivered: list[Any] = []
@@ -70,7 +70,7 @@ class Driver:
         return self.step(ev.EpochOpened(**values))
 
     def take(self, count: int) -> list[Action]:
-        return self.step(ev.Taken(self.core.ledger.taken_total + count))
+        return self.step(ev.Taken(self.core.state.ledger.taken_total + count))
 
     # ------------------------------------------------------------ what came out
 
@@ -113,7 +113,7 @@ class Peer:
 
     @property
     def record(self) -> Worker:
-        worker = self.driver.core.fleet.find(self.incarnation)
+        worker = self.driver.core.state.fleet.find(self.incarnation)
         assert worker is not None
         return worker
 

@@ -17,7 +17,7 @@ from tests.core.driver import Driver, Peer, serving, supervisor
 
 def positions_of(peer: Peer) -> list[int]:
     """What it has leases for."""
-    entries = [peer.driver.core.ledger.find(lease) for lease in peer.leases]
+    entries = [peer.driver.core.state.ledger.find(lease) for lease in peer.leases]
     return [entry[1] for entry in entries if entry is not None]
 
 
@@ -30,7 +30,7 @@ def test_a_batch_is_granted_computed_and_delivered() -> None:
     assert grant == m.Grant(0, 0, 0, 1, (0,))
     worker.answer()
     assert driver.of(Deliver) == [Deliver(0, range(1), ["b1"])]
-    assert driver.core.ledger.runs == {}
+    assert driver.core.state.ledger.runs == {}
 
 
 def test_a_grant_carries_indices_in_the_epochs_order() -> None:
@@ -51,7 +51,7 @@ def test_a_late_answer_of_an_expired_lease_is_taken() -> None:
     assert slow.leases == []
     slow.answer(held)
     assert driver.delivered[:1] == [f"b{held[0]}"]
-    assert driver.core.ledger.stale_count == 0
+    assert driver.core.state.ledger.stale_count == 0
     assert other.leases
 
 
@@ -61,7 +61,7 @@ def test_a_duplicate_result_message_is_dropped() -> None:
     worker.answer(leases, seq=1)
     worker.answer(leases, seq=1)
     assert driver.delivered == ["b1"]
-    assert driver.core.ledger.stale_count == len(leases)
+    assert driver.core.state.ledger.stale_count == len(leases)
 
 
 def test_the_second_of_two_answers_for_one_position_is_stale() -> None:
@@ -76,14 +76,14 @@ def test_the_second_of_two_answers_for_one_position_is_stale() -> None:
     assert driver.delivered == [f"b{again}", f"b{second}"]
     lost.answer([first])
     assert len(driver.delivered) == 2
-    assert driver.core.ledger.stale_count == 1
+    assert driver.core.state.ledger.stale_count == 1
 
 
 def test_an_answer_for_a_lease_of_somebody_else_is_stale() -> None:
     driver, (one, other) = serving(4, workers=2)
     one.answer(other.leases)
     assert driver.delivered == []
-    assert driver.core.ledger.stale_count == 1
+    assert driver.core.state.ledger.stale_count == 1
     assert other.leases
 
 
@@ -133,7 +133,7 @@ def test_answers_of_a_replaced_generation_are_stale() -> None:
     old = worker.leases
     driver.open(2, epoch=1, generation=2)
     worker.answer(old, epoch=1, generation=1)
-    assert driver.core.ledger.stale_count == len(old)
+    assert driver.core.state.ledger.stale_count == len(old)
     worker.answer(epoch=1, generation=2)
     assert driver.delivered[1:] and "b2" not in driver.delivered
 
@@ -157,7 +157,7 @@ def test_an_epochs_end_is_reported_once_when_its_last_position_is_leased() -> No
 
 def test_an_empty_epoch_is_over_at_once() -> None:
     driver, _ = serving(0)
-    assert driver.core.ledger.runs == {}
+    assert driver.core.state.ledger.runs == {}
 
 
 # ---------------------------------------------------------------- control
@@ -180,7 +180,7 @@ def test_messages_that_do_not_belong_there_change_nothing_but_the_count_of_offen
     boss.say(m.Drain())
     assert driver.of(Send) == []
     assert worker.record.takes_leases
-    assert driver.core.conduct.offences_count == 2
+    assert driver.core.state.peers.offences_count == 2
 
 
 def test_a_line_of_user_code_names_its_worker() -> None:
@@ -206,8 +206,8 @@ def test_stop_tells_everyone_and_ends_the_core() -> None:
 def test_a_stopped_core_holds_no_batch_whether_or_not_the_garbage_collector_runs() -> None:
     driver, (slow, other) = serving(10, workers=2)
     other.answer()
-    run = weakref.ref(driver.core.ledger.runs[0])
-    assert driver.core.ledger.runs[0].buffered_count and slow.leases
+    run = weakref.ref(driver.core.state.ledger.runs[0])
+    assert driver.core.state.ledger.runs[0].buffered_count and slow.leases
     gc.disable()
     try:
         driver.core.handle([ev.StopRequested()], driver.now)
@@ -228,4 +228,4 @@ def test_a_lost_workers_leases_are_granted_again_before_new_ones(seen_by_supervi
         assert other.record.state is WorkerState.SERVING
     other.answer()
     assert positions_of(other)[0] == 0
-    assert driver.core.fleet.lost_count == 1
+    assert driver.core.state.fleet.lost_count == 1

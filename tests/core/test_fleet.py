@@ -16,7 +16,7 @@ def a_worker(number: int) -> Worker:
 
 
 def test_a_worker_is_found_by_incarnation_route_and_supervisor() -> None:
-    fleet, worker = Fleet(), a_worker(1)
+    fleet, worker = Fleet(lambda _: None), a_worker(1)
     fleet.add(worker)
     assert fleet.find(worker.incarnation) is worker
     assert fleet.at(Route("remote", b"\x01")) is worker
@@ -26,7 +26,7 @@ def test_a_worker_is_found_by_incarnation_route_and_supervisor() -> None:
 
 
 def test_a_new_route_replaces_the_old_one() -> None:
-    fleet, worker = Fleet(), a_worker(1)
+    fleet, worker = Fleet(lambda _: None), a_worker(1)
     fleet.add(worker)
     old, new = worker.route, Route("remote", b"new")
     fleet.connect(worker, new)
@@ -37,7 +37,7 @@ def test_a_new_route_replaces_the_old_one() -> None:
 
 
 def test_a_departed_worker_is_found_for_its_late_answers_and_is_not_there() -> None:
-    fleet, worker = Fleet(), a_worker(1)
+    fleet, worker = Fleet(lambda _: None), a_worker(1)
     fleet.add(worker)
     fleet.depart(worker, WorkerState.LOST)
     assert fleet.find(worker.incarnation) is worker
@@ -51,7 +51,7 @@ def test_a_departed_worker_is_found_for_its_late_answers_and_is_not_there() -> N
 @pytest.mark.parametrize("state", [WorkerState.LOST, WorkerState.GONE])
 def test_departed_workers_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch, state: WorkerState) -> None:
     monkeypatch.setitem(fleet_module._MOST_KEPT, state, 2)
-    fleet, workers = Fleet(), [a_worker(number) for number in range(4)]
+    fleet, workers = Fleet(lambda _: None), [a_worker(number) for number in range(4)]
     for worker in workers:
         fleet.add(worker)
         fleet.depart(worker, state)
@@ -60,7 +60,7 @@ def test_departed_workers_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_lost_worker_is_forgotten_when_it_was_silent_for_long_enough() -> None:
-    fleet, workers = Fleet(), [a_worker(number) for number in range(3)]
+    fleet, workers = Fleet(lambda _: None), [a_worker(number) for number in range(3)]
     for number, worker in enumerate(workers):
         fleet.add(worker)
         worker.last_seen = float(number)
@@ -73,7 +73,7 @@ def test_a_lost_worker_is_forgotten_when_it_was_silent_for_long_enough() -> None
 
 
 def test_a_lost_worker_that_is_then_seen_to_have_ended_is_kept_as_one_of_those() -> None:
-    fleet, worker = Fleet(), a_worker(1)
+    fleet, worker = Fleet(lambda _: None), a_worker(1)
     fleet.add(worker)
     fleet.depart(worker, WorkerState.LOST)
     fleet.depart(worker, WorkerState.GONE)
@@ -82,7 +82,7 @@ def test_a_lost_worker_that_is_then_seen_to_have_ended_is_kept_as_one_of_those()
 
 
 def test_who_is_lost_or_gone_or_was_never_heard_of_has_left() -> None:
-    fleet = Fleet()
+    fleet = Fleet(lambda _: None)
     worker = a_worker(1)
     assert fleet.has_left(worker.incarnation)
     fleet.add(worker)

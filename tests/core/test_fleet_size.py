@@ -33,25 +33,25 @@ def calls_in(function: Callable[[], object]) -> int:
 
 def stalled(workers: int) -> Driver:
     """One worker sits on the head of the order, all others have computed what there was room for and are idle."""
-    driver = Driver(max_queue_size=2 * workers, hedge_factor=3.0, min_workers=workers)
+    driver = Driver(max_queue_size=2 * workers, hedge=3.0, min_workers=workers)
     _, *others = join(driver, workers, 5 * workers)
     while any(other.leases for other in others):
         for other in others:
             if other.leases:
                 other.answer(busy=0.02)
-    assert len(driver.core.scheduler.idle_workers()) == workers - 1
+    assert len(driver.core.state.scheduler.idle_workers()) == workers - 1
     return driver
 
 
 def queueing(workers: int) -> Driver:
     """The epoch is all leased; one worker is idle, and the leases of all others wait, but not for long."""
-    driver = Driver(max_queue_size=0, hedge_factor=3.0, min_workers=workers)
+    driver = Driver(max_queue_size=0, hedge=3.0, min_workers=workers)
     first, *others = join(driver, workers, 6 * workers)
     for peer in (first, *others):
         peer.answer(busy=0.001)
     while first.leases:
         first.answer(busy=0.001 * len(first.leases))
-    assert driver.core.scheduler.has_movable
+    assert driver.core.state.scheduler.has_movable
     assert sum(len(peer.leases) > 1 for peer in others) > workers // 2
     return driver
 

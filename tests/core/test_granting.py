@@ -11,7 +11,7 @@ def test_the_bound_holds_back_grants_until_the_trainer_takes() -> None:
     driver, (worker,) = serving(100, max_queue_size=4)
     while worker.leases:
         worker.answer()
-    assert driver.core.ledger.ready_count == driver.core.scheduler.bound == 5
+    assert driver.core.state.ledger.ready_count == driver.core.state.scheduler.bound == 5
     assert driver.core.takes_until_wake == 1
     driver.take(1)
     assert len(worker.leases) == 1
@@ -22,7 +22,7 @@ def test_with_busy_slots_room_is_collected_before_the_core_is_woken() -> None:
     assert driver.core.takes_until_wake is None
     while driver.core.takes_until_wake is None:
         worker.answer(worker.leases[:1], busy=0.001)
-    assert driver.core.takes_until_wake == -(-driver.core.ledger.ready_count // 2)
+    assert driver.core.takes_until_wake == -(-driver.core.state.ledger.ready_count // 2)
 
 
 def test_an_idle_slot_with_short_batches_is_not_worth_a_wake_for_each_take() -> None:
@@ -30,7 +30,7 @@ def test_an_idle_slot_with_short_batches_is_not_worth_a_wake_for_each_take() -> 
     while worker.leases:
         worker.answer(busy=0.00001)
         driver.wait(0.001)
-    assert driver.core.ledger.ready_count == 5
+    assert driver.core.state.ledger.ready_count == 5
     assert driver.core.takes_until_wake == 5
 
 
@@ -40,10 +40,10 @@ def test_room_for_short_batches_is_collected_while_the_trainer_has_something_to_
     driver.take(1)
     assert len(worker.leases) >= 2, "it had nothing to take"
     worker.answer(busy=0.00001)
-    taken = driver.core.ledger.ready_count - 1
+    taken = driver.core.state.ledger.ready_count - 1
     for _ in range(taken):
         driver.take(1)
-        if driver.core.scheduler.room_wanted:
+        if driver.core.state.scheduler.room_wanted:
             assert driver.sent(m.Grant) == []
     driver.take(1)
     assert worker.leases, "now it waits"
@@ -65,7 +65,7 @@ def test_an_epoch_that_ends_while_room_is_collected_leaves_no_deadline_behind() 
         assert driver.core.next_deadline() > driver.now
         driver.wait(0.001)
         assert driver.core.next_deadline() > driver.now
-    assert not driver.core.ledger.runs
+    assert not driver.core.state.ledger.runs
 
 
 def test_without_a_bound_nothing_is_waited_for() -> None:
@@ -79,7 +79,7 @@ def test_the_taken_total_never_goes_back() -> None:
     worker.answer()
     driver.step(ev.Taken(1))
     driver.step(ev.Taken(0))
-    assert driver.core.ledger.taken_total == 1
+    assert driver.core.state.ledger.taken_total == 1
 
 
 def test_nothing_is_granted_before_the_wanted_number_of_workers_is_there() -> None:

@@ -21,7 +21,7 @@ def test_within_a_scarce_bound_no_lease_waits_behind_another_in_place_of_one_tha
     driver, peers = serving(100, 16, max_queue_size=10)
     for early in peers[1:9]:
         early.answer(busy=0.02)
-    assert driver.core.scheduler.bound == 26
+    assert driver.core.state.scheduler.bound == 26
     assert [len(peer.leases) for peer in peers] == [1] * 16, "one each, none in a queue"
 
 
@@ -31,7 +31,7 @@ def test_short_batches_take_the_room_that_is_kept_for_those_that_come_early(busy
     for peer in peers:
         peer.answer(busy=busy)
     driver.take(2)
-    assert driver.core.ledger.leased_count == leased
+    assert driver.core.state.ledger.leased_count == leased
 
 
 def test_no_slot_has_a_second_lease_while_another_has_none() -> None:
@@ -85,22 +85,22 @@ def test_the_head_is_granted_although_the_bound_is_full() -> None:
     driver, (slow, fast) = serving(100, 2, max_queue_size=4)
     while fast.leases:
         fast.answer()
-    assert driver.core.ledger.undelivered_count == driver.core.scheduler.bound
+    assert driver.core.state.ledger.undelivered_count == driver.core.state.scheduler.bound
     (head,) = slow.leases
     driver.step(ev.RouteLost(slow.route))
     driver.wait(5.0)
-    assert not driver.core.ledger.runs[0].is_live(0, head)
+    assert not driver.core.state.ledger.runs[0].is_live(0, head)
     assert [grant.indices for grant in driver.ever_sent(m.Grant, fast)][-1] == (0,)
 
 
 def test_the_weight_of_batches_bounds_them_too() -> None:
     driver, (worker,) = serving(100, 1, max_queue_size=50, max_bytes=1000)
-    assert driver.core.scheduler.bound == 1, "of their weight nothing is known yet: one a slot"
+    assert driver.core.state.scheduler.bound == 1, "of their weight nothing is known yet: one a slot"
     worker.answer(busy=0.001, size=300)
-    assert driver.core.scheduler.bound == 3
+    assert driver.core.state.scheduler.bound == 3
     while worker.leases:
         worker.answer(busy=0.001, size=300)
-    assert driver.core.ledger.undelivered_count == 3
+    assert driver.core.state.ledger.undelivered_count == 3
     driver.take(2)
     driver.wait(0.001)
     assert len(worker.leases) == 2
@@ -111,7 +111,7 @@ def test_the_weight_of_batches_bounds_them_too() -> None:
 def test_light_and_heavy_batches_together_stay_within_the_bytes_but_for_one_a_slot(run: int, busy: float) -> None:
     sizes = [100 if position // run % 2 else 1000 for position in range(400)]
     driver, workers = serving(len(sizes), 2, max_queue_size=1000, max_bytes=10_000)
-    ledger = driver.core.ledger
+    ledger = driver.core.state.ledger
     most = 0
     while ledger.runs:
         for worker in workers:
@@ -129,7 +129,7 @@ def test_light_and_heavy_batches_together_stay_within_the_bytes_but_for_one_a_sl
 def test_a_long_run_of_light_batches_does_not_make_an_epoch_forget_its_heavy_ones(light_count: int) -> None:
     sizes = [1000] * 8 + [10] * light_count + [1000] * 40
     driver, workers = serving(len(sizes), 2, max_queue_size=0, max_bytes=10_000)
-    ledger = driver.core.ledger
+    ledger = driver.core.state.ledger
     most = 0
 
     def size_of(lease: int) -> int:
@@ -155,16 +155,16 @@ def test_batches_heavier_than_all_that_is_allowed_come_one_at_a_time() -> None:
     workers = (one, other)
     one.answer(size=5000)
     other.answer(size=5000)
-    assert driver.core.scheduler.bound == 0
+    assert driver.core.state.scheduler.bound == 0
     assert not one.leases and not other.leases
     driver.take(2)
     assert sum(len(worker.leases) for worker in workers) == 1
     for number in range(3, 7):
         next(worker for worker in workers if worker.leases).answer(size=5000)
-        assert driver.core.ledger.undelivered_count == 1
+        assert driver.core.state.ledger.undelivered_count == 1
         driver.take(1)
-        assert driver.core.ledger.delivered_total == number
-    assert driver.core.ledger.runs == {}
+        assert driver.core.state.ledger.delivered_total == number
+    assert driver.core.state.ledger.runs == {}
 
 
 def test_the_current_epoch_is_granted_before_the_one_ahead() -> None:
@@ -185,7 +185,7 @@ def test_a_queued_lease_moves_to_an_idle_slot() -> None:
     idle.answer(busy=1.0)
     assert driver.sent(m.Revoke, busy) == [m.Revoke((queued,))]
     assert len(busy.leases) == len(idle.leases) == 1
-    old, new = driver.core.ledger.find(queued), driver.core.ledger.find(idle.leases[0])
+    old, new = driver.core.state.ledger.find(queued), driver.core.state.ledger.find(idle.leases[0])
     assert old is not None and new is not None and old[:2] == new[:2]
     busy.answer(busy.leases)
     busy.answer([queued])
@@ -216,8 +216,8 @@ def test_short_queues_are_not_worth_moving() -> None:
 def test_nothing_wakes_the_core_for_moves_while_nothing_queues() -> None:
     driver, (_, idle) = serving(2, 2)
     idle.answer()
-    assert driver.core.scheduler.has_idle
-    assert not driver.core.scheduler.has_movable
+    assert driver.core.state.scheduler.has_idle
+    assert not driver.core.state.scheduler.has_movable
     assert driver.core.next_deadline() >= driver.now + 0.4
 
 
@@ -246,7 +246,7 @@ def test_a_queued_lease_that_turns_out_to_be_a_suspect_is_leased_alone() -> None
     driver.step(ev.RouteLost(victim.route))
     driver.wait(5.0)
     busy.answer(busy=1.0)
-    assert [driver.core.ledger.find(lease)[1] for lease in busy.leases] == [0, 3]  # type: ignore[index]
+    assert [driver.core.state.ledger.find(lease)[1] for lease in busy.leases] == [0, 3]  # type: ignore[index]
     busy.answer(busy.leases[1:], busy=1.0)
     boss.say(m.WorkerExited(victim.incarnation, 0, -9, running))
     idle.answer(busy=1.0)
@@ -260,7 +260,7 @@ def test_threads_share_their_queue_and_need_no_moves() -> None:
     driver.open(3)
     driver.step(ev.ThreadsJoined(ev.Route("threads", b""), b"t" * 16, "host", 1, 2))
     driver.step(ev.ResultsReceived(b"t" * 16, 0, 0, 1, 0.001, [1], ["x"], 1))
-    (worker,) = driver.core.fleet
+    (worker,) = driver.core.state.fleet
     assert worker.target_load == 2
     assert isinstance(worker, Worker) and worker.load == 2
-    assert not driver.core.scheduler.has_movable
+    assert not driver.core.state.scheduler.has_movable

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enqueuer.core.events import Route
-from enqueuer.core.process_exit import describe_exit
 from enqueuer.core.worker import TRANSITIONS, Worker, WorkerState
 
 
@@ -81,10 +80,3 @@ def test_only_a_serving_worker_with_a_route_takes_leases() -> None:
     assert worker.takes_leases
     worker.route = None
     assert not worker.takes_leases
-
-
-@pytest.mark.parametrize(
-    ("exit_code", "text"), [(1, "exit code 1"), (-11, "signal 11"), (-9, "signal 9 (out of memory?)")]
-)
-def test_an_exit_is_described_for_a_human(exit_code: int, text: str) -> None:
-    assert describe_exit(exit_code) == text

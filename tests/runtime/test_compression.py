@@ -45,7 +45,7 @@ def test_batches_come_in_a_fraction_of_their_bytes_which_the_statistics_show(tmp
     assert 5 < ratio_after_an_exact_epoch(tmp_path / "log", compression) < 9
 
 
-def test_what_comes_through_shared_memory_does_not_dilute_the_ratio(tmp_path: Path) -> None:
+def test_batches_through_shared_memory_do_not_count_in_the_ratio(tmp_path: Path) -> None:
     with SequenceEnqueuer(
         SPEC, use_multiprocessing=True, bind="tcp://127.0.0.1:*", compression="zstd", min_workers=2
     ) as enqueuer:
@@ -60,7 +60,7 @@ def test_what_comes_through_shared_memory_does_not_dilute_the_ratio(tmp_path: Pa
             assert 5 < enqueuer.stats().compression_ratio < 9
 
 
-def test_nothing_is_compressed_that_nobody_asked_for(tmp_path: Path) -> None:
+def test_without_the_option_nothing_is_compressed(tmp_path: Path) -> None:
     assert ratio_after_an_exact_epoch(tmp_path / "log", None) == 1.0
 
 
@@ -72,7 +72,7 @@ def test_a_worker_without_the_library_says_so_and_sends_batches_as_they_are(tmp_
     assert "pip install 'enqueuer[compression]'" in (tmp_path / "log").read_text()
 
 
-def test_local_processes_are_never_asked_to() -> None:
+def test_local_processes_are_never_asked_to_compress() -> None:
     with SequenceEnqueuer(Gradients(20), True, shared_memory=False, compression="lz4") as enqueuer:
         enqueuer.start(workers=2)
         assert sum(1 for _ in enqueuer.epoch()) == 20

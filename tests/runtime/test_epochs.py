@@ -151,7 +151,7 @@ def test_a_spec_needs_no_digest_where_all_workers_have_this_very_code(train: Tra
     assert train(as_spec(Bare()), PROCESSES).open().digest == b""
 
 
-def test_what_workers_must_know_of_the_options_goes_with_the_epoch(train: Train) -> None:
+def test_the_options_that_workers_need_are_sent_with_the_epoch(train: Train) -> None:
     options = train(Bare(), max_batches_per_worker=np.int64(7), worker_init="a.b:c").open().options
     assert options["max_batches"] == 7 and type(options["max_batches"]) is int
     assert options["worker_init"] == "a.b:c"
@@ -192,7 +192,7 @@ class Heavy(Bare):
     data: Any = None
 
 
-def test_what_is_too_large_or_cannot_be_pickled_is_refused_to_remote_workers_alone(train: Train) -> None:
+def test_an_object_too_large_or_impossible_to_pickle_is_refused_to_remote_workers_only(train: Train) -> None:
     large = train(Heavy(data=np.zeros(CARRIED_LIMIT_BYTES, np.uint8)), KEYED).open()
     assert large.remote_state is None and "SequenceSpec" in large.remote_refusal
     threads = Placement(threads=True, processes=False, remote=True, keys=True)
@@ -264,7 +264,7 @@ def test_the_hook_runs_before_the_next_epoch_opens_with_what_it_changed(train: T
         assert (trainer.newest.length, trainer.lengths[-1]) == (5, (1, 5))
 
 
-def test_what_the_hook_changed_is_a_newer_generation(train: Train) -> None:
+def test_a_change_by_the_hook_makes_a_newer_generation(train: Train) -> None:
     trainer = train(Journaled(), PROCESSES)
     assert received(trainer.open()).version == 0
     assert received(trainer.finish(0)).version == 1
@@ -296,7 +296,7 @@ def test_the_first_epoch_of_a_run_is_not_gated(train: Train) -> None:
     assert trainer.confirmed() == []
 
 
-def test_what_only_threads_share_is_never_gated(train: Train) -> None:
+def test_an_epoch_of_threads_alone_is_never_gated(train: Train) -> None:
     trainer = train(Bare(), THREADS)
     trainer.open()
     assert not trainer.finish(0).gated
@@ -315,7 +315,7 @@ def test_on_demand_an_epoch_that_cannot_be_checked_waits_until_it_is_wanted(trai
     assert not trainer.newest.gated
 
 
-def test_on_demand_an_epoch_that_can_be_checked_is_computed_ahead_as_ever(train: Train) -> None:
+def test_on_demand_an_epoch_that_can_be_checked_is_still_computed_ahead(train: Train) -> None:
     trainer = train(Adjustable(length=4), PROCESSES)
     trainer.keeper.on_demand = True
     trainer.open()
@@ -388,7 +388,7 @@ def test_threads_go_on_with_the_old_object_while_its_epoch_is_open(train: Train)
     assert trainer.keeper.instance(1) is second
 
 
-def test_a_spec_in_place_of_a_live_object_and_back(train: Train) -> None:
+def test_a_spec_may_replace_a_live_object_and_the_reverse(train: Train) -> None:
     trainer = train(Bare(length=3), BOTH)
     assert live_path(trainer.open().state) is not None
     trainer.sequence = as_spec(Bare(length=4))
@@ -508,7 +508,7 @@ def test_the_global_generators_are_restored_when_the_hook_raises(train: Train) -
         (Journaled(), PROCESSES, True, True),
     ],
 )
-def test_the_next_epoch_is_prefetched_where_nothing_can_come_in_between_or_as_told(
+def test_the_next_epoch_is_prefetched_if_nothing_can_change_in_between_or_as_the_option_says(
     train: Train, sequence: Any, placement: Placement, choice: bool | None, prefetched: bool
 ) -> None:
     trainer = train(sequence, placement, prefetch_epochs=choice)
@@ -549,7 +549,7 @@ def test_a_prefetched_epoch_is_not_opened_twice(train: Train) -> None:
 # ---------------------------------------------------------------- segments
 
 
-def test_the_segments_of_two_generations_stay_and_all_are_given_up_at_the_end(train: Train) -> None:
+def test_the_segments_of_two_generations_stay_and_all_are_released_at_the_end(train: Train) -> None:
     trainer = train(Journaled(), PROCESSES)
     trainer.open()
     paths = []

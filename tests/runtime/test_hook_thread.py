@@ -45,7 +45,7 @@ def test_tasks_run_in_their_order_in_one_thread_that_is_not_the_callers(ends: En
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3), KeyboardInterrupt()])
-def test_what_a_task_raises_is_told_and_the_next_task_runs(ends: Ends, error: BaseException) -> None:
+def test_an_error_of_a_task_is_reported_and_the_next_task_runs(ends: Ends, error: BaseException) -> None:
     def fail() -> None:
         raise error
 
@@ -55,7 +55,7 @@ def test_what_a_task_raises_is_told_and_the_next_task_runs(ends: Ends, error: Ba
     assert ends.errors == [error]
 
 
-def test_stop_skips_what_has_not_begun(ends: Ends) -> None:
+def test_stop_skips_tasks_that_have_not_begun(ends: Ends) -> None:
     entered, release = threading.Event(), threading.Event()
 
     def block() -> None:
@@ -72,7 +72,7 @@ def test_stop_skips_what_has_not_begun(ends: Ends) -> None:
     assert ends.done == []
 
 
-def test_it_may_be_stopped_and_joined_by_its_own_task(ends: Ends) -> None:
+def test_the_hook_thread_may_be_stopped_and_joined_by_its_own_task(ends: Ends) -> None:
     joined: list[bool] = []
 
     def stop() -> None:
@@ -84,7 +84,7 @@ def test_it_may_be_stopped_and_joined_by_its_own_task(ends: Ends) -> None:
     assert joined == [True]
 
 
-def test_what_is_submitted_after_the_end_is_never_run(ends: Ends) -> None:
+def test_a_task_submitted_after_the_end_is_never_run(ends: Ends) -> None:
     ends.thread.stop()
     assert ends.thread.join(DEADLINE)
     ends.thread.submit(lambda: ends.done.append(1))
@@ -92,5 +92,5 @@ def test_what_is_submitted_after_the_end_is_never_run(ends: Ends) -> None:
     assert ends.done == []
 
 
-def test_it_does_not_keep_the_interpreter_from_exiting(ends: Ends) -> None:
+def test_the_hook_thread_does_not_keep_the_interpreter_from_exiting(ends: Ends) -> None:
     assert [thread.daemon for thread in threading.enumerate() if thread.name == "hooks of a test"] == [True]

@@ -21,10 +21,9 @@ import pytest
 import zmq
 
 from enqueuer.core.actions import FleetFailed
-from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.events import EpochOpened, StopRequested, SupervisorDied, ThreadsJoined
-from enqueuer.core.settings import ChannelFacts, Settings
-from enqueuer.core.standing import MOST_OF_STRANGERS
+from enqueuer.core.peer import UNIDENTIFIED_LIMIT
+from enqueuer.core.settings import ChannelFacts
 from enqueuer.errors import EnqueuerError
 from enqueuer.memory.arena import Arena
 from enqueuer.memory.slab_exchange import SlabReceiver, SlabSender
@@ -47,12 +46,13 @@ from enqueuer.protocol.messages import (
     Stop,
     Welcome,
 )
-from enqueuer.protocol.results_codec import encode_results
+from enqueuer.protocol.results_codec import Results, encode_results
 from enqueuer.runtime.channels import Channel
 from enqueuer.runtime.io_loop import IoLoop
 from enqueuer.runtime.local_threads import ROUTE
 from enqueuer.runtime.ready_queue import ReadyQueue
 from enqueuer.transport.sockets import CoordinatorSockets, new_context
+from tests.support.core_options import make_coordinator
 from tests.support.waiting import wait_until
 
 DEADLINE = 10.0
@@ -72,12 +72,12 @@ class Trainer:
             Channel("remote", CoordinatorSockets(self.context, LOOPBACK, LOOPBACK), Trust.REMOTE),
             Channel("local", CoordinatorSockets(self.context, LOOPBACK, LOOPBACK), Trust.LOCAL, SECRET, self.slabs),
         ]
-        places = tuple(
+        facts = tuple(
             ChannelFacts(channel.name, channel.sockets.data_endpoint, local=channel.trust is Trust.LOCAL)
             for channel in self.channels
         )
-        settings = Settings(SESSION, places, "2.0", heartbeat_interval=heartbeat_interval)
-        self.coordinator = Coordinator(settings, time.monotonic())
+        timing = {"heartbeat_interval": heartbeat_interval, "worker_timeout": max(10.0, 2 * heartbeat_interval)}
+        self.coordinator = make_coordinator(SESSION, facts, time.monotonic(), **timing)
         self.failures: list[BaseException] = []
         self.fleet_failures: list[FleetFailed] = []
         self.exhausted: list[int] = []
@@ -105,7 +105,7 @@ class Trainer:
         return self.io.call(function).result(DEADLINE)
 
     def malformed_count(self) -> int:
-        return int(self.ask(lambda: self.coordinator.malformed_count))
+        return int(self.ask(lambda: self.coordinator.state.peers.malformed_count))
 
     def stop(self) -> None:
         self.io.post(StopRequested())
@@ -154,7 +154,7 @@ class Peer:
 
     def results(self, seq: int, lease: int, batch: Any, session: bytes = SESSION) -> list[Any]:
         encoded = encode_batch(batch, Trust.LOCAL if self.secret else Trust.REMOTE)
-        return list(encode_results(session, self.incarnation, 0, 0, seq, 0.01, (lease,), [encoded]))
+        return list(encode_results(session, Results(self.incarnation, 0, 0, seq, 0.01, (lease,), [encoded])))
 
     def close(self) -> None:
         self.control.close()
@@ -204,7 +204,7 @@ def test_a_worker_joins_is_granted_and_its_batches_are_ready_in_order(trainer: T
         grant = peer.hear(Grant)
     assert [trainer.ready.take().build() for _ in range(3)] == [{"x": 0}, {"x": 1}, {"x": 2}]
     assert trainer.exhausted == [0]
-    assert trainer.io.intake.bytes_total > 0
+    assert trainer.io.receiver.bytes_total > 0
 
 
 @pytest.mark.proves("a peer sends nonsense")
@@ -265,7 +265,7 @@ def test_only_the_first_malformed_messages_are_logged(
     assert caplog.text.count("further malformed messages are only counted") == 1
 
 
-def test_results_of_another_session_are_nobodys(trainer: Trainer, peer: Peer) -> None:
+def test_results_of_another_session_are_dropped_and_not_malformed(trainer: Trainer, peer: Peer) -> None:
     trainer.open()
     grant = peer.serve()
     peer.data.send_multipart(peer.results(1, grant.first_lease, "old", session=b"o" * 16))
@@ -281,7 +281,8 @@ def test_a_pickle_in_a_remote_result_is_refused_and_a_local_one_is_not(
     trainer.open()
     grant = peer.serve()
     encoded = encode_batch({1, 2}, Trust.LOCAL)
-    peer.data.send_multipart(encode_results(SESSION, peer.incarnation, 0, 0, 1, 0.0, (grant.first_lease,), [encoded]))
+    results = Results(peer.incarnation, 0, 0, 1, 0.0, (grant.first_lease,), [encoded])
+    peer.data.send_multipart(encode_results(SESSION, results))
     wait_until(lambda: trainer.malformed_count() == 1)
     assert trainer.ready.progress[3] == 0
 
@@ -324,20 +325,20 @@ def test_a_wrong_secret_is_rejected_and_the_worker_unknown(
     peer = peer_at("local")
     peer.say(peer.hello(secret=secret), NO_ID)
     assert peer.hear(Reject).reason == "wrong secret"
-    assert trainer.ask(lambda: list(trainer.coordinator.fleet)) == []
+    assert trainer.ask(lambda: list(trainer.coordinator.state.fleet)) == []
     assert "worker peer on there has a wrong secret" in caplog.text
 
 
-def test_who_goes_on_with_wrong_secrets_is_not_listened_to_any_more(
+def test_a_peer_that_keeps_sending_wrong_secrets_is_banned(
     trainer: Trainer, peer_at: Callable[[str], Peer], caplog: pytest.LogCaptureFixture
 ) -> None:
     peer = peer_at("local")
-    for _ in range(2 * MOST_OF_STRANGERS):
+    for _ in range(2 * UNIDENTIFIED_LIMIT):
         peer.say(peer.hello(secret=b"guess"), NO_ID)
     wait_until(lambda: "cut off a peer" in caplog.text)
     peer.say(peer.hello(), NO_ID)  # the right one comes too late
-    assert trainer.ask(lambda: list(trainer.coordinator.fleet)) == []
-    assert caplog.text.count("has a wrong secret") < MOST_OF_STRANGERS
+    assert trainer.ask(lambda: list(trainer.coordinator.state.fleet)) == []
+    assert caplog.text.count("has a wrong secret") < UNIDENTIFIED_LIMIT
 
 
 def test_a_line_from_a_worker_goes_to_the_remote_logger(
@@ -357,7 +358,9 @@ def test_a_peer_that_is_gone_is_a_lost_route_and_not_an_error(trainer: Trainer, 
     peer.serve()
     peer.control.close()
     # The next thing that the core has to say to it cannot be sent.
-    wait_until(lambda: trainer.ask(lambda: [worker.route for worker in trainer.coordinator.fleet]) in ([None], []))
+    wait_until(
+        lambda: trainer.ask(lambda: [worker.route for worker in trainer.coordinator.state.fleet]) in ([None], [])
+    )
 
 
 def test_peers_hear_stop_before_the_sockets_close(trainer: Trainer, peer: Peer) -> None:
@@ -367,7 +370,7 @@ def test_peers_hear_stop_before_the_sockets_close(trainer: Trainer, peer: Peer) 
     assert peer.hear(Stop) == Stop()
 
 
-def test_what_is_for_the_trainers_threads_goes_to_them(trainer: Trainer) -> None:
+def test_messages_to_the_trainers_threads_reach_them(trainer: Trainer) -> None:
     trainer.open()
     trainer.io.post(ThreadsJoined(ROUTE, b"t" * 16, "here", 1, 2))
     wait_until(lambda: any(isinstance(message, Grant) for message in trainer.in_process), what="a grant")
@@ -412,7 +415,7 @@ class WritesMeanwhile:
         return getattr(self._reader, name)
 
 
-def test_a_wake_up_while_the_last_one_is_read_loses_none() -> None:
+def test_a_wake_up_while_the_last_one_is_read_is_not_lost() -> None:
     """The loop has nothing else to wake it: its own timers are a minute away."""
     trainer = Trainer(heartbeat_interval=120.0)
     try:
@@ -452,7 +455,7 @@ def test_a_watched_pipe_calls_back_when_its_other_end_closes(trainer: Trainer) -
 # ---------------------------------------------------------------- the end
 
 
-def test_what_is_said_after_the_end_is_harmless_and_calls_are_cancelled(trainer: Trainer) -> None:
+def test_posts_after_the_end_are_harmless_and_calls_are_cancelled(trainer: Trainer) -> None:
     trainer.stop()
     trainer.io.post(SupervisorDied(b"x" * 16))
     trainer.io.wake()
@@ -500,7 +503,7 @@ def test_a_defect_in_the_loop_is_an_error_for_the_consumer_and_not_a_hang(caplog
 def named(peer: Peer, lease: int, arena: Arena) -> list[Any]:
     """A result message that names a block."""
     encoded = encode_batch(np.full(50_000, lease), Trust.LOCAL, arena)
-    return encode_results(SESSION, peer.incarnation, 0, 0, lease, 0.01, (lease,), [encoded], blocks=True)
+    return encode_results(SESSION, Results(peer.incarnation, 0, 0, lease, 0.01, (lease,), [encoded]), blocks=True)
 
 
 def test_a_batch_in_a_local_peers_shared_memory_is_handed_over_as_it_lies_there(trainer: Trainer) -> None:

@@ -87,7 +87,7 @@ def coordinator(trainer: Trainer) -> Iterator[ScriptedCoordinator]:
         yield made
 
 
-def test_it_starts_a_supervisor_that_knows_address_secret_and_number_of_workers(
+def test_start_starts_a_supervisor_with_address_secret_and_number_of_workers(
     trainer: Trainer, coordinator: ScriptedCoordinator
 ) -> None:
     trainer.attach(processes=2)
@@ -101,7 +101,7 @@ def test_it_starts_a_supervisor_that_knows_address_secret_and_number_of_workers(
     assert {hello.pid for hello in workers.values()} <= descendants(trainer.pid)
 
 
-def test_a_supervisor_that_dies_is_told_and_there_is_a_new_one_with_another_id(
+def test_the_death_of_a_supervisor_is_reported_and_its_successor_has_another_id(
     trainer: Trainer, coordinator: ScriptedCoordinator
 ) -> None:
     trainer.attach()
@@ -113,7 +113,7 @@ def test_a_supervisor_that_dies_is_told_and_there_is_a_new_one_with_another_id(
     assert trainer.hopeless == []
 
 
-def test_three_young_deaths_in_a_row_are_hopeless(trainer: Trainer) -> None:
+def test_three_early_deaths_in_a_row_are_reported_as_hopeless(trainer: Trainer) -> None:
     trainer.attach()
     for _ in range(3):
         assert trainer.hopeless == []
@@ -123,9 +123,7 @@ def test_three_young_deaths_in_a_row_are_hopeless(trainer: Trainer) -> None:
     assert "died 3 times in a row (exit code -9)" in reason
 
 
-def test_a_supervisor_that_has_lived_a_while_is_no_young_death(
-    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_death_of_an_old_supervisor_is_no_early_death(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer.attach()
     trainer.kill()
     trainer.kill()
@@ -152,7 +150,7 @@ def test_stop_ends_the_supervisor_and_its_workers_and_leaves_nothing(
     assert trainer.deaths == []
 
 
-def test_stop_kills_those_that_hang_in_time(trainer: Trainer, coordinator: ScriptedCoordinator) -> None:
+def test_stop_kills_hanging_processes_in_time(trainer: Trainer, coordinator: ScriptedCoordinator) -> None:
     trainer.attach(processes=1)
     _, worker = coordinator.expect(Hello, lambda hello: hello.role is Role.WORKER)
     pids = {trainer.pid, worker.pid}
@@ -164,7 +162,7 @@ def test_stop_kills_those_that_hang_in_time(trainer: Trainer, coordinator: Scrip
     wait_until(lambda: not alive(pids), what="their end")
 
 
-def test_a_death_during_stop_is_not_one_to_mend(trainer: Trainer) -> None:
+def test_a_supervisor_that_dies_during_stop_is_not_replaced(trainer: Trainer) -> None:
     trainer.attach()
     callbacks = list(trainer._watched.values())
     trainer.processes.stop(5.0)
@@ -174,7 +172,7 @@ def test_a_death_during_stop_is_not_one_to_mend(trainer: Trainer) -> None:
     assert trainer.processes._process is None
 
 
-def test_after_stop_it_can_serve_again_and_a_death_is_seen_as_before(
+def test_after_stop_the_processes_can_serve_again_and_a_death_is_reported(
     trainer: Trainer, coordinator: ScriptedCoordinator
 ) -> None:
     trainer.attach()
@@ -202,7 +200,7 @@ def test_a_running_supervisor_goes_over_to_the_next_session(
         assert trainer.deaths == [hello.supervisor]
 
 
-def test_one_that_died_between_two_sessions_is_started_anew(trainer: Trainer) -> None:
+def test_a_supervisor_that_died_between_two_sessions_is_replaced(trainer: Trainer) -> None:
     trainer.attach()
     first = trainer.processes._process
     assert first is not None

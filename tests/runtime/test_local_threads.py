@@ -120,7 +120,7 @@ def gate() -> Iterator[threading.Event]:
     made.set()
 
 
-def test_they_join_as_one_worker_with_a_slot_each(make: Make) -> None:
+def test_local_threads_join_as_one_worker_with_a_slot_each(make: Make) -> None:
     (joined,) = make(Bare(), count=3).events
     assert isinstance(joined, ThreadsJoined)
     assert (joined.route, joined.slots, joined.pid) == (ROUTE, 3, os.getpid())
@@ -146,7 +146,7 @@ def test_an_epochs_leases_are_computed_with_that_epochs_object(make: Make) -> No
     assert threads.batches(2) == {1: (2, 0), 2: (1, 0)}
 
 
-def test_what_an_item_raises_is_its_answer_and_the_thread_goes_on(make: Make) -> None:
+def test_the_exception_of_an_item_is_its_answer_and_the_thread_goes_on(make: Make) -> None:
     error = LookupError("no such file")
 
     def item(index: int) -> int:
@@ -201,7 +201,7 @@ def test_messages_for_processes_mean_nothing_to_threads(make: Make) -> None:
     assert threads.batches(1) == {1: (1, 0)}
 
 
-def test_user_code_knows_which_thread_it_is_in_and_has_the_items_generator(make: Make) -> None:
+def test_worker_info_names_the_thread_and_item_rng_is_the_items_generator(make: Make) -> None:
     def item(index: int) -> Any:
         info = worker_info()
         assert info is not None
@@ -228,7 +228,7 @@ def test_worker_init_runs_once_in_each_thread_before_its_first_item(make: Make) 
     wait_until(lambda: sorted(starts) == [0, 1, 2])
 
 
-def test_an_error_of_worker_init_is_told(make: Make) -> None:
+def test_an_error_of_worker_init_is_reported(make: Make) -> None:
     error = LookupError("no GPU")
 
     def init() -> None:
@@ -290,7 +290,9 @@ def test_an_idle_thread_does_not_keep_the_sequence(make: Make, gate: threading.E
 TIMEOUT = 0.2
 
 
-def test_a_stuck_thread_is_told_and_replaced_and_its_late_answer_is_dropped(make: Make, gate: threading.Event) -> None:
+def test_a_stuck_thread_is_reported_and_replaced_and_its_late_answer_is_dropped(
+    make: Make, gate: threading.Event
+) -> None:
     stuck: list[threading.Thread] = []
 
     def wait_for_the_gate() -> None:
@@ -341,7 +343,7 @@ def test_a_stuck_threads_late_exception_is_dropped(make: Make, gate: threading.E
     assert not any(isinstance(event, ControlReceived) for event in threads.events)
 
 
-def test_the_other_threads_go_on_and_every_place_is_filled_again(make: Make, gate: threading.Event) -> None:
+def test_every_stuck_thread_is_replaced_by_one_with_its_number(make: Make, gate: threading.Event) -> None:
     prepared: list[int] = []
     together = threading.Barrier(3, timeout=DEADLINE)
 
@@ -381,7 +383,7 @@ def test_an_item_that_takes_its_time_within_the_limit_is_left_alone(make: Make) 
     assert threads.timeouts(0) == []
 
 
-def test_there_is_a_watch_only_with_a_timeout_and_it_ends(make: Make) -> None:
+def test_the_watch_runs_only_with_a_timeout_and_ends_with_the_threads(make: Make) -> None:
     def watches() -> list[threading.Thread]:
         return [thread for thread in threading.enumerate() if thread.name == "enqueuer-watch"]
 
@@ -479,7 +481,7 @@ class Recursive:
         self.gate.wait(DEADLINE)
 
 
-def test_it_begins_with_the_users_own_code(gate: threading.Event) -> None:
+def test_a_stack_begins_with_the_users_own_code(gate: threading.Event) -> None:
     sequence = Recursive(gate)
     thread = in_a_thread(lambda: compute_item(sequence, 1, seed=0, epoch=0, seed_globals=False))
     assert sequence.entered.wait(DEADLINE)
@@ -489,13 +491,13 @@ def test_it_begins_with_the_users_own_code(gate: threading.Event) -> None:
     assert functions[:3] == ["__getitem__", "deeper", "__getitem__"]
 
 
-def test_a_thread_that_computes_no_item_is_shown_whole(gate: threading.Event) -> None:
+def test_the_stack_of_a_thread_without_an_item_is_shown_whole(gate: threading.Event) -> None:
     thread = in_a_thread(lambda: gate.wait(DEADLINE))
     wait_until(lambda: "gate.wait(DEADLINE)" in describe_stack(thread))
     assert "threading.py" in describe_stack(thread)
 
 
-def test_of_a_deep_recursion_the_innermost_calls_are_shown(gate: threading.Event) -> None:
+def test_the_stack_of_a_deep_recursion_shows_the_innermost_calls(gate: threading.Event) -> None:
     sequence = Recursive(gate)
     thread = in_a_thread(lambda: compute_item(sequence, 300, seed=0, epoch=0, seed_globals=False))
     assert sequence.entered.wait(DEADLINE)
@@ -504,7 +506,7 @@ def test_of_a_deep_recursion_the_innermost_calls_are_shown(gate: threading.Event
     assert "in wait\n" in text
 
 
-def test_a_thread_that_has_ended_or_never_began_is_nowhere() -> None:
+def test_a_thread_that_has_ended_or_never_began_has_no_stack() -> None:
     ended = in_a_thread(lambda: None)
     ended.join()
     assert describe_stack(ended) == describe_stack(threading.Thread()) == ""

@@ -12,8 +12,9 @@ from enqueuer.compute.error_records import record_error
 from enqueuer.core.actions import BatchFailed
 from enqueuer.protocol.batch import Trust, encode_batch
 from enqueuer.protocol.messages import ErrorRecord
-from enqueuer.protocol.results_codec import BuiltPayload, decode_results, encode_results
+from enqueuer.protocol.results_codec import BuiltPayload, Results, encode_results
 from enqueuer.runtime.outcomes import InPlaceError, build_batch, build_error, weigh
+from tests.support.results import decode_results
 
 
 def failed(error: ErrorRecord | None, deaths: int = 0) -> BatchFailed:
@@ -63,20 +64,20 @@ def test_an_exception_that_cannot_be_printed_arrives_as_well() -> None:
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-def test_what_would_end_the_program_becomes_a_sequence_error(error: BaseException) -> None:
+def test_an_exception_that_would_end_the_program_becomes_a_sequence_error(error: BaseException) -> None:
     built = build_error(failed(InPlaceError.of(raised(error))))
     assert type(built) is SequenceError
     assert built.__cause__ is error
 
 
-def test_a_workers_record_is_rebuilt_with_its_place() -> None:
+def test_a_workers_record_is_rebuilt_with_its_location() -> None:
     built = build_error(failed(record_error(raised(KeyError("k")), trust_local=True)))
     assert type(built) is KeyError and built.args == ("k",)
     assert isinstance(built.__cause__, SequenceError)
     assert built.__cause__.index == 4
 
 
-def test_no_record_at_all_is_a_batch_that_killed_its_workers() -> None:
+def test_a_failure_without_a_record_is_a_poisoned_batch_error() -> None:
     built = build_error(failed(None, deaths=3))
     assert isinstance(built, PoisonedBatchError)
     assert (built.index, built.epoch, built.worker, built.host) == (4, 2, "worker-1", "there")
@@ -103,7 +104,8 @@ def test_a_batch_that_took_too_long_on_a_worker_that_could_not_say_where_says_so
 
 def test_a_pickled_batch_that_cannot_be_made_here_is_a_sequence_error_with_the_reason() -> None:
     encoded = encode_batch(Unpicklable(), Trust.LOCAL)
-    frames = [bytes(frame) for frame in encode_results(b"s" * 16, b"i" * 16, 0, 0, 1, 0.1, (1,), [encoded])]
+    results = Results(b"i" * 16, 0, 0, 1, 0.1, (1,), [encoded])
+    frames = [bytes(frame) for frame in encode_results(b"s" * 16, results)]
     _, _, (payload,) = decode_results(frames, Trust.LOCAL)
     with pytest.raises(SequenceError, match="cannot be rebuilt here: LookupError: not here") as caught:
         build_batch(payload)

@@ -102,7 +102,7 @@ def test_the_epochs_own_instance_is_shown_though_another_was_read_ahead() -> Non
     assert (own.state()["order"], own.epoch_ends(7, 1)) == ([0, 1, 2, 3, 4], ())
 
 
-def test_what_was_released_is_not_read_again() -> None:
+def test_a_released_sequence_is_not_read_again() -> None:
     own = begun(as_spec(Bare()))
     own.release()
     with pytest.raises(EnqueuerError):
@@ -111,7 +111,7 @@ def test_what_was_released_is_not_read_again() -> None:
 
 
 @pytest.mark.parametrize("spec", [False, True])
-def test_it_is_brought_to_a_state_and_told_where_it_is(spec: bool) -> None:
+def test_restore_brings_the_sequence_to_the_state_and_refuses_another_length(spec: bool) -> None:
     sequence = as_spec(Shuffling(4)) if spec else Shuffling(4)
     own = OwnSequence(lambda: sequence)
     own.restore(STATE)
@@ -121,14 +121,14 @@ def test_it_is_brought_to_a_state_and_told_where_it_is(spec: bool) -> None:
 
 
 @pytest.mark.parametrize("sequence", [Numbered(4), as_spec(Numbered(4))])
-def test_what_was_told_the_epoch_has_the_states_history_from_then_on(sequence: Any) -> None:
+def test_a_sequence_with_set_epoch_has_the_states_history_after_a_restore(sequence: Any) -> None:
     own = OwnSequence(lambda: sequence)
     own.restore(STATE)
     own.end_epoch(7, 2, own.instance)
     assert (own.instance.set_epochs, own.ends.runs) == ([2], ((7, 0, 3),))
 
 
-def test_a_state_that_was_kept_counts_more_than_a_replay() -> None:
+def test_a_sequences_own_state_is_loaded_instead_of_a_replay() -> None:
     kept = Keeping(4, seed=5)
     kept.on_epoch_end()
     own = OwnSequence(lambda: Keeping(4))

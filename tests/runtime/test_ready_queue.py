@@ -70,7 +70,7 @@ def test_outcomes_are_taken_in_the_order_in_which_they_were_put() -> None:
     assert ends.queue.taken_total == 3
 
 
-def test_a_waiting_consumer_gets_what_is_put() -> None:
+def test_a_waiting_consumer_gets_the_next_outcome() -> None:
     ends = Ends()
     ends.set_length(0, 1)
     with ThreadPoolExecutor(1) as pool:
@@ -79,7 +79,7 @@ def test_a_waiting_consumer_gets_what_is_put() -> None:
         assert consumer.result(DEADLINE) == "late"
 
 
-def test_close_releases_every_waiting_consumer_and_drops_what_is_there() -> None:
+def test_close_releases_every_waiting_consumer_and_drops_the_outcomes() -> None:
     ends = Ends()
     with ThreadPoolExecutor(3) as pool:
         waiting = ends.consumers(pool, None, None, 0)
@@ -90,7 +90,7 @@ def test_close_releases_every_waiting_consumer_and_drops_what_is_there() -> None
     assert ends.queue.progress[3] == 0
 
 
-def test_an_error_comes_after_what_is_queued_and_every_time_from_then_on() -> None:
+def test_an_error_comes_after_the_queued_outcomes_and_on_every_later_take() -> None:
     ends = Ends()
     ends.fill(["a", "b", "c"])
     ends.queue.fail(lambda: LookupError("first"))
@@ -119,14 +119,14 @@ def test_a_failure_can_be_seen_before_its_turn() -> None:
     assert ends.queue.take() == "a"
 
 
-def test_closed_counts_more_than_failed() -> None:
+def test_a_queue_that_is_closed_and_failed_ends_as_closed() -> None:
     ends = Ends()
     ends.queue.fail(lambda: LookupError("broken"))
     ends.queue.close()
     assert ends.queue.take() is End.CLOSED
 
 
-def test_the_place_follows_the_takes_over_epochs() -> None:
+def test_progress_follows_the_takes_over_epochs() -> None:
     ends = Ends()
     assert ends.queue.progress == (0, 0, 0, 0) and ends.queue.next_epoch == 0
     ends.fill(["a", "b"], ["c"])
@@ -148,7 +148,7 @@ def test_the_first_epoch_has_the_number_it_was_given() -> None:
     assert ends.taken == [7] and ends.queue.next_epoch == 8
 
 
-def test_the_end_of_each_epoch_is_told_once_with_its_last_take() -> None:
+def test_the_end_of_each_epoch_is_reported_once_with_its_last_take() -> None:
     ends = Ends()
     ends.fill(["a", "b"], ["c"], ["d", "e"])
     ends.take(1)
@@ -185,7 +185,7 @@ def test_an_epoch_whose_first_outcome_is_there_is_not_asked_for() -> None:
     assert ends.wanted == []
 
 
-def test_the_io_thread_is_woken_after_as_many_takes_as_it_said() -> None:
+def test_the_io_thread_is_woken_after_the_number_of_takes_it_asked_for() -> None:
     ends = Ends()
     ends.fill(list(range(10)))
     ends.queue.wake_at(3)
@@ -211,7 +211,7 @@ def test_takes_that_the_io_thread_has_missed_wake_it_at_once() -> None:
     assert ends.wakes_count == 1
 
 
-def test_a_consumer_that_waits_wakes_nobody_who_has_not_asked_for_it() -> None:
+def test_a_waiting_consumer_does_not_wake_the_io_thread_unasked() -> None:
     ends = Ends()
     ends.set_length(0, 2)
     with ThreadPoolExecutor(1) as pool:
@@ -246,7 +246,7 @@ def test_an_error_of_the_next_epoch_does_not_spoil_the_end_of_this_one() -> None
         ends.queue.take(1)
 
 
-def test_all_who_wait_for_more_of_an_epoch_are_released_by_its_last_outcome() -> None:
+def test_all_consumers_that_wait_for_an_epoch_are_released_by_its_last_outcome() -> None:
     """The next epoch may never be delivered: nobody has asked for it."""
     ends = Ends()
     ends.set_length(0, 1)
@@ -256,7 +256,7 @@ def test_all_who_wait_for_more_of_an_epoch_are_released_by_its_last_outcome() ->
         assert sorted(map(str, results(waiting))) == sorted(map(str, ["last", End.EPOCH, End.EPOCH]))
 
 
-def test_who_waited_while_others_took_all_before_an_epochs_last_outcome_ends_the_epoch() -> None:
+def test_a_consumer_that_waited_while_others_took_the_rest_ends_the_epoch() -> None:
     ends = Ends()
     ends.set_length(0, 4)
     ends.put(["a"])
@@ -270,7 +270,7 @@ def test_who_waited_while_others_took_all_before_an_epochs_last_outcome_ends_the
     assert ends.taken == [0]
 
 
-def test_an_outcome_of_the_next_epoch_reaches_who_wants_it_and_not_only_who_does_not() -> None:
+def test_an_outcome_of_the_next_epoch_wakes_a_consumer_that_may_take_it() -> None:
     ends = Ends()
     ends.set_length(0, 1)
     with ThreadPoolExecutor(3) as pool:
@@ -312,7 +312,7 @@ def test_several_consumers_take_each_outcome_once_over_many_epochs_of_one(consum
     assert ends.wanted == sorted(set(ends.wanted))
 
 
-def test_waiting_is_measured_and_taking_what_is_there_costs_none() -> None:
+def test_wait_seconds_counts_waiting_and_no_take_that_is_ready() -> None:
     ends = Ends()
     ends.fill(["a", "b"])
     ends.take(2)
@@ -325,7 +325,7 @@ def test_waiting_is_measured_and_taking_what_is_there_costs_none() -> None:
     assert 0.0 < ends.queue.wait_seconds < DEADLINE
 
 
-def test_a_length_said_again_before_the_first_take_is_the_one_that_counts() -> None:
+def test_a_length_set_again_before_the_first_take_replaces_the_first_one() -> None:
     ends = Ends()
     ends.set_length(0, 5)
     ends.set_length(0, 2)
@@ -341,7 +341,7 @@ def failed(index: int) -> BatchFailed:
     return BatchFailed(index, 0, "worker", "host", None)
 
 
-def test_what_is_ready_is_not_received() -> None:
+def test_an_outcome_that_is_only_ready_is_not_received() -> None:
     ends = Ends(first_epoch=3)
     ends.set_length(3, 3)
     ends.put(["a", "b", "c"])
@@ -395,7 +395,7 @@ def test_a_batch_that_could_not_be_used_is_taken_back_but_not_an_epochs_last() -
 
 
 @pytest.mark.parametrize("taken", range(1, 7))
-def test_what_was_put_back_is_the_next_that_is_taken(taken: int) -> None:
+def test_an_outcome_put_back_is_taken_next(taken: int) -> None:
     ends = Ends()
     ends.fill(["a", "b", "c"], ["d", "e", "f"])
     stream = list("abcdef")
@@ -413,7 +413,7 @@ def test_what_was_put_back_is_the_next_that_is_taken(taken: int) -> None:
     assert ends.queue.received() == Received(1, Ranges([(0, 3)]), (), True)
 
 
-def test_what_others_have_gone_past_is_not_put_back() -> None:
+def test_an_outcome_that_others_have_passed_is_not_put_back() -> None:
     ends = Ends()
     outcomes = [object() for _ in range(4)]
     ends.fill(outcomes)
@@ -423,7 +423,7 @@ def test_what_others_have_gone_past_is_not_put_back() -> None:
     assert ends.taken == [0]
 
 
-def test_a_waiting_consumer_gets_what_is_put_back() -> None:
+def test_a_waiting_consumer_gets_an_outcome_put_back() -> None:
     ends = Ends()
     ends.set_length(0, 2)
     ends.put(["a"])

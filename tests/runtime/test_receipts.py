@@ -22,7 +22,9 @@ def ranges(positions: set[int]) -> Ranges:
 
 
 @given(st.integers(1, 12), st.data())
-def test_it_counts_what_was_taken_in_whatever_pieces_it_was_put_and_asked_for(length: int, data: st.DataObject) -> None:
+def test_receipts_count_the_taken_outcomes_however_they_were_put_and_asked_for(
+    length: int, data: st.DataObject
+) -> None:
     """Beside the plain list of everything: each epoch's positions in any order, batches, skips and failures."""
     receipts = Receipts(5)
     story: list[tuple[int, int, Any]] = []
@@ -53,18 +55,18 @@ def check(receipts: Receipts, story: list[tuple[int, int, Any]]) -> None:
     assert received.skipped == tuple((skip.epoch, skip.index) for skip in skips)
 
 
-def test_what_was_taken_back_was_not_received() -> None:
+def test_an_outcome_taken_back_was_not_received() -> None:
     receipts = Receipts(0)
     receipts.note_put(0, range(4), ["a", "b", "c", "d"])
     receipts.count(3)
     receipts.take_back()
-    assert receipts.received().positions.pairs == [(0, 2)]
+    assert receipts.received().positions.ranges == [(0, 2)]
     receipts.count(4)
-    assert receipts.received().positions.pairs == [(0, 2), (3, 4)]
+    assert receipts.received().positions.ranges == [(0, 2), (3, 4)]
 
 
 @pytest.mark.parametrize("taken", range(1, 8))
-def test_what_was_put_back_is_counted_when_it_is_taken_again(taken: int) -> None:
+def test_an_outcome_put_back_is_counted_when_it_is_taken_again(taken: int) -> None:
     def receipts() -> Receipts:
         made = Receipts(0)
         made.note_put(0, range(3), ["a", "b", "c"])
@@ -90,13 +92,13 @@ def test_a_failure_has_nothing_to_take_back() -> None:
     receipts.note_put(0, range(2), ["a", failed(1)])
     receipts.count(2)
     receipts.take_back()
-    assert receipts.received().positions.pairs == [(0, 1)]
+    assert receipts.received().positions.ranges == [(0, 1)]
 
 
-def test_what_was_said_does_not_change_afterwards() -> None:
+def test_a_returned_receipt_does_not_change_afterwards() -> None:
     receipts = Receipts(0)
     receipts.note_put(0, range(4), ["a", "b", "c", "d"])
     receipts.count(1)
     before = receipts.received()
     receipts.count(3)
-    assert before.positions.pairs == [(0, 1)]
+    assert before.positions.ranges == [(0, 1)]

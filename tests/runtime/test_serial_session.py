@@ -18,7 +18,7 @@ from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.iteration import StreamEnd
 from enqueuer.runtime.own_sequence import OwnSequence
 from enqueuer.runtime.serial_session import SerialSession
-from enqueuer.stream.order import epoch_order
+from tests.support.epoch_order import epoch_order
 from tests.support.journal import Journal
 from tests.support.sequences import Bare, Flaky, Growing, Journaled, Nones, Reshuffling, as_spec
 
@@ -45,7 +45,7 @@ class Called(Bare):
         return self._function(index)
 
 
-def test_nothing_is_computed_before_it_is_asked_for(tmp_path: Any) -> None:
+def test_no_batch_is_computed_before_it_is_asked_for(tmp_path: Any) -> None:
     journal = Journal(str(tmp_path / "journal"))
     session = serve(Journaled(length=3, journal=journal.path))
     assert journal.requested() == []
@@ -83,7 +83,7 @@ def test_an_epoch_that_is_asked_for_alone_ends_with_its_hook() -> None:
     assert sequence.version == 1
 
 
-def test_what_the_hook_of_such_an_epoch_raises_comes_with_the_next_one() -> None:
+def test_an_error_of_the_hook_of_a_single_epoch_comes_with_the_next_epoch() -> None:
     class Failing(Bare):
         def on_epoch_end(self) -> None:
             raise OSError("hook")
@@ -115,14 +115,14 @@ def test_only_epoch_ends_where_the_next_one_begins() -> None:
     assert session.next_batch(1) == (1, 0)
 
 
-def test_epoch_is_that_of_the_batch_taken_last() -> None:
+def test_the_epoch_in_stats_is_that_of_the_batch_taken_last() -> None:
     session = serve(Bare(length=1), first_epoch=4)
     assert (session.epoch, session.next_epoch) == (4, 4)
     take(session, 2)
     assert (session.epoch, session.next_epoch) == (5, 6)
 
 
-def test_none_is_left_out() -> None:
+def test_a_batch_of_none_is_left_out() -> None:
     assert take(serve(Nones(length=4, every=2)), 4) == [(0, 0), (0, 2), (1, 0), (1, 2)]
 
 
@@ -234,13 +234,13 @@ def test_several_consumers_get_each_batch_once() -> None:
     assert sorted(index for _, index in chain(*shares)) == sorted(list(range(7)) * 30)
 
 
-def test_it_has_no_workers_and_no_address() -> None:
+def test_a_serial_session_has_no_workers_and_no_address() -> None:
     session = serve(Bare())
     session.raise_failure()
     assert (session.workers_count, session.endpoint, session.stats().queue_limit) == (0, None, 0)
 
 
-def test_a_disarmed_one_has_ended() -> None:
+def test_a_disarmed_session_has_ended() -> None:
     session = serve(Bare())
     session.disarm()
     with pytest.raises(StreamEnd):

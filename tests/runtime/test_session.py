@@ -111,7 +111,7 @@ def test_the_endpoint_has_the_port_that_was_found(start: Start) -> None:
     assert host == "tcp://127.0.0.1" and int(port) > 0
 
 
-def test_without_bind_there_is_none(start: Start) -> None:
+def test_without_bind_there_is_no_endpoint(start: Start) -> None:
     assert start(Bare(), threads=1).endpoint is None
 
 
@@ -123,7 +123,7 @@ def test_workers_are_told_the_data_port_on_the_host_that_they_know(start: Start)
         pass
 
 
-def test_data_bind_is_where_the_data_port_is(start: Start) -> None:
+def test_the_data_port_is_bound_at_data_bind(start: Start) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
@@ -131,7 +131,7 @@ def test_data_bind_is_where_the_data_port_is(start: Start) -> None:
     assert welcome(session).data_endpoint.rpartition(":")[2] == address.rpartition(":")[2]
 
 
-def test_what_is_advertised_is_what_workers_are_told(start: Start) -> None:
+def test_workers_are_told_the_advertised_address(start: Start) -> None:
     session = start(as_spec(Bare()), bind=LOOPBACK, advertise="tcp://gateway.example:4000")
     assert welcome(session).data_endpoint == "tcp://gateway.example:4000"
 
@@ -202,14 +202,14 @@ def test_a_key_file_that_has_gone_bad_since_is_an_error_of_start(start: Start, t
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names a network interface")
-def test_doing_without_keys_is_said_in_the_log(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_session_without_keys_logs_a_warning(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     """An interface's name may be anybody's; this one's nobody else can reach."""
     start(as_spec(Bare()), bind="tcp://lo:*", insecure=True)
     assert "tcp://lo:* has no keys (insecure=True): whoever reaches it can feed this training job" in caplog.text
 
 
 @pytest.mark.usefixtures("nothing_is_left")
-def test_a_host_that_is_not_ours_is_an_error_that_names_it(start: Start) -> None:
+def test_an_address_of_another_machine_is_an_error_that_names_it(start: Start) -> None:
     with pytest.raises(OSError, match=r"tcp://192\.0\.2\.1:5555"):
         start(as_spec(Bare()), bind="tcp://192.0.2.1:5555", insecure=True)
 
@@ -260,7 +260,7 @@ def test_threads_that_serve_at_once_lose_no_grant(start: Start) -> None:
         session.stop(DEADLINE)
 
 
-def test_statistics_can_be_read_while_it_runs_and_after_its_end(start: Start) -> None:
+def test_statistics_can_be_read_while_a_session_runs_and_after_its_end(start: Start) -> None:
     session = start(Bare(length=5), threads=2)
     [session.next_batch() for _ in range(7)]
     stats = session.stats()
@@ -303,7 +303,7 @@ def test_the_last_taken_batchs_epoch_is_the_sessions(start: Start) -> None:
     assert (session.epoch, session.next_epoch) == (1, 1)
 
 
-def test_stop_says_whether_something_is_left_and_the_next_caller_learns_the_same(start: Start) -> None:
+def test_stop_returns_whether_something_is_left_and_the_next_call_returns_the_same(start: Start) -> None:
     entered, release = threading.Event(), threading.Event()
 
     class Slow(Bare):
@@ -322,7 +322,7 @@ def test_stop_says_whether_something_is_left_and_the_next_caller_learns_the_same
         session.next_batch()
 
 
-def test_several_threads_may_stop_it_and_all_return_when_it_has_ended(start: Start) -> None:
+def test_several_threads_may_stop_a_session_and_all_return_when_it_has_ended(start: Start) -> None:
     session = start(Bare(), threads=2)
     session.next_batch()
     ended: list[bool] = []

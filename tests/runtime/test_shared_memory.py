@@ -80,7 +80,7 @@ def test_batches_outlive_their_dead_worker_and_its_successor_goes_on() -> None:
     assert len(held) == 200
 
 
-def test_what_cannot_be_mapped_comes_through_the_socket(
+def test_batches_that_cannot_be_mapped_come_through_the_socket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(mapped_blocks, "_LARGEST_SLAB_BYTES", 0)
@@ -105,7 +105,7 @@ def test_a_worker_that_was_started_by_itself_on_this_host_shares_its_memory_too(
     assert not any(path.exists() for path in meeting_points)
 
 
-def test_the_memory_of_a_worker_that_died_goes_though_nobody_takes_its_place(tmp_path: Path) -> None:
+def test_the_memory_of_a_dead_worker_is_freed_without_a_successor(tmp_path: Path) -> None:
     spec = SequenceSpec("tests.runtime.test_shared_memory:Reused", length=1_000_000)
     with SequenceEnqueuer(spec, use_multiprocessing=True, bind="tcp://127.0.0.1:*", min_workers=2) as enqueuer:
         enqueuer.start(workers=1)
@@ -151,7 +151,7 @@ def test_a_sequence_may_fill_the_shared_memory_itself() -> None:
         assert sum(array[0] > 0 for array, _ in held) <= 2, "each worker's first"
 
 
-def test_where_memory_is_not_shared_a_sequence_is_not_asked_to_fill_it() -> None:
+def test_without_shared_memory_getitem_into_is_not_called() -> None:
     with SequenceEnqueuer(Filling(30), use_multiprocessing=True, shared_memory=False) as enqueuer:
         enqueuer.start(workers=2)
         assert [array[0] for array, _ in enqueuer.epoch()] == list(range(30))

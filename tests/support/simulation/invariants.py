@@ -19,10 +19,10 @@ class CoordinatorInvariants:
         self._next_lease = 0
 
     def check(self, now: float, *, thorough: bool) -> None:
-        core = self._core
-        assert core.next_deadline() > now, "the coordinator would spin"
+        core = self._core.state
+        assert self._core.next_deadline() > now, "the coordinator would spin"
         assert core.ledger.ready_count >= 0
-        assert core.conduct.offences_count == 0 or self._misbehaved, core.conduct.offenders
+        assert core.peers.offences_count == 0 or self._misbehaved, core.peers.offenders
         self._check_bound()
         self._check_workers()
         if thorough:
@@ -35,7 +35,7 @@ class CoordinatorInvariants:
 
         The head of the order, and suspects (one a worker), are granted whatever the bound is.
         """
-        core = self._core
+        core = self._core.state
         undelivered = core.ledger.undelivered_count
         suspects = sum(len(run.deaths) for run in core.ledger.runs.values())
         self._allowed = max(core.scheduler.bound, min(self._allowed, undelivered))
@@ -45,7 +45,7 @@ class CoordinatorInvariants:
         assert core.ledger.held_bytes >= 0 and (held_count or not core.ledger.held_bytes), "weighs what is not there"
 
     def _check_workers(self) -> None:
-        core, queues, slots = self._core, self._core.scheduler, 0
+        core, queues, slots = self._core.state, self._core.state.scheduler, 0
         for worker in core.fleet:
             assert worker.state not in (WorkerState.LOST, WorkerState.GONE), f"{worker.name} is {worker.state}"
             assert worker.route is None or core.fleet.at(worker.route) is worker, f"{worker.name} has another's route"
@@ -66,7 +66,7 @@ class CoordinatorInvariants:
 
     def _check_leases(self, run: EpochRun) -> None:
         """Every live lease is in the table and in its worker's record, and the worker is there."""
-        core = self._core
+        core = self._core.state
         for position, leases in run._live.items():
             assert leases, f"position {position} is leased by nobody"
             for lease in leases:

@@ -75,7 +75,7 @@ class LiarHost:
 
     def _anothers_lease(self) -> int:
         """Also one that is nobody's. Its own, which may be on their way to it, would be taken."""
-        ledger = self.world.trainer.core.ledger
+        ledger = self.world.trainer.core.state.ledger
         leases = [ledger.next_lease + 1_000_000]
         for lease in range(1, ledger.next_lease):
             entry = ledger.find(lease)

@@ -20,11 +20,11 @@ from enqueuer.core.actions import (
     Report,
     Send,
 )
-from enqueuer.core.coordinator import Coordinator
-from enqueuer.core.settings import ChannelFacts, Settings
+from enqueuer.core.settings import ChannelFacts
 from enqueuer.protocol.messages import Grant, Message
-from enqueuer.stream.order import epoch_order
 from enqueuer_worker.core.events import SendResults
+from tests.support.core_options import make_coordinator
+from tests.support.epoch_order import epoch_order
 from tests.support.simulation.clock import Alarm
 from tests.support.simulation.invariants import CoordinatorInvariants
 from tests.support.simulation.network import Link
@@ -64,24 +64,23 @@ class TrainerHost:
         scenario = self.world.scenario
         self.done = False
         self.session = self.world.new_id()
-        settings = Settings(
-            session=self.session,
-            channels=(ChannelFacts(CHANNEL, "tcp://*:5556", local=False),),
-            numpy_version="2.1.0",
+        self.core = make_coordinator(
+            self.session,
+            (ChannelFacts(CHANNEL, "tcp://*:5556", local=False),),
+            self.world.clock.now,
             ordered=scenario.ordered,
             max_queue_size=scenario.max_queue_size,
             max_bytes=scenario.max_bytes,
             retries=scenario.retries,
-            skip_errors=scenario.skip_errors,
+            on_error="skip" if scenario.skip_errors else "raise",
             max_skipped=2,
             max_worker_deaths=_MAX_DEATHS,
-            hedge_factor=scenario.hedge_factor,
+            hedge=scenario.hedge_factor,
             batch_timeout=scenario.batch_timeout,
             heartbeat_interval=scenario.heartbeat_interval,
             worker_timeout=scenario.worker_timeout,
             coordinator_timeout=scenario.coordinator_timeout,
         )
-        self.core = Coordinator(settings, self.world.clock.now)
         self._invariants = CoordinatorInvariants(self.core, misbehaved=scenario.liars_count > 0)
         self._handled_count = 0
         self._inbox: list[ev.Event] = []

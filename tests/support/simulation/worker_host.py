@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from enqueuer.protocol.messages import Epoch, ErrorRecord
-from enqueuer_worker.core import worker_core as wc
+from enqueuer_worker.core import events as ev
+from enqueuer_worker.core.worker_core import WorkerCore
 from tests.support.simulation.clock import Alarm
 from tests.support.simulation.invariants import check_worker
 from tests.support.simulation.network import Link
@@ -39,19 +40,19 @@ class WorkerHost:
         self.world = world
         self.name = name
         self.incarnation = world.new_id()
-        identity = wc.Identity(name, self.incarnation, supervisor, child_number, "host", 1, "2.1.0", "0.1.0")
-        policy = wc.Policy(drain_timeout=60.0, hello_interval=world.scenario.heartbeat_interval)
-        self.core = wc.WorkerCore(identity, policy, world.clock.now)
+        identity = ev.Identity(name, self.incarnation, supervisor, child_number, "host", 1, "2.1.0", "0.1.0")
+        policy = ev.Policy(drain_timeout=60.0, hello_interval=world.scenario.heartbeat_interval)
+        self.core = WorkerCore(identity, policy, world.clock.now)
         self.alive = True
         self.paused = False
         self.slowness = 1.0
         self.hanging = False
         self.timed_out = False
         self.link: Link | None = None
-        self.running: Item | wc.Prepare | None = None
+        self.running: Item | ev.Prepare | None = None
         self._on_end = on_end
         self._held_back: list[Callable[[], None]] = []
-        self._tasks: deque[Item | wc.Prepare] = deque()
+        self._tasks: deque[Item | ev.Prepare] = deque()
         self._finished: list[tuple[Item, float]] = []
         self._alarm = Alarm(world.clock, self.feed)
         world.clock.after(0.0, self.feed)
@@ -62,7 +63,7 @@ class WorkerHost:
 
     # ------------------------------------------------------------ the I/O thread
 
-    def feed(self, *events: wc.Event) -> None:
+    def feed(self, *events: ev.Event) -> None:
         """Let the core handle these now, or when the process is awake again."""
         if not self.alive:
             return
@@ -70,17 +71,17 @@ class WorkerHost:
             self._held_back.append(lambda: self.feed(*events))
             return
         now = self.world.clock.now
-        for action in self.core.handle((wc.Tick(self.running_lease), *events), now):
+        for action in self.core.handle((ev.Tick(self.running_lease), *events), now):
             _PERFORM[type(action)](self, action)
         if self.alive:
             check_worker(self.core, now)
             self._alarm.set(self.core.next_deadline())
 
-    def _open_control(self, _action: wc.OpenControl) -> None:
+    def _open_control(self, _action: ev.OpenControl) -> None:
         self._close_link()
         self.link = self.world.network.connect(
             self.name,
-            lambda message: self.feed(wc.Received(*message)),
+            lambda message: self.feed(ev.Received(*message)),
             self.world.trainer.receive_control,
             self.world.trainer.receive_results,
             self._on_break,
@@ -88,49 +89,49 @@ class WorkerHost:
 
     def _on_break(self, link: Link) -> None:
         if link is self.link:
-            self.feed(wc.LinkBroken())
+            self.feed(ev.LinkBroken())
 
-    def _open_data(self, _action: wc.OpenData) -> None:
+    def _open_data(self, _action: ev.OpenData) -> None:
         """The data channel is part of the simulated link from the beginning."""
 
-    def _close_link(self, _action: wc.CloseLink | None = None) -> None:
+    def _close_link(self, _action: ev.CloseLink | None = None) -> None:
         if self.link is not None:
             self.link.close()
             self.link = None
 
-    def _send(self, action: wc.Send) -> None:
+    def _send(self, action: ev.Send) -> None:
         if self.link is not None:
             self.link.control_up.send((action.session, action.message))
 
-    def _send_results(self, action: wc.SendResults) -> None:
+    def _send_results(self, action: ev.SendResults) -> None:
         if self.link is not None:
             self.link.data_up.send((self.incarnation, action))
 
-    def _exit(self, action: wc.Exit) -> None:
+    def _exit(self, action: ev.Exit) -> None:
         self.world.story.tell(self.name, "exits", action.code)
         self._end(int(action.code))
 
-    def _note(self, action: wc.Note) -> None:
+    def _note(self, action: ev.Note) -> None:
         self.world.story.tell(self.name, "notes", action.text)
 
     # ------------------------------------------------------------ the compute thread
 
-    def _prepare(self, action: wc.Prepare) -> None:
+    def _prepare(self, action: ev.Prepare) -> None:
         self._tasks.append(action)
         self._start_next()
 
-    def _compute(self, action: wc.Compute) -> None:
+    def _compute(self, action: ev.Compute) -> None:
         for lease, index in enumerate(action.indices, action.first_lease):
             self._tasks.append(Item(action.session, action.epoch, lease, index))
         self._start_next()
 
-    def _cancel(self, action: wc.Cancel) -> None:
+    def _cancel(self, action: ev.Cancel) -> None:
         if action.leases is None:
             self._tasks.clear()
         else:
             leases = action.leases
             self._tasks = deque(
-                task for task in self._tasks if isinstance(task, wc.Prepare) or task.lease not in leases
+                task for task in self._tasks if isinstance(task, ev.Prepare) or task.lease not in leases
             )
 
     def _start_next(self) -> None:
@@ -162,16 +163,16 @@ class WorkerHost:
         elif self.alive:
             what()
 
-    def _finish(self, task: Item | wc.Prepare, seconds: float) -> None:
+    def _finish(self, task: Item | ev.Prepare, seconds: float) -> None:
         if self.hanging:
             return  # until somebody kills it
         self.running = None
-        if isinstance(task, wc.Prepare):
+        if isinstance(task, ev.Prepare):
             length = self.world.trainer.sequence_length(task.session, task.epoch.epoch)
-            self.feed(wc.Loaded(task.session, task.epoch.epoch, task.epoch.generation, length, b""))
+            self.feed(ev.Loaded(task.session, task.epoch.epoch, task.epoch.generation, length, b""))
         elif self.world.tried(task.epoch.epoch, task.index) is Verdict.FAILS:
             error = ErrorRecord("builtins", "ValueError", "bad item", "Traceback ...")
-            self.feed(wc.Failed(task.session, task.epoch.epoch, task.epoch.generation, task.lease, error))
+            self.feed(ev.Failed(task.session, task.epoch.epoch, task.epoch.generation, task.lease, error))
         else:
             self._finished.append((task, seconds))
             if not self._tasks or sum(seconds for _, seconds in self._finished) >= _COALESCE_SECONDS:
@@ -187,7 +188,7 @@ class WorkerHost:
             key = (item.session, item.epoch.epoch, item.epoch.generation)
             groups.setdefault(key, []).append((item, seconds))
         events = [
-            wc.Computed(
+            ev.Computed(
                 *key,
                 leases=tuple(item.lease for item, _ in group),
                 batches=tuple(Payload(*key, item.index) for item, _ in group),
@@ -222,18 +223,18 @@ class WorkerHost:
             what()
 
     def drain(self) -> None:
-        self.feed(wc.DrainRequested())
+        self.feed(ev.DrainRequested())
 
 
 _PERFORM: dict[type, Callable[[WorkerHost, Any], None]] = {
-    wc.OpenControl: WorkerHost._open_control,
-    wc.OpenData: WorkerHost._open_data,
-    wc.CloseLink: WorkerHost._close_link,
-    wc.Send: WorkerHost._send,
-    wc.SendResults: WorkerHost._send_results,
-    wc.Prepare: WorkerHost._prepare,
-    wc.Compute: WorkerHost._compute,
-    wc.Cancel: WorkerHost._cancel,
-    wc.Exit: WorkerHost._exit,
-    wc.Note: WorkerHost._note,
+    ev.OpenControl: WorkerHost._open_control,
+    ev.OpenData: WorkerHost._open_data,
+    ev.CloseLink: WorkerHost._close_link,
+    ev.Send: WorkerHost._send,
+    ev.SendResults: WorkerHost._send_results,
+    ev.Prepare: WorkerHost._prepare,
+    ev.Compute: WorkerHost._compute,
+    ev.Cancel: WorkerHost._cancel,
+    ev.Exit: WorkerHost._exit,
+    ev.Note: WorkerHost._note,
 }

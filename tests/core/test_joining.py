@@ -67,7 +67,7 @@ def test_a_sequence_that_is_on_its_way_is_not_sent_again_with_every_heartbeat() 
         driver.now += 1.0
         worker.heartbeat()
         assert not driver.sent(m.Epoch)
-    driver.now += driver.core.settings.coordinator_timeout
+    driver.now += driver.core.state.options.timing.coordinator_timeout
     worker.heartbeat()
     assert driver.sent(m.Epoch)
 
@@ -117,7 +117,7 @@ def test_who_cannot_serve_is_told_why_and_so_is_the_trainer(hello: dict[str, Any
     (reject,) = driver.sent(m.Reject)
     assert reject.reason.startswith(reason)
     assert f"rejected worker w1 on host: {reason}" in driver.reports()
-    assert len(driver.core.fleet) == 0
+    assert len(driver.core.state.fleet) == 0
 
 
 @pytest.mark.proves("a remote worker has another Sequence (length, code)")
@@ -182,7 +182,7 @@ def test_a_load_failure_fails_the_fleet_only_if_it_is_the_trainers_own() -> None
     local.say(m.LoadFailure(0, 0, ERROR))
     (failed,) = driver.of(FleetFailed)
     assert failed.error == ERROR
-    assert len(driver.core.fleet) == 0
+    assert len(driver.core.state.fleet) == 0
 
 
 def test_who_did_not_hear_that_it_was_rejected_for_a_load_failure_hears_it_again() -> None:
@@ -206,7 +206,7 @@ def test_a_load_failure_of_a_state_that_was_given_up_means_nothing() -> None:
     driver.open(3, generation=1)
     local.say(m.LoadFailure(0, 0, ERROR))
     assert driver.of(FleetFailed) == []
-    assert len(driver.core.fleet) == 1
+    assert len(driver.core.state.fleet) == 1
 
 
 def test_the_trainers_threads_serve_at_once_and_are_never_lost() -> None:
@@ -214,11 +214,11 @@ def test_the_trainers_threads_serve_at_once_and_are_never_lost() -> None:
     driver.open(20)
     route = ev.Route("threads", b"")
     driver.step(ev.ThreadsJoined(route, b"t" * 16, "host", 1, 4))
-    assert driver.core.scheduler.slots_count == 4
+    assert driver.core.state.scheduler.slots_count == 4
     assert sum(len(grant.indices) for grant in driver.sent(m.Grant)) == 4
     driver.step(ev.RouteLost(route))
     driver.wait(100.0)
-    assert driver.core.scheduler.slots_count == 4
+    assert driver.core.state.scheduler.slots_count == 4
     driver.open(20, epoch=0, generation=1)
     assert driver.sent(m.Revoke) == [] and driver.sent(m.Epoch) == []
 
@@ -234,7 +234,7 @@ def test_a_new_link_keeps_the_leases_that_the_worker_still_holds() -> None:
     assert worker.leases == [kept]
     assert worker.state() is WorkerState.JOINING
     worker.ready(100)
-    (run,) = driver.core.ledger.runs.values()
+    (run,) = driver.core.state.ledger.runs.values()
     assert not run.is_live(lost - 1, lost)
     assert driver.sent(m.Grant, worker)[0].indices[0] == lost - 1
 
@@ -259,8 +259,8 @@ def test_two_workers_cannot_be_on_one_connection() -> None:
     other = Peer(driver, 2)
     other.route = one.route
     other.hello()
-    assert driver.core.fleet.find(other.incarnation) is None
-    assert driver.core.conduct.ignores(one.route), "whoever is at the other end is no honest worker"
+    assert driver.core.state.fleet.find(other.incarnation) is None
+    assert driver.core.state.peers.is_banned(one.route), "whoever is at the other end is no honest worker"
 
 
 def test_a_lost_route_gives_the_worker_a_moment_to_come_back() -> None:
@@ -279,7 +279,7 @@ def test_a_lost_route_that_nobody_comes_back_to_is_a_lost_worker_after_two_heart
     driver.step(ev.RouteLost(worker.route))
     driver.wait(3.0)
     assert worker.state() is WorkerState.LOST
-    assert driver.core.fleet.lost_count == 1
+    assert driver.core.state.fleet.lost_count == 1
 
 
 def test_a_death_that_is_reported_after_the_connection_broke_is_no_second_loss() -> None:
@@ -289,7 +289,7 @@ def test_a_death_that_is_reported_after_the_connection_broke_is_no_second_loss()
     driver.wait(3.0)
     boss.say(m.WorkerExited(worker.incarnation, 0, -9, 0))
     assert worker.state() is WorkerState.GONE
-    assert driver.core.fleet.lost_count == 1
+    assert driver.core.state.fleet.lost_count == 1
 
 
 def test_nobodys_word_keeps_a_worker_without_a_connection_alive() -> None:
@@ -348,14 +348,14 @@ def test_a_supervisor_that_is_silent_is_forgotten_and_asked_who_it_is_when_it_sp
     for _ in range(12):
         driver.wait(0.9)
         boss.say(m.Children(()))
-    assert boss.route in driver.core.fleet.supervisors
+    assert boss.route in driver.core.state.fleet.supervisors
     driver.wait(11.0)
-    assert driver.core.fleet.supervisors == {}
+    assert driver.core.state.fleet.supervisors == {}
     boss.say(m.Children(()))
     assert driver.sent(m.WhoAreYou, boss)
     boss.hello(role=m.Role.SUPERVISOR, supervisor=SUPERVISOR, numpy_version="")
     driver.wait(60.0, until_done=False)
-    assert boss.route in driver.core.fleet.supervisors, "the coordinator's own pause is nobody's silence"
+    assert boss.route in driver.core.state.fleet.supervisors, "the coordinator's own pause is nobody's silence"
 
 
 def test_a_stranger_cannot_vouch() -> None:
@@ -484,8 +484,8 @@ def test_a_death_that_the_supervisor_saw_is_acted_on_at_once_and_once() -> None:
     boss.say(exited)
     boss.say(exited)
     assert victim.state() is WorkerState.GONE
-    assert driver.core.fleet.lost_count == 1
-    assert "worker w1 on host (pid 1) died: signal 9 (out of memory?)" in driver.reports()
+    assert driver.core.state.fleet.lost_count == 1
+    assert "worker w1 on host (pid 1) was killed by SIGKILL (out of memory?)" in driver.reports()
     victim.hello()
     assert driver.actions == []
 
@@ -496,7 +496,7 @@ def test_a_deliberate_exit_is_no_death(exit_code: int) -> None:
     boss = supervisor(driver)
     boss.say(m.WorkerExited(worker.incarnation, 0, exit_code, 0))
     assert worker.state() is WorkerState.GONE
-    assert driver.core.fleet.lost_count == 0
+    assert driver.core.state.fleet.lost_count == 0
     assert boss.say(m.WorkerExited(b"?" * 16, 0, exit_code, 0)) == []
 
 
@@ -516,7 +516,7 @@ def test_a_death_after_a_loss_is_still_blamed_on_what_was_running() -> None:
         boss.say(m.Children(()))
     assert worker.state() is WorkerState.LOST
     boss.say(m.WorkerExited(worker.incarnation, 0, -11, running))
-    (run,) = driver.core.ledger.runs.values()
+    (run,) = driver.core.state.ledger.runs.values()
     assert run.deaths == {0: 1}
     assert worker.state() is WorkerState.GONE
 
@@ -534,7 +534,9 @@ def test_local_workers_that_keep_dying_on_arrival_fail_the_fleet(known: bool) ->
             victim.hello()
         boss.say(m.WorkerExited(victim.incarnation, number, 1, 0))
     (failed,) = driver.of(FleetFailed)
-    assert failed.reason == "5 local workers in a row died before their first batch, the last one: exit code 1"
+    assert (
+        failed.reason == "5 local workers in a row died before their first batch; the last one ended with exit code 1"
+    )
 
 
 def test_remote_workers_that_die_on_arrival_are_their_owners_concern() -> None:
@@ -552,7 +554,7 @@ def test_a_worker_that_was_lost_for_so_long_that_it_is_forgotten_serves_again_as
         worker.answer()
     kept = worker.leases
     driver.step(ev.RouteLost(worker.route))
-    while driver.core.fleet.find(worker.incarnation) is not None:
+    while driver.core.state.fleet.find(worker.incarnation) is not None:
         driver.wait(5.0)
         other.heartbeat()
     worker.on_new_link().hello(SESSION, held=tuple(kept), sent_seq=4)
@@ -560,7 +562,7 @@ def test_a_worker_that_was_lost_for_so_long_that_it_is_forgotten_serves_again_as
     assert welcome.received_seq == 4, "it need not keep what others have done again"
     worker.ready(100)
     delivered = len(driver.delivered)
-    driver.take(delivered - driver.core.ledger.taken_total)
+    driver.take(delivered - driver.core.state.ledger.taken_total)
     other.answer()
     assert worker.leases and not set(worker.leases) & set(kept)
     worker.answer(seq=5)

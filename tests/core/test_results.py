@@ -12,7 +12,7 @@ from tests.core.driver import ERROR, Driver, Peer, serving, supervisor
 
 def positions_of(peer: Peer) -> list[int]:
     """What it has leases for."""
-    entries = [peer.driver.core.ledger.find(lease) for lease in peer.leases]
+    entries = [peer.driver.core.state.ledger.find(lease) for lease in peer.leases]
     return [entry[1] for entry in entries if entry is not None]
 
 
@@ -31,17 +31,17 @@ def test_a_failed_batch_is_tried_again_as_often_as_allowed() -> None:
         worker.fail(lease)
         assert driver.delivered == []
     worker.fail(3)
-    assert driver.core.failures.retries_count == 2
+    assert driver.core.state.retries_count == 2
     assert isinstance(driver.delivered[0], BatchFailed)
 
 
 def test_skipping_ends_when_its_budget_is_spent() -> None:
-    driver, (worker,) = serving(3, skip_errors=True, max_skipped=2)
+    driver, (worker,) = serving(3, on_error="skip", max_skipped=2)
     for _ in range(3):
         worker.fail(worker.leases[0])
     assert driver.delivered[:2] == [BatchSkipped(0, 0), BatchSkipped(1, 0)]
     assert isinstance(driver.delivered[2], BatchFailed)
-    assert driver.core.failures.skipped == [(0, 0), (0, 1)]
+    assert driver.core.state.skipped == [(0, 0), (0, 1)]
     assert "skipped batch 1 of epoch 0: bad item" in driver.reports()
 
 
@@ -53,11 +53,11 @@ def test_a_duplicate_or_stale_failure_changes_nothing() -> None:
     driver, (worker,) = serving(1, retries=5)
     worker.fail(1)
     worker.fail(1)
-    assert driver.core.failures.retries_count == 1
+    assert driver.core.state.retries_count == 1
 
 
 def test_skips_of_earlier_sessions_count_against_the_budget() -> None:
-    driver, (worker,) = serving(3, skip_errors=True, max_skipped=2, skipped_before=1)
+    driver, (worker,) = serving(3, on_error="skip", max_skipped=2, skipped_before=1)
     for _ in range(2):
         worker.fail(worker.leases[0])
     assert driver.delivered[0] == BatchSkipped(0, 0)
@@ -65,7 +65,7 @@ def test_skips_of_earlier_sessions_count_against_the_budget() -> None:
 
 
 def test_skips_of_an_epoch_that_is_computed_anew_count_once() -> None:
-    driver, (worker,) = serving(1, skip_errors=True, max_skipped=2)
+    driver, (worker,) = serving(1, on_error="skip", max_skipped=2)
     worker.fail(1)
     for generation in (1, 2, 3):
         driver.open(1, epoch=1, generation=generation, gated=True)
@@ -73,7 +73,7 @@ def test_skips_of_an_epoch_that_is_computed_anew_count_once() -> None:
         worker.fail(worker.leases[0], epoch=1, generation=generation)
     driver.step(ev.EpochConfirmed(1))
     assert driver.delivered == [BatchSkipped(0, 0), BatchSkipped(0, 1)]
-    assert driver.core.failures.skipped == [(0, 0), (1, 0)]
+    assert driver.core.state.skipped == [(0, 0), (1, 0)]
 
 
 # ---------------------------------------------------------------- time-outs
@@ -97,11 +97,11 @@ def test_a_batch_that_took_too_long_is_tried_once_more_then_fails_with_the_stack
     assert driver.delivered == []
     assert "batch 0 of epoch 0 took too long on w1 on host; trying it again\nStack: nap()" in driver.reports()
     assert "computed one batch for longer than batch_timeout: replaced" in driver.reports()
-    while driver.core.ledger.find(two.leases[0])[1] != 0:  # type: ignore[index]
+    while driver.core.state.ledger.find(two.leases[0])[1] != 0:  # type: ignore[index]
         two.answer(two.leases[:1])
     time_out(driver, two)
     assert driver.delivered[0] == BatchFailed(0, 0, "w2", "host", None, timeouts=2, stack="Stack: nap()")
-    assert driver.core.failures.timeouts_count == 2
+    assert driver.core.state.timeouts_count == 2
 
 
 def test_retries_count_for_time_outs_too() -> None:
@@ -115,7 +115,7 @@ def test_retries_count_for_time_outs_too() -> None:
 
 
 def test_a_batch_that_takes_too_long_can_be_skipped() -> None:
-    driver = Driver(skip_errors=True)
+    driver = Driver(on_error="skip")
     driver.open(1)
     for number in (1, 2):
         time_out(driver, Peer(driver, number).join(1))
@@ -127,7 +127,7 @@ def test_a_time_out_is_no_poison() -> None:
     driver, (one, _) = serving(4, workers=2, max_worker_deaths=1)
     time_out(driver, one)
     assert driver.delivered == []
-    assert not driver.core.ledger.runs[0].deaths
+    assert not driver.core.state.ledger.runs[0].deaths
 
 
 def test_a_time_out_of_what_another_worker_has_answered_is_no_more_than_a_death() -> None:
@@ -140,7 +140,7 @@ def test_a_time_out_of_what_another_worker_has_answered_is_no_more_than_a_death(
     driver.take(2)
     two.answer()
     supervisor(driver).say(m.WorkerExited(one.incarnation, 0, -9, 1, True, ""))
-    assert driver.core.failures.timeouts_count == 0
+    assert driver.core.state.timeouts_count == 0
 
 
 def test_a_thread_that_took_too_long_frees_its_slot_and_its_late_answer_is_stale() -> None:
@@ -152,12 +152,12 @@ def test_a_thread_that_took_too_long_frees_its_slot_and_its_late_answer_is_stale
     driver.step(ev.ThreadTimedOut(threads.incarnation, 0, 0, 1, "Stack: nap()"))
     assert threads.leases == [2], "granted again, to the thread in its place"
     threads.answer([1])
-    assert driver.delivered == [] and driver.core.ledger.stale_count == 1
+    assert driver.delivered == [] and driver.core.state.ledger.stale_count == 1
     driver.step(ev.ThreadTimedOut(threads.incarnation, 0, 0, 2, "Stack: nap()"))
     assert driver.delivered[0].timeouts == 2
     driver.step(ev.ThreadTimedOut(threads.incarnation, 0, 0, 2, "again"))
     driver.step(ev.ThreadTimedOut(b"?" * 16, 0, 0, 3, "a stranger"))
-    assert driver.core.failures.timeouts_count == 2
+    assert driver.core.state.timeouts_count == 2
 
 
 # ---------------------------------------------------------------- poison
@@ -192,7 +192,7 @@ def test_only_the_running_lease_counts_as_deadly() -> None:
     running, *queued = victim.leases
     assert queued
     boss.say(m.WorkerExited(victim.incarnation, 0, -9, running))
-    (run,) = driver.core.ledger.runs.values()
+    (run,) = driver.core.state.ledger.runs.values()
     assert run.deaths == {1: 1}
     assert isinstance(driver.delivered[1], BatchFailed)
     assert len(driver.delivered) == 2

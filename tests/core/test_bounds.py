@@ -7,7 +7,7 @@ import math
 import pytest
 
 from enqueuer.core import events as ev
-from enqueuer.core.depth import AutoDepth, FixedDepth
+from enqueuer.core.bounds import AutoDepth, ByteBound, FixedDepth
 from enqueuer.core.worker import WorkerState
 from tests.core.driver import Driver, Peer
 
@@ -33,7 +33,7 @@ def test_a_queue_that_is_full_leaves_each_slot_a_batch(max_queue_size: int, slot
 
 
 def test_it_begins_with_two_batches_a_slot_and_one() -> None:
-    assert serving(100, 4)[0].core.scheduler.bound == 9
+    assert serving(100, 4)[0].core.state.scheduler.bound == 9
 
 
 def test_while_the_head_is_late_the_others_compute_on() -> None:
@@ -41,21 +41,21 @@ def test_while_the_head_is_late_the_others_compute_on() -> None:
     assert late.leases[0] == 1, "the head of the order"
     answer_all(others, 5)
     assert all(peer.leases for peer in others), "nobody idles"
-    assert driver.core.scheduler.bound > 15
+    assert driver.core.state.scheduler.bound > 15
     assert not driver.delivered
 
 
 def test_a_fixed_depth_stays_as_it_is() -> None:
     driver, (_, *others) = serving(100, 4, max_queue_size=6)
     answer_all(others, 5)
-    assert driver.core.scheduler.bound == 10
+    assert driver.core.state.scheduler.bound == 10
     assert not any(peer.leases for peer in others)
 
 
 def test_a_trainer_that_does_not_wait_gets_no_more_than_it_needs() -> None:
     driver, peers = serving(1000, 4)
     answer_all(peers, 20)
-    assert driver.core.ledger.ready_count == driver.core.scheduler.bound == 9
+    assert driver.core.state.ledger.ready_count == driver.core.state.scheduler.bound == 9
 
 
 def test_it_never_goes_beyond_the_bytes_that_are_allowed() -> None:
@@ -64,31 +64,31 @@ def test_it_never_goes_beyond_the_bytes_that_are_allowed() -> None:
         for peer in others:
             if peer.leases:
                 peer.answer(busy=0.02, size=100)
-    assert driver.core.ledger.undelivered_count <= 20
+    assert driver.core.state.ledger.undelivered_count <= 20
 
 
 def test_what_was_needed_once_is_given_up_when_it_is_not_needed_any_more() -> None:
     driver, (late, *others) = serving(2000, 4)
     answer_all(others, 10)
-    deep = driver.core.scheduler.bound
+    deep = driver.core.state.scheduler.bound
     assert deep > 30
     late.answer(busy=0.02)
     for _ in range(150):
         answer_all([late, *others], 1)
-        driver.take(min(4, driver.core.ledger.ready_count - 3))
-    assert driver.core.scheduler.bound == 9
+        driver.take(min(4, driver.core.state.ledger.ready_count - 3))
+    assert driver.core.state.scheduler.bound == 9
 
 
 def test_what_there_is_for_a_trainer_that_always_waits_is_kept() -> None:
     """It takes at once what is delivered, and all workers have enough to do: nothing happens but results."""
     driver, (late, *others) = serving(4000, 4)
     answer_all(others, 10)
-    deep = driver.core.scheduler.bound
+    deep = driver.core.state.scheduler.bound
     for _ in range(150):
         for peer in (late, *others):
-            peer.answer(peer.leases[:1], busy=0.02, taken_total=driver.core.ledger.delivered_total)
-    assert driver.core.ledger.ready_count > 0
-    assert driver.core.scheduler.bound == deep
+            peer.answer(peer.leases[:1], busy=0.02, taken_total=driver.core.state.ledger.delivered_total)
+    assert driver.core.state.ledger.ready_count > 0
+    assert driver.core.state.scheduler.bound == deep
 
 
 def test_what_the_trainer_needs_again_and_again_is_kept() -> None:
@@ -102,11 +102,11 @@ def test_what_the_trainer_needs_again_and_again_is_kept() -> None:
 
 def test_a_worker_that_is_lost_leaves_it_as_deep_as_it_was() -> None:
     driver, (worker,) = serving(100, 1)
-    assert driver.core.scheduler.bound == 3
+    assert driver.core.state.scheduler.bound == 3
     driver.step(ev.RouteLost(worker.route))
     driver.wait(30.0, until_done=True)
     assert worker.state() is WorkerState.LOST
-    assert driver.core.scheduler.bound == 3, "its late answers may still come"
+    assert driver.core.state.scheduler.bound == 3, "its late answers may still come"
 
 
 def test_more_slots_than_it_is_deep_make_it_deeper() -> None:
@@ -120,3 +120,51 @@ def test_the_head_of_the_order_goes_whatever_the_bytes() -> None:
     driver.take(1)
     assert worker.leases
     driver.step()
+
+
+def test_a_heavier_batch_is_believed_at_once_and_a_lighter_one_slowly() -> None:
+    bound = ByteBound(1000)
+    bound.note_weight(0, 10)
+    assert bound.room_for_idle(0, 0) == 100
+    bound.note_weight(0, 100)
+    assert bound.room_for_idle(0, 0) == 10
+    bound.note_weight(0, 10)
+    assert bound.room_for_idle(0, 0) == 10
+    for _ in range(100):
+        bound.note_weight(0, 10)
+    assert bound.room_for_idle(0, 0) > 90
+
+
+def test_what_only_waits_counts_as_the_heaviest_of_this_epoch_and_the_one_before() -> None:
+    bound = ByteBound(1000)
+    bound.note_weight(0, 100)
+    for epoch, room in [(0, 10), (1, 10), (2, 100)]:
+        for _ in range(1000):
+            bound.note_weight(epoch, 10)
+        assert bound.room_for_queues(0, 0) == room
+    assert bound.room_for_queues(500, 2) == 48
+
+
+def test_a_late_batch_of_an_epoch_before_does_not_forget_this_ones() -> None:
+    bound = ByteBound(1000)
+    bound.note_weight(5, 100)
+    for _ in range(3):
+        bound.note_weight(4, 10)
+        bound.note_weight(5, 10)
+    assert bound.room_for_queues(0, 0) == 10
+
+
+def test_more_than_is_allowed_leaves_less_than_no_room() -> None:
+    bound = ByteBound(1000)
+    bound.note_weight(0, 100)
+    assert bound.room_for_idle(1300, 0) == -3
+
+
+def test_batches_of_nothing_are_no_division_by_zero() -> None:
+    bound = ByteBound(1000)
+    assert not bound.is_known
+    bound.note_weight(0, 1 << 40)
+    for _ in range(20_000):
+        bound.note_weight(2, 0)
+    assert bound.is_known
+    assert bound.room_for_idle(0, 0) > 900

@@ -49,4 +49,4 @@ def test_all_workers_of_a_supervisor_that_died_are_lost() -> None:
     driver, (one, other) = serving(10, workers=2)
     driver.step(ev.SupervisorDied(SUPERVISOR))
     assert {one.record.state, other.record.state} == {WorkerState.LOST}
-    assert len(driver.core.fleet) == 0
+    assert len(driver.core.state.fleet) == 0

@@ -8,9 +8,10 @@ import pytest
 
 from enqueuer.core import events as ev
 from enqueuer.core.actions import Deliver, RemoteLine
-from enqueuer.core.standing import MOST_OF_STRANGERS, MOST_OFFENCES, Rate
+from enqueuer.core.peer import OFFENCES_LIMIT, UNIDENTIFIED_LIMIT
 from enqueuer.core.worker import WorkerState
 from enqueuer.protocol import messages as m
+from enqueuer.rate_limit import RateLimit
 from tests.core.driver import SESSION, Driver, Peer, supervisor
 
 LENGTH = 40
@@ -27,13 +28,13 @@ def fleet(**settings: object) -> tuple[Driver, Peer, Peer]:
 
 def finish(driver: Driver, worker: Peer) -> None:
     """This worker computes all that is left."""
-    while driver.core.ledger.runs:
+    while driver.core.state.ledger.runs:
         worker.answer()
-        driver.take(driver.core.ledger.ready_count)
+        driver.take(driver.core.state.ledger.ready_count)
 
 
 def offences(driver: Driver) -> dict[str, int]:
-    return {offender.name: offender.offences_count for offender in driver.core.conduct.offenders}
+    return {offender.name: offender.offences_count for offender in driver.core.state.peers.offenders}
 
 
 LIES: dict[str, Callable[[Driver, Peer, Peer], object]] = {
@@ -63,23 +64,23 @@ def test_a_lie_is_named_and_counted_and_the_liar_is_cut_off_when_it_is_clear(lie
     LIES[lie](driver, honest, liar)
     assert offences(driver) == {"worker w2 on host": 1}
     assert "worker w2 on host" in driver.reports()
-    for _ in range(MOST_OFFENCES - 1):
+    for _ in range(OFFENCES_LIMIT - 1):
         assert liar.record.state is not WorkerState.GONE, "one offence could be a mistake of ours"
         LIES[lie](driver, honest, liar)
     assert liar.record.state is WorkerState.GONE
     assert driver.sent(m.Reject, liar), "it is told why"
-    assert driver.core.conduct.ignores(liar.route) and driver.core.conduct.ignores(liar.incarnation)
+    assert driver.core.state.peers.is_banned(liar.route) and driver.core.state.peers.is_banned(liar.incarnation)
     assert not liar.leases and (held <= set(liar.leases) or honest.record.state is WorkerState.SERVING)
     finish(driver, honest)
     assert len(driver.delivered) == LENGTH, "every position, once"
-    assert offences(driver) == {"worker w2 on host": MOST_OFFENCES}
+    assert offences(driver) == {"worker w2 on host": OFFENCES_LIMIT}
 
 
 def test_an_answer_that_is_given_twice_is_delivered_once_and_an_offence() -> None:
     driver, honest, liar = fleet()
     lease = liar.leases[0]
     liar.answer([lease])
-    for _ in range(MOST_OFFENCES):
+    for _ in range(OFFENCES_LIMIT):
         liar.answer([lease])
     assert liar.record.state is WorkerState.GONE
     finish(driver, honest)
@@ -90,12 +91,12 @@ def test_an_answer_that_is_given_twice_is_delivered_once_and_an_offence() -> Non
 def test_batches_that_are_not_what_they_say_are_granted_to_others_at_once() -> None:
     driver, honest, liar = fleet()
     lease = liar.leases[0]
-    position = driver.core.ledger.find(lease)[1]  # type: ignore[index]
+    position = driver.core.state.ledger.find(lease)[1]  # type: ignore[index]
     driver.step(ev.ResultsRefused(liar.incarnation, 1, [lease], "frames"))
-    assert not driver.core.ledger.runs[0].is_live(position, lease)
+    assert not driver.core.state.ledger.runs[0].is_live(position, lease)
     assert liar.record.received_seq == 1, "else an honest worker would send the same bytes for ever"
-    assert driver.core.malformed_count == 1
-    for seq in range(2, MOST_OFFENCES + 1):
+    assert driver.core.state.peers.malformed_count == 1
+    for seq in range(2, OFFENCES_LIMIT + 1):
         driver.step(ev.ResultsRefused(liar.incarnation, seq, [10_000], "frames"))
     assert liar.record.state is WorkerState.GONE
     finish(driver, honest)
@@ -124,9 +125,9 @@ def test_who_claims_anothers_incarnation_is_cut_off_at_once_and_the_other_one_st
     thief = Peer(driver, 3)
     thief.hello(incarnation=honest.incarnation)
     assert driver.sent(m.Reject, thief)
-    assert driver.core.conduct.ignores(thief.route)
+    assert driver.core.state.peers.is_banned(thief.route)
     assert (honest.leases, honest.record.route) == (leases, honest.route)
-    assert offences(driver) == {"worker w3 on host": MOST_OFFENCES}
+    assert offences(driver) == {"worker w3 on host": OFFENCES_LIMIT}
 
 
 @pytest.mark.parametrize("role", list(m.Role))
@@ -134,7 +135,7 @@ def test_one_connection_is_one_workers(role: m.Role) -> None:
     driver, honest, liar = fleet()
     liar.hello(role=role, incarnation=b"n" * 16, worker_id="other")
     assert liar.record.state is WorkerState.GONE
-    assert driver.core.fleet.find(b"n" * 16) is None
+    assert driver.core.state.fleet.find(b"n" * 16) is None
     finish(driver, honest)
 
 
@@ -143,20 +144,20 @@ def test_a_supervisor_cannot_become_a_worker_or_another_supervisor() -> None:
         driver, _, _ = fleet()
         boss = supervisor(driver)
         boss.hello(**changes)
-        assert driver.core.conduct.ignores(boss.route)
-        assert boss.route not in driver.core.fleet.supervisors
+        assert driver.core.state.peers.is_banned(boss.route)
+        assert boss.route not in driver.core.state.fleet.supervisors
 
 
 def test_a_supervisor_that_speaks_of_others_children_changes_nothing_and_is_cut_off() -> None:
     for message in (m.WorkerExited(b"\1" * 16, 0, -9, 0), m.Children((b"\1" * 16,))):
         driver, honest, _ = fleet()
         boss = supervisor(driver, name=b"q" * 16)
-        for _ in range(MOST_OFFENCES):
+        for _ in range(OFFENCES_LIMIT):
             assert honest.record.state is WorkerState.SERVING
             boss.say(message)
         assert honest.record.state is WorkerState.SERVING
-        assert driver.core.conduct.ignores(boss.route)
-        assert offences(driver) == {"supervisor w200 on host": MOST_OFFENCES}
+        assert driver.core.state.peers.is_banned(boss.route)
+        assert offences(driver) == {"supervisor w200 on host": OFFENCES_LIMIT}
 
 
 def test_a_remote_supervisor_cannot_speak_of_the_trainers_own_children() -> None:
@@ -166,7 +167,7 @@ def test_a_remote_supervisor_cannot_speak_of_the_trainers_own_children() -> None
     boss = supervisor(driver, "remote")
     boss.say(m.WorkerExited(own.incarnation, 0, -9, 0))
     assert own.record.state is WorkerState.SERVING
-    assert driver.core.conduct.offences_count == 1
+    assert driver.core.state.peers.offences_count == 1
 
 
 # ---------------------------------------------------------------- keys
@@ -190,7 +191,7 @@ def test_a_workers_name_is_its_keys_on_both_channels() -> None:
     other.on_new_link().hello(
         session=SESSION, incarnation=honest.incarnation, worker_id="w1", supervisor=honest.record.supervisor
     )
-    assert driver.core.conduct.ignores(other.route)
+    assert driver.core.state.peers.is_banned(other.route)
     honest.answer()
     assert f"b{lease}" in driver.delivered
 
@@ -202,11 +203,11 @@ def test_with_keys_nobody_speaks_as_the_supervisor_of_anothers_children() -> Non
     boss = Peer(driver, 200, supervisor=honest.record.supervisor)
     boss.key = "blue"
     boss.hello(role=m.Role.SUPERVISOR)
-    assert driver.core.conduct.ignores(boss.route)
+    assert driver.core.state.peers.is_banned(boss.route)
     boss = Peer(driver, 201, supervisor=honest.record.supervisor)
     boss.key = "red"
     boss.hello(role=m.Role.SUPERVISOR)
-    assert boss.route in driver.core.fleet.supervisors
+    assert boss.route in driver.core.state.fleet.supervisors
     assert honest.record.state is WorkerState.SERVING
 
 
@@ -226,7 +227,7 @@ def test_a_flood_is_cut_off(message: m.Message) -> None:
 
 def test_a_flood_of_long_lists_in_short_messages_is_cut_off_before_it_has_taken_much_time() -> None:
     driver, honest, liar = fleet()
-    driver.core.ledger.next_lease = 1_000_000
+    driver.core.state.ledger.next_lease = 1_000_000
     beat = m.Heartbeat(tuple(range(1_000, 1_000 + 65_536)), 1_000_000, 0, 0, 0, 0.0, 0.0)
     for _ in range(100):
         liar.say(beat)
@@ -237,7 +238,7 @@ def test_a_flood_of_long_lists_in_short_messages_is_cut_off_before_it_has_taken_
 def test_what_an_honest_worker_says_is_no_flood_even_after_a_long_pause_of_the_trainers() -> None:
     driver, honest, _ = fleet()
     # With many small batches, of which those are listed as well whose acknowledgement is on its way.
-    driver.core.ledger.next_lease = 1_000_000
+    driver.core.state.ledger.next_lease = 1_000_000
     held = (*honest.leases, *range(1_000, 21_000))
     beat = m.Heartbeat(held, 1_000_000, 0, 0, 0, 0.0, 0.001)
     lines = [m.Log(20, "root", "x")] * 100
@@ -254,10 +255,10 @@ def test_a_strangers_noise_is_answered_for_a_while_and_then_ignored_without_a_li
     driver = Driver()
     driver.open(LENGTH)
     stranger = Peer(driver, 9)
-    for _ in range(MOST_OF_STRANGERS):
-        assert not driver.core.conduct.ignores(stranger.route)
+    for _ in range(UNIDENTIFIED_LIMIT):
+        assert not driver.core.state.peers.is_banned(stranger.route)
         driver.step(ev.Malformed(stranger.route, "no msgpack"))
-    assert driver.core.conduct.ignores(stranger.route)
+    assert driver.core.state.peers.is_banned(stranger.route)
     assert driver.reports().count("a peer without a name") == 1
 
 
@@ -266,27 +267,27 @@ def test_an_old_version_that_does_not_take_no_for_an_answer_is_ignored() -> None
     driver.open(LENGTH)
     old = Peer(driver, 9)
     old.hello(protocol=0)
-    assert driver.core.conduct.offences_count == 0, "whoever is merely old is no offender"
+    assert driver.core.state.peers.offences_count == 0, "whoever is merely old is no offender"
     hello = ev.ControlReceived(old.route, m.NO_ID, m.Hello(0, m.Role.WORKER, *["w"] * 11))  # type: ignore[arg-type]
     driver.core.handle([hello] * 6_000, driver.now)
-    assert driver.core.conduct.ignores(old.route)
+    assert driver.core.state.peers.is_banned(old.route)
     assert driver.reports().count("rejected worker w9") == 1
 
 
 def test_what_is_remembered_of_strangers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("enqueuer.core.conduct._MOST_KEPT", 3)
+    monkeypatch.setattr("enqueuer.core.peer.MOST_KEPT", 3)
     driver = Driver()
-    conduct = driver.core.conduct
+    peers = driver.core.state.peers
     routes = [ev.Route("remote", bytes([number])) for number in range(9)]
     for route in routes:
-        conduct.stranger(route)
-        conduct.outlaw(route)
-    assert [conduct.ignores(route) for route in routes] == [False] * 6 + [True] * 3
-    assert len(conduct._strangers) == 3
+        peers.unidentified(route)
+        peers.ban(route)
+    assert [peers.is_banned(route) for route in routes] == [False] * 6 + [True] * 3
+    assert len(peers._unidentified) == 3
 
 
 def test_a_rate_allows_a_burst_and_then_so_many_a_second() -> None:
-    rate = Rate(3, 2.0)
+    rate = RateLimit(3, 2.0)
     assert [rate.take(0.0) for _ in range(4)] == [True, True, True, False]
     assert [rate.take(1.0) for _ in range(3)] == [True, True, False]
     assert [rate.take(100.0) for _ in range(4)] == [True, True, True, False]
@@ -306,7 +307,7 @@ def test_late_and_repeated_messages_are_no_offences() -> None:
     honest.answer([lease], seq=1)
     honest.fail(lease)
     other.heartbeat(other.leases)
-    assert driver.core.conduct.offences_count == 0
+    assert driver.core.state.peers.offences_count == 0
 
 
 def test_an_answer_for_a_state_that_was_replaced_is_no_offence() -> None:
@@ -314,7 +315,7 @@ def test_an_answer_for_a_state_that_was_replaced_is_no_offence() -> None:
     leases = honest.leases
     driver.open(LENGTH, generation=5)
     honest.answer(leases, generation=0)
-    assert driver.core.conduct.offences_count == 0
+    assert driver.core.state.peers.offences_count == 0
 
 
 def test_a_worker_that_was_forgotten_and_comes_back_with_an_answer_is_no_offender() -> None:
@@ -325,8 +326,8 @@ def test_a_worker_that_was_forgotten_and_comes_back_with_an_answer_is_no_offende
     for _ in range(80):
         driver.wait(5.0)
         other.heartbeat()
-    assert driver.core.fleet.find(honest.incarnation) is None
+    assert driver.core.state.fleet.find(honest.incarnation) is None
     honest.on_new_link().hello(session=SESSION, held=[lease])
     assert honest.record is not record
     honest.answer([lease])
-    assert driver.core.conduct.offences_count == 0
+    assert driver.core.state.peers.offences_count == 0

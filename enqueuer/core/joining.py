@@ -1,0 +1,263 @@
+"""How a worker joins, and every reason to refuse it.
+
+    worker                                coordinator
+    Hello ──────────────────────────────► version, NumPy, identity
+          ◄────────────────────────────── Welcome (where batches go, how to build the Sequence), Epoch …
+    builds the Sequence
+    Ready ──────────────────────────────► length, digest: from now on it gets leases
+
+An epoch that is opened later is announced to every worker in the same two messages. A worker that comes back over a new
+connection says Hello again, with the leases it still holds.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from enqueuer.core import offences
+from enqueuer.core.actions import ERROR, INFO, FleetFailed
+from enqueuer.core.events import EpochOpened, Route, ThreadsJoined
+from enqueuer.core.peer import PeerRecord, Supervisor
+from enqueuer.core.state import State
+from enqueuer.core.worker import Worker, WorkerState
+from enqueuer.protocol.messages import ACCEPTED_VERSIONS, Epoch, Hello, LoadFailure, Ready, Reject, Role, Welcome
+
+# The current epoch and the one that is computed ahead.
+_EPOCHS_KEPT = 2
+
+# ---------------------------------------------------------------- the trainer's threads, and epochs
+
+
+def add_threads(state: State, event: ThreadsJoined) -> None:
+    """The trainer's own threads serve: one worker with many slots, which needs no Hello."""
+    worker = Worker(
+        worker_id="threads",
+        incarnation=event.incarnation,
+        host=event.host,
+        pid=event.pid,
+        channel=event.route.channel,
+        slots=event.slots,
+        route=event.route,
+        supervisor=b"",
+        child_number=0,
+        last_seen=state.now,
+        peer=PeerRecord("the trainer's threads"),
+        in_process=True,
+    )
+    state.fleet.add(worker)
+    worker.move_to(WorkerState.SERVING)
+
+
+def announce(state: State, opened: EpochOpened) -> None:
+    """Tell every worker of an epoch, or a newer state of one, that can be computed."""
+    previous = state.newest_epoch
+    state.announced[opened.epoch] = opened
+    for epoch in sorted(state.announced)[:-_EPOCHS_KEPT]:
+        del state.announced[epoch]
+    renew = previous is None or (previous.sequence, previous.options) != (opened.sequence, opened.options)
+    for worker in state.fleet:
+        if worker.in_process or worker.route is None:
+            continue
+        if renew:
+            _welcome(state, worker, opened)
+        state.send(worker, _epoch_message(state, worker.channel, opened))
+        worker.epochs_sent_at = state.now
+
+
+def send_epochs(state: State, worker: Worker) -> None:
+    """Tell the worker of all epochs that it must know."""
+    for _, opened in sorted(state.announced.items()):
+        state.send(worker, _epoch_message(state, worker.channel, opened))
+    worker.epochs_sent_at = state.now
+
+
+def carries_sequence(state: State, channel: str) -> bool:
+    """Whether an Epoch carries a whole Sequence, to a worker that shares no memory with the trainer."""
+    newest = state.newest_epoch
+    return not state.is_local(channel) and newest is not None and newest.sequence is None
+
+
+# ---------------------------------------------------------------- Hello
+
+
+def on_hello(state: State, route: Route, session: bytes, hello: Hello, key: str) -> None:
+    """A peer says what it is; ``key`` is the name of the key that its connection proved."""
+    if state.peers.is_banned(hello.incarnation):
+        state.peers.ignored_count += 1
+        state.peers.ban(route)
+        state.send(route, Reject("it was cut off"))
+    elif (refusal := _refusal_of_hello(state, hello)) is not None:
+        record = offences.record_at(state, route)
+        if not record.was_rejected:
+            record.was_rejected = True
+            state.report(ERROR, f"rejected worker {hello.worker_id} on {hello.host}: {refusal}")
+        state.send(route, Reject(refusal))
+    elif (claim := offences.impersonation(state, route, hello, key)) is not None:
+        offences.ban_impersonator(state, route, hello, claim)
+    elif hello.role is Role.SUPERVISOR:
+        _greet_supervisor(state, route, hello, key)
+    else:
+        _join(state, route, session, hello, key)
+
+
+def _greet_supervisor(state: State, route: Route, hello: Hello, key: str) -> None:
+    known = state.fleet.supervisors.get(route)
+    if known is None:
+        record = state.peers.identify(route, f"supervisor {hello.worker_id} on {hello.host}")
+        known = state.fleet.supervisors[route] = Supervisor(hello.supervisor, key, state.now, record)
+    known.last_seen = state.now
+    state.send(route, _welcome_message(state, route.channel, 0, None))
+
+
+def _join(state: State, route: Route, session: bytes, hello: Hello, key: str) -> None:
+    # `held` and `sent_seq` of a Hello that names another session, or none, are about other leases and results.
+    is_ours = session == state.facts.session
+    worker = state.fleet.find(hello.incarnation)
+    record = state.peers.identify(route, f"worker {hello.worker_id} on {hello.host}")
+    if worker is None:
+        worker = Worker.from_hello(hello, route, key, record, state.now)
+        if is_ours:
+            # It was lost for so long that it was forgotten: other workers have done what it still keeps.
+            worker.received_seq = hello.sent_seq
+        state.fleet.add(worker)
+    elif worker.last_word is not None:
+        # It did not hear the last word, or it would not be here.
+        state.send(route, worker.last_word)
+    if worker.state is WorkerState.GONE:
+        return
+    if worker.route != route:
+        _change_link(state, worker, route, hello.held if is_ours else ())
+    worker.last_seen = state.now
+    opened = state.newest_epoch
+    if opened is not None:
+        _welcome(state, worker, opened)
+        send_epochs(state, worker)
+
+
+def _change_link(state: State, worker: Worker, route: Route, held: tuple[int, ...]) -> None:
+    """Leases that the worker did not get, or did not keep, over the old link are granted again."""
+    if worker.state is WorkerState.LOST:
+        state.fleet.return_to(worker)
+    elif worker.state is not WorkerState.JOINING:
+        worker.move_to(WorkerState.JOINING)
+    state.fleet.connect(worker, route)
+    worker.unlinked_at = math.inf
+    state.ledger.expire(worker, set(worker.leases).difference(held))
+
+
+def _welcome(state: State, worker: Worker, opened: EpochOpened) -> None:
+    refusal = _refusal_of_channel(state, worker.channel, opened)
+    if refusal is not None:
+        _reject(state, worker, refusal)
+    else:
+        state.send(worker, _welcome_message(state, worker.channel, worker.received_seq, opened))
+
+
+# ---------------------------------------------------------------- Ready, or not
+
+
+def on_ready(state: State, worker: Worker, message: Ready) -> None:
+    """The worker has built the Sequence."""
+    opened = state.announced.get(message.epoch)
+    if opened is None or opened.generation != message.generation:
+        return  # a state that was given up meanwhile
+    refusal = _refusal_of_ready(opened, message)
+    if refusal is not None:
+        _reject(state, worker, refusal)
+    elif worker.state is WorkerState.JOINING:
+        worker.move_to(WorkerState.SERVING)
+        state.deaths_on_arrival = 0
+        state.report(INFO, f"worker {worker.name} (pid {worker.pid}) joined")
+
+
+def on_load_failure(state: State, worker: Worker, message: LoadFailure) -> None:
+    """The worker cannot build the Sequence."""
+    run = state.ledger.runs.get(message.epoch)
+    if run is None or run.generation != message.generation:
+        return  # a state that was given up before this worker came to load it
+    text = f"worker {worker.name} cannot build the Sequence: {message.error.text}"
+    if state.is_local(worker.channel):
+        state.actions.append(FleetFailed(text, message.error))
+    else:
+        state.report(ERROR, text)
+    state.dismiss(worker, Reject("it cannot build the Sequence"))
+
+
+def _reject(state: State, worker: Worker, reason: str) -> None:
+    if state.is_local(worker.channel):
+        # This trainer made it for itself: no other worker will do better.
+        state.actions.append(FleetFailed(f"local worker {worker.name} cannot serve: {reason}"))
+    else:
+        state.report(ERROR, f"rejected worker {worker.name}: {reason}")
+    state.dismiss(worker, Reject(reason))
+
+
+# ---------------------------------------------------------------- messages
+
+
+def _welcome_message(state: State, channel: str, received_seq: int, opened: EpochOpened | None) -> Welcome:
+    """For a worker; without an epoch, for a supervisor."""
+    timing = state.options.timing
+    options: dict[str, Any] = dict(opened.options) if opened else {"batch_timeout": state.options.batch_timeout}
+    facts = state.channels[channel]
+    if opened and facts.shared_memory:
+        options["shared_memory"] = list(facts.shared_memory)
+    if opened and facts.compression:
+        options["compression"] = facts.compression
+    return Welcome(
+        facts.data_endpoint,
+        timing.heartbeat_interval,
+        timing.coordinator_timeout,
+        received_seq,
+        opened.sequence if opened else None,
+        options,
+    )
+
+
+def _epoch_message(state: State, channel: str, opened: EpochOpened) -> Epoch:
+    elsewhere = opened.remote_state is not None and not state.is_local(channel)
+    return Epoch(opened.epoch, opened.generation, opened.seed, opened.remote_state if elsewhere else opened.state)
+
+
+# ---------------------------------------------------------------- reasons to refuse, or None
+
+
+def _refusal_of_hello(state: State, hello: Hello) -> str | None:
+    if hello.protocol not in ACCEPTED_VERSIONS:
+        spoken = ", ".join(map(str, sorted(ACCEPTED_VERSIONS)))
+        return f"it speaks protocol version {hello.protocol}, this trainer speaks {spoken}"
+    trainers = state.facts.numpy_version
+    if hello.role is Role.WORKER and _major(hello.numpy_version) != _major(trainers):
+        return (
+            f"it has NumPy {hello.numpy_version} and the trainer {trainers}; "
+            "install the same major version on both, or batches may differ"
+        )
+    return None
+
+
+def _refusal_of_channel(state: State, channel: str, opened: EpochOpened) -> str | None:
+    if opened.sequence is None and opened.remote_state is None and not state.is_local(channel):
+        return opened.remote_refusal or (
+            "the trainer's Sequence is a live object, which without keys only its own local processes get; "
+            'pass SequenceSpec("package.module:callable", ...) to SequenceEnqueuer for remote workers'
+        )
+    return None
+
+
+def _refusal_of_ready(opened: EpochOpened, ready: Ready) -> str | None:
+    if ready.length != opened.length:
+        return (
+            f"its Sequence has {ready.length} batches and the trainer's has {opened.length}; "
+            "both must be built from the same code, arguments and data"
+        )
+    if opened.digest and ready.digest and ready.digest != opened.digest:
+        return (
+            f"its Sequence's code has digest {ready.digest.hex()[:12]} and the trainer's "
+            f"{opened.digest.hex()[:12]}; install the same code on both, or start the worker with --allow-skew"
+        )
+    return None
+
+
+def _major(version: str) -> str:
+    return version.partition(".")[0]

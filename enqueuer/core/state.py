@@ -1,0 +1,112 @@
+"""The one owner of what a session's coordinator knows. Rules are modules of functions over it.
+
+    coordinator ── dispatches ──► joining · liveness · leaving · supervision   workers and supervisors
+                                  results                                      what comes back
+                                  offences                                     what no honest peer does
+                                  granting                                     what goes out
+                                      │
+                                      ▼
+                                    State ──► ledger   leases, and the positions of each open epoch
+                                          ──► fleet    workers and supervisors, by incarnation and by route
+                                          ──► scheduler, hedger   decide over ledger and fleet
+                                          ──► peers    offences and bans
+                                          ──► actions  of the present turn
+
+Only the coordinator's thread (the I/O thread) touches it. A worker's record tells the scheduler of its own changes
+(`Worker.changed`), so no rule has to.
+"""
+
+from __future__ import annotations
+
+import math
+
+from enqueuer.core.actions import Action, Report, Send
+from enqueuer.core.events import EpochOpened, Route
+from enqueuer.core.fleet import Fleet
+from enqueuer.core.hedging import Hedger
+from enqueuer.core.ledger import Ledger
+from enqueuer.core.peer import Peers
+from enqueuer.core.scheduler import Scheduler
+from enqueuer.core.settings import SessionFacts
+from enqueuer.core.worker import Worker, WorkerState
+from enqueuer.options import Options
+from enqueuer.protocol.messages import Bye, Message, Reject
+
+
+class State:
+    """One session's state. ``options`` and ``facts`` never change."""
+
+    def __init__(self, options: Options, facts: SessionFacts, now: float) -> None:
+        self.options = options
+        self.facts = facts
+        self.channels = {channel.name: channel for channel in facts.channels}
+        # The time of the present turn, and what the turn will have the shell do.
+        self.now = now
+        self.actions: list[Action] = []
+        self.is_stopped = False
+
+        self.ledger = Ledger(weighs=facts.max_bytes is not None)
+        self.scheduler = Scheduler(
+            self.ledger, ordered=options.ordered, max_queue_size=facts.max_queue_size, max_bytes=facts.max_bytes
+        )
+        self.fleet = Fleet(self.scheduler.note_load)
+        self.hedger = Hedger(options.hedge_factor, self.ledger, self.scheduler)
+        self.peers = Peers()
+
+        # `joining` writes it: the epochs that workers must know, the current one and the one computed ahead.
+        self.announced: dict[int, EpochOpened] = {}
+        # `liveness` writes these: when to look at all workers again; since when no worker is there; when that was
+        # logged last.
+        self.sweep_at = now
+        self.alone_since = self.warned_at = now
+        # `supervision` and `joining` write it: local workers in a row that died before they served.
+        self.deaths_on_arrival = 0
+        # `granting` writes these: when to look for moves again; until when room for short batches is collected.
+        self.rebalance_at = self.collecting_until = math.inf
+        self.has_had_min_workers = False
+        self.hedges_count = 0
+        # `results` writes these; ``skipped`` has the (epoch, index) of each batch that was left out.
+        self.retries_count = self.timeouts_count = 0
+        self.skipped: list[tuple[int, int]] = []
+
+    # ------------------------------------------------------------ what a turn does
+
+    def take_actions(self) -> list[Action]:
+        """The turn's actions, in order; the next turn begins with none."""
+        actions, self.actions = self.actions, []
+        return actions
+
+    def send(self, peer: Worker | Route, message: Message) -> None:
+        """Send the message; to a worker without a connection, nothing is sent."""
+        route = peer.route if isinstance(peer, Worker) else peer
+        if route is not None:
+            self.actions.append(Send(route, message))
+
+    def report(self, level: int, text: str) -> None:
+        """Log a line in the trainer."""
+        self.actions.append(Report(level, text))
+
+    # ------------------------------------------------------------ asking
+
+    @property
+    def newest_epoch(self) -> EpochOpened | None:
+        """The epoch that was announced last."""
+        return self.announced[max(self.announced)] if self.announced else None
+
+    def is_local(self, channel: str) -> bool:
+        """Whether the channel's peers are the trainer's own processes."""
+        return self.channels[channel].local
+
+    # ------------------------------------------------------------ letting a worker go
+
+    def dismiss(self, worker: Worker, last_word: Bye | Reject) -> None:
+        """Say the last word to a worker that need not come back; say it again if the worker did not hear it."""
+        worker.last_word = last_word
+        self.send(worker, last_word)
+        self.remove(worker, WorkerState.GONE)
+
+    def remove(self, worker: Worker, state: WorkerState) -> int:
+        """The worker is LOST or GONE; returns how many positions are pending again for it."""
+        returned = self.ledger.release(worker)
+        self.fleet.depart(worker, state)
+        return returned

@@ -1,4 +1,4 @@
-"""What comes out of the core, to be performed in order."""
+"""Actions: everything the core has the shell do, in order; and the outcomes of positions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ INFO, WARNING, ERROR, CRITICAL = 20, 30, 40, 50
 
 
 class Send(NamedTuple):
+    """Send the message to the peer."""
+
     route: Route
     message: Message
 
 
 class Deliver(NamedTuple):
-    """Outcomes for the trainer, in the order of delivery: payloads, `BatchFailed` or `BatchSkipped`."""
+    """Hand outcomes to the trainer, in this order."""
 
     epoch: int
     positions: Sequence[int]
@@ -31,14 +33,14 @@ class Deliver(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EpochExhausted:
-    """Every position of this epoch has been leased once: the next epoch could be computed ahead."""
+    """Every position of this epoch has been leased: the next epoch can be computed ahead."""
 
     epoch: int
 
 
 @dataclass(frozen=True, slots=True)
 class FleetFailed:
-    """The fleet cannot do its work; the trainer gets a `NoWorkersError` with this text."""
+    """Fail the session: no worker can serve. ``error`` is the worker's, if it said one."""
 
     reason: str
     error: ErrorRecord | None = None
@@ -46,7 +48,7 @@ class FleetFailed:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A line for the trainer's log; ``level`` as in `logging`."""
+    """Log a line in the trainer; ``level`` as in `logging`."""
 
     level: int
     text: str
@@ -54,7 +56,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class RemoteLine:
-    """A line that user code wrote on a worker."""
+    """Log a line of user code on a worker."""
 
     level: int
     logger: str
@@ -66,13 +68,15 @@ class RemoteLine:
 Action = Send | Deliver | EpochExhausted | FleetFailed | Report | RemoteLine
 
 
-# ---------------------------------------------------------------- outcomes that are not a batch
+# ---------------------------------------------------------------- outcomes without a batch
 
 
 @dataclass(frozen=True, slots=True)
 class BatchFailed:
-    """Takes its batch's place: ``__getitem__`` raised (``error``), or computing it killed too many workers
-    (``deaths``) or took too long too often (``timeouts``; ``stack`` is where the last worker was).
+    """A batch failed, and its error comes in its place.
+
+    One of three: ``__getitem__`` raised (``error``), computing it killed too many workers (``deaths``), or it took too
+    long too often (``timeouts``; ``stack`` is the last worker's).
     """
 
     index: int
@@ -87,7 +91,7 @@ class BatchFailed:
 
 @dataclass(frozen=True, slots=True)
 class BatchSkipped:
-    """Takes its batch's place under ``on_error="skip"``; counts as taken and is not shown."""
+    """A batch failed under ``on_error="skip"``. Its place counts as taken; the trainer does not see it."""
 
     index: int
     epoch: int

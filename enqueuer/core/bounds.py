@@ -6,9 +6,9 @@ import math
 
 # The automatic depth is reviewed after this many times as many deliveries.
 _WINDOW = 4
-# The part of an unused depth that a review gives up.
+# A review gives up this part of an unused depth.
 _GIVEN_UP = 0.5
-# Weight of a message whose batches are lighter than recent ones; heavier ones are believed at once.
+# Weight of a message with lighter batches than recent ones; heavier ones are believed at once.
 _LIGHTER_WEIGHT = 0.05
 
 
@@ -26,12 +26,12 @@ class FixedDepth:
         """Ignore that the trainer waits while slots are idle: the caller has fixed the depth."""
 
     def note(self, ready_count: int, delivered_total: int, slots: int) -> bool:
-        """Note what is ready to be taken; returns whether the bound may have changed: never."""
+        """Note the batches ready to be taken; returns whether the bound may have changed: never."""
         return False
 
 
 class AutoDepth:
-    """Deep enough that slots compute on while the trainer waits for a late batch, and hardly deeper.
+    """Deep enough for slots to compute on while the trainer waits for a late batch, and hardly deeper.
 
     It begins at two batches a slot. When the trainer waits while slots are idle, it deepens at once. When some batches
     were ready all the time of a review, half of those were of no use, and it becomes shallower by them.
@@ -52,7 +52,7 @@ class AutoDepth:
         self._least_ready = 0
 
     def note(self, ready_count: int, delivered_total: int, slots: int) -> bool:
-        """Note what is ready to be taken; returns whether the bound may have changed."""
+        """Note the batches ready to be taken; returns whether the bound may have changed."""
         self._least_ready = min(self._least_ready, ready_count)
         if delivered_total < self._window_end:
             return False
@@ -71,9 +71,9 @@ def make_depth(max_queue_size: int | None) -> FixedDepth | AutoDepth:
 class ByteBound:
     """How many more leases ``max_bytes`` allows.
 
-    Batches that have come count as what they weigh. A lease for an idle slot counts as batches weigh lately; one that
-    queues behind others counts as the heaviest of this epoch and the one before. So even where light and heavy batches
-    come in turns, the undelivered ones exceed ``max_bytes`` by one batch a slot at most, once one as heavy has come.
+    Received batches count with their own bytes. A lease for an idle slot counts as a recent batch, a queueing lease as
+    the heaviest batch of this epoch and the one before. So even where light and heavy batches come in turns, the
+    undelivered ones exceed ``max_bytes`` by one batch a slot at most, once one as heavy has come.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -97,9 +97,9 @@ class ByteBound:
         return self._recent > 0.0
 
     def room_for_idle(self, held: int, leased_count: int) -> float:
-        """Leases for idle slots, where batches of ``held`` bytes have come; below 0: too many."""
+        """Leases for idle slots, with ``held`` bytes of batches received; below 0: too many."""
         return (self._max_bytes - held) // self._recent - leased_count
 
     def room_for_queues(self, held: int, leased_count: int) -> float:
-        """Leases that queue behind others."""
+        """Leases to queue behind others."""
         return (self._max_bytes - held) // max(self._heaviest, self._heaviest_before) - leased_count

@@ -9,6 +9,8 @@ from typing import Any
 
 
 class PositionState(Enum):
+    """The one state of a position."""
+
     PENDING = "pending"
     LEASED = "leased"
     BUFFERED = "buffered"
@@ -16,10 +18,14 @@ class PositionState(Enum):
 
 
 class EpochRun:
-    """The books of one epoch (of one state generation).
+    """The books of one epoch, of one state generation.
 
-    A position is leased while at least one lease on it is live; a revoked, expired or lost lease is not live, though
-    its answer is still taken. ``outcomes`` are opaque here.
+        pending ──lease──► leased ──answer──► buffered ──► delivered
+           ▲ └──────────────late answer──────────▲
+           └── lost, expired, revoked ──┘
+
+    A position is leased while at least one lease on it is live. A revoked, expired or lost lease is not live; its
+    answer is still taken. Outcomes are opaque here.
     """
 
     def __init__(self, epoch: int, generation: int, order: Sequence[int], *, ordered: bool, confirmed: bool) -> None:
@@ -29,10 +35,10 @@ class EpochRun:
         self.length = len(order)
         self.confirmed = confirmed
         self.exhausted_reported = False
-        # Positions whose lease was running when a worker died: how often. They are leased alone.
+        # Suspects, with the number of workers that died while computing them. They are leased alone.
         self.deaths: dict[int, int] = {}
+        # Exceptions of ``__getitem__``, and computations longer than the time-out, by position.
         self.failures: dict[int, int] = {}
-        # How often computing it took longer than the time-out.
         self.timeouts: dict[int, int] = {}
         # Positions with more than one live lease.
         self.hedged: set[int] = set()
@@ -42,11 +48,11 @@ class EpochRun:
         self._suspects: list[int] = []
         self._live: dict[int, tuple[int, ...]] = {}
         self._buffered: dict[int, Any] = {}
-        # Every position below it is delivered; above it, those in `_delivered` are (unordered delivery only).
+        # Every position below the head is delivered, and beyond it those in `_delivered` (unordered delivery only).
         self._head = 0
         self._delivered: set[int] = set()
 
-    # ------------------------------------------------------------ what there is to do
+    # ------------------------------------------------------------ counts, and what can be leased
 
     @property
     def undelivered_count(self) -> int:
@@ -55,15 +61,17 @@ class EpochRun:
 
     @property
     def leased_count(self) -> int:
+        """Positions with a live lease."""
         return len(self._live)
 
     @property
     def buffered_count(self) -> int:
+        """Positions answered and not delivered."""
         return len(self._buffered)
 
     @property
     def fresh_count(self) -> int:
-        """Positions that were never leased."""
+        """Positions never leased yet."""
         return self.length - self._next
 
     @property
@@ -74,12 +82,13 @@ class EpochRun:
 
     @property
     def has_suspects(self) -> bool:
+        """Whether a suspect can be leased."""
         self._forget_answered(self._suspects)
         return bool(self._suspects)
 
     @property
     def head_is_waiting(self) -> bool:
-        """Whether the next position to deliver is pending: it is granted whatever the bound, so nothing deadlocks."""
+        """Whether the next position to deliver is pending. It is granted whatever the bound, so nothing deadlocks."""
         self._forget_answered(self._returned)
         if self._returned:
             return not self._ordered or self._returned[0] == self._head
@@ -87,12 +96,13 @@ class EpochRun:
 
     @property
     def complete(self) -> bool:
+        """Whether every position is delivered."""
         return self._head >= self.length
 
     # ------------------------------------------------------------ leasing
 
     def take_pending(self, count: int) -> list[int]:
-        """Up to ``count`` positions to lease: lost ones first, lowest first. The caller leases each at once."""
+        """Take up to ``count`` positions, to lease each at once: lost ones first, lowest first."""
         positions: list[int] = []
         while len(positions) < count:
             self._forget_answered(self._returned)
@@ -106,12 +116,12 @@ class EpochRun:
         return positions
 
     def take_suspect(self) -> int:
-        """A position that may kill its worker."""
+        """Take a suspect, to lease it at once."""
         self._forget_answered(self._suspects)
         return heapq.heappop(self._suspects)
 
     def lease_all(self, positions: Sequence[int], leases: Sequence[int]) -> None:
-        """One live lease more on each of these."""
+        """Put one more live lease on each of these positions."""
         if self._live.keys().isdisjoint(positions):
             self._live.update(zip(positions, zip(leases, strict=True), strict=True))
             return
@@ -123,28 +133,30 @@ class EpochRun:
 
     @property
     def head_in_waiting(self) -> int | None:
-        """The leased position for which the trainer waits (unordered: the one leased first); None if there is none."""
+        """The leased position the trainer waits for; in unordered delivery, the one leased first."""
         if self._ordered:
             return self._head if self._head in self._live else None
         return next(iter(self._live), None)
 
     def lowest_leased(self, count: int) -> list[int]:
+        """The lowest leased positions, in order."""
         return heapq.nsmallest(count, self._live)
 
     def only_lease(self, position: int) -> int | None:
-        """The live lease on a position that has just one."""
+        """The live lease of a position with exactly one."""
         leases = self._live.get(position, ())
         return leases[0] if len(leases) == 1 else None
 
     def leases_of(self, position: int) -> tuple[int, ...]:
-        """The live ones."""
+        """The live leases of a position."""
         return self._live.get(position, ())
 
     def is_live(self, position: int, lease: int) -> bool:
+        """Whether the lease still counts."""
         return lease in self._live.get(position, ())
 
     def unlease(self, position: int, lease: int) -> bool:
-        """The lease is lost, expired or revoked. True if the position is pending again for it."""
+        """End a lost, expired or revoked lease. True if the position is pending again for it."""
         leases = self._live.get(position, ())
         if lease not in leases:
             return False
@@ -160,10 +172,11 @@ class EpochRun:
     # ------------------------------------------------------------ answers and delivery
 
     def is_answered(self, position: int) -> bool:
+        """Whether the position has its outcome."""
         return position < self._head or position in self._buffered or position in self._delivered
 
     def answer(self, position: int, outcome: Any) -> bool:
-        """Take the outcome if the position is unanswered; False if it came second."""
+        """Give the position its outcome; False if it has one."""
         if self._live.pop(position, None) is None and self.is_answered(position):
             return False
         self._buffered[position] = outcome
@@ -171,7 +184,7 @@ class EpochRun:
         return True
 
     def answer_all(self, positions: Sequence[int], outcomes: Sequence[Any]) -> list[int]:
-        """As `answer` for each of these, of which none is hedged; returns those that did not come second."""
+        """Give each position its outcome, none of them hedged; returns the positions that had none yet."""
         live, buffered = self._live, self._buffered
         taken = []
         for position, outcome in zip(positions, outcomes, strict=True):
@@ -181,7 +194,7 @@ class EpochRun:
         return taken
 
     def pop_deliverable(self) -> tuple[Sequence[int], list[Any]]:
-        """What can be delivered now, in order: positions and outcomes."""
+        """Positions and outcomes to deliver now, in order."""
         if not self.confirmed or not self._buffered:
             return (), []
         if self._ordered:
@@ -221,6 +234,6 @@ class EpochRun:
         return states[0]
 
     def _forget_answered(self, heap: list[int]) -> None:
-        """A late answer may have come for a position that waits to be leased again."""
+        """Drop positions at the heap's top that a late answer has come for while they waited for a new lease."""
         while heap and self.is_answered(heap[0]):
             heapq.heappop(heap)

@@ -1,6 +1,7 @@
-"""What goes into the core. Hot-path events carry lists: an object per batch is too dear at 100 000 batches/s.
+"""Events: everything the shell tells the core.
 
-Those that come with every result are named tuples: a frozen dataclass takes four times as long to make.
+Events of the hot path carry lists: an object a batch is too dear at 100 000 batches a second. They are named tuples,
+since a frozen dataclass takes four times as long to make.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from enqueuer.protocol.messages import Message
 
 
 class Route(NamedTuple):
-    """Where a message came from or goes to: a socket pair's name and the address of the peer on it."""
+    """A peer's connection: the channel's name and the peer's address on it."""
 
     channel: str
     address: bytes
@@ -21,7 +22,7 @@ class Route(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ControlReceived:
-    """``key`` is the name of the key that the connection proved; '' without keys."""
+    """A control message has come. ``key`` names the key its connection proved; '' without keys."""
 
     route: Route
     session: bytes
@@ -31,15 +32,16 @@ class ControlReceived:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A control message that could not be read."""
+    """A control message has come and cannot be read."""
 
     route: Route
     reason: str
 
 
 class ResultsReceived(NamedTuple):
-    """One result message. ``payloads`` are opaque; ``nbytes`` is what they weigh and ``busy`` the compute time in
-    seconds, of all together.
+    """A result message has come, for one or more leases.
+
+    ``payloads`` are opaque. ``nbytes`` and ``busy`` (compute time in seconds) count all of them together.
     """
 
     incarnation: bytes
@@ -55,8 +57,9 @@ class ResultsReceived(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ResultsRefused:
-    """A result message that is not what it says. ``incarnation`` is empty, and so is ``leases`` (and ``seq`` is 0),
-    where it cannot be read who sent it, and what it would have answered.
+    """A result message has come whose contents contradict its header.
+
+    ``incarnation`` and ``leases`` are empty, and ``seq`` is 0, where the header cannot be read.
     """
 
     incarnation: bytes
@@ -68,7 +71,7 @@ class ResultsRefused:
 
 @dataclass(frozen=True, slots=True)
 class BlockUnavailable:
-    """What a result message has put into shared memory cannot be read here. It counts as not received."""
+    """A result message names shared memory that cannot be read here. The message counts as not received."""
 
     incarnation: bytes
     reason: str
@@ -77,21 +80,21 @@ class BlockUnavailable:
 
 @dataclass(frozen=True, slots=True)
 class RouteLost:
-    """A message could not be sent there: the peer is gone, or its connection is."""
+    """A message could not be sent: the peer or its connection is gone."""
 
     route: Route
 
 
 @dataclass(frozen=True, slots=True)
 class SupervisorDied:
-    """The trainer saw its own supervisor's process end; its children die with it."""
+    """The process of the trainer's own supervisor has ended, and its children with it."""
 
     supervisor: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadsJoined:
-    """The trainer's own threads: one worker with many slots, that cannot be lost."""
+    """The trainer's own threads have started: one worker with many slots, never lost."""
 
     route: Route
     incarnation: bytes
@@ -102,9 +105,9 @@ class ThreadsJoined:
 
 @dataclass(frozen=True, slots=True)
 class ThreadTimedOut:
-    """One of the trainer's own threads took longer than ``batch_timeout``; another has been started in its place.
+    """One of the trainer's own threads took longer than ``batch_timeout``, and another has taken its place.
 
-    ``stack`` says where it was.
+    ``stack`` is its stack as text.
     """
 
     incarnation: bytes
@@ -116,13 +119,21 @@ class ThreadTimedOut:
 
 @dataclass(frozen=True, slots=True)
 class EpochOpened:
-    """An epoch (or a newer state generation of one) can be computed.
+    """An epoch, or a newer state generation of one, can be computed.
 
-    ``order[position]`` is the index. With ``gated``, nothing is delivered before `EpochConfirmed`.
-    ``sequence``, ``state`` and ``options`` go to the workers as they are; ``length`` and ``digest`` are what the
-    workers' own instances must have (``length`` counts the whole Sequence; an empty digest is not compared).
-    Workers elsewhere get ``remote_state`` in place of ``state`` where it is not None; for a live object it is large,
-    and without it, for the reason that ``remote_refusal`` gives, they cannot serve.
+    Attributes:
+        epoch: its number.
+        generation: its state generation.
+        seed: of the session.
+        order: ``order[position]`` is the index.
+        length: batches of the whole Sequence; a worker's own instance must have as many.
+        digest: of code and small state; a worker's own must be equal. Empty: not compared.
+        state: the Sequence's state, for workers.
+        sequence: the spec on the wire, for workers; None for a live object.
+        options: for workers, beside those of their channel.
+        gated: nothing is delivered before `EpochConfirmed`.
+        remote_state: in place of ``state`` for workers on other hosts, if not None. A live object's is large.
+        remote_refusal: why workers on other hosts cannot serve, where a live object has no ``remote_state``.
     """
 
     epoch: int
@@ -141,13 +152,13 @@ class EpochOpened:
 
 @dataclass(frozen=True, slots=True)
 class EpochConfirmed:
-    """What was computed ahead for this epoch is what the trainer wants."""
+    """The batches computed ahead for this epoch are still right."""
 
     epoch: int
 
 
 class Taken(NamedTuple):
-    """The trainer has taken this many outcomes since the session began."""
+    """The trainer has taken this many outcomes since the session's start."""
 
     total: int
 

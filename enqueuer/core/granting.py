@@ -1,4 +1,4 @@
-"""Carries out what the scheduler and the hedger decide: books leases and sends them, moves them, revokes them."""
+"""Carries out the decisions of scheduler and hedger: books leases and sends them, moves them, revokes them."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def revoke_all_of(state: State, run: EpochRun) -> None:
 
 
 def revoke(state: State, worker: Worker, leases: list[int]) -> None:
-    """Take leases back. Those that only queue free their place at once; a running one holds it until answered."""
+    """Take leases back. A queueing lease frees its place at once, a running one when it is answered."""
     if worker.route is None or worker.in_process:
-        return  # nothing queues for long with the trainer's threads, which answer all that they are granted
+        return  # the trainer's threads answer every lease, and nothing queues there for long
     state.send(worker, Revoke(tuple(leases)))
     queued = set(leases).difference(list(worker.leases)[: worker.slots])
     state.ledger.expire(worker, queued)

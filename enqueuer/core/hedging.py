@@ -1,8 +1,8 @@
-"""When a batch is late against what batches take lately, and who else could compute it.
+"""Decides when a batch is late, measured by recent batches, and which other worker computes it as well.
 
-What is hedged is the head of the order, for which the trainer waits, and only on a slot that has nothing else to do; so
-the second lease costs processor time that nobody wanted. By its definition no more than one batch in twenty takes
-longer than the 95th percentile, so a healthy fleet hedges less than that.
+Only the head of the order is hedged, because the trainer waits for it, and only on a slot with nothing else to do: the
+second lease costs processor time that was idle. By definition, one batch in twenty takes longer than the 95th
+percentile, so a healthy fleet hedges fewer than that.
 """
 
 from __future__ import annotations
@@ -18,35 +18,36 @@ from enqueuer.core.ledger import Ledger
 from enqueuer.core.scheduler import Assignment, Scheduler
 from enqueuer.core.worker import Worker
 
-# What "lately" is: so many result messages, and fewer than this many say nothing yet.
+# Recent batches: those of so many result messages. Fewer than the least number say nothing.
 _WINDOW = 200
 _LEAST_SAMPLES = 10
 # The percentile is computed anew after this many messages.
 _REFRESH = 20
-# Below this a batch is late because a thread or a packet was: a second lease would come no sooner.
+# A shorter delay is one of a thread or a packet: a second lease would come no sooner. Seconds.
 _LEAST_SECONDS = 0.05
 
 
 class ComputeTimes:
-    """The 95th percentile of what a batch took lately, in seconds."""
+    """The 95th percentile of recent compute times, in seconds."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, Worker]] = deque(maxlen=_WINDOW)
         self._since_refresh = 0
-        # As of the last refresh: sorted once for all workers, since in a large fleet each head is another one's.
+        # As of the last refresh. Sorted once for all workers: in a large fleet, each head is on another worker.
         self._slowest_first: list[tuple[float, Worker]] = []
         self._counts: Counter[Worker] = Counter()
         self._p95_of_others: dict[Worker, float] = {}
         self._knows_enough = False
 
     def note(self, worker: Worker, seconds: float) -> None:
+        """Note the mean compute time of a result message."""
         self._samples.append((seconds, worker))
         self._since_refresh += 1
 
     def p95_of_others(self, worker: Worker) -> float:
-        """Without this worker's own: one of a few that is slow would itself be the slowest twentieth, never late.
+        """The percentile without this worker's own times; infinite as long as too few are known.
 
-        Infinite as long as too little is known.
+        A slow worker among few makes up the slowest twentieth itself, and would never be late by its own measure.
         """
         if self._since_refresh >= _REFRESH or (self._since_refresh and not self._knows_enough):
             self._refresh()
@@ -95,13 +96,13 @@ class Hedger:
         self.late_at = math.inf
 
     def note_batches(self, worker: Worker, count: int, busy: float) -> None:
-        """A result message brought ``count`` batches that took ``busy`` seconds together."""
+        """Note a result message: ``count`` batches that took ``busy`` seconds together."""
         self._times.note(worker, busy / count)
 
     def hedges(self, now: float) -> list[Assignment]:
-        """Second leases for the head of the order and for what is as late behind it, one an idle slot.
+        """Second leases for the head of the order and for positions as late behind it, one an idle slot.
 
-        The caller must book all of it before anything else happens.
+        The caller books all of them before it does anything else.
         """
         self.late_at = math.inf
         run = self._current_run()
@@ -130,8 +131,9 @@ class Hedger:
         return run if run is not None and run.confirmed else None
 
     def _judge(self, run: EpochRun, position: int | None) -> _Late | None:
-        """None for what is not to be hedged: answered, pending, hedged already, suspected of killing its worker, or
-        what nobody else is free for.
+        """When the position is late; None if it is not to be hedged.
+
+        That is a position that is answered, pending, hedged already, a suspect, or without another free worker.
         """
         lease = run.only_lease(position) if position is not None else None
         entry = self._ledger.find(lease) if lease is not None else None
@@ -140,7 +142,7 @@ class Hedger:
         holder = entry[2]
         if not self._scheduler.has_idle_beside(holder):
             return None
-        # Behind another one that is late it is late as well: then its holder has not answered for as long.
+        # A lease queueing behind a late one is late as well: its holder has not answered for as long.
         since = holder.leases.get(lease, math.inf) if holder.in_process else holder.busy_since(lease)
         assert self._factor is not None
         patience = max(self._factor * self._times.p95_of_others(holder), _LEAST_SECONDS) + holder.round_trip

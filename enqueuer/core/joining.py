@@ -6,8 +6,8 @@
     builds the Sequence
     Ready ──────────────────────────────► length, digest: from now on it gets leases
 
-An epoch that is opened later is announced to every worker in the same two messages. A worker that comes back over a new
-connection says Hello again, with the leases it still holds.
+A later epoch is announced to every worker in the same two messages. A worker with a new connection says Hello again,
+and lists the leases it still holds.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from enqueuer.core.state import State
 from enqueuer.core.worker import Worker, WorkerState
 from enqueuer.protocol.messages import ACCEPTED_VERSIONS, Epoch, Hello, LoadFailure, Ready, Reject, Role, Welcome
 
-# The current epoch and the one that is computed ahead.
+# The current epoch and the one computed ahead.
 _EPOCHS_KEPT = 2
 
 # ---------------------------------------------------------------- the trainer's threads, and epochs
 
 
 def add_threads(state: State, event: ThreadsJoined) -> None:
-    """The trainer's own threads serve: one worker with many slots, which needs no Hello."""
+    """The trainer's own threads serve: one worker with many slots and without a Hello."""
     worker = Worker(
         worker_id="threads",
         incarnation=event.incarnation,
@@ -50,7 +50,7 @@ def add_threads(state: State, event: ThreadsJoined) -> None:
 
 
 def announce(state: State, opened: EpochOpened) -> None:
-    """Tell every worker of an epoch, or a newer state of one, that can be computed."""
+    """Tell every worker that an epoch, or a newer state of one, can be computed."""
     previous = state.newest_epoch
     state.announced[opened.epoch] = opened
     for epoch in sorted(state.announced)[:-_EPOCHS_KEPT]:
@@ -66,14 +66,14 @@ def announce(state: State, opened: EpochOpened) -> None:
 
 
 def send_epochs(state: State, worker: Worker) -> None:
-    """Tell the worker of all epochs that it must know."""
+    """Tell the worker of the current epoch and the one ahead."""
     for _, opened in sorted(state.announced.items()):
         state.send(worker, _epoch_message(state, worker.channel, opened))
     worker.epochs_sent_at = state.now
 
 
 def carries_sequence(state: State, channel: str) -> bool:
-    """Whether an Epoch carries a whole Sequence, to a worker that shares no memory with the trainer."""
+    """Whether an Epoch carries a whole Sequence, as it does for a live object and a worker on another host."""
     newest = state.newest_epoch
     return not state.is_local(channel) and newest is not None and newest.sequence is None
 
@@ -82,7 +82,7 @@ def carries_sequence(state: State, channel: str) -> bool:
 
 
 def on_hello(state: State, route: Route, session: bytes, hello: Hello, key: str) -> None:
-    """A peer says what it is; ``key`` is the name of the key that its connection proved."""
+    """Take in a worker or supervisor, or refuse it; ``key`` names the key its connection proved."""
     if state.peers.is_banned(hello.incarnation):
         state.peers.ignored_count += 1
         state.peers.ban(route)
@@ -111,14 +111,14 @@ def _greet_supervisor(state: State, route: Route, hello: Hello, key: str) -> Non
 
 
 def _join(state: State, route: Route, session: bytes, hello: Hello, key: str) -> None:
-    # `held` and `sent_seq` of a Hello that names another session, or none, are about other leases and results.
+    # Trust `held` and `sent_seq` only if the Hello names this session: otherwise they count other leases and results.
     is_ours = session == state.facts.session
     worker = state.fleet.find(hello.incarnation)
     record = state.peers.identify(route, f"worker {hello.worker_id} on {hello.host}")
     if worker is None:
         worker = Worker.from_hello(hello, route, key, record, state.now)
         if is_ours:
-            # It was lost for so long that it was forgotten: other workers have done what it still keeps.
+            # It was lost for long, and forgotten: other workers have computed the results it still keeps.
             worker.received_seq = hello.sent_seq
         state.fleet.add(worker)
     elif worker.last_word is not None:
@@ -136,7 +136,7 @@ def _join(state: State, route: Route, session: bytes, hello: Hello, key: str) ->
 
 
 def _change_link(state: State, worker: Worker, route: Route, held: tuple[int, ...]) -> None:
-    """Leases that the worker did not get, or did not keep, over the old link are granted again."""
+    """Reach the worker over its new link. Leases it did not get or keep over the old one are granted again."""
     if worker.state is WorkerState.LOST:
         state.fleet.return_to(worker)
     elif worker.state is not WorkerState.JOINING:
@@ -161,7 +161,7 @@ def on_ready(state: State, worker: Worker, message: Ready) -> None:
     """The worker has built the Sequence."""
     opened = state.announced.get(message.epoch)
     if opened is None or opened.generation != message.generation:
-        return  # a state that was given up meanwhile
+        return  # the state was given up meanwhile
     refusal = _refusal_of_ready(opened, message)
     if refusal is not None:
         _reject(state, worker, refusal)
@@ -175,7 +175,7 @@ def on_load_failure(state: State, worker: Worker, message: LoadFailure) -> None:
     """The worker cannot build the Sequence."""
     run = state.ledger.runs.get(message.epoch)
     if run is None or run.generation != message.generation:
-        return  # a state that was given up before this worker came to load it
+        return  # the state was given up before this worker came to load it
     text = f"worker {worker.name} cannot build the Sequence: {message.error.text}"
     if state.is_local(worker.channel):
         state.actions.append(FleetFailed(text, message.error))

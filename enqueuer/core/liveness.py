@@ -1,6 +1,6 @@
-"""Whether workers live, and what they hold: heartbeats, silence, time-outs, and the coordinator's own pauses.
+"""Heartbeats, silence and time-outs of workers, and the coordinator's own pauses.
 
-Each heartbeat lists the leases that its worker holds. What the list lacks was lost on the way and is granted again
+Each heartbeat lists its worker's leases. A granted lease missing from the list was lost on the way and is granted again
 (reconciliation), so nothing depends on a message having arrived. Two looks a heartbeat interval find silent workers.
 """
 
@@ -15,9 +15,10 @@ from enqueuer.core.state import State
 from enqueuer.core.worker import Worker, WorkerState
 from enqueuer.protocol.messages import Heartbeat, HeartbeatReply
 
-# A live worker whose connection broke comes back at once; it has this many heartbeat intervals for it.
+# Heartbeat intervals for a worker with a broken connection to come back; a live one does at once.
 _GRACE_HEARTBEATS = 2
-# A silent worker is sent a reply, so that a connection whose other end is gone breaks before the time-out.
+# After this many heartbeat intervals of silence, a worker is sent a reply: a dead connection breaks by it, before the
+# time-out.
 _PROBE_HEARTBEATS = 2.5
 
 
@@ -27,7 +28,7 @@ _PROBE_HEARTBEATS = 2.5
 def begin_turn(state: State, now: float) -> None:
     """Set the time of the turn. The coordinator's own pause moves all deadlines: it is not its workers' silence.
 
-    A pause is a gap between two turns that no deadline explains: the trainer was stopped, or code held its GIL.
+    A pause is a gap between two turns beyond every deadline: the trainer was stopped, or code held its GIL.
     """
     gap = now - max(state.now, state.sweep_at) - state.options.timing.heartbeat_interval
     state.now = now
@@ -59,7 +60,7 @@ def _check_alive(state: State, worker: Worker) -> None:
     timing = state.options.timing
     silence = state.now - worker.last_seen
     if state.now - worker.unlinked_at >= _GRACE_HEARTBEATS * timing.heartbeat_interval:
-        # Even if its supervisor vouches for it: leases that were granted over the old connection may be nobody's.
+        # Even if its supervisor vouches for it: the last leases granted over the old connection may never have come.
         leaving.lose(state, worker, "its connection broke")
     elif silence >= timing.worker_timeout:
         leaving.lose(state, worker, f"silent for {silence:.1f} s")
@@ -88,7 +89,7 @@ def _warn_without_workers(state: State) -> None:
 
 
 def on_heartbeat(state: State, worker: Worker, message: Heartbeat) -> None:
-    """Reconcile the worker's leases with the ledger, repeat what it seems to have missed, and reply."""
+    """Reconcile the worker's leases with the ledger, repeat messages it seems to have missed, and reply."""
     offence = offences.wrong_seconds(worker, message.round_trip, state.now)
     offence = offence or offences.wrong_held(state, worker, message.held)
     if offence is not None:
@@ -99,8 +100,8 @@ def on_heartbeat(state: State, worker: Worker, message: Heartbeat) -> None:
     newest = state.newest_epoch
     behind = newest is not None and message.generation != newest.generation
     if behind or ignored or worker.state is WorkerState.JOINING:
-        # An Epoch, or the answer to it, was lost; a worker ignores an Epoch that it has. A whole Sequence may still be
-        # on its way over a slow line, and a second one behind it would only delay it.
+        # An Epoch, or the answer to it, was lost; a worker ignores an Epoch it has. A whole Sequence may still be on
+        # its way over a slow line, and a second one behind it would only delay it.
         timing = state.options.timing
         patience = timing.coordinator_timeout if joining.carries_sequence(state, worker.channel) else 0.0
         if state.now - worker.epochs_sent_at >= patience:
@@ -109,11 +110,11 @@ def on_heartbeat(state: State, worker: Worker, message: Heartbeat) -> None:
 
 
 def _reconcile(state: State, worker: Worker, message: Heartbeat) -> bool:
-    """Whether a grant seems to have been ignored, as a worker does that lacks the grant's Epoch."""
+    """Whether the worker seems to have ignored a grant, as it does without the grant's Epoch."""
     held = set(message.held)
     missing = [lease for lease in worker.leases if lease not in held]
-    # A lease that the worker has seen and does not hold is lost. One that it has not seen may be on its way: it is lost
-    # if the next heartbeat lacks it as well.
+    # A lease the worker has seen and does not hold is lost. One it has not seen may be on its way: it is lost if the
+    # next heartbeat lacks it as well.
     gone = [lease for lease in missing if lease <= message.highest_grant or lease in worker.unlisted]
     ignored = any(lease > message.highest_grant for lease in gone)
     worker.unlisted = set(missing).difference(gone)

@@ -1,11 +1,11 @@
-"""Offences: what no honest peer does. Each is named in the log and counted; too many ban the peer.
+"""Offences: acts of no honest peer. Each is named in the log and counted; too many ban the peer.
 
-An offence is what an honest worker cannot come to say, whatever the network loses, doubles, delays or reorders: an
-answer to another worker's lease, or a second answer to a lease in a message of its own. A late answer is no offence,
-nor is a result message that comes twice. The simulated cluster holds this: not one offence in all its schedules.
+An honest worker cannot come to commit one, whatever the network loses, doubles, delays or reorders: to answer another
+worker's lease, or to answer a lease again in a message of its own. A late answer is no offence, nor is a result message
+received twice. The simulated cluster holds this: not one offence in all its schedules.
 
 A banned peer's leases are granted to others, it is told Reject, and nothing from its connection or its incarnation is
-read any more. An impersonation bans at once, since the peer whose name it takes must not suffer for it.
+read any more. An impersonation bans at once: the impersonated peer must not suffer for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from enqueuer.core.state import State
 from enqueuer.core.worker import Worker, WorkerState
 from enqueuer.protocol.messages import Hello, Reject, Role
 
-# A clock may stop in a suspended machine while another goes on. Longer compute times are made up.
+# Longer compute times are made up. Days are possible: one clock may stop in a suspended machine while another goes on.
 _LONGEST_SECONDS = 86_400.0
 # A key is 64 characters; this much is its fingerprint, as in the key directory.
 _KEY_SHOWN = 8
@@ -30,7 +30,7 @@ _KEY_SHOWN = 8
 
 
 def report_offence(state: State, peer: Worker | Route, offence: str) -> None:
-    """Count what this worker, or the peer at this route, did; ban it if that was one too many."""
+    """Count an offence of this worker, or of the peer at this route; ban it after one too many."""
     worker = peer if isinstance(peer, Worker) else state.fleet.at(peer)
     record = worker.peer if worker is not None else record_at(state, peer)  # type: ignore[arg-type]
     if not _note(state, record, offence):
@@ -44,7 +44,7 @@ def report_offence(state: State, peer: Worker | Route, offence: str) -> None:
 
 
 def report_key(state: State, key: str, offence: str) -> None:
-    """Count an offence of a peer of which only the key is known. Others may have the same key, so it bans nobody."""
+    """Count an offence of a peer known only by its key. Others may have the same key, so nobody is banned."""
     name = f"an owner of key {key[:_KEY_SHOWN]}" if key else "somebody without a key"
     _note(state, state.peers.offender(name) or PeerRecord(name, limit=sys.maxsize), offence)
 
@@ -90,10 +90,10 @@ def _ban_worker(state: State, worker: Worker, offence: str) -> None:
 
 
 def impersonation(state: State, route: Route, hello: Hello, key: str) -> str | None:
-    """The peer that this Hello claims to be, and cannot be.
+    """The false claim of a Hello.
 
-    An incarnation and a supervisor's id are random and known to their owners alone. So a Hello is believed to come from
-    the peer that said it first if everything else about it is the same, the key above all.
+    An incarnation and a supervisor's id are random and known to their owners alone. So a repeated one is believed if
+    everything else in the Hello is the same, the key above all.
     """
     fleet = state.fleet
     worker = fleet.find(hello.incarnation)
@@ -111,10 +111,10 @@ def impersonation(state: State, route: Route, hello: Hello, key: str) -> str | N
 
 
 def wrong_answer(state: State, worker: Worker, lease: int, *, is_current: bool, is_numbered: bool) -> str | None:
-    """The offence in an answer that was not taken; None for an answer that is only late.
+    """The offence in an answer that was not taken; None for a merely late one.
 
-    ``is_current``: it names an open epoch's state. ``is_numbered``: it came in a numbered result message, of which a
-    copy is dropped before this; a Failure has no number.
+    ``is_current``: it names an open epoch's state. ``is_numbered``: it came in a numbered result message, so it is no
+    copy of an earlier one; a Failure has no number.
     """
     if worker.in_process:
         return None
@@ -129,7 +129,7 @@ def wrong_answer(state: State, worker: Worker, lease: int, *, is_current: bool, 
 
 
 def wrong_held(state: State, worker: Worker, held: Sequence[int]) -> str | None:
-    """The offence in the leases that a heartbeat lists."""
+    """The offence in a heartbeat's list of leases."""
     for lease in held:
         if lease >= state.ledger.next_lease:
             return f"says that it holds lease {lease}, which was never granted"

@@ -1,4 +1,4 @@
-"""What the coordinator remembers of each peer: how much it may say, and its offences. `offences` has the rules.
+"""Records of peers: how much each may say, and its offences. `offences` has the rules.
 
 connection ──► unidentified (by route) ──Hello──► identified: the record belongs to a worker or supervisor
                     └──────── too many offences ────────► banned: nothing from it is read any more
@@ -13,17 +13,17 @@ from enqueuer.protocol.messages import ID_BYTES
 from enqueuer.rate_limit import RateLimit
 
 # Offences after which a peer is banned: a single one could be a defect of ours. An unidentified peer may commit more,
-# since a connection that was meant for another port is no attack.
+# since a connection meant for another port is no attack.
 OFFENCES_LIMIT = 10
 UNIDENTIFIED_LIMIT = 50
-# Messages at once, and each second thereafter, beyond those that answer leases. An honest worker sends a heartbeat a
+# Messages at once, and each second thereafter, beyond answers to leases. An honest worker sends a heartbeat a
 # second and 100 lines; after a pause of the trainer, half a minute of them comes at once.
 _TALK_BURST, _TALK_PER_SECOND = 5_000.0, 250.0
-# An unidentified peer has only its Hello to say, and that is answered at once.
+# An unidentified peer has only its Hello to say, and gets its answer at once.
 _UNIDENTIFIED_BURST, _UNIDENTIFIED_PER_SECOND = 300.0, 20.0
 # Forwarded lines for the trainer's log; lines beyond that are dropped.
 _LINES_BURST, _LINES_PER_SECOND = 400.0, 200.0
-# Bounds on what is remembered of peers that are gone.
+# Records kept at most, of departed peers as well.
 MOST_KEPT = 10_000
 _MOST_NAMED = 1_000
 
@@ -44,7 +44,7 @@ class PeerRecord:
 
     @classmethod
     def unidentified(cls, name: str) -> PeerRecord:
-        """The record of a connection that has not said Hello."""
+        """The record of a connection without a Hello."""
         return cls(name, UNIDENTIFIED_LIMIT, talk=RateLimit(_UNIDENTIFIED_BURST, _UNIDENTIFIED_PER_SECOND))
 
     @property
@@ -68,13 +68,13 @@ class Supervisor:
 
 
 class Peers:
-    """The records of unidentified peers, the banned ones, and all that committed an offence. Bounded in number."""
+    """The records of unidentified peers, of banned ones, and of all with an offence; bounded in number."""
 
     def __init__(self) -> None:
-        # Messages that could not be read, from any peer.
+        # Unreadable messages of any peer.
         self.malformed_count = 0
         self.offences_count = 0
-        # Messages of peers that were banned earlier in the same turn. The shell counts later ones, which it drops.
+        # Messages of peers banned earlier in the same turn. The shell drops and counts later ones.
         self.ignored_count = 0
         self._unidentified: dict[Route, PeerRecord] = {}
         self._banned: dict[Route | bytes, None] = {}
@@ -98,7 +98,7 @@ class Peers:
         return self._unidentified[route]
 
     def identify(self, route: Route, name: str) -> PeerRecord:
-        """Take the connection's record for the worker or supervisor that has said Hello on it."""
+        """Take the connection's record for the worker or supervisor now known on it."""
         record = self._unidentified.pop(route, None) or PeerRecord(name)
         record.identify(name)
         return record

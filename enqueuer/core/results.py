@@ -1,4 +1,4 @@
-"""What comes back for a lease, whether it is taken, and what becomes of a batch that failed.
+"""Answers to leases: results and failures, whether each is taken, and the retry, skip or error of a failed batch.
 
     result message ──► its sender and number are checked ──► each lease answers its position, once ──► buffered
     Failure, death, time-out ──► counted against the position ──► leased again, skipped, or failed in its place
@@ -46,7 +46,7 @@ def on_results(state: State, event: ResultsReceived) -> None:
 
 
 def _take_all(state: State, worker: Worker, event: ResultsReceived, run: EpochRun | None, nbytes: int) -> bool:
-    """Take all answers of the message at once, which nearly always goes; False, and no change, if one needs a look.
+    """Take all answers of the message at once; False, and no change, if one of them needs a look, as is rare.
 
     ``nbytes`` is what one batch weighs.
     """
@@ -103,7 +103,7 @@ def _take_result_message(state: State, event: ResultsReceived | ResultsRefused) 
     return worker if worker.take_result_number(event.seq) else None
 
 
-# ---------------------------------------------------------------- results that cannot be read
+# ---------------------------------------------------------------- unreadable results
 
 
 def on_block_unavailable(state: State, event: BlockUnavailable) -> None:
@@ -122,7 +122,7 @@ def on_block_unavailable(state: State, event: BlockUnavailable) -> None:
 
 
 def on_results_refused(state: State, event: ResultsRefused) -> None:
-    """A result message is not what it says."""
+    """A result message contradicts its header."""
     state.peers.malformed_count += 1
     worker = _take_result_message(state, event) if event.leases else _sender_of(state, event)
     if worker is not None:
@@ -167,7 +167,7 @@ def on_thread_timed_out(state: State, event: ThreadTimedOut) -> None:
 
 
 def _note_error(state: State, worker: Worker, run: EpochRun, position: int, error: ErrorRecord) -> None:
-    """Count an exception of ``__getitem__``. A position that gets no outcome here is leased again by the caller."""
+    """Count an exception of ``__getitem__``. The caller leases the position again if it gets no outcome here."""
     failures = run.failures[position] = run.failures.get(position, 0) + 1
     if failures <= state.options.retries:
         state.retries_count += 1
@@ -199,7 +199,7 @@ def note_timeout(state: State, worker: Worker, run: EpochRun, position: int, sta
 
 
 def forget_skips(state: State, run: EpochRun) -> None:
-    """The run is computed anew, so nobody has missed what it left out."""
+    """Forget the run's skips: it is computed anew."""
     state.skipped = [skip for skip in state.skipped if skip[0] != run.epoch]
 
 

@@ -1,9 +1,19 @@
-"""Who gets the next leases.
+"""Decides which workers get the next leases.
 
 - No slot gets a second lease while another has none.
-- Beyond that, a worker holds enough to cover its round trip and some milliseconds of work.
+- Beyond that, a worker holds enough leases to cover its round trip and some milliseconds of work.
 - Undelivered batches stay within the bound; only the head of the order is granted in spite of it.
-- A lease that queues behind a late one moves to an idle slot.
+- A lease queueing behind a late one moves to an idle slot.
+
+Three queues keep a decision's cost at the leases granted, whatever the size of the fleet. `Scheduler.note_load`, the
+hook of every worker record, puts a worker into them:
+
+    idle       some of its slots have no lease
+    thirsty    all slots have one, and fewer queue behind them than the round trip asks for
+    queueing   some leases queue behind others, so they could move
+
+A *suspect* is a position during which a worker died. It is leased alone: all other leases of its worker would be lost
+with it.
 """
 
 from __future__ import annotations
@@ -17,20 +27,22 @@ from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.ledger import Ledger
 from enqueuer.core.worker import Worker
 
-# A queued lease moves to an idle slot if it would wait longer than this (and a round trip) where it is.
+# A queueing lease moves to an idle slot if its wait here is longer than this and a round trip. Seconds.
 _WORTH_MOVING = 0.010
-# Waking the I/O thread, a grant and its answer take some 0.2 ms: for shorter batches, room is collected first.
+# A wake-up of the I/O thread, a grant and its answer take some 0.2 ms: for shorter batches, room is collected first.
 _WORTH_WAKING = 0.001
-# As many leases in one message are enough: what it costs beside them is little by then.
+# With this many leases in one message, the cost of the message itself is small beside them.
 _FULL_GRANT = 32
-# How often moves are looked for while a slot is idle and nothing else can be granted.
+# Time between two looks for moves, while a slot is idle and nothing else can be granted.
 REBALANCE_INTERVAL = 0.005
-# A look takes 0.4 µs for each worker that has leases waiting. If nothing was worth moving, fifty times as long passes
-# (never more than the interval) before the next one, or a thousand such workers would take all of the thread's time.
+# A look takes 0.4 µs for each queueing worker. After one without a move, fifty times as long passes (at most the
+# interval) before the next: otherwise a thousand queueing workers would take all of the thread's time.
 _LOOK_PAUSE = 20e-6
 
 
 class Assignment(NamedTuple):
+    """Lease these positions to the worker."""
+
     worker: Worker
     run: EpochRun
     positions: list[int]
@@ -46,7 +58,7 @@ class Move(NamedTuple):
 
 
 class _Wait(NamedTuple):
-    """How long the lease would still wait behind others of its worker; infinite behind a late one."""
+    """The time the lease would still wait behind others of its worker; infinite behind a late one."""
 
     seconds: float
     lease: int
@@ -55,12 +67,7 @@ class _Wait(NamedTuple):
 
 
 class Scheduler:
-    """Decides; `Granting` books and sends.
-
-    Workers that could take a lease are kept in two queues, and those that have leases waiting in a third, so that
-    deciding costs the leases granted and not the size of the fleet. Whoever changes a worker's load, state or route
-    calls `note_load`.
-    """
+    """Decides; `granting` books and sends. ``max_queue_size`` None finds the depth by itself."""
 
     def __init__(
         self, ledger: Ledger, *, ordered: bool, max_queue_size: int | None, max_bytes: int | None = None
@@ -69,7 +76,7 @@ class Scheduler:
         self._ordered = ordered
         self._depth = make_depth(max_queue_size)
         self._bytes = None if max_bytes is None else ByteBound(max_bytes)
-        # Each with how many of its slots are idle.
+        # Idle workers, each with its number of idle slots.
         self._idle: dict[Worker, int] = {}
         self._idle_slots_count = 0
         self._thirsty: dict[Worker, None] = {}
@@ -82,7 +89,7 @@ class Scheduler:
 
     @property
     def bound(self) -> float:
-        """Batches that may be undelivered now, by count and by what they weigh."""
+        """Batches that may be undelivered now, by number and by bytes."""
         if self._bytes is None:
             return self._depth_bound
         if not self._bytes.is_known:
@@ -98,17 +105,19 @@ class Scheduler:
 
     @property
     def has_idle(self) -> bool:
+        """Whether any slot has no lease."""
         return bool(self._idle)
 
     @property
     def has_costly_idle(self) -> bool:
-        """Whether the slot that gets the next lease is idle, and computes longer than it takes to say so."""
+        """Whether an idle slot gets the next lease, and computes for longer than a message to it takes."""
         return bool(self._idle) and not self._next_is_cheap
 
     @property
     def room_wanted(self) -> int:
-        """How much more room in the bound is worth waiting for, as long as the trainer has something to take: slots
-        that compute faster than they are told what to do are told of several batches at once. 0: none.
+        """How much more room in the bound to wait for; 0: none.
+
+        As long as the trainer has something to take, slots with batches shorter than a message get several at once.
         """
         if self._ledger.ready_count == 0 or not self._next_is_cheap:
             return 0
@@ -120,11 +129,12 @@ class Scheduler:
 
     @property
     def has_takers(self) -> bool:
+        """Whether any worker would take a lease."""
         return bool(self._idle or self._thirsty)
 
     @property
     def _next_is_cheap(self) -> bool:
-        """Whether the slot that gets the next lease computes faster than it takes to say so."""
+        """Whether the next lease goes to a slot with batches shorter than a message takes."""
         first = next(iter(self._idle or self._thirsty), None)
         return first is not None and 0.0 < first.item_seconds < _WORTH_WAKING
 
@@ -134,15 +144,15 @@ class Scheduler:
         return bool(self._idle and self._queueing)
 
     def has_idle_beside(self, worker: Worker) -> bool:
-        """Whether `idle_workers` has another one."""
+        """Whether `idle_workers` has one beside this worker."""
         return any(other is not worker and not other.reserved for other in self._idle)
 
     def idle_workers(self) -> list[Worker]:
-        """Those with an idle slot, but for one that is kept free for a suspect."""
+        """Workers with an idle slot, except one kept free for a suspect."""
         return [worker for worker in self._idle if not worker.reserved]
 
     def note_load(self, worker: Worker) -> None:
-        """Put the worker into the queues it belongs to now."""
+        """Put the worker into the queues it belongs to: the hook of every worker record."""
         load = worker.load
         if not load:
             worker.reserved = False
@@ -153,7 +163,7 @@ class Scheduler:
         if idle_slots != self._idle.get(worker, 0):
             self._note_idle_slots(worker, idle_slots)
         _put(self._thirsty, worker, slots > 0 and idle_slots == 0 and worker.wants_more)
-        # What the trainer's own threads share is in nobody's way.
+        # The trainer's own threads share one queue: no lease waits behind another's.
         _put(self._queueing, worker, 0 < slots < load and not worker.in_process)
 
     def _note_slots(self, worker: Worker, slots: int) -> None:
@@ -173,18 +183,18 @@ class Scheduler:
             del self._idle[worker]
 
     def note_weight(self, epoch: int, nbytes: int) -> None:
-        """A message brought batches of this many bytes each."""
+        """Note the weight of batches that have come: this many bytes each."""
         if self._bytes is not None:
             self._bytes.note_weight(epoch, nbytes)
 
     # ------------------------------------------------------------ grants
 
     def assign(self) -> list[Assignment]:
-        """Positions for workers. The caller must book all of it before anything else happens."""
+        """Positions for workers; the caller books all of them before it does anything else."""
         runs = [run for _, run in sorted(self._ledger.runs.items())]
         assignments = self._assign_suspects(runs)
         if not self.has_takers:
-            return assignments  # as it is after most turns
+            return assignments  # nearly always
         capacity = self.bound - self._ledger.undelivered_count - len(assignments)
         if capacity < 1 and self._idle and self._ledger.ready_count == 0:
             capacity = self._capacity_for_idle(runs[0], assignments)
@@ -192,7 +202,7 @@ class Scheduler:
             return assignments
         room = min(capacity, self._room_for_queues() - len(assignments))
         if room > self._idle_slots_count:
-            # Every idle slot gets one, and what waits behind it goes in the same message.
+            # Every idle slot gets one, and the leases to queue behind it travel in the same message.
             room = self._hand_out(self._idle, _room_to_target, room, runs, assignments)
             self._hand_out(self._thirsty, _room_to_target, room, runs, assignments)
         else:
@@ -200,11 +210,11 @@ class Scheduler:
         return assignments
 
     def _room_for_queues(self) -> float:
-        """How many leases there may be before one more would only wait behind another.
+        """Leases that may be out before one more would only queue behind another.
 
-        Ordered, as many batches as there are slots may come before their turn, and hold their place in the bound. If
-        leases that only wait had taken those places, idle slots would get nothing (32 workers of 20 ms within a bound
-        of 42 then reach 79 % of their ideal rate, else 92 %). Short batches do not keep each other waiting.
+        In ordered delivery, one batch a slot may come before its turn and hold a place in the bound. If queueing leases
+        took those places, idle slots would get none: 32 workers with 20 ms a batch within a bound of 42 then reach 79 %
+        of their ideal rate, instead of 92 %. Short batches do not keep each other waiting.
         """
         spare = self._slots_count if self._ordered and not self._next_is_cheap else 0
         leased_count = self._ledger.leased_count
@@ -221,7 +231,7 @@ class Scheduler:
         runs: list[EpochRun],
         assignments: list[Assignment],
     ) -> float:
-        """Share the capacity among the queue's workers, as evenly as whole batches allow; returns what is left."""
+        """Share the capacity among the queue's workers as evenly as whole batches allow; returns the rest."""
         for place, worker in enumerate(queue):
             if capacity < 1:
                 break
@@ -245,7 +255,7 @@ class Scheduler:
         return given
 
     def _assign_suspects(self, runs: list[EpochRun]) -> list[Assignment]:
-        """A position that may have killed its worker is leased alone, so that it takes no other with it again."""
+        """Lease each suspect alone to an empty worker."""
         assignments: list[Assignment] = []
         for run in runs:
             while run.has_suspects:
@@ -258,23 +268,21 @@ class Scheduler:
         return assignments
 
     def _keep_one_free(self) -> None:
-        """All are busy: let one run empty, which is looked at again when it has answered."""
+        """All workers are busy: let the least loaded one run empty. Its answers bring the next look."""
         if self._slots_of and not any(worker.reserved for worker in self._slots_of):
             min(self._slots_of, key=lambda worker: worker.load).reserved = True
 
     def _capacity_for_idle(self, current: EpochRun, assignments: list[Assignment]) -> float:
-        """The trainer has nothing to take, and the bound holds slots back."""
+        """Capacity for idle slots while the trainer has nothing to take and the bound holds slots back."""
         undelivered_count = self._ledger.undelivered_count + len(assignments)
         if self._ledger.has_pending:
             self._depth.deepen(undelivered_count + self._idle_slots_count)
             self._refresh_depth()
-        # What the trainer waits for goes whatever the bound.
+        # The head of the order is granted whatever the bound: the trainer waits for it.
         return max(self.bound - undelivered_count, 1 if current.head_is_waiting else 0)
 
     def review_depth(self) -> None:
-        """Give up what of the bound is of no use, where it is found automatically; without work or workers that is not
-        to be seen.
-        """
+        """Let an automatic depth give up its unused part. Without work or workers, no use can be seen."""
         if not self._ledger.runs or not self._slots_count:
             return
         if self._depth.note(self._ledger.ready_count, self._ledger.delivered_total, self._slots_count):
@@ -283,7 +291,7 @@ class Scheduler:
     # ------------------------------------------------------------ moves
 
     def moves(self, now: float) -> list[Move]:
-        """Queued leases for idle workers, when nothing else can be granted to them; the longest waits first."""
+        """Queueing leases for idle workers, the longest wait first. Looked for when nothing else can be granted."""
         if not self._queueing or now < self._look_again_at:
             return []
         waits = self._worthwhile_waits(now)
@@ -300,14 +308,14 @@ class Scheduler:
         return moves
 
     def _worthwhile_waits(self, now: float) -> list[_Wait]:
-        """One a worker at most, the longest first."""
+        """At most one lease a worker, the longest wait first."""
         waits = []
         for loser in self._queueing:
             late = now - loser.last_answer > 2 * loser.item_seconds + _WORTH_MOVING
             seconds = math.inf if late else (loser.load - loser.slots) * loser.item_seconds
             if seconds <= _WORTH_MOVING + loser.round_trip:
                 continue
-            # Behind a late item the first in line has waited longest; behind a busy one the last would wait longest.
+            # Behind a late item, the first in line has waited longest; behind a busy one, the last would wait longest.
             lease = list(loser.leases)[loser.slots if late else -1]
             entry = self._ledger.find(lease)
             if entry is None:

@@ -1,9 +1,9 @@
-"""The one owner of what a session's coordinator knows. Rules are modules of functions over it.
+"""State: owns everything a session's coordinator knows. The rules are modules of functions over it.
 
     coordinator ── dispatches ──► joining · liveness · leaving · supervision   workers and supervisors
-                                  results                                      what comes back
-                                  offences                                     what no honest peer does
-                                  granting                                     what goes out
+                                  results                                      answers to leases
+                                  offences                                     acts of dishonest peers, and bans
+                                  granting                                     new leases, moves, revocations
                                       │
                                       ▼
                                     State ──► ledger   leases, and the positions of each open epoch
@@ -40,7 +40,7 @@ class State:
         self.options = options
         self.facts = facts
         self.channels = {channel.name: channel for channel in facts.channels}
-        # The time of the present turn, and what the turn will have the shell do.
+        # The time of the present turn, and its actions so far.
         self.now = now
         self.actions: list[Action] = []
         self.is_stopped = False
@@ -53,23 +53,23 @@ class State:
         self.hedger = Hedger(options.hedge_factor, self.ledger, self.scheduler)
         self.peers = Peers()
 
-        # `joining` writes it: the epochs that workers must know, the current one and the one computed ahead.
+        # `joining` writes it: the epochs announced to workers, the current one and the one computed ahead.
         self.announced: dict[int, EpochOpened] = {}
-        # `liveness` writes these: when to look at all workers again; since when no worker is there; when that was
-        # logged last.
+        # `liveness` writes these: the time of the next look at all workers; of the last one with enough workers; of the
+        # last warning about too few.
         self.sweep_at = now
         self.alone_since = self.warned_at = now
-        # `supervision` and `joining` write it: local workers in a row that died before they served.
+        # `supervision` counts local workers in a row that died before they served; `joining` resets it.
         self.deaths_on_arrival = 0
         # `granting` writes these: when to look for moves again; until when room for short batches is collected.
         self.rebalance_at = self.collecting_until = math.inf
         self.has_had_min_workers = False
         self.hedges_count = 0
-        # `results` writes these; ``skipped`` has the (epoch, index) of each batch that was left out.
+        # `results` writes these; ``skipped`` has the (epoch, index) of each skipped batch.
         self.retries_count = self.timeouts_count = 0
         self.skipped: list[tuple[int, int]] = []
 
-    # ------------------------------------------------------------ what a turn does
+    # ------------------------------------------------------------ the turn
 
     def take_actions(self) -> list[Action]:
         """The turn's actions, in order; the next turn begins with none."""
@@ -90,7 +90,7 @@ class State:
 
     @property
     def newest_epoch(self) -> EpochOpened | None:
-        """The epoch that was announced last."""
+        """The latest epoch announced."""
         return self.announced[max(self.announced)] if self.announced else None
 
     def is_local(self, channel: str) -> bool:
@@ -100,7 +100,7 @@ class State:
     # ------------------------------------------------------------ letting a worker go
 
     def dismiss(self, worker: Worker, last_word: Bye | Reject) -> None:
-        """Say the last word to a worker that need not come back; say it again if the worker did not hear it."""
+        """End a worker's service with this last word, which is repeated if the worker did not hear it."""
         worker.last_word = last_word
         self.send(worker, last_word)
         self.remove(worker, WorkerState.GONE)

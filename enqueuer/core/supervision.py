@@ -1,4 +1,4 @@
-"""What supervisors say of their children: which ones live, which one has died, and at what."""
+"""Reports of supervisors about their children: the ones alive, and the end of one with the lease it was computing."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from enqueuer.core.state import State
 from enqueuer.core.worker import Worker, WorkerState
 from enqueuer.protocol.messages import Children, ExitCode, HeartbeatReply, WorkerExited, describe_exit
 
-# Local workers in a row that die before they serve, after which the session fails.
+# After this many local workers in a row have died before they served, the session fails.
 _MAX_DEATHS_ON_ARRIVAL = 5
-# Exit codes of workers that end on purpose.
+# Exit codes of a worker's deliberate end.
 _DELIBERATE_EXITS = frozenset(ExitCode)
 
 
 def forget_silent(state: State) -> None:
-    """Drop silent supervisors without notice. One that returns is answered `WhoAreYou`."""
+    """Drop silent supervisors without notice. A returning one is asked to say Hello again."""
     supervisors, silent_since = state.fleet.supervisors, state.now - state.options.timing.worker_timeout
     for route in [route for route, known in supervisors.items() if known.last_seen <= silent_since]:
         del supervisors[route]
 
 
 def on_children(state: State, route: Route, message: Children) -> None:
-    """A supervisor answers for children that hold their GIL."""
+    """A supervisor vouches for its children: they live, even if one holds its GIL and sends no heartbeat."""
     supervisor = state.fleet.supervisors[route]
     supervisor.last_seen = state.now
     for incarnation in message.alive:
@@ -43,7 +43,7 @@ def on_worker_exited(state: State, route: Route, message: WorkerExited) -> None:
     supervisor = state.fleet.supervisors[route]
     supervisor.last_seen = max(supervisor.last_seen, state.now)
     worker = state.fleet.find(message.incarnation)
-    # User code may call os._exit with any code; a worker that ends on purpose computes nothing.
+    # User code may call os._exit with any code; a worker ending on purpose computes nothing.
     deliberate = message.exit_code in _DELIBERATE_EXITS and not message.running
     if worker is None:
         if not (deliberate or message.timed_out):
@@ -69,7 +69,7 @@ def on_worker_exited(state: State, route: Route, message: WorkerExited) -> None:
 
 
 def _blame(state: State, worker: Worker, message: WorkerExited) -> None:
-    """Note the end against the position that the worker was computing."""
+    """Count the end against the position the worker was computing."""
     entry = state.ledger.find(message.running) if message.running else None
     if entry is None:
         return

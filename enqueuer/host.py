@@ -1,12 +1,15 @@
-"""What this machine allows this process: processors, memory, open files.
+"""The limits of this process on this machine: processors, memory, open files.
 
-Memory is bounded by the machine and by the control groups of this process, and shared memory counts as memory. Beyond
-the machine's memory a write fails cleanly; beyond a control group's limit the kernel kills a process of the group
-instead, so the limit has to be looked up first.
+Memory, shared memory included, is bounded by the machine and by the process's control groups. Beyond the machine's
+memory an allocation fails cleanly; beyond a control group's limit the kernel kills a process of the group, so the limit
+is looked up first.
 
-A trainer opens some files for each worker's connections and one for each slab of shared memory (a worker two). The more
-sizes batches have, the more slabs there are: 128 workers' come to a thousand. So the soft limit is raised, and the last
-descriptors are never given to a slab, in the trainer and in the worker.
+A trainer opens some files for each worker's connections and one for each slab of shared memory; a worker opens two for
+each slab. There is a slab for each worker and batch size: 128 workers can have a thousand. So the soft limit of open
+files is raised, and the last descriptors below it are reserved:
+
+    0 ─── slabs, connections, files ───┬─── connections, files ───┬─── the user's files ───┐
+                               limit - 2 * reserve          limit - reserve              limit
 """
 
 from __future__ import annotations
@@ -17,40 +20,40 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-# What a fleet needs at most; select() in somebody's code cannot take descriptors from 1024 on, but only large fleets,
-# and batches of many sizes on many workers, come to that.
+# More than any fleet needs. select() in user code fails for descriptors from 1024 on, but only large fleets, or batches
+# of many sizes on many workers, open so many.
 _WANTED_FILES = 65_536
-# With fewer, a handful of remote workers, two connections each, would be all.
+# Fewer serve only a handful of remote workers, with two connections each.
 _LEAST_FILES = 128
-# Of the descriptors, what is left to the user's own files, a quarter and at most so many.
+# A quarter of the descriptors, and at most this number, is reserved for the user's own files.
 _MOST_RESERVED = 1_024
 
 
 def usable_cpus() -> int:
-    """Those that it may run on, where that can be told (Linux: a control group or `taskset` may leave it fewer)."""
+    """The number of CPUs this process may run on; on Linux a control group or `taskset` may allow fewer than exist."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-# Of version 2, then of version 1: the files with a group's limit and its present use, and what stands before the keys
-# of its statistics that count the groups below as well.
+# Control groups of version 2 and of version 1: the file with a group's limit, the file with its present use, and the
+# prefix of those keys of its statistics that include the groups below.
 _UNIFIED = ("memory.max", "memory.current", "")
 _LEGACY = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
 
 
 def available_bytes(root: Path = Path("/")) -> int | None:
-    """The smallest of what machine and control groups have left; None where neither says (not Linux).
+    """Bytes that the machine and each control group have left, whichever is least; None if unknown (not Linux).
 
-    ``root`` is for tests.
+    Tests pass another ``root``.
     """
     figures = [*_machine(root, "MemAvailable:"), *(left for _, left in _groups(root))]
     return max(0, min(figures)) if figures else None
 
 
 def total_bytes(root: Path = Path("/")) -> int:
-    """The smallest of the machine's memory and the control groups' limits."""
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # all that macOS says
+    """The machine's memory or a control group's limit, whichever is least."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # macOS knows only this
     return min([machine, *_machine(root, "MemTotal:"), *(limit for limit, _ in _groups(root))])
 
 
@@ -61,7 +64,7 @@ def _machine(root: Path, key: str) -> Iterator[int]:
 
 
 def _groups(root: Path) -> Iterator[tuple[int, int]]:
-    """The limit of each group from this process's own up to the top, and what it has left."""
+    """Limit and free bytes of each control group, from this process's own up to the top."""
     mounts = root / "sys/fs/cgroup"
     for line in _read(root / "proc/self/cgroup").splitlines():
         number, controllers, group = line.split(":", 2)
@@ -73,7 +76,7 @@ def _groups(root: Path) -> Iterator[tuple[int, int]]:
 
 def _limits_upwards(mount: Path, group: str, version: tuple[str, str, str]) -> Iterator[tuple[int, int]]:
     limit_file, usage_file, prefix = version
-    # Inside a container the path may be the host's, which is not mounted here: then only the mount itself can be read.
+    # Inside a container the path may be the host's, which is not mounted: then only the mount itself can be read.
     parts = [part for part in group.split("/") if part not in ("", "..")]
     for depth in range(len(parts), -1, -1):
         folder = mount.joinpath(*parts[:depth])
@@ -83,7 +86,7 @@ def _limits_upwards(mount: Path, group: str, version: tuple[str, str, str]) -> I
 
 
 def _page_cache(folder: Path, prefix: str) -> int:
-    """What the group counts as used for copies of files, which the kernel gives up before it kills anything."""
+    """Bytes that the group counts as used for cached files; the kernel drops them before it kills a process."""
     stat = dict(line.split(" ", 1) for line in _read(folder / "memory.stat").splitlines() if " " in line)
     return sum(int(stat.get(f"{prefix}{state}_file", 0)) for state in ("active", "inactive"))
 
@@ -96,14 +99,14 @@ def _read(path: Path) -> str:
 
 
 def raise_file_limit(*, for_remote: bool = False) -> int:
-    """Raise this process's soft limit as far as it may; returns what it is then.
+    """Raise this process's soft limit of open files as far as allowed; returns the new limit.
 
-    Raises OSError where that is too low for any fleet of remote workers, if it is ``for_remote``.
+    Raises OSError if ``for_remote`` and the limit is too low for any fleet of remote workers.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, _WANTED_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):  # macOS has a lower one of its own
+        with suppress(OSError, ValueError):  # macOS has a lower limit of its own
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
     if for_remote and soft != resource.RLIM_INFINITY and soft < _LEAST_FILES:
@@ -115,14 +118,14 @@ def raise_file_limit(*, for_remote: bool = False) -> int:
 
 
 def is_among_last(descriptor: int) -> bool:
-    """Whether this one, the lowest that was free, is of those that are left to connections and the user's own files.
+    """Whether a new descriptor (the lowest that was free) is one of those reserved for connections and user files.
 
-    Twice what `ConnectionLimit` leaves: slabs stay, and would have connections give way to them.
+    The reserve is twice that of `ConnectionLimit`: slabs stay open, so they would displace connections.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return limit != resource.RLIM_INFINITY and descriptor >= limit - 2 * reserved_files(limit)
 
 
 def reserved_files(limit: int) -> int:
-    """How many of ``limit`` descriptors are left to the user's own files."""
+    """The number of descriptors, out of ``limit``, that are reserved for the user's own files."""
     return min(limit // 4, _MOST_RESERVED)

@@ -11,7 +11,7 @@ GROUPS = "sys/fs/cgroup"
 
 @pytest.fixture
 def available(tmp_path):
-    """What is available on a machine with these files."""
+    """Computes the available bytes on a machine with these files."""
 
     def look(files):
         for name, text in files.items():
@@ -26,16 +26,16 @@ def available(tmp_path):
 MEMINFO = {"proc/meminfo": "MemTotal: 2000 kB\nMemFree: 10 kB\nMemAvailable:    1000 kB\n"}
 
 
-def test_nobody_says_anything_where_there_is_no_proc(available):
+def test_available_memory_is_unknown_without_proc(available):
     assert available({}) is None
 
 
-def test_without_limits_it_is_what_the_machine_has(available):
+def test_without_limits_the_machines_free_memory_is_available(available):
     unlimited = {f"{GROUPS}/box/memory.max": "max\n", f"{GROUPS}/box/memory.current": "900\n"}
     assert available({**MEMINFO, "proc/self/cgroup": "0::/box\n", **unlimited}) == 1_024_000
 
 
-def test_the_tightest_group_on_the_way_up_decides(available):
+def test_the_tightest_control_group_decides(available):
     files = {
         "proc/self/cgroup": "0::/pod/box\n",
         f"{GROUPS}/pod/box/memory.max": "9000\n",
@@ -46,7 +46,7 @@ def test_the_tightest_group_on_the_way_up_decides(available):
     assert available({**MEMINFO, **files}) == 2000
 
 
-def test_copies_of_files_do_not_count_as_used(available):
+def test_cached_files_do_not_count_as_used(available):
     files = {
         "proc/self/cgroup": "0::/\n",
         f"{GROUPS}/memory.max": "5000\n",
@@ -56,7 +56,7 @@ def test_copies_of_files_do_not_count_as_used(available):
     assert available(files) == 1400
 
 
-def test_the_first_version_of_control_groups_counts_too(available):
+def test_control_groups_of_version_1_count_too(available):
     files = {
         "proc/self/cgroup": "9:name=systemd:/\n4:cpu,memory:/box\n0::/\n",
         f"{GROUPS}/memory/box/memory.limit_in_bytes": "5000\n",
@@ -66,17 +66,17 @@ def test_the_first_version_of_control_groups_counts_too(available):
     assert available(files) == 1500
 
 
-def test_inside_a_container_the_groups_path_may_be_the_hosts(available):
+def test_a_groups_path_may_be_the_hosts_inside_a_container(available):
     files = {f"{GROUPS}/memory.max": "5000\n", f"{GROUPS}/memory.current": "1000\n"}
     assert available({"proc/self/cgroup": "0::/../../kubepods/pod1\n", **files}) == 4000
 
 
-def test_a_group_above_its_limit_has_nothing_left(available):
+def test_a_group_above_its_limit_has_no_memory_left(available):
     files = {f"{GROUPS}/memory.max": "5000\n", f"{GROUPS}/memory.current": "5001\n"}
     assert available({"proc/self/cgroup": "0::/\n", **files}) == 0
 
 
-def test_what_there_is_at_all_is_the_machines_or_the_tightest_groups_limit(available, tmp_path):
+def test_total_memory_is_the_machines_or_the_tightest_groups_limit(available, tmp_path):
     available(MEMINFO)
     assert total_bytes(tmp_path) == 2_048_000
     available(
@@ -89,7 +89,7 @@ def test_what_there_is_at_all_is_the_machines_or_the_tightest_groups_limit(avail
     assert total_bytes(tmp_path) == 9000
 
 
-def test_where_there_is_no_proc_the_system_still_says_how_much_there_is(tmp_path):
+def test_total_memory_is_known_without_proc(tmp_path):
     assert total_bytes(tmp_path) >= total_bytes()
 
 
@@ -97,7 +97,7 @@ def run(source: str, directory: Path) -> object:
     return json.loads(run_script(f"import json, resource\nfrom enqueuer.host import *\n{source}", directory))
 
 
-def test_the_limit_is_raised_as_far_as_it_may_be(tmp_path: Path) -> None:
+def test_the_file_limit_is_raised_to_the_hard_limit(tmp_path: Path) -> None:
     source = """
 resource.setrlimit(resource.RLIMIT_NOFILE, (150, 300))
 print(json.dumps([raise_file_limit(), resource.getrlimit(resource.RLIMIT_NOFILE)]))
@@ -105,7 +105,7 @@ print(json.dumps([raise_file_limit(), resource.getrlimit(resource.RLIMIT_NOFILE)
     assert run(source, tmp_path) == [300, [300, 300]]
 
 
-def test_a_limit_that_is_too_low_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+def test_a_file_limit_too_low_for_remote_workers_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     source = """
 resource.setrlimit(resource.RLIMIT_NOFILE, (50, 60))
 try:
@@ -117,7 +117,7 @@ except OSError as error:
     assert "may open 60 files" in str(text) and "ulimit -n" in str(text)
 
 
-def test_without_remote_workers_any_limit_will_do(tmp_path: Path) -> None:
+def test_without_remote_workers_any_file_limit_is_accepted(tmp_path: Path) -> None:
     source = """
 resource.setrlimit(resource.RLIMIT_NOFILE, (50, 60))
 print(json.dumps(raise_file_limit()))
@@ -126,7 +126,9 @@ print(json.dumps(raise_file_limit()))
 
 
 @pytest.mark.parametrize(("limit", "last_slab"), [(100, 49), (10_000, 7_951)])
-def test_slabs_leave_twice_as_many_descriptors_as_connections_do(tmp_path: Path, limit: int, last_slab: int) -> None:
+def test_slabs_leave_twice_as_many_descriptors_free_as_connections_do(
+    tmp_path: Path, limit: int, last_slab: int
+) -> None:
     source = f"""
 resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))
 print(json.dumps([is_among_last({last_slab}), is_among_last({last_slab + 1})]))

@@ -116,9 +116,10 @@ def test_the_library_never_imports_the_worker_program_but_for_its_command() -> N
     assert importing <= {"cli/main.py"}
 
 
-def test_the_core_uses_no_clock_thread_socket_or_third_party() -> None:
+@pytest.mark.parametrize("package", ["enqueuer.core", "enqueuer.stream"])
+def test_a_pure_package_uses_no_clock_thread_socket_or_third_party(package: str) -> None:
     outside = set()
-    for path in files_of("enqueuer.core"):
+    for path in files_of(package):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 outside |= {alias.name.split(".")[0] for alias in node.names}
@@ -141,6 +142,6 @@ def test_the_core_uses_no_clock_thread_socket_or_third_party() -> None:
         ("enqueuer.adapters.tensorflow", FRAMEWORKS),
     ],
 )
-def test_what_a_module_does_not_need_is_not_loaded_by_it(tmp_path: Path, module: str, absent: tuple[str, ...]) -> None:
+def test_a_module_loads_no_package_that_it_does_not_need(tmp_path: Path, module: str, absent: tuple[str, ...]) -> None:
     source = f"import sys, {module}\nprint([name for name in {absent} if name in sys.modules])"
     assert run_command(source, tmp_path) == "[]\n"

@@ -1,13 +1,19 @@
-"""A worker's shared memory on its host: each batch is copied once into a reused block, and only its ref travels.
+"""A worker's shared memory on its host: each batch is copied once into a reused block, and only a `BlockRef` is sent.
 
-Pages are dear: memory that is mapped anew for each batch fills at a tenth of the speed of warm memory. So blocks are
-reused. A block begins with one 64-bit word: the number of its use while the trainer may read it, 0 when it is free. The
-worker sets it; the trainer clears it when its last array on the block has gone. No message and no lock is needed.
+A slab is one memfd that holds blocks of one size. It has no name to remove after a crash and no ``/dev/shm`` limit, and
+is sealed against shrinking, so its readers cannot die of SIGBUS. Each block is a multiple of the page size:
 
-A slab is one memfd with blocks of one size: it has no name to sweep up after a crash, no ``/dev/shm`` limit, and is
-sealed against shrinking, so that no reader of it can die of SIGBUS. ``slab_exchange.py`` brings it to the trainer.
+    | word: use number, or 0 when free | zeros up to byte 64 | contents, each buffer aligned to 64 bytes |
 
-A slab is block after block, each a multiple of the page size: the word, zeros up to 64 bytes, then the contents.
+One block's life:
+
+    worker    `Arena.take` writes a new use number into a free block's word; the batch is copied into the contents
+    worker    sends the `BlockRef` (slab, offset, use); the trainer has mapped the slab before (`slab_exchange.py`)
+    trainer   `MappedBlocks.open` makes views on the contents (`mapped_blocks.py`)
+    trainer   writes 0 into the word when its last view is gone: the block is free, without a message or a lock
+    worker    takes the block again, or returns its pages to the system after ten idle seconds
+
+Blocks are reused because freshly mapped memory fills at a tenth of the speed of warm memory.
 """
 
 from __future__ import annotations
@@ -29,21 +35,22 @@ logger = logging.getLogger(__name__)
 SLAB_ID_BYTES = 16
 PAGE = mmap.PAGESIZE
 WORD_BYTES = 8
-# Blocks share a slab: a descriptor for each, at both ends, would run into the system's limits.
+# Many blocks share a slab: one descriptor a block, in both processes, would exceed the system's limits.
 _SLAB_BYTES = 256 * 1024 * 1024
-# What a new block must leave of what machine and control group have left: as much again, and an eighth of all there is,
-# but no more than this. Batches that then go through the socket need memory as well, and beyond a control group's limit
-# the kernel kills.
+# Memory that must stay free when a block is populated: the block's size once more, and an eighth of the machine's or
+# control group's memory up to this bound. Batches that then go through the socket need memory as well, and the kernel
+# kills processes beyond a control group's limit.
 _MOST_RESERVED = 1024 * 1024 * 1024
 _RESERVED = 1 / 8
-# A block that served nothing for this long gives its memory back. For as long nothing is asked for when there is none.
+# A free block that was taken longer ago than this returns its pages. After a failed allocation, the next one is tried
+# after the same time.
 _IDLE_SECONDS = 10.0
-# How often that is looked at, when a block is taken. By time, not by uses: 256 of them were minutes with large batches.
+# Time between two sweeps for idle blocks. A sweep every 256 uses came only after minutes with large batches.
 _SWEEP_SECONDS = 5.0
 
 
 class BlockRef(NamedTuple):
-    """Where a batch lies: ``offset`` is the block's in the slab, ``use`` the number in its word."""
+    """Names one use of a block: ``offset`` is the block's place in its slab, ``use`` the number in its word."""
 
     slab_id: bytes
     offset: int
@@ -51,7 +58,7 @@ class BlockRef(NamedTuple):
 
 
 class Block:
-    """A block that is in use: `contents` is writable, ``ref`` is what travels."""
+    """A block in use: `contents` is writable, and ``ref`` is sent to the trainer."""
 
     __slots__ = ("_slab", "contents", "ref")
 
@@ -62,15 +69,15 @@ class Block:
         self.ref = BlockRef(slab.id, offset, use)
 
     def release(self) -> None:
-        """Nobody was told of it, and nobody will be."""
+        """Free the block; for a ``ref`` that was not sent and never will be."""
         self._slab.release(self.ref.offset)
 
 
 class Arena:
     """All slabs of one worker for one session. Used by its compute thread only.
 
-    ``show(slab id, fd)`` has the trainer map a new slab, or raises OSError. Under ``lock`` no other worker takes memory
-    between the look at what there is and the taking; to enter it may raise OSError.
+    ``show(slab id, fd)`` makes the trainer map a new slab, or raises OSError. ``lock`` is shared with the host's other
+    workers: it is held from the check of free memory to the allocation. Entering it may raise OSError.
     """
 
     def __init__(self, show: Callable[[bytes, int], None], lock: AbstractContextManager[None] | None = None) -> None:
@@ -78,7 +85,7 @@ class Arena:
         self._lock = nullcontext() if lock is None else lock
         self._slabs: dict[int, list[_Slab]] = {}
         self._uses = 0
-        # No new memory is asked for before.
+        # No new memory is requested before this time.
         self._full_until = 0.0
         self._has_warned = False
         self._sweep_at = 0.0
@@ -88,14 +95,14 @@ class Arena:
         return sum(slab.allocated_bytes for slabs in self._slabs.values() for slab in slabs)
 
     def take(self, nbytes: int) -> Block | None:
-        """A block for this many bytes of contents; None where none is free and there is no memory for another."""
+        """A block for ``nbytes`` of contents; None if no block is free and there is no memory for another."""
         now = time.monotonic()
         self._uses += 1
         if now >= self._sweep_at:
             self._sweep_at = now + _SWEEP_SECONDS
             self._sweep(now - _IDLE_SECONDS)
         stride = _stride(nbytes + ALIGNMENT)
-        # The first that is free: what is rarely needed stays behind, and can be given back.
+        # First fit, so that rarely needed blocks stay idle and return their pages.
         for slab in self._slabs.get(stride, ()):
             block = slab.take_again(self._uses, now)
             if block is not None:
@@ -123,11 +130,14 @@ class Arena:
     def _sweep(self, idle_since: float) -> None:
         for slabs in self._slabs.values():
             for slab in slabs:
-                slab.give_memory_back(idle_since)
+                slab.return_idle_pages(idle_since)
 
 
 class _Slab:
-    """One memfd, mapped here and by the trainer. It has pages only where a block was used. Raises OSError."""
+    """One memfd, mapped here and by the trainer. Only blocks that were used have pages.
+
+    Raises OSError if it cannot be made, or if the trainer does not map it.
+    """
 
     def __init__(
         self, stride: int, count: int, show: Callable[[bytes, int], None], lock: AbstractContextManager[None]
@@ -136,7 +146,7 @@ class _Slab:
         self._lock = lock
         self.stride = stride
         self._nbytes = count * stride
-        # When each block was taken last; those that are not here have no pages.
+        # When each block was taken last, by offset; a block without an entry has no pages.
         self._taken_at: dict[int, float] = {}
         self._fd = os.memfd_create("enqueuer-batches", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
@@ -158,15 +168,18 @@ class _Slab:
         return len(self._taken_at) * self.stride
 
     def take_again(self, use: int, now: float) -> Block | None:
-        """A block that has pages and is free, from now on in this use; None if there is none."""
+        """A free block that has pages, marked with ``use``; None if there is none."""
         for offset in range(0, self._nbytes, self.stride):
-            # What has no pages must not get one by being looked at.
+            # The word is read only where there are pages: reading it would allocate one.
             if offset in self._taken_at and not self._words[offset // WORD_BYTES]:
                 return self._take(offset, use, now)
         return None
 
     def take_new(self, use: int, now: float) -> Block | None:
-        """The same of one that gets pages. Raises OSError if there is no memory for it."""
+        """A block that has had no pages yet, populated and marked with ``use``; None if all blocks have pages.
+
+        Raises OSError if there is no memory for it.
+        """
         for offset in range(0, self._nbytes, self.stride):
             if offset not in self._taken_at:
                 self._populate(offset)
@@ -181,15 +194,15 @@ class _Slab:
     def release(self, offset: int) -> None:
         self._words[offset // WORD_BYTES] = 0
 
-    def give_memory_back(self, idle_since: float) -> None:
-        """The pages of blocks that were free since then go; the mappings stay, here and at the trainer."""
+    def return_idle_pages(self, idle_since: float) -> None:
+        """Return the pages of free blocks that were taken before ``idle_since``; mappings stay, in both processes."""
         for offset, taken_at in list(self._taken_at.items()):
             if taken_at <= idle_since and not self._words[offset // WORD_BYTES]:
                 self._mapping.madvise(mmap.MADV_REMOVE, offset, self.stride)
                 del self._taken_at[offset]
 
     def _populate(self, offset: int) -> None:
-        """Have the pages before they are written to: a write that finds no memory kills."""
+        """Allocate a block's pages before they are written: a write that finds no memory kills the process."""
         with self._lock:
             free = available_bytes()
             if free is not None and free < self.stride + self._reserved():
@@ -205,9 +218,9 @@ class _Slab:
 
 
 def aligned_offsets(sizes: Iterable[int]) -> tuple[list[int], int]:
-    """Where in a block's contents buffers of these sizes lie, each aligned, and the size of all of it.
+    """The aligned offsets of buffers of these sizes in a block's contents, and the size of the whole.
 
-    Both ends know by this where a buffer is.
+    Worker and trainer compute the same offsets from the sizes, so offsets are not sent.
     """
     offsets = []
     end = 0
@@ -218,7 +231,7 @@ def aligned_offsets(sizes: Iterable[int]) -> tuple[list[int], int]:
 
 
 def _stride(nbytes: int) -> int:
-    """The block's size: at most an eighth more, so that batches of nearly one size share their blocks."""
+    """The size of a block for ``nbytes``: at most an eighth more, so that batches of similar sizes share blocks."""
     pages = -(-nbytes // PAGE)
     step = 1 << max(0, pages.bit_length() - 4)
     return -(-pages // step) * step * PAGE

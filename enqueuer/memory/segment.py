@@ -1,10 +1,14 @@
 """Shared memory that one process fills and others on its host map: one copy of a dataset, however many workers.
 
-On Linux a memfd: it has no name to sweep up after a crash and no ``/dev/shm`` limit, and is sealed, so that not even
-its maker can change it under a reader. Elsewhere a file in a directory that only its owner may enter.
+    trainer   `SharedSegment.create` copies the parts into a file and makes it read-only
+    worker    `map_segment(path)`, then `read_parts`: views on the same memory; a page that is written to is copied
+    trainer   `SharedSegment.close`; the memory is freed when the last reader drops its mapping
+
+On Linux the file is a memfd. It has no name to remove after a crash and no ``/dev/shm`` limit, and is sealed, so not
+even its maker can change it under a reader. Elsewhere it is a file in a directory that only its owner may enter.
 
 Layout: the number of parts and their sizes (64-bit, native order: the readers are on this host), then the parts, each
-aligned to 64 bytes. The segment describes itself: its path is all a reader needs, be it of a million parts.
+aligned to 64 bytes. The path is all that a reader needs.
 """
 
 from __future__ import annotations
@@ -27,19 +31,19 @@ from enqueuer.host import available_bytes
 Buffer: TypeAlias = bytes | memoryview
 
 HAS_MEMFD = hasattr(os, "memfd_create")
-# A cache line, and what SIMD loads and JAX's zero-copy imports ask for.
+# A cache line; SIMD loads and JAX's zero-copy imports need it, too.
 ALIGNMENT = 64
 _WORD_BYTES = 8
 # Linux copies at most 2 GiB - 4 KiB in one call.
 _WRITE_BYTES = 1 << 30
-# The result of a comparison (a byte an element) stays in the cache: 10 GB/s, as for any size from here to 16 MiB.
+# The result of a comparison, a byte for each, stays in the cache: 10 GB/s, as with any size from here to 16 MiB.
 _COMPARE_BYTES = 1 << 20
 
 
 class SharedSegment:
-    """The maker's handle. The segment lives until `close()` here and until the last reader has dropped its mapping.
+    """The maker's handle. The memory lives until it is closed and the last reader has dropped its mapping.
 
-    ``path`` is what readers pass to `map_segment`; ``sizes`` those of the parts in bytes; ``nbytes`` that of the whole.
+    Readers pass ``path`` to `map_segment`. ``sizes`` are the parts' sizes in bytes, ``nbytes`` is that of the whole.
     """
 
     def __init__(self, fd: int, path: str, sizes: tuple[int, ...], nbytes: int, *, file: Path | None) -> None:
@@ -55,8 +59,8 @@ class SharedSegment:
     def create(cls, parts: Sequence[Buffer], *, directory: Path) -> SharedSegment:
         """A segment with these contents (contiguous buffers, copied).
 
-        ``directory`` (0700, the caller's to remove) gets a file where the system has no memfd (macOS), else nothing.
-        Raises ConfigurationError when there is no room.
+        Where the system has no memfd (macOS), the file is made in ``directory`` (0700, removed by the caller).
+        Raises ConfigurationError if there is no room.
         """
         views = [_raw(part) for part in parts]
         sizes = tuple(view.nbytes for view in views)
@@ -67,8 +71,8 @@ class SharedSegment:
         fd, file = _open_memfd() if HAS_MEMFD else _open_file(directory)
         segment = cls(fd, f"/proc/{os.getpid()}/fd/{fd}" if file is None else str(file), sizes, nbytes, file=file)
         try:
-            # write() and not a writable mapping: it fails where a mapping would kill with SIGBUS, and only without such
-            # a mapping can the contents be sealed.
+            # write() and not a writable mapping: without memory it raises, where a mapping would kill with SIGBUS; and
+            # contents can be sealed only while no writable mapping exists.
             os.ftruncate(fd, nbytes)
             _write(fd, memoryview(_header(sizes)), 0)
             for view, offset in zip(views, offsets, strict=True):
@@ -82,17 +86,17 @@ class SharedSegment:
         return segment
 
     def matches(self, parts: Sequence[Buffer]) -> bool:
-        """Whether these are the contents, byte for byte. Runs at memory speed (10 GB/s)."""
+        """Whether the contents equal these parts, byte for byte. Runs at memory speed (10 GB/s)."""
         views = [_raw(part) for part in parts]
         if tuple(view.nbytes for view in views) != self.sizes:
             return False
         if self._mapping is None:
-            # Private although nothing is written: before Linux 6.7 a sealed memfd cannot be mapped shared at all.
+            # Private although nothing is written: before Linux 6.7 a sealed memfd cannot be mapped shared.
             self._mapping = mmap.mmap(self._fd, self.nbytes, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
         return all(_equal(own, other) for own, other in zip(read_parts(self._mapping), views, strict=True))
 
     def close(self) -> None:
-        """Give the segment up; readers keep what they have mapped. May be called again, and in a forked child."""
+        """Close the file; readers keep their mappings. May be called again, and in a forked child."""
         if self._fd < 0:
             return
         os.close(self._fd)
@@ -104,13 +108,13 @@ class SharedSegment:
             self._file.unlink(missing_ok=True)
 
     def __del__(self) -> None:
-        # Not there if __init__ failed; nothing to be told to anybody at interpreter exit.
+        # Attributes are missing if __init__ failed; errors at interpreter exit are of no use.
         with contextlib.suppress(AttributeError, OSError):
             self.close()
 
 
 def map_segment(path: str) -> mmap.mmap:
-    """Map a segment to read, and to write for oneself: pages that are written to are copied first (MAP_PRIVATE).
+    """Map a segment privately (MAP_PRIVATE): a page that this process writes to is copied first.
 
     The mapping lives as long as anything made from it, such as the views of `read_parts`. Raises OSError.
     """
@@ -131,7 +135,7 @@ def read_parts(mapping: mmap.mmap) -> list[memoryview]:
 
 
 def _layout(sizes: Sequence[int]) -> tuple[list[int], int]:
-    """Where each part begins, and the size of the whole; both follow from the sizes alone."""
+    """The offset of each part, and the size of the whole; both follow from the sizes alone."""
     offsets = []
     end = _WORD_BYTES * (1 + len(sizes))
     for size in sizes:

@@ -1,4 +1,4 @@
-"""One at a time, among processes that have inherited one nameless file: a supervisor's workers."""
+"""A lock among the processes that inherited one nameless file: a supervisor's workers."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import os
 import time
 from contextlib import AbstractContextManager, nullcontext
 
-# Whoever holds it for longer was stopped in that very moment.
+# A worker that holds the lock for longer was stopped while holding it.
 _PATIENCE_SECONDS = 0.5
 _LOOK_AGAIN_SECONDS = 0.001
 
 
 def make_lock_file() -> int | None:
-    """A descriptor for `SharedLock`, to be inherited; None where this system has no nameless files."""
+    """A descriptor for `SharedLock` that child processes inherit; None if this system has no nameless files."""
     return os.memfd_create("enqueuer-lock", os.MFD_CLOEXEC) if hasattr(os, "memfd_create") else None
 
 
 def shared_lock(fd: int | None) -> AbstractContextManager[None]:
-    """Without a descriptor, a lock that is always free."""
+    """The lock of this descriptor; without a descriptor, a lock that is always free."""
     return nullcontext() if fd is None else SharedLock(fd)
 
 
 class SharedLock(AbstractContextManager[None]):
-    """Entering it raises OSError where another process holds it for long. Its holder's death frees it.
+    """A lock for one thread of each process; the kernel does not distinguish the threads of a process.
 
-    For one thread of each process: the kernel does not tell its threads apart.
+    Entering it raises OSError if another process holds it for half a second. The death of its holder frees it.
     """
 
     def __init__(self, fd: int) -> None:
@@ -39,7 +39,7 @@ class SharedLock(AbstractContextManager[None]):
                 return
             except (BlockingIOError, PermissionError) as error:  # POSIX allows either
                 if time.monotonic() >= deadline:
-                    raise OSError("another worker takes its time") from error
+                    raise OSError("another worker holds the memory lock") from error
             time.sleep(_LOOK_AGAIN_SECONDS)
 
     def __exit__(self, *_: object) -> None:

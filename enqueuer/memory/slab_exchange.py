@@ -1,8 +1,16 @@
-"""How a worker's slabs get to a trainer on the same host: their descriptors go through a Unix socket.
+"""The Unix socket through which a worker's slabs reach a trainer on the same host, as file descriptors.
 
-That the worker can connect to the socket's file at all shows that both see one file system, such as a ``/dev/shm`` that
-containers share, and that their users are the same. The slabs themselves have no names: there is nothing to sweep up
-after a crash, and nothing that others could open.
+    worker                                       trainer
+                                    ◄──────────  `SlabReceiver` listens; Welcome tells its path and a secret
+    `SlabSender` connects           ──────────►  accepts
+    secret, owner, slab id, and fd  ──────────►  checks the secret, maps the slab (`MappedBlocks.add`)
+                                    ◄──────────  slab id, taken or refused
+    uses the slab, or the data socket            opens the slab's blocks
+    exits: the connection ends      ──────────►  keeps the slabs until the worker has left the session, too
+
+A worker that can connect shares a file system with the trainer, such as the ``/dev/shm`` of two containers, and runs as
+the same user. The slabs have no names: nothing is left after a crash, and other users cannot open them. Without such a
+socket, or when a slab is refused, batches go through the data socket.
 """
 
 from __future__ import annotations
@@ -26,34 +34,34 @@ logger = logging.getLogger(__name__)
 _SECRET_BYTES = 32
 _ID_BYTES = 16
 _MESSAGE_BYTES = _SECRET_BYTES + 2 * _ID_BYTES
-# Where processes of one host meet that share nothing else. Containers share it on request.
-COMMON_DIRECTORY = Path("/dev/shm")  # noqa: S108 - what is made there has a random name, and is its user's alone
+# The meeting place for processes of one host that share nothing else. Containers share it on request.
+COMMON_DIRECTORY = Path("/dev/shm")  # noqa: S108 - sockets there have random names, and only their user may connect
 _COMMON_NAME = re.compile(r"enqueuer-[0-9a-f]{32}")
-# A trainer whose GIL is held takes its time; then the batch goes through the socket.
+# A trainer may answer late, while its GIL is held; the batch then goes through the data socket.
 _ANSWER_SECONDS = 2.0
 _TAKEN, _REFUSED = b"\1", b"\0"
 _ANSWER_BYTES = _ID_BYTES + 1
 
 
 def is_available() -> bool:
-    """Whether this system has what all of it needs: memfds, epoll and sockets that keep messages apart."""
+    """Whether this system has memfds, epoll and Unix sockets that keep messages apart."""
     return hasattr(os, "memfd_create") and hasattr(select, "epoll") and hasattr(socket, "SOCK_SEQPACKET")
 
 
 def common_path(name: str | None = None) -> Path:
-    """The path of a socket that is told to workers elsewhere by its name alone; a new one without ``name``.
+    """The path of a socket in the common directory, which is told to workers by its name; a new one without ``name``.
 
-    Raises OSError for what is no such name: whoever says it must not have us connect to anything else.
+    Raises OSError for any other name: a remote trainer must not make a worker connect to another socket.
     """
     if name is None:
         name = f"enqueuer-{os.urandom(16).hex()}"
     if _COMMON_NAME.fullmatch(name) is None:
-        raise OSError(f"{name!r:.80} is no name of a socket for slabs")
+        raise OSError(f"{name!r:.80} is not the name of a socket for slabs")
     return COMMON_DIRECTORY / name
 
 
 def receive_slabs(path: Path | None = None) -> SlabReceiver | None:
-    """A receiver at this path, or at a new one in the common directory; None where there can be none."""
+    """A receiver at this path, or at a new one in the common directory; None if it cannot be made."""
     if not is_available():
         return None
     try:
@@ -62,12 +70,12 @@ def receive_slabs(path: Path | None = None) -> SlabReceiver | None:
             path = common_path()
         return SlabReceiver(path)
     except OSError as error:
-        logger.debug("batches of workers on this host come through sockets: %s", error)
+        logger.debug("batches of workers on this host come through the data socket: %s", error)
         return None
 
 
 def _remove_stale_sockets() -> None:
-    """Remove what trainers that were killed have left in the common directory: sockets that nobody listens on."""
+    """Remove the sockets of killed trainers from the common directory: those without a listener."""
     with contextlib.suppress(OSError):
         for path in COMMON_DIRECTORY.iterdir():
             if _COMMON_NAME.fullmatch(path.name):
@@ -88,25 +96,24 @@ def _remove_if_stale(path: Path) -> None:
 
 
 class SlabReceiver:
-    """The trainer's end: maps what workers show, into ``blocks``.
+    """The trainer's end: maps the slabs that workers show into ``blocks``.
 
-    Used by one thread, which calls `handle` when the object (it has a ``fileno``) is readable. Raises OSError where the
-    socket cannot be made.
+    Used by one thread, which calls `handle` when ``fileno`` is readable. Raises OSError if the socket cannot be made.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # Told to workers over their control channel: whoever can open the file, but has it not, is none of them.
+        # Told to workers over the control channel. A peer without it is no worker of this trainer.
         self.secret = os.urandom(_SECRET_BYTES)
         self.blocks = MappedBlocks()
         self._maker = os.getpid()
         self._connections: dict[int, socket.socket] = {}
-        # Whose slabs came over a connection; and whose did over one that has ended.
+        # The worker behind each connection that showed slabs; and the workers that have closed theirs.
         self._owners: dict[int, bytes] = {}
         self.hung_up: set[bytes] = set()
         self._has_warned = False
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # It gets its name when somebody listens on it: one of that name on which nobody does is a dead trainer's.
+        # Renamed once it listens: a socket with the final name and no listener belongs to a dead trainer.
         unnamed = path.with_name(f"{path.name}~")
         try:
             self._listener.setblocking(False)
@@ -125,7 +132,7 @@ class SlabReceiver:
         return self._epoll.fileno()
 
     def handle(self) -> None:
-        """Do what can be done without waiting."""
+        """Accept connections and answer slabs, without waiting."""
         for fd, _ in self._epoll.poll(0):
             if fd == self._listener.fileno():
                 self._accept()
@@ -136,14 +143,14 @@ class SlabReceiver:
                     self.hung_up.add(self._owners.pop(fd))
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # gone again, or no descriptor left: then it waits for its answer in vain
+        with contextlib.suppress(OSError):  # it has gone, or no descriptor is left: its worker waits in vain for once
             connection, _ = self._listener.accept()
             connection.setblocking(False)
             self._connections[connection.fileno()] = connection
             self._epoll.register(connection, select.EPOLLIN)
 
     def _receive(self, connection: socket.socket) -> bool:
-        """Take one slab; False when there will be no more."""
+        """Receive and answer one slab; False if the connection is to be closed."""
         fds: list[int] = []
         try:
             message, fds, _, _ = socket.recv_fds(connection, _MESSAGE_BYTES + 1, 1)
@@ -176,12 +183,12 @@ class SlabReceiver:
         if not self._has_warned:
             self._has_warned = True
             logger.warning(
-                "this process has few file descriptors left, and batches of ever more sizes take more of them: those "
-                "of further sizes go through sockets; raise the limit (ulimit -n)"
+                "this process has few file descriptors left, and each further batch size takes one for each worker: "
+                "batches of further sizes go through sockets; raise the limit (ulimit -n)"
             )
 
     def forget_departed(self, has_left: Callable[[bytes], bool]) -> None:
-        """Drop the memory of those in ``hung_up`` who have also left the session: of others, results may still come."""
+        """Drop the slabs of workers that have hung up and left the session; results of others may still arrive."""
         departed = set(filter(has_left, self.hung_up))
         if departed:
             self.hung_up -= departed
@@ -198,7 +205,7 @@ class SlabReceiver:
 
 
 class SlabSender:
-    """The worker's end. Raises OSError where the trainer's cannot be reached: it is elsewhere, or somebody else's."""
+    """The worker's end. Raises OSError if the trainer's end cannot be reached: another host, or another user's."""
 
     def __init__(self, path: Path, secret: bytes, owner: bytes) -> None:
         self._greeting = secret + owner
@@ -211,9 +218,9 @@ class SlabSender:
             raise
 
     def send(self, slab_id: bytes, fd: int) -> None:
-        """Returns when the trainer has mapped it. Raises OSError when it has not."""
+        """Show a slab; returns when the trainer has mapped it. Raises OSError if it does not."""
         socket.send_fds(self._socket, [self._greeting + slab_id], [fd])
-        # An answer that came too late for the slab before this one is not about this one.
+        # A late answer to an earlier slab may arrive first.
         while (answer := self._socket.recv(_ANSWER_BYTES)) and not answer.startswith(slab_id):
             pass
         if answer != slab_id + _TAKEN:

@@ -1,7 +1,7 @@
-"""CURVE on sockets, and where each side's key comes from. Nothing else that is about keys reads the environment.
+"""CURVE options of sockets, and the search for each side's key. Only this module reads keys from the environment.
 
-Both ends prove their keys, and all that they say is encrypted. A server asks the ZAP handler of its context (see
-`gatekeeper`) about each newcomer's key, and lets nobody in when no handler answers.
+Both ends prove their keys, and all messages are encrypted. A server asks its context's ZAP handler (`gatekeeper`) about
+the key of each new peer, and refuses every peer while no handler answers.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ ZAP_DOMAIN = "enqueuer"
 
 
 def find_key_file(key_file: str | os.PathLike[str] | None) -> str | None:
-    """The trainer's key file: the argument, else the environment's; None: there is none."""
+    """The path of the trainer's key file: the argument, or else the environment variable's; None if neither is set."""
     found = os.environ.get(KEY_FILE_VARIABLE) if key_file is None else os.fspath(key_file)
     return found or None
 
 
 def find_token(token_file: str | os.PathLike[str] | None) -> WorkerToken | None:
-    """A worker's token: of the given file, else of the environment's, else the environment's own; None: there is none.
+    """A worker's token: from ``token_file``, or else from the environment's file or text; None if none is given.
 
-    It is taken out of this process's environment, which user code and its crash reports see. Raises ConfigurationError.
+    The text is removed from this process's environment, which user code and crash reports see. Raises
+    ConfigurationError.
     """
     text = os.environ.pop(TOKEN_VARIABLE, None)
     file = token_file or os.environ.get(TOKEN_FILE_VARIABLE)
@@ -39,22 +40,22 @@ def find_token(token_file: str | os.PathLike[str] | None) -> WorkerToken | None:
 
 
 def parse_passed_token(text: str) -> WorkerToken | None:
-    """The token that a supervisor passes on to its children; '' is none."""
+    """The token that a supervisor passes to its child processes as text; '' stands for none."""
     return parse_token(text, "the supervisor's token") if text else None
 
 
 def secure_server(socket: zmq.Socket[bytes], secret_key: bytes) -> None:
-    """Before it is bound: let in who knows our public key, has a key of its own, and is let in by the ZAP handler."""
+    """Make an unbound socket admit only peers that know our public key and have a key that the ZAP handler accepts."""
     _need_curve()
     socket.setsockopt(zmq.CURVE_SERVER, 1)
     socket.setsockopt(zmq.CURVE_SECRETKEY, secret_key)
-    # Without a domain and this option, libzmq lets everybody in while there is no handler ("Stonehouse pattern").
+    # Without a domain and this option, libzmq admits every peer while there is no handler ("Stonehouse pattern").
     socket.setsockopt_string(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
     socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
 
 def secure_client(socket: zmq.Socket[bytes], token: WorkerToken) -> None:
-    """Before it connects: speak to nobody but the token's coordinator."""
+    """Make an unconnected socket talk only to the token's coordinator."""
     _need_curve()
     socket.setsockopt(zmq.CURVE_SERVERKEY, token.server_key)
     socket.setsockopt(zmq.CURVE_PUBLICKEY, token.public_key)

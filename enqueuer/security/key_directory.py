@@ -1,7 +1,7 @@
-"""The directory that `enqueuer keygen` keeps: ``coordinator.key``, and a ``NAME.token`` for each worker.
+"""The key directory of `enqueuer keygen`: ``coordinator.key``, and a ``NAME.token`` for each worker.
 
-Several may work on it at once (a lock on the directory), and a running coordinator may read it at any moment: files
-appear and change whole.
+Several processes may change it at once, as each locks the directory. A running coordinator may read it at any moment,
+as files are replaced whole.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FIRST_WORKER = "worker"
 
 
 class KeyDirectory:
-    """Each method does one thing that an owner may want; all raise ConfigurationError with what is in the way."""
+    """A key directory; each method is one operation of its owner. All raise ConfigurationError with the reason."""
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.path = Path(directory)
@@ -39,21 +39,21 @@ class KeyDirectory:
         return self.path / f"{name}.token"
 
     def create(self, *, replace: bool = False) -> str:
-        """A new key pair for the coordinator and the first worker's token; that worker's name.
+        """Make a new key for the coordinator, and a token for a first worker; returns that worker's name.
 
-        With ``replace`` also where there is one already: none of its tokens opens anything from then on.
+        ``replace`` allows this if a key exists already: tokens of the old key then become useless, and are removed.
         """
         with self._locked(make=True):
             if self.key_file.exists() and not replace:
                 raise ConfigurationError(
-                    f"{self.key_file} is there already, and a new one would lock out every worker that has a token of "
-                    "it. --add-worker makes one more token for it; --replace makes new keys all the same"
+                    f"{self.key_file} is there already, and a new key would lock out every worker with a token of the "
+                    "old one. --add-worker makes one more token; --replace makes a new key all the same"
                 )
             self._remove_tokens_of_old_key()
             return self._add(CoordinatorKey(new_secret_key(), {}), FIRST_WORKER)
 
     def add_worker(self, name: str | None = None) -> str:
-        """One more token; the worker's name: if none is given, the first of worker, worker-2, … that is free."""
+        """Make one more token; returns the worker's name. The default is the first free one of worker, worker-2, …"""
         with self._locked():
             key = read_coordinator_key(self.key_file)
             if name is None:
@@ -71,24 +71,24 @@ class KeyDirectory:
             return self._add(key, name)
 
     def revoke_worker(self, name: str) -> None:
-        """Let nobody in any more with this worker's token; the token's file goes too, if it is here."""
+        """Make the coordinator refuse this worker's token, and remove the token's file if it is here."""
         with self._locked():
             key = read_coordinator_key(self.key_file)
             if name not in key.workers:
-                known = ", ".join(key.workers) or "nobody"
-                raise ConfigurationError(f"{self.key_file} has no worker {name!r}; it lets in: {known}")
+                known = ", ".join(key.workers) or "no worker"
+                raise ConfigurationError(f"{self.key_file} has no worker {name!r}; it admits: {known}")
             left = {other: public for other, public in key.workers.items() if other != name}
             _write(self.key_file, CoordinatorKey(key.secret_key, left).to_text())
-            with contextlib.suppress(ConfigurationError):  # not here, or not one that we made
+            with contextlib.suppress(ConfigurationError):  # not here, or not a token
                 if read_token(self.token_file(name)).public_key == key.workers[name]:
                     self.token_file(name).unlink()
 
     def workers(self) -> dict[str, bytes]:
-        """Names and public keys of those that are let in."""
+        """Names and public keys of all workers that the coordinator admits."""
         return dict(read_coordinator_key(self.key_file).workers)
 
     def _remove_tokens_of_old_key(self) -> None:
-        with contextlib.suppress(ConfigurationError):  # there is none, or it is damaged
+        with contextlib.suppress(ConfigurationError):  # no old key, or a damaged one
             old = read_coordinator_key(self.key_file)
             for file in self.path.glob("*.token"):
                 with contextlib.suppress(ConfigurationError):
@@ -98,10 +98,10 @@ class KeyDirectory:
     def _add(self, key: CoordinatorKey, name: str) -> str:
         if self.token_file(name).exists():
             raise ConfigurationError(
-                f"{self.token_file(name)} is there already and is none of this key's: move it away"
+                f"{self.token_file(name)} is there already and does not belong to this key: move it away"
             )
         token = WorkerToken(key.public_key, new_secret_key())
-        # The token first: who is listed without having one would be a riddle.
+        # The token first: a failure in between then leaves no listed worker without a token.
         _write(self.token_file(name), token.to_text() + "\n")
         workers = {**key.workers, name: public_key_of(token.secret_key)}
         _write(self.key_file, CoordinatorKey(key.secret_key, workers).to_text())
@@ -125,7 +125,7 @@ class KeyDirectory:
 
 
 def _write(path: Path, text: str) -> None:
-    """0600 from the first moment, and whole or not at all, also if the power fails."""
+    """Write a file with mode 0600 from the start, whole or not at all, even if the power fails."""
     fd, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(fd, "w") as file:

@@ -1,15 +1,15 @@
-"""The two key files, as data: what is in them, how they are read, and what is said of one that is not right.
+"""The two key files as data: their contents, how they are read, and the errors about them.
 
-``coordinator.key`` (JSON, for the trainer) has the server's secret key and the public keys of the workers that it lets
-in, by name. ``worker.token`` (one line, for workers) has the server's *public* key and one worker's secret key: who has
-it can serve as that worker, and cannot pose as the trainer.
+``coordinator.key`` (JSON, for the trainer) holds the server's secret key and the public keys of the workers that it
+admits, by name. ``worker.token`` (one line, for a worker) holds the server's *public* key and one worker's secret key.
+A copy of it can serve as that worker, but cannot pose as the trainer.
 
 Keys are Curve25519, 32 bytes; in ``coordinator.key`` as hex. A token is
 
     enqueuer-worker-1. + URL-safe base64 of (server's public key, worker's secret key, checksum)
 
-with no character that a shell, YAML or an env file takes for its own. The checksum (8 bytes of SHA-256 over all that
-comes before it) is against typing mistakes and lost ends; it protects from nobody. No error text repeats any of it.
+without any special character of a shell, YAML or an env file. The checksum (8 bytes of SHA-256 over everything before
+it) detects typing mistakes and lost ends; it gives no protection. Error texts never repeat the contents.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from enqueuer.errors import ConfigurationError
 KEY_BYTES = 32
 COORDINATOR_FILE = "coordinator.key"
 WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-# For people and logs: enough to tell keys apart, nothing to forge one with.
+# For people and logs: enough to tell keys apart, not enough to forge one.
 _FINGERPRINT_BYTES = 4
 _VERSION = 1
 _KIND = "coordinator key"
-_TOKEN_FAMILY = "enqueuer-worker-"  # noqa: S105 - the beginning of all of them
+_TOKEN_FAMILY = "enqueuer-worker-"  # noqa: S105 - the beginning of every token, of any version
 _TOKEN_PREFIX = f"{_TOKEN_FAMILY}{_VERSION}."
 _CHECKSUM_BYTES = 8
-# Some ten thousand workers.
+# Enough for ten thousand workers.
 _MOST_FILE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerToken:
-    """What a worker proves itself with, and what it knows the coordinator by."""
+    """A worker's identity (its secret key) and the coordinator's (its public key)."""
 
     server_key: bytes
     secret_key: bytes = field(repr=False)
@@ -57,7 +57,7 @@ class WorkerToken:
         return public_key_of(self.secret_key)
 
     def to_text(self) -> str:
-        """The token's one line, without its end."""
+        """The token's one line, without a newline."""
         payload = self.server_key + self.secret_key
         encoded = base64.urlsafe_b64encode(payload + _checksum(payload))
         return _TOKEN_PREFIX + encoded.decode()
@@ -65,7 +65,7 @@ class WorkerToken:
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorKey:
-    """The server's secret key, and the public keys of the workers that may come in, by name."""
+    """The server's secret key, and the public keys of all admitted workers, by name."""
 
     secret_key: bytes = field(repr=False)
     workers: Mapping[str, bytes]
@@ -95,7 +95,7 @@ def public_key_of(secret_key: bytes) -> bytes:
 
 
 def fingerprint(public_key: bytes) -> str:
-    """What a public key is called in logs and lists."""
+    """The short name of a public key in logs and lists."""
     return public_key[:_FINGERPRINT_BYTES].hex()
 
 
@@ -103,17 +103,17 @@ def fingerprint(public_key: bytes) -> str:
 
 
 def read_coordinator_key(path: str | os.PathLike[str]) -> CoordinatorKey:
-    """Raises ConfigurationError, which says what is wrong with the file and what mends it."""
+    """The key in this file. Raises ConfigurationError, which names the mistake and the remedy."""
     return parse_coordinator_key(_read_private(path), str(path))
 
 
 def read_token(path: str | os.PathLike[str]) -> WorkerToken:
-    """Raises ConfigurationError, which says what is wrong with the file and what mends it."""
+    """The token in this file. Raises ConfigurationError, which names the mistake and the remedy."""
     return parse_token(_read_private(path), str(path))
 
 
 def _read_private(path: str | os.PathLike[str]) -> str:
-    """The text of a file that only its owner can read."""
+    """The text of a file, if only its owner can read it. Raises ConfigurationError."""
     _check_path(path)
     try:
         with Path(path).open("rb") as file:
@@ -122,41 +122,43 @@ def _read_private(path: str | os.PathLike[str]) -> str:
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
     if len(content) > _MOST_FILE_BYTES:
-        raise ConfigurationError(f"{path} is no key file of Enqueuer: it is larger than {_MOST_FILE_BYTES} bytes")
+        raise ConfigurationError(f"{path} is not a key file of Enqueuer: it is larger than {_MOST_FILE_BYTES} bytes")
     return content.decode(errors="replace")
 
 
 def _check_path(path: str | os.PathLike[str]) -> None:
-    """What is in the file, given in place of its name: that is not repeated, as errors do with a name."""
+    """Refuse a file's contents given in place of its path: an error about the path would repeat the secret."""
     text = os.fspath(path)
     if _TOKEN_FAMILY in text:
         raise ConfigurationError(
-            "the path of a token's file is a token itself: give the file that it is in, or put it into ENQUEUER_TOKEN"
+            "the path of a token's file is a token itself: give the file's path, or put the token into ENQUEUER_TOKEN"
         )
     if "{" in text and _KIND in text:
-        raise ConfigurationError(f"the path of a key file is a {_KIND} itself: give the file, {COORDINATOR_FILE}")
+        raise ConfigurationError(f"the path of a key file is a {_KIND} itself: give the path of {COORDINATOR_FILE}")
 
 
 def _check_private(status: os.stat_result, path: str | os.PathLike[str]) -> None:
-    """As PostgreSQL does it: 0600 if it is ours; root's may be 0640, as secrets are that Kubernetes mounts."""
+    """Refuse a file that others can read, by PostgreSQL's rule: 0600 if it is ours, 0640 if it is root's (as the
+    secrets that Kubernetes mounts).
+    """
     if stat.S_ISDIR(status.st_mode):
-        raise ConfigurationError(f"{path} is a directory: give the file, such as {Path(path) / COORDINATOR_FILE}")
+        raise ConfigurationError(f"{path} is a directory: give a file, such as {Path(path) / COORDINATOR_FILE}")
     mode = stat.S_IMODE(status.st_mode)
     if status.st_uid not in (0, os.geteuid()):
-        raise ConfigurationError(f"{path} belongs to another user, who could change it: copy it and use the copy")
-    roots = status.st_uid == 0 and os.geteuid() != 0
-    if mode & (0o037 if roots else 0o077):
+        raise ConfigurationError(f"{path} belongs to another user and could be changed: copy it and use the copy")
+    is_roots = status.st_uid == 0 and os.geteuid() != 0
+    if mode & (0o037 if is_roots else 0o077):
         raise ConfigurationError(f"{path} can be read or changed by others (mode {mode:04o}): chmod 600 {path}")
 
 
-# ---------------------------------------------------------------- what is in them
+# ---------------------------------------------------------------- contents
 
 
 def parse_coordinator_key(text: str, where: str) -> CoordinatorKey:
-    """``where`` is how errors call it. Raises ConfigurationError."""
+    """The key in this text. Errors (ConfigurationError) call the text ``where``."""
     if text.lstrip().startswith(_TOKEN_FAMILY):
         raise ConfigurationError(
-            f"{where} is a worker's token; the trainer's file is the {COORDINATOR_FILE} that was made with it"
+            f"{where} is a worker's token; the trainer needs the {COORDINATOR_FILE} that was made with it"
         )
     try:
         document = json.loads(text)
@@ -164,7 +166,7 @@ def parse_coordinator_key(text: str, where: str) -> CoordinatorKey:
         document = None
     if not isinstance(document, dict) or document.get("enqueuer") != _KIND:
         raise ConfigurationError(
-            f"{where} is no coordinator's key, or not all of it is there: `enqueuer keygen DIR` makes one"
+            f"{where} is not a coordinator's key, or is incomplete: `enqueuer keygen DIR` makes one"
         )
     if document.get("version") != _VERSION:
         raise ConfigurationError(f"{where} is of another version of Enqueuer: this one reads version {_VERSION}")
@@ -191,16 +193,16 @@ def _key(value: Any) -> bytes | None:
 
 
 def parse_token(text: str, where: str) -> WorkerToken:
-    """``where`` is how errors call it. Raises ConfigurationError, before anything was connected."""
+    """The token in this text. Errors (ConfigurationError) call the text ``where``."""
     text = text.strip()
     if text.startswith("{") and _KIND in text:
         raise ConfigurationError(
             f"{where} is a coordinator's key, which should never leave the trainer's machine: "
-            "a worker's file is the worker.token that was made with it"
+            "a worker needs the worker.token that was made with it"
         )
     if not text.startswith(_TOKEN_FAMILY):
         hint = " (for the path of a file use --token-file or ENQUEUER_TOKEN_FILE)" if where == "ENQUEUER_TOKEN" else ""
-        raise ConfigurationError(f"{where} is no worker's token, such as `enqueuer keygen DIR` writes{hint}")
+        raise ConfigurationError(f"{where} is not a worker's token, such as `enqueuer keygen DIR` makes{hint}")
     if not text.startswith(_TOKEN_PREFIX):
         raise ConfigurationError(
             f"{where} is a token of another version of Enqueuer: this one reads version {_VERSION}"
@@ -211,7 +213,7 @@ def parse_token(text: str, where: str) -> WorkerToken:
         content = b""
     payload, checksum = content[: 2 * KEY_BYTES], content[2 * KEY_BYTES :]
     if len(payload) != 2 * KEY_BYTES or checksum != _checksum(payload):
-        raise ConfigurationError(f"{where} is a token with a mistake in it, or not all of it is there: copy it again")
+        raise ConfigurationError(f"{where} is a token with a mistake in it, or an incomplete one: copy it again")
     return WorkerToken(payload[:KEY_BYTES], payload[KEY_BYTES:])
 
 

@@ -1,35 +1,36 @@
-"""A set of positions as sorted, disjoint, half-open ranges: small where they are mostly consecutive."""
+"""A set of positions as sorted, disjoint, half-open ranges; small if positions are mostly consecutive."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
+# (start, stop), half-open.
 Range = tuple[int, int]
 
 
 class Ranges:
-    """``Ranges([(0, 3), (5, 6)])`` holds 0, 1, 2 and 5. Touching ranges become one."""
+    """A set of positions: ``Ranges([(0, 3), (5, 6)])`` holds 0, 1, 2 and 5. Touching ranges become one."""
 
     __slots__ = ("_count", "_starts", "_stops")
 
-    def __init__(self, pairs: Iterable[Range] = ()) -> None:
+    def __init__(self, ranges: Iterable[Range] = ()) -> None:
         self._starts: list[int] = []
         self._stops: list[int] = []
         self._count = 0
-        for start, stop in pairs:
+        for start, stop in ranges:
             self.add(start, stop)
 
     @property
-    def pairs(self) -> list[Range]:
+    def ranges(self) -> list[Range]:
         """The ranges, ascending."""
         return list(zip(self._starts, self._stops, strict=True))
 
     def add(self, start: int, stop: int) -> None:
-        """Include ``range(start, stop)``, of which some may be there."""
+        """Add the positions of ``range(start, stop)``; some or all may be in the set already."""
         if start >= stop:
             return
-        # All ranges that overlap or touch it become one with it.
+        # Merge all ranges that overlap or touch the new one.
         first = bisect_left(self._stops, start)
         last = bisect_right(self._starts, stop)
         for index in range(first, last):
@@ -41,7 +42,7 @@ class Ranges:
         self._count += stop - start
 
     def discard(self, position: int) -> None:
-        """Leave the position out, if it is there."""
+        """Remove the position, if it is in the set."""
         if position not in self:
             return
         index = bisect_right(self._starts, position) - 1
@@ -52,40 +53,40 @@ class Ranges:
         self._count -= 1
 
     def complement(self, total: int) -> Ranges:
-        """What of ``range(total)`` is missing here."""
+        """The positions of ``range(total)`` that are not in this set."""
         gaps = Ranges()
         at = 0
-        for start, stop in self.pairs:
+        for start, stop in self.ranges:
             gaps.add(at, min(start, total))
             at = stop
         gaps.add(at, total)
         return gaps
 
     def select(self, chosen: Ranges) -> Ranges:
-        """Those positions of this set whose place in it (0 for the lowest) is in ``chosen``."""
+        """The positions at the ``chosen`` ordinals of this set; the lowest position has ordinal 0."""
         selected = Ranges()
-        wanted = iter(chosen.pairs)
+        wanted = iter(chosen.ranges)
         low, high = next(wanted, (0, 0))
-        place = 0
-        for start, stop in self.pairs:
-            end = place + stop - start
+        ordinal = 0
+        for start, stop in self.ranges:
+            end = ordinal + stop - start
             while low < end and low < high:
-                selected.add(start + low - place, start + min(high, end) - place)
+                selected.add(start + low - ordinal, start + min(high, end) - ordinal)
                 if high > end:
                     low = end
                     break
                 low, high = next(wanted, (0, 0))
-            place = end
+            ordinal = end
         return selected
 
     def union(self, other: Ranges) -> Ranges:
-        return Ranges([*self.pairs, *other.pairs])
+        return Ranges([*self.ranges, *other.ranges])
 
     def copy(self) -> Ranges:
-        return Ranges(self.pairs)
+        return Ranges(self.ranges)
 
     def __iter__(self) -> Iterator[int]:
-        for start, stop in self.pairs:
+        for start, stop in self.ranges:
             yield from range(start, stop)
 
     def __contains__(self, position: int) -> bool:
@@ -93,13 +94,13 @@ class Ranges:
         return index >= 0 and position < self._stops[index]
 
     def __len__(self) -> int:
-        """How many positions, not ranges."""
+        """The number of positions, not of ranges."""
         return self._count
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Ranges) and self._starts == other._starts and self._stops == other._stops
 
-    __hash__ = None  # type: ignore[assignment]  # it changes
+    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __repr__(self) -> str:
-        return f"Ranges({self.pairs})"
+        return f"Ranges({self.ranges})"

@@ -1,41 +1,51 @@
-"""A place in the stream as plain JSON values: written, read back with every doubt, and put together from all ranks.
+"""A rank's progress in the stream as plain JSON values: written, read and checked, merged from all ranks.
 
-What is read may come from a file that was cut off, edited, or written by another program: `StateError` says what is
-wrong, and nothing is computed from numbers that were not checked.
+    `ResumeState.to_json`  ──►  a user's checkpoint  ──►  `read_states`      one rank goes on where it was
+                                                     ──►  `check_agreement`  the states of all ranks fit together
+                                                     ──►  `reshard`          the rest is dealt to another set of ranks
+
+A checkpoint may be cut off, edited, or another program's: `StateError` names the mistake, and no number is used before
+it is checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from enqueuer.errors import StateError
-from enqueuer.stream.plan import EpochPlan, all_done
+from enqueuer.stream.plan import EpochPlan, merge_done
 from enqueuer.stream.ranges import Ranges
 
 STATE_VERSION = 1
-# Of the skipped batches, how many are named in a state: it is to stay small.
+# The number of skipped batches that a state names; it must stay small.
 SKIPPED_KEPT = 100
-# An epoch a second for eleven days: more calls of on_epoch_end than that are not replayed, but a mistake.
-_EPOCH_ENDS_LIMIT = 1_000_000
-# Seeds and numbers of epochs are hashed as 64 bits, and epochs are counted on.
+# An epoch a second for eleven days. More calls of on_epoch_end are a mistake: replaying them would not end.
+EPOCH_ENDS_LIMIT = 1_000_000
+# Seeds and epochs are hashed as 64 bits; epochs are also incremented.
 _INT_LIMIT = 2**64
 _EPOCH_LIMIT = 2**63
 # With shard_remainder="repeat" an epoch has up to world_size - 1 positions more than the Sequence has batches.
 _WORLD_SIZE_LIMIT = 2**20
 
-Run = tuple[int, int, int]
+
+class HookRun(NamedTuple):
+    """The ``on_epoch_end`` calls of consecutive epochs, all with one seed."""
+
+    seed: int
+    first_epoch: int
+    epochs_count: int
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeState:
-    """One rank's place. `EpochPlan` says what ``total``, ``done`` and ``taken`` are.
+    """One rank's progress in one epoch. `EpochPlan` explains ``total``, ``done`` and ``taken``.
 
-    ``seed`` is None only before the first ``start()``. ``epoch_end`` is about an epoch whose part is all taken: its
-    ``on_epoch_end`` has run, and ``next_length`` is the Sequence's length since (None: not known). ``epoch_ends`` are
-    the ``on_epoch_end`` calls that the Sequence has had: (seed, first epoch, count) each. ``skipped`` are the newest
-    of ``skipped_count`` skips, as (epoch, index). ``sequence`` is the Sequence's own state, if it keeps one.
+    ``seed`` is None only before the first ``start()``. ``epoch_end`` means that this rank's part is all taken and
+    ``on_epoch_end`` has run; ``next_length`` is the Sequence's length since then (None: unknown). ``epoch_ends`` are
+    the ``on_epoch_end`` calls made on the Sequence so far. ``skipped`` names the newest of ``skipped_count`` skipped
+    batches, as (epoch, index). ``sequence`` is the Sequence's own state, if it keeps one.
     """
 
     seed: int | None
@@ -49,7 +59,7 @@ class ResumeState:
     taken: Ranges = field(default_factory=Ranges)
     epoch_end: bool = False
     next_length: int | None = None
-    epoch_ends: tuple[Run, ...] = ()
+    epoch_ends: tuple[HookRun, ...] = ()
     skipped: tuple[tuple[int, int], ...] = ()
     skipped_count: int = 0
     sequence: Any = None
@@ -65,11 +75,11 @@ class ResumeState:
 
     @property
     def untouched(self) -> bool:
-        """Whether nothing of the epoch was received, by any rank that this one knows of."""
+        """Whether no batch of the epoch was received, by any rank that this one knows of."""
         return not self.taken and not self.done
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; below 4 KB but for a Sequence's own state and many holes (``ordered=False``)."""
+        """The state as plain JSON values: below 4 KB, but for a Sequence's own state and gaps (``ordered=False``)."""
         return {
             "version": STATE_VERSION,
             "seed": self.seed,
@@ -79,8 +89,8 @@ class ResumeState:
             "shard": list(self.shard),
             "shard_remainder": self.shard_remainder,
             "total": self.total,
-            "done": [list(pair) for pair in self.done.pairs],
-            "taken": [list(pair) for pair in self.taken.pairs],
+            "done": [list(bounds) for bounds in self.done.ranges],
+            "taken": [list(bounds) for bounds in self.taken.ranges],
             "epoch_end": self.epoch_end,
             "next_length": self.next_length,
             "epoch_ends": [list(run) for run in self.epoch_ends],
@@ -94,7 +104,7 @@ class ResumeState:
 
 
 def read_states(state: Any) -> list[ResumeState]:
-    """One state, or a list of all ranks' states; StateError for anything else."""
+    """Read one state, or a list of all ranks' states. Raises StateError for anything else."""
     if isinstance(state, (list, tuple)):
         if not state:
             raise StateError("an empty list of states: give the states of all ranks")
@@ -103,7 +113,7 @@ def read_states(state: Any) -> list[ResumeState]:
 
 
 class _Reader:
-    """Reads one state, field by field."""
+    """Reads and checks one state, field by field. ``where`` begins each error's text."""
 
     def __init__(self, state: Any, where: str) -> None:
         self._where = where
@@ -144,7 +154,7 @@ class _Reader:
 
     def _get(self, name: str) -> Any:
         if name not in self._state:
-            raise self._error(f"{name} is missing: it is no resume state, or not all of one")
+            raise self._error(f"{name} is missing: this is not a resume state, or an incomplete one")
         return self._state[name]
 
     def _int(self, name: str, *, least: int = 0, limit: int = _INT_LIMIT, optional: bool = False) -> Any:
@@ -189,20 +199,20 @@ class _Reader:
 
     def _ranges(self, name: str, total: int) -> Ranges:
         at = -1
-        pairs = self._tuples(name, 2)
-        for start, stop in pairs:
+        ranges = self._tuples(name, 2)
+        for start, stop in ranges:
             if not at < start < stop <= total:
-                raise self._error(f"{name} must hold ascending ranges within 0 and {total}, not {_shown(pairs)}")
+                raise self._error(f"{name} must hold ascending ranges within 0 and {total}, not {_shown(ranges)}")
             at = stop
-        return Ranges(pairs)  # type: ignore[arg-type]
+        return Ranges(ranges)  # type: ignore[arg-type]
 
-    def _epoch_ends(self) -> tuple[Run, ...]:
-        runs = self._tuples("epoch_ends", 3)
-        if sum(run[2] for run in runs) > _EPOCH_ENDS_LIMIT:
-            raise self._error(f"epoch_ends has more than {_EPOCH_ENDS_LIMIT} calls")
-        if any(first + count > _EPOCH_LIMIT for _, first, count in runs):
+    def _epoch_ends(self) -> tuple[HookRun, ...]:
+        runs = tuple(HookRun(*run) for run in self._tuples("epoch_ends", 3))
+        if sum(run.epochs_count for run in runs) > EPOCH_ENDS_LIMIT:
+            raise self._error(f"epoch_ends has more than {EPOCH_ENDS_LIMIT} calls")
+        if any(run.first_epoch + run.epochs_count > _EPOCH_LIMIT for run in runs):
             raise self._error(f"epoch_ends has epochs beyond {_EPOCH_LIMIT}")
-        return runs  # type: ignore[return-value]
+        return runs
 
 
 def _shown(value: Any) -> str:
@@ -213,10 +223,10 @@ def _shown(value: Any) -> str:
 
 
 def check_agreement(states: Sequence[ResumeState]) -> ResumeState:
-    """The state of one of these ranks that says where all of them are; StateError if they are not one world's.
+    """The state of one rank that stands for all. Raises StateError if they are not all ranks of one run at one point.
 
-    A rank that has all of an epoch and one that has nothing of the next are at the same place. The result's epoch is
-    the one to go on with (or to end, if no rank has anything left of it).
+    A rank that has received all of an epoch and a rank that has received nothing of the next one are at the same point.
+    The result's epoch is the one to continue (or to end, if no rank has anything left of it).
     """
     world_size = states[0].shard[1]
     for name in ("seed", "shuffle", "shard_remainder"):
@@ -227,20 +237,20 @@ def check_agreement(states: Sequence[ResumeState]) -> ResumeState:
         raise StateError(
             f"these are not the states of all ranks of one run, each once: (rank, world_size) are {shards}"
         )
-    first, last = min(states, key=_place), max(states, key=_place)
+    first, last = min(states, key=_progress), max(states, key=_progress)
     behind = [state for state in states if state.epoch == first.epoch]
     ahead = [state for state in states if state.epoch > first.epoch]
     behind_are_over = all(state.epoch_is_over for state in behind)
     if ahead and (last.epoch > first.epoch + 1 or not (behind_are_over or all(state.untouched for state in ahead))):
         raise _apart(first, last)
-    there = ahead if ahead and behind_are_over else behind
+    continuing = ahead if ahead and behind_are_over else behind
     for name in ("length", "total", "done"):
-        _check_same(there, name)
+        _check_same(continuing, name)
     if behind_are_over and not ahead:
-        # All at the epoch's end: one whose on_epoch_end has run knows more.
+        # All ranks are at the epoch's end; if on_epoch_end has run on any of them, this state knows its outcome.
         return last
-    # Some rank has something left of it, so the Sequence is to be as it was before that epoch's end.
-    for state in there:
+    # Some rank has batches left, so the Sequence must be as it was before that epoch's end.
+    for state in continuing:
         if not (state.epoch_end and state.epoch_is_over):
             return state
     for state in behind:
@@ -256,7 +266,7 @@ def _apart(first: ResumeState, last: ResumeState) -> StateError:
     )
 
 
-def _place(state: ResumeState) -> tuple[int, bool]:
+def _progress(state: ResumeState) -> tuple[int, bool]:
     return state.epoch, state.epoch_end and state.epoch_is_over
 
 
@@ -271,10 +281,10 @@ def _check_same(states: Sequence[ResumeState], name: str) -> None:
 
 
 def reshard(states: Sequence[ResumeState], agreed: ResumeState, shard: tuple[int, int]) -> ResumeState:
-    """The state of one rank of another world, which goes on where all of these were. ``agreed`` is what
-    `check_agreement` gave, its length known to be right: this needs a byte a position.
+    """The state of rank ``shard`` of a new set of ranks, which together continue where these states were saved.
 
-    What is left is dealt to the new ranks; each remaining position goes to exactly one, and so does each skip.
+    Each remaining position is dealt to exactly one of the new ranks, and so is each skip. ``agreed`` is the result of
+    `check_agreement`. Its length must be the Sequence's own: this allocates a byte for each position.
     """
     parts = []
     for state in states:
@@ -283,11 +293,11 @@ def reshard(states: Sequence[ResumeState], agreed: ResumeState, shard: tuple[int
             parts.append((plan, state.taken))
         elif state.epoch > agreed.epoch:
             parts.append((plan, Ranges([(0, plan.count)])))
-    done = all_done(agreed.total, agreed.done, parts)
+    done = merge_done(agreed.total, agreed.done, parts)
     rank, world_size = shard
     total = agreed.total
     if not done:
-        # Nothing of it was received, so it can be begun as the new ranks would begin it.
+        # No batch was received, so the new ranks begin the epoch as their own.
         total = EpochPlan.fresh(agreed.length, shard, agreed.shard_remainder).total or total
     skips = sorted(skip for state in states for skip in state.skipped)
     skips_count = sum(state.skipped_count for state in states)

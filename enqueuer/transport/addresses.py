@@ -1,4 +1,4 @@
-"""What a ZeroMQ address says about who can reach it."""
+"""Checks of ZeroMQ addresses: is it TCP, and can other machines reach it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 
 
 def is_tcp_address(address: object) -> bool:
-    """Whether this is tcp://HOST:PORT, with a port number or '*' (any free one)."""
+    """Whether ``address`` is tcp://HOST:PORT, where PORT is a number or '*' (any free port)."""
     if not isinstance(address, str) or not address.startswith("tcp://"):
         return False
     host, _, port = address.removeprefix("tcp://").rpartition(":")
@@ -16,7 +16,7 @@ def is_tcp_address(address: object) -> bool:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine can connect to the address. A name other than localhost may be anybody's."""
+    """Whether only this machine can connect to the address. Any host name but localhost may be another machine's."""
     host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
     if host == "localhost":
         return True

@@ -1,10 +1,17 @@
-"""Closes connections before a flood of them takes all of the trainer's file descriptors.
+"""Closes the quietest connections before a flood of them takes all of the trainer's file descriptors.
 
-libzmq accepts every connection until `accept` fails for want of descriptors, then retries without a pause, at the cost
-of a processor; meanwhile the trainer's own `open` fails, too. So the connections that have sent least are closed
-before that. A worker's connection has a handshake behind it, and heartbeats or batches since; one that is closed by
-mistake reconnects by itself. (Connections cannot be sorted by age: the kernel numbers sockets by processor, and libzmq
-accepts them in threads of its own.)
+libzmq accepts every connection until `accept` fails for want of descriptors, then retries without a pause, which costs
+a processor; meanwhile the trainer's own `open` fails, too. So the connections that have sent least are closed before
+that. A worker has sent a handshake, and heartbeats or batches since; if closed by mistake, it reconnects. (Age is no
+criterion: the kernel numbers sockets by processor, and libzmq accepts them in its own threads.)
+
+A connection is closed by shutting it down: libzmq reads the end of the stream and closes its descriptor. libzmq's
+threads may do so at any moment, and the number may then belong to another file. Therefore a number is never checked and
+shut down under its own name, but under an alias that this module owns:
+
+    dup2(libzmq's number, alias)    the alias names one open file, whatever becomes of the number
+    check the alias, shut it down
+    dup2(/dev/null, alias)          the alias keeps its own descriptor for the next time
 """
 
 from __future__ import annotations
@@ -24,9 +31,9 @@ from enqueuer.host import reserved_files
 
 logger = logging.getLogger(__name__)
 
-# While connections are being closed, how often that is said.
-_TELL_SECONDS = 10.0
-# A look at these takes 1 ms.
+# Time between two warnings while connections are being closed.
+_WARN_SECONDS = 10.0
+# Listing this many open files takes 1 ms.
 _LOW_FILES = 4_096
 _OPEN_FILES = Path("/proc/self/fd")
 # tcpi_bytes_received of struct tcp_info (linux/tcp.h), since Linux 4.1.
@@ -36,41 +43,41 @@ _RECEIVED_BYTES = struct.Struct("=128xQ")
 class ConnectionLimit:
     """Closes the quietest connections to the given TCP ports once this process's open files come near their limit.
 
-    Call `look` as often as you like, and `close` at the end.
+    Call `look` as often as you like, and `close` at the end. For one thread.
     """
 
     def __init__(self, ports: set[int]) -> None:
         self._ports = ports
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        # A low limit is reached within moments, and a look at few files is cheap.
+        # A low limit is reached within moments, and listing few files is cheap.
         self._interval = 0.05 if 0 <= soft <= _LOW_FILES else 0.5
-        self._look_at = self._tell_at = -math.inf
-        self._untold_count = 0
-        # A descriptor of our own that can become another name of theirs, also when not one more can be had; and what
-        # it stands for between.
-        self._nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self._own = os.dup(self._nothing)
+        self._look_at = self._warn_at = -math.inf
+        self._unreported_count = 0
+        # A spare descriptor reserved in advance: `dup2` aliases a peer's socket onto it even when no descriptor is
+        # free. Otherwise it points at /dev/null.
+        self._devnull = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._alias = os.dup(self._devnull)
 
     def close(self) -> None:
-        os.close(self._own)
-        os.close(self._nothing)
+        os.close(self._alias)
+        os.close(self._devnull)
 
     def look(self, now: float) -> None:
-        """`enforce` where it is time to, and say so now and then."""
+        """Run `enforce` if it is due, and warn of closed connections every ten seconds."""
         if now < self._look_at:
             return
         self._look_at = now + self._interval
-        self._untold_count += self.enforce()
-        if self._untold_count and now >= self._tell_at:
-            self._tell_at = now + _TELL_SECONDS
+        self._unreported_count += self.enforce()
+        if self._unreported_count and now >= self._warn_at:
+            self._warn_at = now + _WARN_SECONDS
             logger.warning(
                 "closed %d connections: this process has hardly any file descriptors left (ulimit -n)",
-                self._untold_count,
+                self._unreported_count,
             )
-            self._untold_count = 0
+            self._unreported_count = 0
 
     def enforce(self) -> int:
-        """How many were closed. Does nothing where there is no /proc."""
+        """Close connections down to the limit; returns their number. Does nothing on a system without /proc."""
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if limit == resource.RLIM_INFINITY:
             return 0
@@ -82,19 +89,19 @@ class ConnectionLimit:
         return sum(map(self._hang_up, sorted(theirs, key=_received_bytes)[:excess]))
 
     def _hang_up(self, descriptor: int) -> bool:
-        """libzmq, whose descriptor it is, reads its end and closes it.
+        """Shut a connection down; libzmq then closes its own descriptor.
 
-        Its threads may do that at any moment, and the number be another file's: so what it stands for now gets our
-        number too, which nobody else closes, and that one is looked at and shut down.
+        libzmq may close and reuse the number at any time, so it is first aliased to our descriptor, and the alias is
+        checked and shut down.
         """
         try:
-            os.dup2(descriptor, self._own, inheritable=False)
+            os.dup2(descriptor, self._alias, inheritable=False)
         except OSError:
             return False  # it was closed meanwhile
         try:
-            return _is_to(self._own, self._ports) and _shut_down(self._own)
+            return _is_to(self._alias, self._ports) and _shut_down(self._alias)
         finally:
-            os.dup2(self._nothing, self._own, inheritable=False)
+            os.dup2(self._devnull, self._alias, inheritable=False)
 
 
 def _open_descriptors(limit: int) -> list[int]:
@@ -115,7 +122,7 @@ def _is_open(descriptor: int) -> bool:
 
 @contextmanager
 def _borrowed(descriptor: int) -> Iterator[socket.socket]:
-    """Somebody else's descriptor as a socket, which is not closed after. Raises OSError if it is none."""
+    """The descriptor as a socket object; it stays open afterwards. Raises OSError if it is no socket."""
     borrowed = socket.socket(fileno=descriptor)
     try:
         yield borrowed
@@ -124,6 +131,7 @@ def _borrowed(descriptor: int) -> Iterator[socket.socket]:
 
 
 def _is_to(descriptor: int, ports: set[int]) -> bool:
+    """Whether the descriptor is an accepted TCP connection to one of these ports."""
     try:
         with _borrowed(descriptor) as connection:
             if connection.family not in (socket.AF_INET, socket.AF_INET6) or connection.type != socket.SOCK_STREAM:
@@ -139,12 +147,12 @@ def _shut_down(descriptor: int) -> bool:
         with _borrowed(descriptor) as connection:
             connection.shutdown(socket.SHUT_RDWR)
     except OSError:
-        return False  # its other end was faster
+        return False  # the peer was faster
     return True
 
 
 def _received_bytes(descriptor: int) -> int:
-    """What came over a connection so far; -1 if it is none by now."""
+    """Bytes received over a connection so far; -1 if the number is no longer a connection's."""
     try:
         with _borrowed(descriptor) as connection:
             info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED_BYTES.size)

@@ -1,9 +1,9 @@
-"""Multipart messages to and from a socket, never waiting; raises zmq.Again where the socket cannot.
+"""Sends and receives multipart messages without waiting; raises zmq.Again if the socket would block.
 
 pyzmq's own send_multipart and recv_multipart take twice as long for a small message: they combine enumerations, check
-each frame's type, and ask the socket's options after each whether another one follows, which the frame itself knows.
+each frame's type, and after each frame ask the socket whether another one follows, although the frame itself knows.
 
-Whether there is a message is found by trying: with keys, a socket's EVENTS say that it is readable when nothing comes.
+Callers try to receive instead of reading a socket's EVENTS: with CURVE, these report messages when there are none.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
 def send_frames(socket: zmq.Socket[bytes], frames: Sequence[Any], *, copy: bool = True) -> None:
-    """All of it, or nothing: only the first frame can find no room. ``copy`` False: what is large is not copied."""
+    """Send all frames or none: only the first can raise zmq.Again. ``copy=False`` saves the copy of large frames."""
     for frame in frames[:-1]:
         socket.send(frame, _MORE, copy)
     socket.send(frames[-1], _NOBLOCK, copy)
 
 
 def receive_frames(socket: zmq.Socket[bytes]) -> list[zmq.Frame]:
-    """The next message; its frames' memory is libzmq's."""
+    """The next message, as frames in libzmq's memory. Raises zmq.Again if there is none."""
     frame = socket.recv(_NOBLOCK, False)
     frames = [frame]
     while frame.more:

@@ -1,4 +1,4 @@
-"""The worker's blocks: found again when free, never while they are in use, and none where there is no memory."""
+"""A worker's blocks: reused when free, never while in use, and none when there is no memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def arena() -> Arena:
 
 
 def show(slab_id: bytes, fd: int) -> None:
-    """What a trainer does with it, done here."""
+    """Map the slab as a trainer does."""
     SHOWN[slab_id] = mmap.mmap(fd, 0)
 
 
@@ -49,13 +49,13 @@ def open_fds() -> int:
 
 
 def end_use(block: Block) -> None:
-    """As the trainer does it."""
+    """Free the block as a trainer does."""
     mapping, (_, offset, use) = SHOWN[block.ref.slab_id], block.ref
     assert int.from_bytes(mapping[offset : offset + 8], sys.byteorder) == use
     mapping[offset : offset + 8] = bytes(8)
 
 
-def test_a_block_is_used_again_when_its_use_has_ended_and_not_before(arena: Arena) -> None:
+def test_a_block_is_reused_after_its_use_has_ended_and_not_before(arena: Arena) -> None:
     first, second = take(arena, 100_000), take(arena, 100_000)
     assert first.ref.slab_id == second.ref.slab_id
     assert first.ref.offset != second.ref.offset
@@ -76,7 +76,7 @@ def test_contents_are_aligned_and_do_not_overlap(arena: Arena) -> None:
     assert len({block.ref.slab_id for block in blocks}) == 1, "they share a slab"
 
 
-def test_sizes_that_differ_little_share_their_blocks_and_waste_little(arena: Arena) -> None:
+def test_batches_of_similar_sizes_share_blocks_and_waste_little(arena: Arena) -> None:
     block = take(arena, 38_535_168)
     end_use(block)
     assert take(arena, 38_000_000).ref[:2] == block.ref[:2]
@@ -86,15 +86,15 @@ def test_sizes_that_differ_little_share_their_blocks_and_waste_little(arena: Are
         assert nbytes <= stride <= max(1.125 * nbytes, nbytes + PAGE)
 
 
-def test_nobody_can_cut_a_slab_off_under_a_reader() -> None:
-    def cut_off(_: bytes, fd: int) -> None:
+def test_a_slab_cannot_be_shrunk_under_a_reader() -> None:
+    def shrink(_: bytes, fd: int) -> None:
         with pytest.raises(PermissionError):
             os.ftruncate(fd, 0)
 
-    take(Arena(cut_off), 100)
+    take(Arena(shrink), 100)
 
 
-def test_there_is_no_block_where_there_is_no_memory_and_the_reason_is_said_once(
+def test_without_free_memory_take_returns_none_and_warns_once(
     arena: Arena, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(arena_module, "available_bytes", lambda: 20_000_000)
@@ -122,7 +122,7 @@ def test_there_is_no_block_where_there_is_no_memory_and_the_reason_is_said_once(
         (1_000 * MEGABYTE, None, True),
     ],
 )
-def test_a_block_leaves_an_eighth_of_all_memory_up_to_a_gibibyte_and_as_much_again_as_it_takes(
+def test_a_block_leaves_its_own_size_and_an_eighth_of_memory_free_up_to_a_gibibyte(
     arena: Arena, monkeypatch: pytest.MonkeyPatch, total: int, free: float | None, expected: bool
 ) -> None:
     monkeypatch.setattr(arena_module, "total_bytes", lambda: total)
@@ -130,7 +130,7 @@ def test_a_block_leaves_an_eighth_of_all_memory_up_to_a_gibibyte_and_as_much_aga
     assert (arena.take(MEGABYTE - 4 * PAGE) is not None) == expected
 
 
-def test_memory_is_looked_at_and_taken_under_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_memory_is_checked_under_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[bool] = []
     lock = threading.Lock()
 
@@ -143,7 +143,7 @@ def test_memory_is_looked_at_and_taken_under_the_lock(monkeypatch: pytest.Monkey
     assert not lock.locked()
 
 
-def test_a_slab_that_cannot_be_made_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slab_that_cannot_be_made_leaves_no_descriptor_open(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(*_: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -154,7 +154,7 @@ def test_a_slab_that_cannot_be_made_leaves_nothing_open(monkeypatch: pytest.Monk
     assert open_fds() == before
 
 
-def test_a_size_that_gets_no_slab_leaves_the_others_their_blocks(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_batch_size_without_a_slab_does_not_affect_other_sizes(caplog: pytest.LogCaptureFixture) -> None:
     refused = False
 
     def show_or_not(slab_id: bytes, fd: int) -> None:
@@ -173,9 +173,7 @@ def test_a_size_that_gets_no_slab_leaves_the_others_their_blocks(caplog: pytest.
     assert caplog.text.count("no more shared memory") == 1
 
 
-def test_what_is_not_needed_any_more_goes_back_to_the_system_and_comes_again(
-    arena: Arena, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_idle_blocks_return_their_pages_and_can_be_taken_again(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arena_module, "_IDLE_SECONDS", 0.0)
     monkeypatch.setattr(arena_module, "_SWEEP_SECONDS", 0.0)
     blocks = [take(arena, 5_000_000) for _ in range(8)]
@@ -187,7 +185,7 @@ def test_what_is_not_needed_any_more_goes_back_to_the_system_and_comes_again(
         end_use(used)
         used = take(arena, 100)
     held = blocks[0]
-    assert 5_000_000 <= arena.allocated_bytes < 6_000_000, "the one that is in use"
+    assert 5_000_000 <= arena.allocated_bytes < 6_000_000, "only the block in use"
     held.contents[:5] = b"still"
     again = [take(arena, 5_000_000) for _ in range(7)]
     for block in again:
@@ -195,7 +193,7 @@ def test_what_is_not_needed_any_more_goes_back_to_the_system_and_comes_again(
     assert held.contents[:5].tobytes() == b"still"
 
 
-def test_what_the_trainer_does_not_take_is_not_used_and_it_is_asked_again_later() -> None:
+def test_a_slab_refused_by_the_trainer_is_not_used_and_another_is_shown_later() -> None:
     answers = [OSError("not now"), None]
     arena = Arena(lambda *_: refuse_or_not(answers.pop(0)))
     assert arena.take(1000) is None
@@ -210,7 +208,7 @@ def refuse_or_not(error: OSError | None) -> None:
         raise error
 
 
-def test_memory_goes_with_the_last_who_may_look_at_it() -> None:
+def test_a_slab_is_closed_with_the_last_reference_to_it() -> None:
     before = open_fds()
     arena = Arena(lambda *_: None)
     block = take(arena, 100)
@@ -220,6 +218,6 @@ def test_memory_goes_with_the_last_who_may_look_at_it() -> None:
     assert open_fds() == before
 
 
-def test_both_ends_know_where_buffers_lie_by_their_sizes() -> None:
+def test_offsets_of_buffers_follow_from_their_sizes() -> None:
     assert aligned_offsets([]) == ([], 0)
     assert aligned_offsets([1, 64, 65, 0, 3]) == ([0, 64, 128, 256, 256], 320)

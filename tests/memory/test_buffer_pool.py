@@ -1,4 +1,4 @@
-"""Buffers come back when the last view has gone, are not shared while one is there, and do not pile up."""
+"""Buffers return to the pool after their last view, are never shared before that, and do not pile up."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pool() -> BufferPool:
     return BufferPool()
 
 
-def test_a_buffer_is_used_again_after_its_last_view(pool: BufferPool) -> None:
+def test_a_buffer_is_reused_after_its_last_view(pool: BufferPool) -> None:
     view = pool.take(MEGABYTE - 5)
     ref = address(view)
     assert view.nbytes == MEGABYTE - 5
@@ -32,19 +32,19 @@ def test_a_buffer_is_used_again_after_its_last_view(pool: BufferPool) -> None:
     assert ref % mmap.PAGESIZE == 0
     part = np.frombuffer(view, np.uint8)[17:].reshape(2, -1)[1]
     del view
-    assert address(pool.take(MEGABYTE - 5)) != ref, "a part of it is still looked at"
+    assert address(pool.take(MEGABYTE - 5)) != ref, "a view of a part is left"
     del part
     assert ref in {address(view) for view in [pool.take(MEGABYTE) for _ in range(2)]}
 
 
-def test_no_more_than_a_few_of_a_size_are_kept(pool: BufferPool) -> None:
+def test_only_a_few_free_buffers_of_a_size_are_kept(pool: BufferPool) -> None:
     views = [pool.take(MEGABYTE) for _ in range(20)]
     assert len({address(view) for view in views}) == 20
     views.clear()
     assert pool._free_bytes == buffer_pool._FREE_OF_A_SIZE * MEGABYTE
 
 
-def test_sizes_that_are_not_used_any_more_make_room(pool: BufferPool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unused_sizes_make_room_for_others(pool: BufferPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buffer_pool, "_FREE_BYTES", 10 * MEGABYTE)
     for size in range(1, 12):
         views = [pool.take(size * MEGABYTE) for _ in range(2)]
@@ -54,7 +54,7 @@ def test_sizes_that_are_not_used_any_more_make_room(pool: BufferPool, monkeypatc
     assert address(pool.take(11 * MEGABYTE)) == ref
 
 
-def test_what_is_free_can_be_given_back_to_the_system(pool: BufferPool) -> None:
+def test_clear_frees_unused_buffers_only(pool: BufferPool) -> None:
     held = pool.take(MEGABYTE)
     pool.take(MEGABYTE)
     pool.clear()
@@ -62,7 +62,7 @@ def test_what_is_free_can_be_given_back_to_the_system(pool: BufferPool) -> None:
     held[:3] = b"abc"
 
 
-def test_a_forked_child_keeps_what_it_has_when_the_buffer_is_filled_again(pool: BufferPool) -> None:
+def test_a_forked_child_keeps_its_contents_when_the_parent_refills_the_buffer(pool: BufferPool) -> None:
     view = pool.take(MEGABYTE)
     view[:3] = b"old"
     ref = address(view)
@@ -81,7 +81,7 @@ def test_a_forked_child_keeps_what_it_has_when_the_buffer_is_filled_again(pool: 
     assert os.waitpid(pid, 0)[1] == 0
 
 
-def test_memory_that_is_not_there_is_a_memory_error(pool: BufferPool) -> None:
+def test_a_buffer_that_does_not_fit_into_memory_raises_memory_error(pool: BufferPool) -> None:
     with pytest.raises(MemoryError, match="no memory for a buffer of"):
         pool.take(1 << 60)
 

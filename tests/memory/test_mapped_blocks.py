@@ -1,4 +1,4 @@
-"""The trainer's views: each block goes back when its last view has gone, once, and never while one is there."""
+"""The trainer's views: each block is returned after its last view, once, and never before."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def is_in_use(block: Block) -> bool:
     return block._slab._words[block.ref.offset // 8] == block.ref.use
 
 
-def test_the_views_are_the_workers_memory_writable_and_aligned(arena: Arena, mapped: MappedBlocks) -> None:
+def test_views_are_the_workers_memory_writable_and_aligned(arena: Arena, mapped: MappedBlocks) -> None:
     block = take(arena, 7)
     views = opened(mapped, block.ref)
     assert [view.nbytes for view in views] == list(SIZES)
@@ -59,7 +59,7 @@ def test_the_views_are_the_workers_memory_writable_and_aligned(arena: Arena, map
     assert bytes(block.contents[300_032 : 300_032 + 64]) == bytes([9]) * 64
 
 
-def test_a_block_goes_back_when_its_last_view_has_gone(arena: Arena, mapped: MappedBlocks) -> None:
+def test_a_block_is_returned_after_its_last_view(arena: Arena, mapped: MappedBlocks) -> None:
     block = take(arena)
     views = opened(mapped, block.ref)
     array = np.frombuffer(views[0], np.float32).reshape(-1, 100)[3:5].T
@@ -70,9 +70,7 @@ def test_a_block_goes_back_when_its_last_view_has_gone(arena: Arena, mapped: Map
     assert take(arena).ref[:2] == block.ref[:2]
 
 
-def test_a_message_that_comes_twice_does_not_return_what_the_first_one_holds(
-    arena: Arena, mapped: MappedBlocks
-) -> None:
+def test_views_of_a_repeated_message_share_the_first_ones_use(arena: Arena, mapped: MappedBlocks) -> None:
     block = take(arena)
     first = opened(mapped, block.ref)
     second = opened(mapped, block.ref)
@@ -85,9 +83,7 @@ def test_a_message_that_comes_twice_does_not_return_what_the_first_one_holds(
     assert not is_in_use(block)
 
 
-def test_a_message_that_comes_again_after_the_block_went_back_returns_nobody_elses(
-    arena: Arena, mapped: MappedBlocks
-) -> None:
+def test_a_message_repeated_after_the_return_does_not_return_the_next_use(arena: Arena, mapped: MappedBlocks) -> None:
     old = take(arena)
     opened(mapped, old.ref)
     new = take(arena)
@@ -101,8 +97,8 @@ def test_a_message_that_comes_again_after_the_block_went_back_returns_nobody_els
     assert not is_in_use(new)
 
 
-def test_where_one_block_cannot_be_read_none_is_opened_and_returned(arena: Arena, mapped: MappedBlocks) -> None:
-    """Its worker sends all of them again, and they must still be what they were."""
+def test_if_one_block_of_a_message_is_unknown_none_is_opened_and_returned(arena: Arena, mapped: MappedBlocks) -> None:
+    """The worker sends all of them again, so their contents must not be overwritten."""
     there, missing = take(arena), take(arena)
     wanted = [(there.ref, SIZES), (missing.ref._replace(slab_id=b"z" * 16), SIZES)]
     with pytest.raises(OSError, match="never showed"):
@@ -110,8 +106,8 @@ def test_where_one_block_cannot_be_read_none_is_opened_and_returned(arena: Arena
     assert is_in_use(there)
 
 
-def test_what_is_in_use_when_the_process_forks_is_never_returned(arena: Arena, mapped: MappedBlocks) -> None:
-    """The child may look at it for as long as it lives."""
+def test_a_block_in_use_at_a_fork_is_never_returned(arena: Arena, mapped: MappedBlocks) -> None:
+    """The child may read it for as long as it lives."""
     held, later = take(arena, 1), take(arena, 2)
     views = opened(mapped, held.ref)
     pid = os.fork()
@@ -124,10 +120,10 @@ def test_what_is_in_use_when_the_process_forks_is_never_returned(arena: Arena, m
     del views
     assert is_in_use(held)
     opened(mapped, later.ref)
-    assert not is_in_use(later), "what came after is returned as ever"
+    assert not is_in_use(later), "a block opened after the fork is returned"
 
 
-def test_views_outlive_their_worker_and_its_record(arena: Arena, mapped: MappedBlocks) -> None:
+def test_views_outlive_their_worker_and_its_slab(arena: Arena, mapped: MappedBlocks) -> None:
     block = take(arena, 5)
     (view, _) = opened(mapped, block.ref)
     mapped.forget({b"another"})
@@ -145,25 +141,25 @@ def changed(ref: BlockRef, **changes: object) -> BlockRef:
 
 
 @pytest.mark.parametrize("offset", [1, 64, PAGE + 64, 1 << 40, (1 << 63) - PAGE])
-def test_an_offset_that_is_no_blocks_is_refused(arena: Arena, mapped: MappedBlocks, offset: int) -> None:
+def test_an_offset_that_is_not_a_blocks_is_refused(arena: Arena, mapped: MappedBlocks, offset: int) -> None:
     with pytest.raises(OSError, match="not within its slab"):
         opened(mapped, changed(take(arena).ref, offset=offset))
 
 
-def test_more_than_the_slab_holds_is_refused(arena: Arena, mapped: MappedBlocks) -> None:
+def test_a_batch_beyond_the_slabs_end_is_refused(arena: Arena, mapped: MappedBlocks) -> None:
     with pytest.raises(OSError, match="not within its slab"):
         opened(mapped, take(arena).ref, (300_000, 1 << 30))
 
 
-def test_nobody_can_name_a_slab_of_anothers(arena: Arena, mapped: MappedBlocks) -> None:
+def test_a_worker_cannot_name_another_workers_slab(arena: Arena, mapped: MappedBlocks) -> None:
     ref = take(arena).ref
     with pytest.raises(OSError, match="never showed"):
         mapped.open(b"x" * 16, [(ref, SIZES)])
-    with pytest.raises(OSError, match="there already"):
+    with pytest.raises(OSError, match="exists already"):
         mapped.add(b"x" * 16, ref.slab_id, 0)
 
 
-def test_what_could_be_cut_off_is_not_mapped(mapped: MappedBlocks) -> None:
+def test_a_file_that_could_shrink_is_not_mapped(mapped: MappedBlocks) -> None:
     with tempfile.TemporaryFile() as file, pytest.raises(OSError, match=r"Invalid argument|not sealed"):
         file.truncate(1 << 20)
         mapped.add(OWNER, b"s" * 16, file.fileno())
@@ -177,7 +173,7 @@ def test_what_could_be_cut_off_is_not_mapped(mapped: MappedBlocks) -> None:
 
 
 @pytest.mark.parametrize("nbytes", [0, 100, PAGE + 8])
-def test_what_is_not_made_of_whole_pages_is_not_mapped(mapped: MappedBlocks, nbytes: int) -> None:
+def test_a_file_without_whole_pages_is_not_mapped(mapped: MappedBlocks, nbytes: int) -> None:
     fd = os.memfd_create("odd", os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(fd, nbytes)
@@ -189,14 +185,14 @@ def test_what_is_not_made_of_whole_pages_is_not_mapped(mapped: MappedBlocks, nby
 
 
 @pytest.mark.skipif(not hasattr(os, "MFD_HUGETLB"), reason="this system has no huge pages")
-def test_huge_pages_are_not_mapped_for_they_may_run_out() -> None:
+def test_huge_pages_are_not_mapped_since_they_may_run_out() -> None:
     try:
         fd = os.memfd_create("huge", os.MFD_ALLOW_SEALING | os.MFD_HUGETLB)
     except OSError as error:
         pytest.skip(f"no huge pages here: {error}")
     try:
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-        with pytest.raises(OSError, match="other pages"):
+        with pytest.raises(OSError, match="huge pages"):
             MappedBlocks().add(OWNER, b"s" * 16, fd)
     finally:
         os.close(fd)

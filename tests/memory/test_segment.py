@@ -18,7 +18,7 @@ PARTS = [b"stream", memoryview(np.arange(3_000_001, dtype=np.uint8)), b"", b"x" 
 
 @pytest.fixture(params=["memfd", "file"])
 def placed(request, monkeypatch):
-    """Both kinds: memory without a name, and a file where the system has no such thing."""
+    """Both kinds of segment: a memfd, and a file on systems without memfds."""
     if request.param == "memfd" and not segment.HAS_MEMFD:
         pytest.skip("this system has no memfd")
     monkeypatch.setattr(segment, "HAS_MEMFD", request.param == "memfd")
@@ -46,7 +46,7 @@ def test_a_reader_sees_the_parts_each_aligned(shared):
     assert [(np.frombuffer(part, np.uint8).ctypes.data - base) % ALIGNMENT for part in parts if part] == [0, 0, 0]
 
 
-def test_another_process_can_map_it(shared):
+def test_another_process_can_map_a_segment(shared):
     code = (
         "import sys; from enqueuer.memory.segment import map_segment, read_parts;"
         "parts = read_parts(map_segment(sys.argv[1])); print(parts[0].tobytes().decode(), len(parts[1]))"
@@ -55,7 +55,7 @@ def test_another_process_can_map_it(shared):
     assert done.stdout == "stream 3000001\n"
 
 
-def test_what_a_reader_writes_is_its_own(shared):
+def test_a_readers_writes_are_private(shared):
     mine, other = (read_parts(map_segment(shared.path))[1] for _ in range(2))
     mine[0] = 99
     assert mine[0] == 99
@@ -63,7 +63,7 @@ def test_what_a_reader_writes_is_its_own(shared):
     assert shared.matches(PARTS)
 
 
-def test_nobody_not_even_its_maker_can_change_what_is_sealed(tmp_path):
+def test_not_even_its_maker_can_change_a_sealed_segment(tmp_path):
     if not segment.HAS_MEMFD:
         pytest.skip("this system has no memfd")
     shared = SharedSegment.create(PARTS, directory=tmp_path)
@@ -77,14 +77,14 @@ def test_nobody_not_even_its_maker_can_change_what_is_sealed(tmp_path):
     shared.close()
 
 
-def test_a_file_is_for_its_owners_eyes_only(monkeypatch, tmp_path):
+def test_a_segments_file_is_readable_by_its_owner_only(monkeypatch, tmp_path):
     monkeypatch.setattr(segment, "HAS_MEMFD", False)
     shared = SharedSegment.create(PARTS, directory=tmp_path)
     assert stat.S_IMODE(Path(shared.path).stat().st_mode) == 0o400
     shared.close()
 
 
-def test_it_matches_exactly_these_contents(shared):
+def test_a_segment_matches_its_exact_contents_only(shared):
     assert shared.matches(PARTS)
     assert shared.matches([bytes(part) for part in PARTS])
     for ref in (0, 1_500_000, 3_000_000):
@@ -106,14 +106,14 @@ def test_arrays_of_any_type_and_order_are_parts(placed, tmp_path):
     shared.close()
 
 
-def test_it_may_have_no_parts_at_all(placed, tmp_path):
+def test_a_segment_may_have_no_parts(placed, tmp_path):
     shared = SharedSegment.create([], directory=tmp_path)
     assert read_parts(map_segment(shared.path)) == []
     assert shared.matches([])
     shared.close()
 
 
-def test_closing_twice_leaves_nothing_behind_but_what_readers_hold(placed, tmp_path):
+def test_closing_twice_leaves_only_the_readers_mappings(placed, tmp_path):
     before = open_fds()
     shared = SharedSegment.create(PARTS, directory=tmp_path)
     parts = read_parts(map_segment(shared.path))
@@ -128,7 +128,7 @@ def test_closing_twice_leaves_nothing_behind_but_what_readers_hold(placed, tmp_p
         map_segment(shared.path)
 
 
-def test_a_forgotten_one_closes_itself(placed, tmp_path):
+def test_a_forgotten_segment_closes_itself(placed, tmp_path):
     before = open_fds()
     SharedSegment.create(PARTS, directory=tmp_path)
     assert open_fds() == before
@@ -144,7 +144,7 @@ def test_a_forked_child_does_not_remove_the_makers_file(monkeypatch, tmp_path):
     assert Path(shared.path).exists()
 
 
-def test_without_enough_memory_the_error_says_what_to_do(placed, tmp_path, monkeypatch):
+def test_without_enough_memory_the_error_names_a_remedy(placed, tmp_path, monkeypatch):
     monkeypatch.setattr(segment, "available_bytes", lambda: 2_000_000)
     before = open_fds()
     with pytest.raises(ConfigurationError, match=r"no room for 3 MB .*2 MB are free.*use threads"):
@@ -152,7 +152,7 @@ def test_without_enough_memory_the_error_says_what_to_do(placed, tmp_path, monke
     assert open_fds() == before
 
 
-def test_a_full_disk_is_the_same_error_and_leaves_nothing(placed, tmp_path, monkeypatch):
+def test_a_full_disk_is_the_same_error_and_leaves_no_file(placed, tmp_path, monkeypatch):
     def full(fd, data, offset):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -164,7 +164,7 @@ def test_a_full_disk_is_the_same_error_and_leaves_nothing(placed, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interruption_while_it_is_filled_leaves_nothing(placed, tmp_path, monkeypatch):
+def test_an_interruption_while_a_segment_is_filled_leaves_no_file(placed, tmp_path, monkeypatch):
     def interrupted(fd, data, offset):
         raise KeyboardInterrupt
 
@@ -176,7 +176,7 @@ def test_an_interruption_while_it_is_filled_leaves_nothing(placed, tmp_path, mon
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_nobody_says_how_much_memory_there_is_it_is_tried(tmp_path, monkeypatch):
+def test_a_segment_is_made_where_free_memory_is_unknown(tmp_path, monkeypatch):
     monkeypatch.setattr(segment, "available_bytes", lambda: None)
     SharedSegment.create(PARTS, directory=tmp_path).close()
 

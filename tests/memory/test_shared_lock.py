@@ -1,4 +1,4 @@
-"""A lock between processes: held by one, waited for but not for ever, free when its holder dies."""
+"""A lock between processes: one holder, a bounded wait, and free when its holder dies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def fd() -> Iterator[int]:
 
 
 class Holder:
-    """Another process, which has the lock until it is told otherwise."""
+    """Another process that holds the lock until `let_go`."""
 
     def __init__(self, fd: int) -> None:
         ready, told = os.pipe()
@@ -46,10 +46,10 @@ class Holder:
         self.let_go()
 
 
-def test_who_holds_it_is_waited_for_but_not_for_ever(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_held_lock_is_awaited_for_a_limited_time(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
     holder = Holder(fd)
     monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.02)
-    with pytest.raises(OSError, match="takes its time"), shared_lock(fd):
+    with pytest.raises(OSError, match="holds the memory lock"), shared_lock(fd):
         pass
     monkeypatch.setattr(module, "_PATIENCE_SECONDS", 10.0)
     monkeypatch.setattr(module.time, "sleep", lambda _: holder.let_go())
@@ -57,19 +57,19 @@ def test_who_holds_it_is_waited_for_but_not_for_ever(fd: int, monkeypatch: pytes
         pass
 
 
-def test_a_holder_that_dies_frees_it(fd: int) -> None:
+def test_a_holder_that_dies_frees_the_lock(fd: int) -> None:
     Holder(fd).kill()
     with shared_lock(fd):
         pass
 
 
-def test_it_can_be_taken_again_and_again_also_after_an_error(fd: int) -> None:
+def test_the_lock_can_be_taken_repeatedly_also_after_an_error(fd: int) -> None:
     for _ in range(3):
         with pytest.raises(KeyError), shared_lock(fd):
             raise KeyError
     Holder(fd).let_go()
 
 
-def test_where_there_is_no_such_file_it_is_always_free() -> None:
+def test_a_lock_without_a_file_is_always_free() -> None:
     with shared_lock(None), shared_lock(None):
         pass

@@ -1,4 +1,4 @@
-"""Descriptors through a Unix socket: who may show slabs, what is refused, and what is left behind."""
+"""Slabs through a Unix socket: which peers may show them, refusals, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def open_fds() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_a_slab_that_was_shown_is_read_where_it_lies(trainer: Trainer) -> None:
+def test_a_shown_slab_is_read_without_a_copy(trainer: Trainer) -> None:
     sender = SlabSender(trainer.receiver.path, trainer.receiver.secret, OWNER)
     arena = Arena(sender.send)
     for number in range(3):
@@ -82,12 +82,12 @@ def test_a_slab_that_was_shown_is_read_where_it_lies(trainer: Trainer) -> None:
     wait_until(lambda: not trainer.receiver._connections, what="the connection to be forgotten")
 
 
-def test_only_its_own_user_can_connect(trainer: Trainer) -> None:
+def test_only_the_same_user_can_connect(trainer: Trainer) -> None:
     assert stat.S_IMODE(trainer.receiver.path.lstat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("secret", [b"x" * 32, b"", b"x" * 33])
-def test_who_does_not_know_the_secret_shows_nothing(trainer: Trainer, secret: bytes) -> None:
+def test_a_peer_without_the_secret_cannot_show_a_slab(trainer: Trainer, secret: bytes) -> None:
     sender = SlabSender(trainer.receiver.path, secret, OWNER)
     assert Arena(sender.send).take(1000) is None
     assert not trainer.receiver.blocks._slabs
@@ -95,7 +95,7 @@ def test_who_does_not_know_the_secret_shows_nothing(trainer: Trainer, secret: by
     sender.close()
 
 
-def test_what_is_not_safe_to_map_is_refused_and_the_connection_goes_on(trainer: Trainer) -> None:
+def test_an_unsafe_file_is_refused_and_the_connection_goes_on(trainer: Trainer) -> None:
     sender = SlabSender(trainer.receiver.path, trainer.receiver.secret, OWNER)
     with tempfile.TemporaryFile() as file, pytest.raises(OSError, match="did not take"):
         sender.send(b"s" * 16, file.fileno())
@@ -129,7 +129,7 @@ def test_the_last_descriptors_are_left_to_the_trainers_own_files(
     sender.close()
 
 
-def test_nonsense_costs_the_trainer_a_connection_and_no_descriptor(trainer: Trainer) -> None:
+def test_a_malformed_message_closes_the_connection_and_leaks_no_descriptor(trainer: Trainer) -> None:
     before = open_fds()
     for message in (b"x", bytes(64), bytes(5000), trainer.receiver.secret + bytes(32)):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
@@ -144,14 +144,14 @@ def test_nonsense_costs_the_trainer_a_connection_and_no_descriptor(trainer: Trai
     SlabSender(trainer.receiver.path, trainer.receiver.secret, OWNER).close()
 
 
-def test_a_trainer_that_is_not_there_is_an_os_error(path: Path) -> None:
+def test_a_sender_without_a_trainer_raises_os_error(path: Path) -> None:
     before = open_fds()
     with pytest.raises(FileNotFoundError):
         SlabSender(path, b"s" * 32, OWNER)
     assert open_fds() == before
 
 
-def test_a_trainer_that_does_not_answer_is_not_waited_for(
+def test_a_silent_trainer_is_awaited_for_a_limited_time(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(slab_exchange, "_ANSWER_SECONDS", 0.05)
@@ -163,15 +163,13 @@ def test_a_trainer_that_does_not_answer_is_not_waited_for(
     receiver.close()
 
 
-def test_an_answer_that_came_too_late_is_not_taken_for_the_next_ones(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_late_answer_is_not_taken_for_the_next_slabs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slab_exchange, "_ANSWER_SECONDS", 0.05)
     receiver = SlabReceiver(path)
     sender = SlabSender(path, receiver.secret, OWNER)
     assert Arena(sender.send).take(1000) is None
     receiver.handle()
-    receiver.handle()  # comes in, and is answered: too late
+    receiver.handle()  # accepts, then answers: too late
     monkeypatch.setattr(socket, "send_fds", _then(receiver.handle))
     with tempfile.TemporaryFile() as file, pytest.raises(OSError, match="did not take"):
         sender.send(b"s" * 16, file.fileno())
@@ -191,7 +189,7 @@ def _then(answer: Callable[[], None]) -> Callable[..., int]:
     return send_and_answer
 
 
-def test_the_memory_of_who_has_hung_up_is_kept_until_it_has_left_the_session_too(path: Path) -> None:
+def test_slabs_are_kept_until_their_worker_has_hung_up_and_left_the_session(path: Path) -> None:
     receiver = SlabReceiver(path)
     trainer = threading.Thread(target=lambda: [receiver._epoll.poll(5.0) and receiver.handle() for _ in range(2)])
     trainer.start()
@@ -199,11 +197,11 @@ def test_the_memory_of_who_has_hung_up_is_kept_until_it_has_left_the_session_too
     assert Arena(sender.send).take(1000) is not None
     trainer.join()
     receiver.forget_departed(lambda owner: True)
-    assert len(receiver.blocks._slabs) == 1, "it may be lost only for a while"
+    assert len(receiver.blocks._slabs) == 1, "the worker may be lost only for a while"
     sender.close()
     receiver.handle()
     receiver.forget_departed(lambda owner: False)
-    assert len(receiver.blocks._slabs) == 1, "results of its may still be on their way"
+    assert len(receiver.blocks._slabs) == 1, "its results may still arrive"
     assert receiver.hung_up == {OWNER}
     receiver.forget_departed(lambda owner: owner == OWNER)
     assert not receiver.blocks._slabs
@@ -212,7 +210,7 @@ def test_the_memory_of_who_has_hung_up_is_kept_until_it_has_left_the_session_too
 
 
 @pytest.mark.parametrize("step", ["chmod", "listen", "epoll"])
-def test_a_socket_that_cannot_be_served_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+def test_a_receiver_that_cannot_be_made_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def fail(*_: object) -> None:
         raise OSError(24, "Too many open files")
 
@@ -227,7 +225,7 @@ def test_a_socket_that_cannot_be_served_leaves_nothing(path: Path, monkeypatch: 
     assert open_fds() == before
 
 
-def test_closing_leaves_nothing(path: Path) -> None:
+def test_closing_leaves_no_socket_and_no_descriptor(path: Path) -> None:
     before = open_fds()
     receiver = SlabReceiver(path)
     sender = SlabSender(path, receiver.secret, OWNER)
@@ -245,12 +243,12 @@ NOT_OURS = ["", "..", "../run/docker.sock", "/etc/passwd", "enqueuer-0", "enqueu
 
 
 @pytest.mark.parametrize("name", NOT_OURS)
-def test_nobody_has_us_connect_to_anything_else(name: str) -> None:
-    with pytest.raises(OSError, match="no name of a socket"):
+def test_only_names_of_slab_sockets_are_accepted(name: str) -> None:
+    with pytest.raises(OSError, match="not the name of a socket"):
         common_path(name)
 
 
-def test_a_name_that_was_told_is_found_again(common: Path) -> None:
+def test_a_sockets_name_leads_to_its_path(common: Path) -> None:
     receiver = receive_slabs()
     assert receiver is not None
     assert receiver.path.parent == common
@@ -259,7 +257,7 @@ def test_a_name_that_was_told_is_found_again(common: Path) -> None:
     assert list(common.iterdir()) == []
 
 
-def test_what_a_killed_trainer_left_is_removed_and_nothing_else(common: Path) -> None:
+def test_only_sockets_of_killed_trainers_are_removed(common: Path) -> None:
     living = receive_slabs()
     assert living is not None
     starting = common / f"{common_path().name}~"
@@ -275,6 +273,6 @@ def test_what_a_killed_trainer_left_is_removed_and_nothing_else(common: Path) ->
     other.close()
 
 
-def test_where_there_is_no_common_directory_batches_go_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_common_directory_there_is_no_receiver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slab_exchange, "COMMON_DIRECTORY", Path("/nonexistent"))
     assert receive_slabs() is None

@@ -1,4 +1,4 @@
-"""Which positions were received, from how many outcomes were taken."""
+"""The received positions, derived from the number of outcomes taken."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def ranges(positions: set[int]) -> Ranges:
 def test_receipts_count_the_taken_outcomes_however_they_were_put_and_asked_for(
     length: int, data: st.DataObject
 ) -> None:
-    """Beside the plain list of everything: each epoch's positions in any order, batches, skips and failures."""
+    """Compared with a plain list: each epoch's positions in any order, with batches, skips and failures."""
     receipts = Receipts(5)
     story: list[tuple[int, int, Any]] = []
     taken = 0

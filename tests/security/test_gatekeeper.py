@@ -1,4 +1,4 @@
-"""Who gets in, on real sockets: only listed keys, and nobody while nobody decides."""
+"""Admission on real sockets: only listed keys, and no peer without a ZAP handler."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import pytest
 import zmq
 
 from enqueuer.errors import ConfigurationError
+from enqueuer.security import gatekeeper
 from enqueuer.security.curve import secure_client, secure_server
-from enqueuer.security.gatekeeper import Gatekeeper, Notes
+from enqueuer.security.gatekeeper import Gatekeeper, RefusalLog
 from enqueuer.security.key_directory import KeyDirectory
 from enqueuer.security.keys import WorkerToken, new_secret_key, read_coordinator_key, read_token
 from enqueuer.transport.sockets import CoordinatorSockets, configure, new_context
 from tests.support.waiting import wait_until
 
 LOOPBACK = "tcp://127.0.0.1:*"
-# Long enough for a handshake on a busy machine; who is not in by then is out.
+# Long enough for a handshake on a busy machine; a peer that is not admitted by then is refused.
 REFUSED_MS = 600
 
 Context = zmq.Context[zmq.Socket[bytes]]
@@ -75,7 +76,9 @@ def knock() -> Iterator[Knock]:
     others.term()
 
 
-def test_who_is_listed_comes_in_on_both_channels(sockets: CoordinatorSockets, knock: Knock, token: WorkerToken) -> None:
+def test_a_listed_worker_is_admitted_on_both_sockets(
+    sockets: CoordinatorSockets, knock: Knock, token: WorkerToken
+) -> None:
     knock(sockets.control_endpoint, token)
     knock(sockets.data_endpoint, token, zmq.PUSH)
     assert sockets.router.poll(5_000) and sockets.pull.poll(5_000)
@@ -85,7 +88,7 @@ def test_who_is_listed_comes_in_on_both_channels(sockets: CoordinatorSockets, kn
     assert key == token.public_key.hex() and received[0].bytes == b"hello"
 
 
-def strangers(token: WorkerToken) -> dict[str, WorkerToken | None]:
+def unlisted(token: WorkerToken) -> dict[str, WorkerToken | None]:
     return {
         "no key": None,
         "a key that is not listed": WorkerToken(token.server_key, new_secret_key()),
@@ -93,34 +96,38 @@ def strangers(token: WorkerToken) -> dict[str, WorkerToken | None]:
     }
 
 
-@pytest.mark.parametrize("who", ["no key", "a key that is not listed", "another coordinator's"])
-def test_nobody_else_comes_in(sockets: CoordinatorSockets, knock: Knock, token: WorkerToken, who: str) -> None:
-    stranger = strangers(token)[who]
-    knock(sockets.control_endpoint, stranger)
-    knock(sockets.data_endpoint, stranger, zmq.PUSH)
+@pytest.mark.parametrize("identity", ["no key", "a key that is not listed", "another coordinator's"])
+def test_a_peer_without_a_listed_key_is_refused(
+    sockets: CoordinatorSockets, knock: Knock, token: WorkerToken, identity: str
+) -> None:
+    peer_token = unlisted(token)[identity]
+    knock(sockets.control_endpoint, peer_token)
+    knock(sockets.data_endpoint, peer_token, zmq.PUSH)
     assert not sockets.router.poll(REFUSED_MS) and not sockets.pull.poll(0)
 
 
-@pytest.mark.parametrize("who", ["no key", "a key that is not listed", "another coordinator's"])
-def test_the_log_says_who_was_refused_and_why(
-    sockets: CoordinatorSockets, knock: Knock, token: WorkerToken, who: str, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("identity", ["no key", "a key that is not listed", "another coordinator's"])
+def test_the_log_says_why_a_peer_was_refused(
+    sockets: CoordinatorSockets, knock: Knock, token: WorkerToken, identity: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stranger = strangers(token)[who]
-    words = "is not in" if who == "a key that is not listed" else "another coordinator.key" if stranger else "no key"
+    peer_token = unlisted(token)[identity]
+    words = (
+        "is not in" if identity == "a key that is not listed" else "another coordinator.key" if peer_token else "no key"
+    )
 
     def is_said() -> bool:
-        # As a worker does, again and again: which end hangs up first is chance, and only the other one knows why.
-        knock(sockets.control_endpoint, stranger)
+        # Repeatedly, as a worker does: either end may hang up first, and only the other one learns why.
+        knock(sockets.control_endpoint, peer_token)
         time.sleep(0.2)
         return words in caplog.text
 
-    wait_until(is_said, what=f"a line that says {words!r}")
-    if who == "a key that is not listed":
-        assert stranger is not None
-        assert f"its key {stranger.public_key.hex()[:8]} is not in" in caplog.text
+    wait_until(is_said, what=f"a line with {words!r}")
+    if identity == "a key that is not listed":
+        assert peer_token is not None
+        assert f"its key {peer_token.public_key.hex()[:8]} is not in" in caplog.text
 
 
-def test_without_anybody_who_decides_nobody_comes_in(context: Context, knock: Knock, token: WorkerToken) -> None:
+def test_no_peer_is_admitted_without_a_zap_handler(context: Context, knock: Knock, token: WorkerToken) -> None:
     secret = new_secret_key()
     server = configure(context.socket(zmq.ROUTER))
     secure_server(server, secret)
@@ -133,7 +140,7 @@ def test_without_anybody_who_decides_nobody_comes_in(context: Context, knock: Kn
     server.close()
 
 
-def test_keys_are_added_and_revoked_while_it_runs(
+def test_keys_are_added_and_revoked_while_the_coordinator_runs(
     sockets: CoordinatorSockets,
     knock: Knock,
     directory: KeyDirectory,
@@ -148,20 +155,20 @@ def test_keys_are_added_and_revoked_while_it_runs(
     assert sockets.router.poll(5_000) and sockets.receive_control()[1]
     directory.revoke_worker("worker")
 
-    def is_let_in(peer: zmq.Socket[bytes]) -> bool:
+    def is_admitted(peer: zmq.Socket[bytes]) -> bool:
         peer.send(b"again")
         assert sockets.router.poll(5_000)
         return sockets.receive_control()[1] is not None
 
-    wait_until(lambda: not is_let_in(first), 5.0, "that the revoked key counts for nothing")
-    assert is_let_in(second)
-    # The name alone opens nothing: it is another key's now.
+    wait_until(lambda: not is_admitted(first), 5.0, "the revoked key to be refused")
+    assert is_admitted(second)
+    # The name is now another key's, and does not admit the old one.
     directory.add_worker("worker")
-    wait_until(lambda: "(worker) is let in from now on" in caplog.text, what="that the file is read again")
-    assert not is_let_in(first)
+    wait_until(lambda: "(worker) is let in from now on" in caplog.text, what="the file to be read again")
+    assert not is_admitted(first)
 
 
-def test_results_of_a_revoked_key_are_not_read(
+def test_results_with_a_revoked_key_are_refused(
     sockets: CoordinatorSockets, knock: Knock, directory: KeyDirectory, token: WorkerToken
 ) -> None:
     peer = knock(sockets.data_endpoint, token, zmq.PUSH)
@@ -173,10 +180,10 @@ def test_results_of_a_revoked_key_are_not_read(
         assert sockets.pull.poll(5_000)
         return sockets.receive_data()[1] is not None
 
-    wait_until(lambda: not is_taken(), 5.0, "that results are dropped")
+    wait_until(lambda: not is_taken(), 5.0, "results to be dropped")
 
 
-def test_while_the_key_file_is_not_right_nobody_new_comes_in_and_then_they_do(
+def test_no_new_worker_is_admitted_while_the_key_file_is_unreadable(
     sockets: CoordinatorSockets,
     knock: Knock,
     directory: KeyDirectory,
@@ -186,7 +193,7 @@ def test_while_the_key_file_is_not_right_nobody_new_comes_in_and_then_they_do(
     old = knock(sockets.control_endpoint, token)
     assert sockets.router.poll(5_000) and sockets.receive_control()[1]
     directory.key_file.chmod(0o644)
-    wait_until(lambda: "nobody new gets in" in caplog.text, what="that the file is looked at")
+    wait_until(lambda: "no new worker is admitted" in caplog.text, what="the file to be read")
     knock(sockets.control_endpoint, token)
     assert not sockets.router.poll(REFUSED_MS)
     old.send(b"still here")
@@ -196,23 +203,32 @@ def test_while_the_key_file_is_not_right_nobody_new_comes_in_and_then_they_do(
     assert sockets.router.poll(10_000)
 
 
-def test_new_keys_for_the_coordinator_wait_for_its_next_start(
+def test_a_new_coordinator_key_takes_effect_at_the_next_start(
     sockets: CoordinatorSockets, directory: KeyDirectory, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
         directory.create(replace=True)
-        wait_until(lambda: "they count from the next start()" in caplog.text, what="that it is said")
+        wait_until(lambda: "it takes effect at the next start()" in caplog.text, what="the warning")
     assert read_coordinator_key(directory.key_file).secret_key.hex() not in caplog.text
 
 
-def test_a_key_file_that_is_not_right_is_an_error_and_leaves_nothing_open(context: Context, tmp_path: Path) -> None:
+def test_an_unreadable_key_file_is_an_error_and_leaves_no_socket_open(context: Context, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):
         Gatekeeper(context, str(tmp_path / "nothing"))
     # The fixture's term() would wait for ever for a socket that was left open.
 
 
-def test_notes_are_few_however_many_knock(caplog: pytest.LogCaptureFixture) -> None:
-    notes = Notes()
+def test_refusals_are_logged_ten_times_a_minute_at_most(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(gatekeeper.time, "monotonic", lambda: now)
+    log = RefusalLog()
     for number in range(5_000):
-        notes.note(f"key {number % 2_000}", f"refused {number}")
+        log.warn(f"key {number % 2_000}", f"refused {number}")
     assert len(caplog.records) == 10
+    now += 60.0
+    log.warn("key", "refused again")
+    assert caplog.messages[-1] == "refused again (and 4990 more before)"
+    log.warn("key", "refused again")
+    assert len(caplog.records) == 11, "one line a minute about the same key"

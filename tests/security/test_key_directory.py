@@ -1,4 +1,4 @@
-"""The directory of keys: made, added to, revoked from; whole at every moment, and never overwritten in silence."""
+"""The key directory: made, extended, revoked from; whole at every moment, and never overwritten silently."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def directory(tmp_path: Path) -> KeyDirectory:
     return made
 
 
-def test_the_first_token_fits_the_key_and_both_are_their_owners_alone(directory: KeyDirectory) -> None:
+def test_the_first_token_fits_the_key_and_both_files_are_private(directory: KeyDirectory) -> None:
     key, token = read_coordinator_key(directory.key_file), read_token(directory.token_file("worker"))
     assert token.server_key == key.public_key
     assert key.workers == {"worker": token.public_key}
@@ -29,14 +29,14 @@ def test_the_first_token_fits_the_key_and_both_are_their_owners_alone(directory:
     assert len(list(directory.path.iterdir())) == 2
 
 
-def test_keys_that_are_there_are_not_overwritten(directory: KeyDirectory) -> None:
+def test_existing_keys_are_not_overwritten(directory: KeyDirectory) -> None:
     before = {path: path.read_text() for path in directory.path.iterdir()}
     with pytest.raises(ConfigurationError, match=r"--add-worker.*--replace"):
         directory.create()
     assert {path: path.read_text() for path in directory.path.iterdir()} == before
 
 
-def test_new_keys_in_place_of_old_ones_take_the_old_tokens_away_and_no_others(directory: KeyDirectory) -> None:
+def test_replacing_a_key_removes_its_tokens_and_no_others(directory: KeyDirectory) -> None:
     directory.add_worker("box")
     old = read_coordinator_key(directory.key_file)
     foreign = directory.path / "foreign.token"
@@ -58,13 +58,13 @@ def test_workers_are_added_and_revoked_by_name(directory: KeyDirectory) -> None:
     directory.revoke_worker("worker")
     assert list(directory.workers()) == ["worker-2", "gpu-box"]
     assert not directory.token_file("worker").exists()
-    with pytest.raises(ConfigurationError, match="it lets in: worker-2, gpu-box"):
+    with pytest.raises(ConfigurationError, match="it admits: worker-2, gpu-box"):
         directory.revoke_worker("worker")
     assert directory.add_worker() == "worker"
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "-x", "x" * 65, "a b", "é", ".hidden"])
-def test_a_name_is_a_plain_file_name(directory: KeyDirectory, name: str) -> None:
+def test_a_workers_name_must_be_a_plain_file_name(directory: KeyDirectory, name: str) -> None:
     with pytest.raises(ConfigurationError, match="cannot be a worker's name"):
         directory.add_worker(name)
 
@@ -77,7 +77,7 @@ def test_a_token_of_another_key_is_neither_overwritten_nor_removed(directory: Ke
     assert foreign.read_text() == "somebody else's" and "box" not in directory.workers()
 
 
-def test_what_is_in_the_way_is_named(tmp_path: Path) -> None:
+def test_an_error_names_the_file_and_the_reason(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="No such file"):
         KeyDirectory(tmp_path / "nothing").add_worker()
     (tmp_path / "file").write_text("")
@@ -85,7 +85,7 @@ def test_what_is_in_the_way_is_named(tmp_path: Path) -> None:
         KeyDirectory(tmp_path / "file").create()
 
 
-def test_several_may_work_on_it_at_once_and_readers_never_see_half_of_it(directory: KeyDirectory) -> None:
+def test_concurrent_changes_are_all_kept_and_readers_see_whole_files(directory: KeyDirectory) -> None:
     threads = [threading.Thread(target=directory.add_worker) for _ in range(20)]
     for thread in threads:
         thread.start()

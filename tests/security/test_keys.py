@@ -1,4 +1,4 @@
-"""Key files and tokens as data: what is read, and what is said of one that is not right. No text has a secret in it."""
+"""Key files and tokens as data: reading them, and errors about bad ones. No error text contains a secret."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KEY = CoordinatorKey(SERVER, {"worker": TOKEN.public_key, "gpu-box_2.b": public_
 
 
 def refuses(parse: Callable[[str, str], object], text: str) -> str:
-    """What it says; nothing of the text is in it, nor in the traceback."""
+    """The error's text, after checking that nothing of the input is in it or in the traceback."""
     with pytest.raises(ConfigurationError) as caught:
         parse(text, "the file")
     shown = "".join(traceback.format_exception(caught.value))
@@ -40,23 +40,23 @@ def refuses(parse: Callable[[str, str], object], text: str) -> str:
     return str(caught.value)
 
 
-def test_what_is_written_is_read_again() -> None:
+def test_written_keys_and_tokens_are_read_back() -> None:
     assert parse_token(TOKEN.to_text() + "\n", "") == TOKEN
     assert parse_coordinator_key(KEY.to_text(), "") == KEY
 
 
-def test_a_token_fits_a_line_a_shell_and_an_env_file() -> None:
+def test_a_token_has_no_special_characters() -> None:
     assert TOKEN.to_text().replace("-", "").replace("_", "").replace(".", "").isalnum()
 
 
-def test_no_secret_is_in_a_repr() -> None:
+def test_a_repr_contains_no_secret() -> None:
     for text in (repr(KEY), repr(TOKEN), str(KEY), f"{TOKEN}"):
         for secret in (SERVER, SECRET):
             assert repr(secret) not in text and secret.hex() not in text
     assert fingerprint(TOKEN.public_key) == TOKEN.public_key.hex()[:8]
 
 
-def test_each_mistyped_character_and_each_lost_end_of_a_token_is_noticed() -> None:
+def test_each_mistyped_character_and_each_lost_end_of_a_token_is_refused() -> None:
     text = TOKEN.to_text()
     for at in range(len(text)):
         other = "A" if text[at] != "A" else "B"
@@ -68,7 +68,7 @@ def test_each_mistyped_character_and_each_lost_end_of_a_token_is_noticed() -> No
 
 
 @given(st.text())
-def test_nothing_but_the_typed_error_comes_of_any_text(text: str) -> None:
+def test_any_other_text_raises_configuration_error(text: str) -> None:
     for parse in (parse_token, parse_coordinator_key):
         with pytest.raises(ConfigurationError):
             parse(text, "the file")
@@ -76,23 +76,23 @@ def test_nothing_but_the_typed_error_comes_of_any_text(text: str) -> None:
         parse_token(TOKEN.to_text()[:18] + text, "the file")
 
 
-def test_a_secret_in_place_of_its_files_path_is_not_repeated() -> None:
+def test_a_secret_given_as_a_path_is_refused_without_repeating_it() -> None:
     for read in (read_token, read_coordinator_key):
         for text in (TOKEN.to_text(), KEY.to_text(), str(Path("keys", TOKEN.to_text()))):
             assert "itself" in refuses(lambda path, _: read(path), text)  # noqa: B023 - called at once
 
 
-def test_one_file_for_the_other_is_recognized() -> None:
+def test_a_token_given_as_a_key_and_a_key_given_as_a_token_are_recognized() -> None:
     assert "worker's token" in refuses(parse_coordinator_key, TOKEN.to_text())
     assert "never leave the trainer's machine" in refuses(parse_token, KEY.to_text())
 
 
-def test_a_path_in_the_tokens_variable_is_recognized() -> None:
+def test_a_path_in_the_token_variable_is_recognized() -> None:
     with pytest.raises(ConfigurationError, match="ENQUEUER_TOKEN_FILE"):
         parse_token("/run/secrets/worker.token", "ENQUEUER_TOKEN")
 
 
-def test_other_versions_are_named() -> None:
+def test_another_version_is_refused_by_name() -> None:
     assert "another version" in refuses(parse_token, TOKEN.to_text().replace("-1.", "-2.", 1))
     assert "another version" in refuses(parse_coordinator_key, KEY.to_text().replace('"version": 1', '"version": 2'))
 
@@ -120,11 +120,11 @@ def test_a_damaged_key_file_is_refused(old: str, new: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", "null", "[" * 100_000, KEY.to_text()[:100], "ssh-rsa AAAA"], ids=range(7)
 )
-def test_what_is_no_key_file_is_refused_with_the_command_that_makes_one(text: str) -> None:
+def test_another_file_is_refused_with_the_command_that_makes_a_key(text: str) -> None:
     assert "enqueuer keygen" in refuses(parse_coordinator_key, text)
 
 
-def test_files_that_others_can_read_or_change_are_refused_with_the_command_that_mends_it(tmp_path: Path) -> None:
+def test_a_file_open_to_others_is_refused_with_the_command_that_mends_it(tmp_path: Path) -> None:
     path = tmp_path / "worker.token"
     path.write_text(TOKEN.to_text())
     for mode in (0o640, 0o604, 0o620, 0o602, 0o644, 0o666):
@@ -137,7 +137,7 @@ def test_files_that_others_can_read_or_change_are_refused_with_the_command_that_
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_whose_the_file_is_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_owner_of_a_file_matters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "worker.token"
     path.write_text(TOKEN.to_text())
     path.chmod(0o600)
@@ -153,7 +153,7 @@ def test_whose_the_file_is_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         read_token(path)
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"nothing: No such file"):
         read_token(tmp_path / "nothing")
     with pytest.raises(ConfigurationError, match="Is a directory"):

@@ -1,46 +1,47 @@
-"""The order of epochs and shards."""
+"""The order of epochs, and of the shards that they are dealt to."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enqueuer.stream.order import epoch_order, shard_length
+from enqueuer.stream.order import permutation, shard_length
+from enqueuer.stream.plan import EpochPlan
 
 
 def shards(seed: int, epoch: int, length: int, world_size: int, *, shuffle: bool, remainder: str) -> list[list[int]]:
     return [
-        list(epoch_order(seed, epoch, length, shuffle=shuffle, shard=(rank, world_size), remainder=remainder))
+        list(EpochPlan.fresh(length, (rank, world_size), remainder).order(seed, epoch, shuffle=shuffle))
         for rank in range(world_size)
     ]
 
 
-def test_without_shuffle_the_order_is_that_of_the_sequence() -> None:
-    assert epoch_order(0, 3, 5) == range(5)
+def test_without_shuffle_the_order_is_the_sequences() -> None:
+    assert permutation(0, 3, 5, shuffle=False) == range(5)
 
 
 def test_the_shuffled_order_is_the_same_on_every_python_and_platform() -> None:
-    assert list(epoch_order(7, 0, 10, shuffle=True)) == [3, 9, 1, 8, 2, 7, 4, 5, 6, 0]
-    assert list(epoch_order(7, 1, 10, shuffle=True)) == [9, 8, 4, 6, 5, 3, 7, 2, 0, 1]
-    assert list(epoch_order(2**64 - 1, 10**6, 10, shuffle=True)) == [0, 2, 5, 3, 1, 6, 8, 9, 4, 7]
+    assert list(permutation(7, 0, 10, shuffle=True)) == [3, 9, 1, 8, 2, 7, 4, 5, 6, 0]
+    assert list(permutation(7, 1, 10, shuffle=True)) == [9, 8, 4, 6, 5, 3, 7, 2, 0, 1]
+    assert list(permutation(2**64 - 1, 10**6, 10, shuffle=True)) == [0, 2, 5, 3, 1, 6, 8, 9, 4, 7]
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 10**9), st.integers(0, 300))
 def test_a_shuffled_epoch_is_a_permutation_that_depends_on_seed_and_epoch_alone(
     seed: int, epoch: int, length: int
 ) -> None:
-    order = epoch_order(seed, epoch, length, shuffle=True)
+    order = permutation(seed, epoch, length, shuffle=True)
     assert sorted(order) == list(range(length))
-    assert order == epoch_order(seed, epoch, length, shuffle=True)
+    assert order == permutation(seed, epoch, length, shuffle=True)
 
 
 def test_neighbouring_epochs_and_seeds_have_unrelated_orders() -> None:
-    orders = [tuple(epoch_order(seed, epoch, 100, shuffle=True)) for seed in range(10) for epoch in range(10)]
+    orders = [tuple(permutation(seed, epoch, 100, shuffle=True)) for seed in range(10) for epoch in range(10)]
     assert len(set(orders)) == 100
 
 
 @given(st.integers(0, 1000), st.integers(0, 200), st.integers(1, 12), st.booleans())
-def test_shards_are_disjoint_and_equal_in_number_and_miss_less_than_one_each(
+def test_shards_are_disjoint_and_of_one_size_and_miss_less_than_one_batch_each(
     seed: int, length: int, world_size: int, shuffle: bool
 ) -> None:
     ranks = shards(seed, 0, length, world_size, shuffle=shuffle, remainder="drop")
@@ -59,8 +60,8 @@ def test_shards_that_repeat_the_remainder_miss_nothing(seed: int, length: int, w
     assert len(together) - length < world_size
 
 
-def test_what_the_ranks_see_step_by_step_is_the_whole_order() -> None:
-    whole = list(epoch_order(3, 2, 12, shuffle=True))
+def test_the_ranks_batches_step_by_step_are_the_whole_order() -> None:
+    whole = list(permutation(3, 2, 12, shuffle=True))
     ranks = shards(3, 2, 12, 4, shuffle=True, remainder="drop")
     assert [index for step in zip(*ranks, strict=True) for index in step] == whole
 

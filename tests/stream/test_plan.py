@@ -1,4 +1,4 @@
-"""An epoch shared out among ranks, and shared out again when they change in the middle."""
+"""An epoch dealt to ranks, and dealt again when their number changes in the middle of it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enqueuer.stream.order import epoch_order, permutation, shard_length
-from enqueuer.stream.plan import EpochPlan, all_done
+from enqueuer.stream.order import permutation, shard_length
+from enqueuer.stream.plan import EpochPlan, merge_done
 from enqueuer.stream.ranges import Ranges
+from tests.support.epoch_order import epoch_order
 
 SEED = 5
 lengths = st.integers(1, 30)
@@ -19,7 +20,7 @@ remainders = st.sampled_from(["drop", "repeat"])
 
 
 @given(lengths, world_sizes, remainders, st.booleans())
-def test_a_fresh_epoch_is_todays_order(length: int, world_size: int, remainder: str, shuffle: bool) -> None:
+def test_a_fresh_epoch_is_dealt_round_robin(length: int, world_size: int, remainder: str, shuffle: bool) -> None:
     for rank in range(world_size):
         shard = (rank, world_size)
         plan = EpochPlan.fresh(length, shard, remainder)
@@ -33,16 +34,18 @@ def test_a_whole_epoch_in_order_needs_no_list() -> None:
 
 
 @given(lengths, st.data())
-def test_what_was_taken_is_left_out_and_places_are_counted_in_the_whole_part(length: int, data: st.DataObject) -> None:
+def test_taken_batches_are_left_out_and_ordinals_count_in_the_whole_part(length: int, data: st.DataObject) -> None:
     whole = EpochPlan.fresh(length, (0, 1), "drop")
     taken = data.draw(st.sets(st.integers(0, length - 1)))
     plan = EpochPlan(length, length, (0, 1), taken=Ranges((at, at + 1) for at in taken))
     order = list(plan.order(SEED, 0, shuffle=True))
     full = list(whole.order(SEED, 0, shuffle=True))
-    assert order == [index for place, index in enumerate(full) if place not in taken]
+    assert order == [index for ordinal, index in enumerate(full) if ordinal not in taken]
     opened = data.draw(st.sets(st.integers(0, max(0, len(order) - 1)), max_size=len(order)))
     received = plan.received(Ranges((at, at + 1) for at in opened))
-    assert {full[place] for place in received} == {full[place] for place in taken} | {order[at] for at in opened}
+    assert {full[ordinal] for ordinal in received} == {full[ordinal] for ordinal in taken} | {
+        order[at] for at in opened
+    }
 
 
 @given(lengths, world_sizes, remainders, st.booleans(), st.data())
@@ -63,20 +66,20 @@ def test_any_number_of_changes_of_the_ranks_covers_every_position_once(
             elif ordered:
                 received = Ranges([(0, data.draw(st.integers(0, plan.count)))])
             else:
-                places = data.draw(st.sets(st.integers(0, max(0, plan.count - 1)), max_size=plan.count))
-                received = Ranges((place, place + 1) for place in places)
+                ordinals = data.draw(st.sets(st.integers(0, max(0, plan.count - 1)), max_size=plan.count))
+                received = Ranges((ordinal, ordinal + 1) for ordinal in ordinals)
             order = list(plan.order(SEED, 1, shuffle=True))
-            delivered.update(order[place] for place in received)
+            delivered.update(order[ordinal] for ordinal in received)
             parts.append((plan, received))
-        done = all_done(total, done, parts)
+        done = merge_done(total, done, parts)
         world_size = data.draw(world_sizes)
-    assert done.pairs == ([(0, total)] if total else [])
+    assert done.ranges == ([(0, total)] if total else [])
     order = permutation(SEED, 1, length, shuffle=True)
     assert delivered == Counter(order[position % length] for position in range(total))
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 7])
-def test_ranks_that_are_in_step_leave_one_range(world_size: int) -> None:
+def test_ranks_in_step_leave_one_range(world_size: int) -> None:
     plans = [EpochPlan.fresh(1000, (rank, world_size), "drop") for rank in range(world_size)]
-    done = all_done(plans[0].total, Ranges(), [(plan, Ranges([(0, 40)])) for plan in plans])
-    assert done.pairs == [(0, 40 * world_size)]
+    done = merge_done(plans[0].total, Ranges(), [(plan, Ranges([(0, 40)])) for plan in plans])
+    assert done.ranges == [(0, 40 * world_size)]

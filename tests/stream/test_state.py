@@ -1,4 +1,4 @@
-"""A place in the stream as JSON: written and read back, refused with its reason, put together from all ranks."""
+"""A rank's progress as JSON: written and read back, refused with a reason, merged from all ranks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ranks(*taken: int, **more: Any) -> list[ResumeState]:
     return [state(count, shard=(rank, len(taken)), **more) for rank, count in enumerate(taken)]
 
 
-def test_it_is_the_same_after_a_journey_through_json() -> None:
+def test_a_state_is_the_same_after_json() -> None:
     assert read_states(json.loads(json.dumps(FULL.to_json()))) == [FULL]
     assert read_states([FULL.to_json(), state().to_json()]) == [FULL, state()]
 
@@ -102,7 +102,7 @@ def test_a_missing_value_is_named(name: str) -> None:
 
 
 @pytest.mark.parametrize("value", [None, 7, "{}", b"", [], [3], {}])
-def test_what_is_no_state_is_refused(value: Any) -> None:
+def test_a_value_that_is_not_a_state_is_refused(value: Any) -> None:
     with pytest.raises(StateError):
         read_states(value)
 
@@ -115,7 +115,7 @@ json_values = st.recursive(
 
 
 @given(st.sampled_from([*FULL.to_json()]), json_values)
-def test_whatever_is_put_into_a_field_it_is_read_or_refused(name: str, value: Any) -> None:
+def test_any_value_of_a_field_is_read_or_refused(name: str, value: Any) -> None:
     try:
         (read,) = read_states({**FULL.to_json(), name: value})
     except StateError:
@@ -124,7 +124,7 @@ def test_whatever_is_put_into_a_field_it_is_read_or_refused(name: str, value: An
 
 
 @given(json_values)
-def test_no_json_at_all_breaks_the_reader(value: Any) -> None:
+def test_any_other_json_raises_state_error(value: Any) -> None:
     with pytest.raises(StateError):
         read_states(value)
 
@@ -146,7 +146,7 @@ def merged(states: list[ResumeState], world_size: int) -> list[ResumeState]:
         [*ranks(1, 1), state(1, shard=(1, 2))],
     ],
 )
-def test_a_rank_that_is_missing_or_twice_there_is_refused(states: list[ResumeState]) -> None:
+def test_states_with_a_missing_or_repeated_rank_are_refused(states: list[ResumeState]) -> None:
     with pytest.raises(StateError, match="not the states of all ranks of one run"):
         check_agreement(states)
 
@@ -160,18 +160,18 @@ def test_ranks_that_differ_are_refused_by_name(name: str, value: Any) -> None:
         check_agreement([first, replace(second, **{name: value})])
 
 
-def test_what_is_left_is_dealt_to_the_new_ranks() -> None:
+def test_the_remaining_positions_are_dealt_to_the_new_ranks() -> None:
     first, second, third = merged(ranks(2, 2), 3)
     assert first.done == second.done == Ranges([(0, 4)])
     assert [list(one.plan.part()) for one in (first, second, third)] == [[4, 7, 10], [5, 8, 11], [6, 9]]
 
 
-def test_an_epoch_of_which_nothing_was_received_is_begun_as_the_new_ranks_would() -> None:
+def test_an_epoch_without_received_batches_is_begun_by_the_new_ranks_as_their_own() -> None:
     (alone,) = merged(ranks(0, 0, 0, 0, 0), 1)
     assert (alone.total, alone.untouched) == (12, True)
 
 
-def test_all_of_an_epoch_and_nothing_of_the_next_are_the_same_place() -> None:
+def test_the_end_of_an_epoch_and_the_beginning_of_the_next_are_the_same_point() -> None:
     over = state(6, shard=(0, 2), epoch=2, epoch_end=True, epoch_ends=((7, 0, 3),))
     begun = state(0, shard=(1, 2), epoch=3, epoch_ends=((7, 0, 3),))
     (alone,) = merged([over, begun], 1)
@@ -200,14 +200,14 @@ def test_an_epoch_that_is_not_over_for_all_is_resumed_before_its_end() -> None:
     assert (alone.epoch_end, alone.epoch_ends, list(alone.plan.part())) == (False, ((7, 0, 2),), [11])
 
 
-def test_of_ranks_that_are_all_at_the_end_one_whose_hook_has_run_counts() -> None:
+def test_if_all_ranks_are_at_the_end_the_state_after_the_hook_counts() -> None:
     ended = state(6, shard=(0, 2), epoch_end=True, epoch_ends=((7, 0, 3),))
     waiting = state(6, shard=(1, 2), epoch_ends=((7, 0, 2),))
     for one in merged([waiting, ended], 3):
         assert (one.epoch_is_over, one.epoch_end, one.epoch_ends) == (True, True, ((7, 0, 3),))
 
 
-def test_a_rank_that_is_a_whole_epoch_of_one_batch_ahead() -> None:
+def test_a_rank_may_be_ahead_by_a_whole_epoch_of_one_batch() -> None:
     over = state(1, shard=(0, 2), length=2, epoch=2, epoch_end=True, epoch_ends=((7, 0, 3),))
     ahead = state(1, shard=(1, 2), length=2, epoch=3, epoch_end=True, epoch_ends=((7, 0, 4),))
     (alone,) = merged([over, ahead], 1)

@@ -1,4 +1,4 @@
-"""Open files: raised as far as they go, and connections that give way before there are none left."""
+"""Connections are closed before the process runs out of file descriptors: the quietest first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run(source: str, directory: Path) -> object:
     )
 
 
-def test_those_that_have_said_least_give_way_and_nothing_else(tmp_path: Path) -> None:
+def test_the_connections_that_sent_least_are_closed_and_no_others(tmp_path: Path) -> None:
     source = """
 import os, socket
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
@@ -61,7 +61,7 @@ print(json.dumps([before - 75, closed, list(zip(ours, said, hung_up))]))
     assert {(ours, said) for ours, said, hung_up in connections if hung_up} == {(True, 1)}
 
 
-def test_connections_give_way_also_when_there_is_not_one_descriptor_left(tmp_path: Path) -> None:
+def test_connections_are_closed_even_when_no_descriptor_is_left(tmp_path: Path) -> None:
     source = """
 import os, socket
 listener = socket.create_server(("127.0.0.1", 0), backlog=100)
@@ -78,13 +78,13 @@ except OSError as error:
     assert (code, closed) == (errno.EMFILE, 15)
 
 
-def test_without_proc_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_proc_no_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "_OPEN_FILES", Path("/nonexistent"))
     with contextlib.closing(limits.ConnectionLimit({1})) as limit:
         assert limit.enforce() == 0
 
 
-def test_a_number_that_is_another_files_by_now_is_left_alone() -> None:
+def test_a_descriptor_that_is_no_connection_is_left_alone() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, Path("/dev/null").open("rb") as file:
         with contextlib.closing(limits.ConnectionLimit({listener.getsockname()[1]})) as limit:
             assert not limit._hang_up(listener.fileno())
@@ -92,7 +92,7 @@ def test_a_number_that_is_another_files_by_now_is_left_alone() -> None:
         assert file.read() == b""
 
 
-def test_a_connection_that_libzmq_closes_at_the_worst_moment_is_no_error_and_the_next_file_of_that_number_lives(
+def test_a_descriptor_that_libzmq_reuses_during_the_check_is_left_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with contextlib.ExitStack() as stack:
@@ -118,7 +118,7 @@ def test_a_connection_that_libzmq_closes_at_the_worst_moment_is_no_error_and_the
         assert not limit._hang_up(accepted.fileno())
 
 
-def test_that_connections_are_closed_is_said_at_once_and_then_now_and_then(
+def test_closed_connections_are_reported_at_once_and_then_every_ten_seconds(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(limits.ConnectionLimit, "enforce", lambda _: 1)
@@ -128,7 +128,7 @@ def test_that_connections_are_closed_is_said_at_once_and_then_now_and_then(
     assert [record.args for record in caplog.records] == [(1,), (10,), (10,)]
 
 
-def test_a_look_before_it_is_time_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_that_is_not_due_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[object] = []
     monkeypatch.setattr(limits.ConnectionLimit, "enforce", lambda self: looks.append(self) or 0)
     with contextlib.closing(limits.ConnectionLimit({1})) as limit:

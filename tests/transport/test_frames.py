@@ -1,4 +1,4 @@
-"""Multipart messages: whole, in order, and never waited for."""
+"""Multipart messages: whole, in order, and without waiting."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_message_arrives_as_it_was_sent(pair: Pair, frames: list[bytes], copy:
     assert [frame.bytes for frame in receive_frames(pair[1])] == [b"next"]
 
 
-def test_nobody_waits_for_a_message_or_for_room(pair: Pair) -> None:
+def test_neither_end_waits_for_a_message_or_for_room(pair: Pair) -> None:
     with pytest.raises(zmq.Again):
         receive_frames(pair[1])
     with pytest.raises(zmq.Again):

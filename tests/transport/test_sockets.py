@@ -1,4 +1,4 @@
-"""The coordinator's pair of sockets, and the options that all sockets share."""
+"""The coordinator's two sockets, and the options that all sockets share."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ def test_a_poll_timeout_is_rounded_up_and_none_without_a_deadline() -> None:
     assert poll_timeout_ms(math.inf, 10.0) is None
 
 
-def test_io_threads_are_added_where_there_are_processors_for_them() -> None:
+def test_io_threads_are_added_on_machines_with_many_cpus() -> None:
     assert [io_threads_for(cpus) for cpus in (1, 2, 7, 8, 16, 128)] == [1, 1, 1, 2, 4, 4]
     assert usable_cpus() >= 1
 
 
 @pytest.mark.parametrize("address", [LOOPBACK, "tcp://127.0.0.1:0"])
-def test_any_free_port_is_found_and_its_address_is_known(context: zmq.Context[zmq.Socket[bytes]], address: str) -> None:
+def test_a_free_port_is_chosen_and_its_endpoint_known(context: zmq.Context[zmq.Socket[bytes]], address: str) -> None:
     sockets = CoordinatorSockets(context, address, address)
     ports = {int(endpoint.rpartition(":")[2]) for endpoint in (sockets.control_endpoint, sockets.data_endpoint)}
     sockets.close()
     assert len(ports) == 2 and 0 not in ports
 
 
-def test_a_port_in_use_is_an_error_and_nothing_stays_open(context: zmq.Context[zmq.Socket[bytes]]) -> None:
+def test_a_port_in_use_is_an_error_and_no_socket_stays_open(context: zmq.Context[zmq.Socket[bytes]]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -67,7 +67,7 @@ def test_a_port_in_use_is_an_error_and_nothing_stays_open(context: zmq.Context[z
     # The fixture's term() would wait for ever for a socket that was left open.
 
 
-def test_ipc_sockets_are_where_they_were_asked_for(context: zmq.Context[zmq.Socket[bytes]], tmp_path: Path) -> None:
+def test_ipc_sockets_are_made_at_the_given_paths(context: zmq.Context[zmq.Socket[bytes]], tmp_path: Path) -> None:
     sockets = CoordinatorSockets(context, f"ipc://{tmp_path}/c", f"ipc://{tmp_path}/d")
     assert sockets.control_endpoint == f"ipc://{tmp_path}/c"
     assert (tmp_path / "c").is_socket() and (tmp_path / "d").is_socket()
@@ -75,7 +75,7 @@ def test_ipc_sockets_are_where_they_were_asked_for(context: zmq.Context[zmq.Sock
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
-def test_ipv6_is_switched_on_for_an_address_in_brackets(context: zmq.Context[zmq.Socket[bytes]]) -> None:
+def test_ipv6_is_enabled_for_an_address_in_brackets(context: zmq.Context[zmq.Socket[bytes]]) -> None:
     with socket.socket(socket.AF_INET6) as probe:
         try:
             probe.bind(("::1", 0))
@@ -86,7 +86,7 @@ def test_ipv6_is_switched_on_for_an_address_in_brackets(context: zmq.Context[zmq
     sockets.close()
 
 
-def test_a_message_to_a_peer_that_is_not_there_is_an_error_and_not_lost_in_silence(
+def test_a_message_to_an_unknown_peer_is_an_error(
     context: zmq.Context[zmq.Socket[bytes]],
 ) -> None:
     sockets = CoordinatorSockets(context, LOOPBACK, LOOPBACK)
@@ -96,7 +96,7 @@ def test_a_message_to_a_peer_that_is_not_there_is_an_error_and_not_lost_in_silen
     sockets.close()
 
 
-def test_a_message_over_the_limit_cuts_its_senders_connection_and_no_others(
+def test_a_message_over_the_limit_closes_its_senders_connection_and_no_others(
     context: zmq.Context[zmq.Socket[bytes]],
 ) -> None:
     sockets = CoordinatorSockets(context, LOOPBACK, LOOPBACK)
@@ -114,7 +114,7 @@ def test_a_message_over_the_limit_cuts_its_senders_connection_and_no_others(
     sockets.close()
 
 
-def test_no_socket_lingers_or_drops_by_number_and_each_has_its_limit(
+def test_all_sockets_have_no_linger_no_high_water_mark_and_a_size_limit(
     context: zmq.Context[zmq.Socket[bytes]],
 ) -> None:
     sockets = CoordinatorSockets(context, LOOPBACK, LOOPBACK)

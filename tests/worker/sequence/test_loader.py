@@ -1,16 +1,18 @@
 import logging
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from enqueuer.compute.context import worker_info
 from enqueuer.compute.digest import sequence_digest
-from enqueuer.compute.epoch_state import EPOCH_ENDS_LIMIT
 from enqueuer.compute.spec import SequenceSpec
 from enqueuer.errors import AuthenticationError, ConfigurationError, ProtocolError
 from enqueuer.memory.segment import SharedSegment
 from enqueuer.protocol.live_object import carried_state, live_state, pack_bundle
+from enqueuer.protocol.messages import Epoch, Welcome
+from enqueuer.stream.state import EPOCH_ENDS_LIMIT
 from enqueuer_worker.sequence.allowance import Allowance
 from enqueuer_worker.sequence.loader import SequenceLoader
 
@@ -59,6 +61,7 @@ def nothing():
     return None
 """
 SESSION = b"s" * 16
+FIRST_EPOCH = Epoch(0, 0, 7, None)
 MODULE = "loaderproj.data"
 
 
@@ -105,7 +108,13 @@ def load(
 ):
     state = {"epoch_ends": [list(run) for run in ends]}
     generation = epoch if generation is None else generation
-    return loader.load(session, epoch, generation, seed, state, [f"{MODULE}:{name}", kwargs], worker_init)
+    sequence = [f"{MODULE}:{name}", kwargs]
+    return load_state(loader, state, sequence, Epoch(epoch, generation, seed, None), session, worker_init)
+
+
+def load_state(loader, state, sequence=None, epoch=FIRST_EPOCH, session=SESSION, worker_init=None):
+    welcome = Welcome("", 1.0, 30.0, 0, sequence, {"worker_init": worker_init})
+    return loader.load(session, replace(epoch, state=state), welcome)
 
 
 # ---------------------------------------------------------------- specs
@@ -207,15 +216,15 @@ def test_a_callable_that_gives_no_sequence_is_a_type_error(loader):
 
 def test_what_the_owner_did_not_allow_is_refused(loader):
     with pytest.raises(AuthenticationError):
-        loader.load(SESSION, 0, 0, 7, {}, ["subprocess:getoutput", {"cmd": "true"}])
+        load_state(loader, {}, ["subprocess:getoutput", {"cmd": "true"}])
     with pytest.raises(ConfigurationError):
-        loader.load(SESSION, 0, 0, 7, {}, [f"{MODULE}:np.load", {}])
+        load_state(loader, {}, [f"{MODULE}:np.load", {}])
 
 
 @pytest.mark.parametrize("sequence", [None, [], ["a:b"], ["a:b", []], [3, {}], ["a:b", {3: 1}]])
 def test_an_epoch_without_a_sequence_is_the_peers_error(loader, sequence):
     with pytest.raises(ProtocolError):
-        loader.load(SESSION, 0, 0, 7, {"epoch_ends": []}, sequence)
+        load_state(loader, {"epoch_ends": []}, sequence)
 
 
 @pytest.mark.parametrize(
@@ -223,11 +232,11 @@ def test_an_epoch_without_a_sequence_is_the_peers_error(loader, sequence):
 )
 def test_a_history_that_makes_no_sense_is_the_peers_error(loader, ends):
     with pytest.raises(ProtocolError):
-        loader.load(SESSION, 0, 0, 7, {"epoch_ends": ends}, [f"{MODULE}:Shuffled", {}])
+        load_state(loader, {"epoch_ends": ends}, [f"{MODULE}:Shuffled", {}])
 
 
 def test_no_state_at_all_is_a_first_epoch(loader):
-    assert loader.load(SESSION, 0, 0, 7, None, [f"{MODULE}:Shuffled", {}]).hooks == 0
+    assert load_state(loader, None, [f"{MODULE}:Shuffled", {}]).hooks == 0
 
 
 # ---------------------------------------------------------------- live objects
@@ -258,11 +267,11 @@ class Live:
 def test_a_live_object_is_made_afresh_for_each_epoch_and_generation(local, publish):
     state = publish(Live())
     Live.closed = 0
-    first = local.load(SESSION, 0, 0, 7, state, None)
+    first = load_state(local, state)
     first.data[:] = 1
-    assert local.load(SESSION, 0, 0, 7, state, None) is first
-    second = local.load(SESSION, 1, 0, 7, state, None)
-    third = local.load(SESSION, 1, 1, 7, state, None)
+    assert load_state(local, state) is first
+    second = load_state(local, state, epoch=Epoch(1, 0, 7, None))
+    third = load_state(local, state, epoch=Epoch(1, 1, 7, None))
     assert first is not second is not third
     assert second.data.sum() == third.data.sum() == 0
     assert Live.closed == 2
@@ -272,10 +281,10 @@ def test_a_live_object_is_made_afresh_for_each_epoch_and_generation(local, publi
 
 def test_a_remote_worker_opens_no_file_that_the_trainer_names(loader, publish):
     for allowed in (loader, SequenceLoader(Allowance(packages=("loaderproj",), pickle=True))):
-        with pytest.raises(AuthenticationError, match="no business"):
-            allowed.load(SESSION, 0, 0, 7, publish(Live()), None)
+        with pytest.raises(AuthenticationError, match="may not name this worker's files"):
+            load_state(allowed, publish(Live()))
         with pytest.raises(AuthenticationError):
-            allowed.load(SESSION, 0, 0, 7, live_state("/no/such/file"), None)
+            load_state(allowed, live_state("/no/such/file"))
 
 
 class Bomb:
@@ -287,42 +296,42 @@ class Bomb:
 
 def test_a_remote_worker_unpickles_nothing_unless_its_owner_said_so(loader):
     with pytest.raises(AuthenticationError, match="--allow-pickle"):
-        loader.load(SESSION, 0, 0, 7, carried_state(pack_bundle(Bomb())), None)
+        load_state(loader, carried_state(pack_bundle(Bomb())))
     trusting = SequenceLoader(Allowance(pickle=True))
     with pytest.raises(SystemExit, match="unpickled"):
-        trusting.load(SESSION, 0, 0, 7, carried_state(pack_bundle(Bomb())), None)
+        load_state(trusting, carried_state(pack_bundle(Bomb())))
 
 
 def test_a_live_object_that_has_travelled_is_each_workers_own_and_can_be_written_to():
     loader = SequenceLoader(Allowance(pickle=True))
     state = carried_state(pack_bundle(Live()))
-    first = loader.load(SESSION, 0, 0, 7, state, None)
+    first = load_state(loader, state)
     first.data[:] = 1
-    assert loader.load(SESSION, 1, 0, 7, state, None).data.sum() == 0
+    assert load_state(loader, state, epoch=Epoch(1, 0, 7, None)).data.sum() == 0
 
 
 @pytest.mark.parametrize("parts", [None, [], [b"x"], "ab", [b"x", "y"], {"a": 1}])
 def test_parts_that_are_none_are_the_peers_error(parts):
     with pytest.raises(ProtocolError):
-        SequenceLoader(Allowance(pickle=True)).load(SESSION, 0, 0, 7, {"parts": parts, "python": "3.11"}, None)
+        load_state(SequenceLoader(Allowance(pickle=True)), {"parts": parts, "python": "3.11"})
 
 
 def test_a_live_object_of_another_python_is_refused_with_both_versions():
     state = {**carried_state(pack_bundle(Live())), "python": "2.7"}
     with pytest.raises(ConfigurationError, match=r"Python '2\.7'"):
-        SequenceLoader(Allowance(pickle=True)).load(SESSION, 0, 0, 7, state, None)
+        load_state(SequenceLoader(Allowance(pickle=True)), state)
 
 
 def test_a_segment_that_is_gone_is_an_os_error_and_the_next_call_tries_again(local, publish):
     with pytest.raises(OSError):
-        local.load(SESSION, 0, 0, 7, live_state("/no/such/file"), None)
-    assert len(local.load(SESSION, 0, 0, 7, publish(Live()), None)) == 4
+        load_state(local, live_state("/no/such/file"))
+    assert len(load_state(local, publish(Live()))) == 4
 
 
 def test_a_bundle_may_hold_a_spec_whose_instance_lasts(local, publish, events):
     bundle = publish(SequenceSpec(f"{MODULE}:Shuffled", count=6))
-    first = local.load(SESSION, 0, 0, 7, bundle, None)
-    second = local.load(SESSION, 1, 1, 7, {**bundle, "epoch_ends": [[7, 0, 1]]}, None)
+    first = load_state(local, bundle)
+    second = load_state(local, {**bundle, "epoch_ends": [[7, 0, 1]]}, epoch=Epoch(1, 1, 7, None))
     assert first is second
     assert second.hooks == 1
     assert local.digest() == sequence_digest(f"{MODULE}:Shuffled", {"count": 6})
@@ -330,7 +339,7 @@ def test_a_bundle_may_hold_a_spec_whose_instance_lasts(local, publish, events):
 
 def test_a_live_object_after_a_spec_and_back(local, publish, events):
     load(local)
-    assert len(local.load(SESSION, 1, 1, 7, publish(Live()), None)) == 4
+    assert len(load_state(local, publish(Live()), epoch=Epoch(1, 1, 7, None))) == 4
     assert local.digest() == b""
     load(local, 2)
     assert events == ["made", "closed", "made"]
@@ -364,8 +373,8 @@ def test_a_live_worker_init_runs_once_and_before_the_sequence_is_made(local, pub
             return {"x": 1}
 
     state = publish(Noisy(), prepare)
-    local.load(SESSION, 0, 0, 7, state, None)
-    local.load(SESSION, 1, 1, 7, state, None)
+    load_state(local, state)
+    load_state(local, state, epoch=Epoch(1, 1, 7, None))
     assert sys.modules.pop("loaderproj_order").events == ["prepare", "made", "made"]
 
 
@@ -379,7 +388,7 @@ def test_a_worker_init_that_fails_is_tried_again(local, publish):
     failing = publish([1], lambda: 1 / 0)
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
-            local.load(SESSION, 0, 0, 7, failing, None)
+            load_state(local, failing)
 
 
 # ---------------------------------------------------------------- leaving

@@ -10,12 +10,11 @@ import numpy as np
 
 from enqueuer.compute.error_records import record_error
 from enqueuer.protocol import messages as m
-from enqueuer.protocol.batch import EncodedBatch, Trust, encode_batch
+from enqueuer.protocol.batch import EncodedBatch, Trust, describe_dtype, encode_batch
 from enqueuer.protocol.batch import format as f
-from enqueuer.protocol.batch.dtypes import describe_dtype
 from enqueuer.protocol.compression import Compressor, find_codec
 from enqueuer.protocol.control_codec import encode_control
-from enqueuer.protocol.results_codec import encode_results
+from enqueuer.protocol.results_codec import Results, encode_results
 from enqueuer.security.keys import CoordinatorKey, WorkerToken, public_key_of
 from enqueuer.stream.ranges import Ranges
 from enqueuer.stream.state import ResumeState
@@ -92,8 +91,8 @@ def results(codec: str = "lz4") -> list[bytes]:
     batches = _encoded()
     packed = Compressor(find_codec(codec)).pack(encode_batch((np.zeros(10_000), 1), Trust.REMOTE))
     groups = [batches, batches[:1], batches[1:3], batches[-1:], [packed, batches[-1]]]
-    messages = [encode_results(SESSION, INCARNATION, 1, 2, 3, 0.5, range(7, 7 + len(group)), group) for group in groups]
-    return [bytes(msgpack.packb([bytes(frame) for frame in frames])) for frames in messages]
+    messages = [Results(INCARNATION, 1, 2, 3, 0.5, range(7, 7 + len(group)), group) for group in groups]
+    return [bytes(msgpack.packb([bytes(frame) for frame in encode_results(SESSION, results)])) for results in messages]
 
 
 def dtypes() -> list[bytes]:
@@ -124,7 +123,14 @@ def states() -> list[bytes]:
 
 
 def settings_lines() -> list[bytes]:
-    common = Settings("tcp://host:1", "ab" * 16, "name", "cd" * 32, sequences=("m:f",), packages=("p",))
+    common = Settings(
+        connect="tcp://host:1",
+        supervisor="ab" * 16,
+        name="name",
+        secret="cd" * 32,
+        sequences=("m:f",),
+        packages=("p",),
+    )
     return [ChildSettings(common, 1, "ef" * 16, 5, 77).to_line(), ChildSettings(common, 0, "", None, 1).to_line()]
 
 

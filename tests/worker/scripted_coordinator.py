@@ -26,8 +26,8 @@ from enqueuer.protocol.messages import (
     Role,
     Welcome,
 )
-from enqueuer.protocol.results_codec import decode_results
 from enqueuer.transport.sockets import CoordinatorSockets, new_context
+from tests.support.results import decode_results
 
 DEADLINE = 15.0
 

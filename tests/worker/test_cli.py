@@ -1,10 +1,12 @@
-"""The command line: what it says without being run, and what it hands over when it is."""
+"""The command `enqueuer worker`: its help, its errors, and the settings that it makes of its options."""
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ CONNECT = ["--connect", "tcp://trainer:5555", "--insecure"]
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, int]]:
-    """What would have been started."""
+    """The settings and the number of processes of each supervisor that would have run."""
     calls: list[tuple[Settings, int]] = []
 
     class Recorded:
@@ -44,6 +46,14 @@ def test_every_option_has_a_help_text_and_an_environment_variable() -> None:
         assert str(getattr(option, "envvar", "")).startswith("ENQUEUER_"), option.name
     shown = invoke("--help").output
     assert "tcp://trainer:5555" in shown and "ENQUEUER_CONNECT" in shown
+
+
+def test_the_options_are_the_parameters_of_run_worker_with_the_same_defaults(started: list[Any]) -> None:
+    assert [option.name for option in cli.worker.params] == list(inspect.signature(run.run_worker).parameters)
+    invoke(*CONNECT, "--allow", "p")
+    enqueuer_worker.run_worker("tcp://trainer:5555", insecure=True, allow="p")
+    (by_command, _), (by_function, _) = started
+    assert replace(by_command, supervisor="") == replace(by_function, supervisor="")
 
 
 def test_options_reach_the_workers_settings(started: list[tuple[Settings, int]]) -> None:
@@ -70,7 +80,7 @@ def test_options_reach_the_workers_settings(started: list[tuple[Settings, int]])
     assert ChildSettings.from_line(child.to_line()) == child
 
 
-def test_a_container_can_set_everything_by_its_environment(started: list[tuple[Settings, int]]) -> None:
+def test_the_environment_sets_options_too(started: list[tuple[Settings, int]]) -> None:
     result = invoke(
         ENQUEUER_CONNECT="tcp://[fe80::1%eth0]:5555",
         ENQUEUER_PROCESSES="auto",
@@ -86,8 +96,10 @@ def test_a_container_can_set_everything_by_its_environment(started: list[tuple[S
 
 
 @pytest.mark.usefixtures("started")
-def test_doing_without_a_token_is_said_in_the_log() -> None:
-    assert "no token (--insecure): whoever poses as tcp://trainer:5555" in invoke(*CONNECT, "--allow", "p").output
+def test_a_worker_without_a_token_logs_a_warning() -> None:
+    assert (
+        "no token (--insecure): any program that poses as tcp://trainer:5555" in invoke(*CONNECT, "--allow", "p").output
+    )
     assert "--insecure" not in invoke("--connect", "tcp://127.0.0.1:5555", "--allow", "p").output
 
 

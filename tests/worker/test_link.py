@@ -12,7 +12,10 @@ from enqueuer.transport.sockets import CoordinatorSockets, new_context
 from enqueuer_worker.link import Link, fill_in_host
 from tests.support.remote import free_address
 
-LOOPBACK = "tcp://127.0.0.1:*"
+
+def listening(link: Link, context: zmq.Context[zmq.Socket[bytes]]) -> CoordinatorSockets:
+    """A coordinator at the link's address, its data channel on the same host."""
+    return CoordinatorSockets(context, link.address, f"{link.address.rpartition(':')[0]}:*")
 
 
 class Ends:
@@ -48,7 +51,7 @@ def test_what_is_sent_before_anyone_listens_waits_and_a_hello_replaces_it(ends: 
     link.send_control(b"hello 2", replaces_waiting=True)
     link.send_control(b"more")
     ends.run_until(lambda: link.control is not None and link.control.retrying)
-    sockets = CoordinatorSockets(ends.context, link.address, LOOPBACK)
+    sockets = listening(link, ends.context)
     try:
         ends.run_until(lambda: sockets.router.poll(0))
         assert [sockets.router.recv_multipart()[1] for _ in range(2)] == [b"hello 2", b"more"]
@@ -58,7 +61,7 @@ def test_what_is_sent_before_anyone_listens_waits_and_a_hello_replaces_it(ends: 
 
 def test_the_last_message_is_heard_before_the_break(ends: Ends) -> None:
     link = ends.link
-    sockets = CoordinatorSockets(ends.context, link.address, LOOPBACK)
+    sockets = listening(link, ends.context)
     link.open_control()
     link.send_control(b"hello")
     ends.run_until(lambda: sockets.router.poll(0))
@@ -71,9 +74,9 @@ def test_the_last_message_is_heard_before_the_break(ends: Ends) -> None:
 
 def test_results_wait_for_the_data_connection_and_its_break_is_the_links(ends: Ends) -> None:
     link = ends.link
-    sockets = CoordinatorSockets(ends.context, link.address, LOOPBACK)
+    sockets = listening(link, ends.context)
     link.open_control()
-    address = link.open_data(sockets.data_endpoint.replace("127.0.0.1", "*"), now=100.0)
+    address = link.open_data(f"tcp://*:{sockets.data_endpoint.rpartition(':')[2]}", now=100.0)
     assert address == sockets.data_endpoint and link.data_due == 110.0
     link.send_data([b"header", b"x" * 200_000])
     ends.run_until(lambda: sockets.pull.poll(0))

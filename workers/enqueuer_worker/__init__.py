@@ -4,7 +4,7 @@
 
     run_worker("tcp://trainer:5555", processes="auto", sequence="myproject.data:Training")
 
-Imported when first used: a worker process starts faster for not loading what only its supervisor needs.
+`run_worker` is imported when it is first used: a worker process starts faster without the supervisor's modules.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `run_worker` and the command line are given: checked, each with an error that says what to give instead."""
+"""Checks of the arguments of `run_worker`, and so of the command's options; each error says what to give instead."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^\s:/\[\]*]+):(\d{1,
 _NAME = r"[^\W\d]\w*"
 _PACKAGE = re.compile(rf"{_NAME}(\.{_NAME})*")
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
-# The interpreter, NumPy and this program take about half of it.
+# The interpreter, NumPy and this program need about half of it.
 _LEAST_MEMORY_BYTES = 64 * 1024 * 1024
-# What a limit of the system's can say.
+# The largest resource limit.
 _MOST_MEMORY_BYTES = 1 << 63
-# A day; libzmq counts milliseconds in 32 bits.
+# A day; libzmq counts the milliseconds in 32 bits.
 _LONGEST_SECONDS = 86_400
-# A worker's id, which has a number behind it, is 256 characters at most on the wire.
+# A worker's id is this name and a number; on the wire it has 256 characters at most.
 _MOST_NAME = 200
 _TARGET = re.compile(rf"{_PACKAGE.pattern}:{_NAME}")
 
 
 def count_processes(processes: int | str) -> int:
-    """How many workers to start; 'auto' is one for each CPU that this process may use."""
+    """Return how many workers to start; 'auto' is one for each CPU that this process may use."""
     if processes == "auto":
         return usable_cpus()
     try:
@@ -41,29 +41,29 @@ def count_processes(processes: int | str) -> int:
 
 
 def check_address(address: str) -> None:
-    """Raise ConfigurationError unless this is an address that can be connected to."""
+    """Raise ConfigurationError unless the address has the form 'tcp://host:port'."""
     found = _ADDRESS.fullmatch(address)
     if found is None or not 0 < int(found[2]) < 65536:
         raise ConfigurationError(f"connect must be the trainer's address, 'tcp://host:port', not {address!r}")
 
 
 def check_trust(connect: str, token: WorkerToken | None, *, insecure: bool, allow_pickle: bool) -> None:
-    """Raise ConfigurationError unless the worker can know whom it serves, or its owner has said that it need not."""
+    """Raise ConfigurationError for another machine without a token, unless the owner takes that risk (``insecure``)."""
     if token is None and not insecure and not is_loopback(connect):
         raise ConfigurationError(
-            f"{connect} is another machine, and without a token this worker would serve whoever answers there. Make "
-            "keys with `enqueuer keygen DIR` where the trainer runs, and give --token-file with a copy of its "
-            "worker.token; or give --insecure if that network is yours alone"
+            f"{connect} is another machine, and without a token this worker would serve any program that answers "
+            "there. Make keys with `enqueuer keygen DIR` where the trainer runs, and give --token-file with a copy of "
+            "its worker.token; or give --insecure if that network is yours alone"
         )
     if token is None and allow_pickle:
         raise ConfigurationError(
-            "--allow-pickle lets the trainer run any code here, so it needs --token-file: without a token that would "
-            "be whoever poses as the trainer"
+            "--allow-pickle lets the trainer run any code here, so it needs --token-file: without a token any program "
+            "could pose as the trainer"
         )
 
 
 def parse_size(size: int | str) -> int:
-    """Bytes of '512M', '4G', '1.5GiB' or a number; K, M, G and T are powers of 1024."""
+    """Return the bytes of '512M', '4G', '1.5GiB' or a number; K, M, G and T are powers of 1024."""
     found = _SIZE.fullmatch(str(size).strip())
     nbytes = 0 if found is None else int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
     if not _LEAST_MEMORY_BYTES <= nbytes < _MOST_MEMORY_BYTES:
@@ -72,7 +72,7 @@ def parse_size(size: int | str) -> int:
 
 
 def check_allowed(sequences: tuple[str, ...], packages: tuple[str, ...], *, allow_pickle: bool) -> None:
-    """Raise ConfigurationError unless these are names, and at least one of them."""
+    """Raise ConfigurationError for a malformed name, and if nothing at all is allowed."""
     for target in sequences:
         if _TARGET.fullmatch(target) is None:
             raise ConfigurationError(f"sequence must look like 'package.module:callable', not {target!r}")
@@ -81,24 +81,24 @@ def check_allowed(sequences: tuple[str, ...], packages: tuple[str, ...], *, allo
             raise ConfigurationError(f"allow must be a package's dotted name, not {package!r}")
         if is_internal(package):
             raise ConfigurationError(
-                f"{package} has functions that unpickle and import whatever they are given: allow enqueuer.demo for "
+                f"{package} has functions that unpickle and import all that they are given: allow enqueuer.demo for "
                 "the demo, or give --sequence package.module:callable"
             )
     if not sequences and not packages and not allow_pickle:
         raise ConfigurationError(
-            "a remote worker imports only what its owner allows: give --sequence package.module:callable (that one) "
+            "a remote worker imports only what its owner allows: give --sequence package.module:callable (only that) "
             "or --allow PACKAGE (anything in it)"
         )
 
 
 def check_log_level(level: str) -> None:
-    """Raise ConfigurationError unless it is one."""
+    """Raise ConfigurationError unless this is the name of a level."""
     if level not in LEVELS:
         raise ConfigurationError(f"log_level must be one of {', '.join(LEVELS)}, not {level!r}")
 
 
 def check_limits(drain_timeout: float, max_reconnect_interval: float, worker_threads: int) -> None:
-    """Raise ConfigurationError for a number that is too small or too large. Times in seconds."""
+    """Raise ConfigurationError for a number out of its range. Times in seconds."""
     for label, value, least, most in (
         ("drain_timeout", drain_timeout, 0, math.inf),
         ("max_reconnect_interval", max_reconnect_interval, 0.1, _LONGEST_SECONDS),
@@ -110,6 +110,6 @@ def check_limits(drain_timeout: float, max_reconnect_interval: float, worker_thr
 
 
 def check_name(name: str) -> None:
-    """Raise ConfigurationError unless it can be part of a worker's id."""
+    """Raise ConfigurationError unless the name can be part of a worker's id."""
     if len(name) > _MOST_NAME or not name.isprintable():
         raise ConfigurationError(f"name must be up to {_MOST_NAME} printable characters, not {name!r:.80}")

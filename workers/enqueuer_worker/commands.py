@@ -12,7 +12,7 @@ _CHUNK = 64 * 1024
 
 
 def take_stdin() -> int:
-    """A private descriptor for what stdin was; user code that reads stdin finds it empty, not our commands."""
+    """Move stdin to a private descriptor and return that; user code then reads an empty stdin, not the commands."""
     private = os.dup(0)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -21,7 +21,7 @@ def take_stdin() -> int:
 
 
 class CommandReader:
-    """Splits what a descriptor has to say into lines."""
+    """Reads JSON commands, one a line, from a descriptor."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -29,18 +29,18 @@ class CommandReader:
         self._buffer = b""
 
     def first_line(self) -> bytes:
-        """Wait for one line. Raises EOFError when the parent has gone without one."""
-        # Byte by byte: a command behind it must stay in the pipe, where a poller sees it.
+        """Wait for one line and return it. Raises EOFError if the parent ends before that."""
+        # Byte by byte, so a command behind it stays in the pipe, where a poller sees it.
         line = b""
         while not line.endswith(b"\n"):
             byte = os.read(self.fd, 1)
             if not byte:
-                raise EOFError("the parent process closed stdin before it said what to do")
+                raise EOFError("the parent process closed stdin before it sent a line")
             line += byte
         return line
 
     def read(self) -> list[dict[str, Any]]:
-        """The commands that have arrived, once the descriptor is readable; `ended` says whether more can come."""
+        """Return the commands that have arrived, once the descriptor is readable. `ended`: no more will come."""
         chunk = os.read(self.fd, _CHUNK)
         self.ended = not chunk
         *lines, self._buffer = (self._buffer + chunk).split(b"\n")
@@ -48,11 +48,11 @@ class CommandReader:
 
 
 def parse_command(line: bytes) -> dict[str, Any]:
-    """A JSON object in one line. Raises `ProtocolError`, and nothing else."""
+    """Parse a line that holds a JSON object. Raises `ProtocolError`, and nothing else."""
     try:
         command = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ProtocolError(f"a command is no JSON: {type(error).__name__}") from None
+        raise ProtocolError(f"a command is not JSON: {type(error).__name__}") from None
     if type(command) is not dict:
-        raise ProtocolError("a command is a JSON object")
+        raise ProtocolError("a command is not a JSON object")
     return command

@@ -1,21 +1,21 @@
-"""The supervisor of a trainer's own processes: ``python -m enqueuer_worker.local``, told all by the trainer.
+"""The supervisor of a trainer's own worker processes: ``python -m enqueuer_worker.local``, commanded over its stdin.
 
 The first line on stdin is a JSON object with
 
     connect             the coordinator's address, ipc://…
-    secret              this run's secret, hex
+    secret              the session's secret, hex
     supervisor          16 bytes, hex
     processes           how many workers
     sys_path            the trainer's sys.path
-    trainer_pid         the process whose end is ours
+    trainer_pid         the trainer's process; the supervisor ends with it
     worker_threads      threads for BLAS, OpenMP and their like in each worker (1)
     heartbeat_interval  seconds (1.0)
-    log_level           of the workers' own lines on stderr ("WARNING")
+    log_level           for the workers' own lines on stderr ("WARNING")
     python_path         the PYTHONPATH for programs that user code starts, or null (null)
 
-Each further line is the next session, ``{"connect": …, "secret": …, "processes": …}``, or the orderly end,
-``{"leave": seconds}``: each worker closes its Sequence, if it is not inside an item for longer than that. The end of
-stdin, or of the trainer, is the end of all of it at once: by then the trainer has what it wanted, or is dead.
+Each further line is the next session, ``{"connect": …, "secret": …, "processes": …}``, or the clean end,
+``{"leave": seconds}``: each worker closes its Sequence, unless an item takes longer than that. At the end of stdin, or
+of the trainer, everything ends at once: by then the trainer needs no more batches, or is dead.
 """
 
 from __future__ import annotations
@@ -39,12 +39,13 @@ from enqueuer_worker.settings import Settings
 from enqueuer_worker.supervisor.signals import take_no_notice
 from enqueuer_worker.supervisor.supervisor import Supervisor
 
-# A process that the trainer forked holds the other end of stdin as well, so a SIGKILLed trainer may leave no EOF.
-_TRAINER_CHECK_MS = 250
+# How often to check that the trainer lives: its end does not close stdin while a process that it forked has the pipe.
+_TRAINER_CHECK_SECONDS = 0.25
 
 
 def main() -> None:
-    # The trainer may want to finish an epoch or write a checkpoint after one of these, and needs batches for it.
+    """Serve the trainer that started this process."""
+    # After one of these the trainer may still finish an epoch or write a checkpoint, and needs batches for that.
     take_no_notice((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     commands = CommandReader(take_stdin())
     try:
@@ -58,7 +59,7 @@ def main() -> None:
 
 
 def make_settings(config: dict[str, Any]) -> Settings:
-    """The workers' settings out of the trainer's first line."""
+    """Make the workers' settings from the trainer's first line."""
     return Settings(
         connect=config["connect"],
         supervisor=config["supervisor"],
@@ -76,7 +77,7 @@ def make_settings(config: dict[str, Any]) -> Settings:
 
 
 class LocalSupervisor(Supervisor):
-    """Listens to its trainer, and does not outlive it."""
+    """Takes commands from its trainer and ends with it."""
 
     end_signals: ClassVar[tuple[signal.Signals, ...]] = ()
 
@@ -97,7 +98,7 @@ class LocalSupervisor(Supervisor):
                     self._leave_by = time.monotonic() + command["leave"]
                 else:
                     self.next_session(command["connect"], command["secret"], command["processes"])
-        # A trainer that lives says leave before it closes stdin.
+        # A live trainer sends "leave" before it closes stdin.
         orphaned = os.getppid() != self._trainer_pid or (self._commands.ended and self._leave_by == math.inf)
         if orphaned or self._commands.ended or time.monotonic() >= self._leave_by:
             self.kill_and_reap()
@@ -106,16 +107,12 @@ class LocalSupervisor(Supervisor):
             os._exit(0)
         super().step(ready)
 
-    def _timeout_ms(self) -> int:
-        timeout = super()._timeout_ms()
-        limit = _TRAINER_CHECK_MS
-        if self._leave_by < math.inf:
-            limit = min(limit, max(0, math.ceil((self._leave_by - time.monotonic()) * 1000)))
-        return limit if timeout is None else min(timeout, limit)
+    def _next_deadline(self) -> float:
+        return min(super()._next_deadline(), self._leave_by, time.monotonic() + _TRAINER_CHECK_SECONDS)
 
 
 def remove_socket_directory(address: str) -> None:
-    """What a trainer that was killed could not remove any more: its private directory, with nothing but sockets."""
+    """Remove the private directory of a killed trainer; it contains only sockets."""
     directory = Path(address.removeprefix("ipc://")).parent
     if address.startswith("ipc://") and directory.name.startswith("enqueuer-"):
         shutil.rmtree(directory, ignore_errors=True)

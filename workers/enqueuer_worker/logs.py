@@ -1,4 +1,4 @@
-"""The worker program's own log lines: who says it, what happened. As text for people or as JSON for collectors."""
+"""The worker program's own log lines on stderr: text for people, or JSON for collectors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _JsonFormatter(logging.Formatter):
 
 
 def make_handler(json_lines: bool, stream: TextIO | None = None) -> logging.Handler:
-    """A handler for stderr (as it is now: user code may replace it later), or for the given stream."""
+    """A handler for the given stream, or for stderr as it is now: user code may replace `sys.stderr` later."""
     handler = logging.StreamHandler(stream or sys.stderr)
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S")
     handler.setFormatter(_JsonFormatter() if json_lines else text)
@@ -34,7 +34,7 @@ def make_handler(json_lines: bool, stream: TextIO | None = None) -> logging.Hand
 
 
 def set_up_logger(name: str, level: str, json_lines: bool) -> logging.Logger:
-    """The logger of this process's own lines, ``enqueuer.worker.<name>``; apart from user code's loggers."""
+    """The logger of this process's own lines, ``enqueuer.worker.<name>``; it does not reach user code's handlers."""
     logger = logging.getLogger(f"{LOGGER_NAME}.{name}")
     logger.handlers = [make_handler(json_lines)]
     logger.setLevel(level)

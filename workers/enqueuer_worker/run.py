@@ -1,4 +1,4 @@
-"""Serving coordinators on other machines: what the command line and `run_worker` both do."""
+"""`run_worker`: a remote worker program from its arguments to its exit status. The command calls it as well."""
 
 from __future__ import annotations
 
@@ -45,13 +45,17 @@ def run_worker(
     log_level: str = "INFO",
     log_json: bool = False,
 ) -> int:
-    """Compute batches for the trainer at ``connect`` ('tcp://host:port') until SIGTERM or Ctrl-C. The exit status.
+    """Compute batches for the trainer at ``connect`` ('tcp://host:port') until SIGTERM or Ctrl-C.
 
-    The arguments are the options of ``enqueuer worker``, whose ``--help`` describes them. Blocks: for one session with
-    ``once``, else until a signal (which only the main thread receives). 0 when the workers have drained, 1 when they
-    could not or were refused, 128 + the signal's number when a second one cut it short. ENQUEUER_TOKEN_FILE and
-    ENQUEUER_TOKEN count where ``token_file`` is not given; the latter is taken out of this process's environment.
-    Raises ConfigurationError, before anything is started, for arguments that cannot be.
+    The arguments are the options of ``enqueuer worker``; its ``--help`` describes them. Without ``token_file`` the
+    environment counts: ENQUEUER_TOKEN_FILE, or ENQUEUER_TOKEN, which is removed from this process's environment.
+
+    Blocks: for one session with ``once``, otherwise until a signal, and only the main thread receives signals.
+
+    Returns the exit status: 0 when the workers have drained, 1 when they could not or were refused, 128 + the signal's
+    number when a second signal stopped them at once.
+
+    Raises ConfigurationError for invalid arguments, before anything is started.
     """
     sequences, packages = _texts(sequence), _texts(allow)
     name = name or socket.gethostname()
@@ -76,7 +80,7 @@ def run_worker(
         sequences=sequences,
         packages=packages,
         allow_skew=allow_skew,
-        # The user's modules are found from the current directory, also where an installed program started us.
+        # The user's modules are found from the current directory, also when an installed program was started there.
         sys_path=tuple(dict.fromkeys([str(Path.cwd()), *filter(None, sys.path)])),
         python_path=os.environ.get("PYTHONPATH"),
         log_level=log_level,
@@ -85,7 +89,7 @@ def run_worker(
     count = count_processes(processes)
     logger = set_up_logger(name, log_level, log_json)
     if token is None and not is_loopback(connect):
-        logger.warning("no token (--insecure): whoever poses as %s decides what is computed here", connect)
+        logger.warning("no token (--insecure): any program that poses as %s decides what is computed here", connect)
     return Supervisor(settings, count, logger, open_health_socket(os.environ.get(DIRECTORY_VARIABLE))).run()
 
 

@@ -1,4 +1,8 @@
-"""What a supervisor decides and tells each of its worker processes, as one JSON line on the process's stdin."""
+"""The settings of worker processes: a supervisor writes them as one JSON line to each process's stdin.
+
+An option of ``enqueuer worker`` is a parameter of `run_worker`, which checks it, and a field of `Settings` or of the
+`Policy` that it extends.
+"""
 
 from __future__ import annotations
 
@@ -8,37 +12,36 @@ from typing import Any
 
 from enqueuer.errors import ProtocolError
 from enqueuer_worker.commands import parse_command
+from enqueuer_worker.core.events import Policy
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Common to all workers of a supervisor. Times in seconds; ids and the secret are hex text."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(Policy):
+    """The settings that all workers of a supervisor share. Times in seconds; ids and the secret are hex text."""
 
+    # The coordinator's address.
     connect: str
     supervisor: str
     name: str
     secret: str = field(default="", repr=False)
-    # A remote worker's proof and its coordinator's key, as the token's text; '': none, on loopback or by --insecure.
+    # The text of a remote worker's token: its key and its coordinator's. '' for none, on loopback or by --insecure.
     token: str = field(default="", repr=False)
-    # 'local' for a trainer's own processes, 'remote' for all others: what the batch codec may make of their bytes.
+    # 'local' for a trainer's own processes, 'remote' for all others: the `Trust` that the batch codec works with.
     trust: str = "remote"
-    # A remote worker serves one session after the other; a local one waits for its trainer to name the next.
-    reconnects: bool = True
-    once: bool = False
-    drain_timeout: float = 30.0
-    max_reconnect_interval: float = 5.0
+    # Until a Welcome says otherwise.
     heartbeat_interval: float = 1.0
+    # Threads for BLAS, OpenMP and their like in each process.
     worker_threads: int = 1
-    # What a remote worker may import for a trainer: exact targets, whole packages.
+    # The targets and the packages that a remote worker imports for a trainer.
     sequences: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
-    # Live objects as well, from a coordinator that holds the key.
+    # Whether it unpickles live objects as well, from a coordinator that has proved its key.
     allow_pickle: bool = False
-    # Bytes of memory that each worker process may have; None: no limit.
+    # Bytes of memory that each process may have; None: no limit.
     max_memory: int | None = None
-    # What they take shared memory under, one after the other; None where there is none.
+    # The lock file that processes take before they allocate shared memory; None where there is none.
     lock_fd: int | None = None
-    # A Sequence whose length or code differs from the trainer's is then a warning instead of a rejection.
+    # Whether a Sequence of another length or code than the trainer's is a warning instead of a rejection.
     allow_skew: bool = False
     sys_path: tuple[str, ...] = ()
     # The PYTHONPATH that programs started by user code get; None: none.
@@ -50,12 +53,12 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class ChildSettings:
-    """One process's own part."""
+    """The settings of one worker process: the shared ones and its own."""
 
     common: Settings
     child_number: int
     incarnation: str
-    # Where it notes its running lease; None: nowhere.
+    # The file for its running lease and its stack; None: nothing reads them.
     running_fd: int | None
     parent_pid: int
 
@@ -64,11 +67,12 @@ class ChildSettings:
         return f"{self.common.name}-{self.child_number}"
 
     def to_line(self) -> bytes:
+        """These settings as `from_line` reads them."""
         return encode_line(asdict(self))
 
     @classmethod
     def from_line(cls, line: bytes) -> ChildSettings:
-        """Raises `ProtocolError`, and nothing else."""
+        """Read the settings of this process. Raises `ProtocolError`, and nothing else."""
         values = parse_command(line)
         try:
             common: dict[str, Any] = {
@@ -99,9 +103,9 @@ def _check_types(settings: Settings | ChildSettings) -> None:
         value = getattr(settings, one.name)
         parts = value if type(value) is tuple else ()
         if type(value) not in _TYPES[str(one.type)] or not all(type(part) is str for part in parts):
-            raise ProtocolError(f"{one.name} of a process's settings is no {one.type}")
+            raise ProtocolError(f"{one.name} of a process's settings is not of type {one.type}")
 
 
 def encode_line(value: dict[str, Any]) -> bytes:
-    """A command as it goes over a process's stdin."""
+    """A command as one JSON line for a process's stdin."""
     return json.dumps(value).encode() + b"\n"

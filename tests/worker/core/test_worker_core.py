@@ -1,4 +1,4 @@
-"""The worker's protocol as a pure state machine: what it does in every phase, with time as an argument."""
+"""The worker's core in every phase: events go in, actions come out, and time is an argument."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ from enqueuer_worker.core.events import (
     SendResults,
     Tick,
 )
-from enqueuer_worker.core.worker_core import Phase, WorkerCore
+from enqueuer_worker.core.worker_core import TRANSITIONS, Phase, WorkerCore
 
 SESSION, OTHER_SESSION = b"s" * 16, b"o" * 16
 IDENTITY = Identity("host-0", b"i" * 16, b"p" * 16, 0, "host", 1, "2.0", "0.1", b"secret")
@@ -124,6 +124,16 @@ def computed(*leases: int, session: bytes = SESSION) -> Computed:
 @pytest.fixture
 def rig() -> Rig:
     return Rig()
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_a_transition_that_is_not_in_the_table_is_an_error_and_leaves_the_phase_as_it_was(phase: Phase) -> None:
+    for target in set(Phase) - TRANSITIONS[phase]:
+        core = WorkerCore(IDENTITY, Policy(), 0.0)
+        core.phase = phase
+        with pytest.raises(ValueError, match=f"cannot go from {phase} to {target}"):
+            core._move_to(target)
+        assert core.phase is phase
 
 
 # ---------------------------------------------------------------- getting in
@@ -288,7 +298,7 @@ def test_results_are_numbered_and_kept_until_acknowledged(rig: Rig) -> None:
     assert rig.sent(Heartbeat)[0].sent_seq == 2
 
 
-def test_a_grant_acknowledges_too(rig: Rig) -> None:
+def test_a_grant_acknowledges_results(rig: Rig) -> None:
     rig.serve()
     rig.get(Grant(0, 0, 0, 1, (10,)))
     rig.step(computed(1))
@@ -329,7 +339,7 @@ def test_progress_makes_the_resend_interval_short_again(rig: Rig) -> None:
     assert rig.seqs == [2]
 
 
-def test_a_failure_is_an_answer(rig: Rig) -> None:
+def test_a_failure_answers_its_lease(rig: Rig) -> None:
     rig.serve()
     rig.get(Grant(0, 0, 0, 1, (10, 11)))
     rig.step(Failed(SESSION, 0, 0, 1, ERROR))
@@ -349,7 +359,7 @@ def test_answers_of_an_earlier_session_are_dropped(rig: Rig) -> None:
     assert rig.step(*late) == []
 
 
-def test_a_sequence_that_cannot_be_built_is_told_to_both_sides_and_the_coordinator_decides(rig: Rig) -> None:
+def test_a_sequence_that_cannot_be_built_is_logged_and_reported_and_the_coordinator_decides(rig: Rig) -> None:
     rig.serve()
     rig.step(LoadFailed(SESSION, 0, 0, ERROR))
     assert rig.sent(LoadFailure) == [LoadFailure(0, 0, ERROR)]
@@ -437,14 +447,14 @@ def test_a_coordinator_that_comes_back_in_time_is_waited_for_as_long_the_next_ti
         rig.get(welcome())
 
 
-def test_a_local_worker_makes_no_noise_about_a_link_that_breaks_as_most_sessions_end() -> None:
+def test_a_local_worker_logs_a_broken_link_at_debug_level_only() -> None:
     rig = Rig(reconnects=False)
     rig.serve()
     rig.step(LinkBroken())
     assert [note.level for note in rig.of(Note)] == [logging.DEBUG]
 
 
-def test_a_second_build_is_not_announced_again(rig: Rig) -> None:
+def test_only_the_first_build_of_a_session_is_logged(rig: Rig) -> None:
     rig.serve()
     rig.step(Loaded(SESSION, 0, 0, 12, b""))
     rig.get(Epoch(1, 0, 7, None))
@@ -452,7 +462,7 @@ def test_a_second_build_is_not_announced_again(rig: Rig) -> None:
     assert rig.of(Note) == [] and len(rig.sent(Ready)) == 1
 
 
-def test_a_reply_from_the_future_measures_nothing(rig: Rig) -> None:
+def test_a_reply_with_a_clock_ahead_of_the_workers_measures_no_round_trip(rig: Rig) -> None:
     rig.serve()
     rig.get(HeartbeatReply(0, 0, rig.now + 5))
     rig.pass_time(1)
@@ -497,7 +507,7 @@ def test_after_the_end_of_a_session_a_remote_worker_looks_for_the_next(rig: Rig)
     assert hello.held == () and rig.of(Send)[0].session == NO_ID
 
 
-def test_nothing_is_heard_over_a_link_that_the_end_of_its_session_has_closed(rig: Rig) -> None:
+def test_a_message_behind_a_stop_is_ignored_because_its_link_is_closed(rig: Rig) -> None:
     rig.serve()
     rig.step(Received(SESSION, Stop()), Received(OTHER_SESSION, welcome()))
     assert rig.core.phase is Phase.OFFLINE and rig.of(OpenData) == []
@@ -505,7 +515,7 @@ def test_nothing_is_heard_over_a_link_that_the_end_of_its_session_has_closed(rig
     assert rig.sent(Hello) and rig.core.phase is Phase.HELLO
 
 
-def test_once_means_one_session() -> None:
+def test_a_worker_for_one_session_exits_with_it() -> None:
     rig = Rig(once=True)
     rig.serve()
     rig.get(Stop())
@@ -522,7 +532,7 @@ def test_a_local_worker_waits_for_its_trainer_to_name_the_next_session() -> None
     assert rig.sent(Hello)[0].secret == b"new"
 
 
-def test_the_end_of_the_last_session_and_the_name_of_the_next_may_come_together() -> None:
+def test_a_stop_and_the_address_of_the_next_session_may_come_together() -> None:
     rig = Rig(reconnects=False)
     rig.step()
     rig.step(Received(SESSION, welcome()), Received(SESSION, Stop()), EndpointGiven(b"new"))
@@ -530,7 +540,7 @@ def test_the_end_of_the_last_session_and_the_name_of_the_next_may_come_together(
     assert rig.sent(Hello)[-1].secret == b"new"
 
 
-def test_a_session_named_in_the_middle_of_another_replaces_it() -> None:
+def test_the_address_of_another_session_ends_the_current_one() -> None:
     rig = Rig(reconnects=False)
     rig.serve()
     rig.step(EndpointGiven(b"new"))
@@ -557,7 +567,7 @@ def test_a_drain_answers_all_leases_then_says_how_many_results_there_were(rig: R
     assert rig.of(Exit) == [Exit(ExitCode.DONE)]
 
 
-def test_a_bye_to_one_that_is_not_leaving_means_nothing(rig: Rig) -> None:
+def test_a_bye_is_ignored_by_a_worker_that_does_not_drain(rig: Rig) -> None:
     rig.serve()
     assert rig.get(Bye()) == []
 
@@ -584,6 +594,20 @@ def test_a_drain_during_a_broken_link_goes_on_over_the_next(rig: Rig) -> None:
     rig.get(welcome())
     assert rig.seqs == [1]
     assert rig.sent(Drain) == [Drain()] and rig.sent(Goodbye) == [Goodbye(1)]
+
+
+@pytest.mark.parametrize("indices", [(), (10,)], ids=["leaving", "draining"])
+def test_a_drain_goes_on_in_another_session_on_the_same_link(rig: Rig, indices: tuple[int, ...]) -> None:
+    rig.serve()
+    rig.get(Grant(0, 0, 0, 1, indices))
+    rig.step(DrainRequested())
+    assert rig.core.phase is (Phase.DRAINING if indices else Phase.LEAVING)
+    rig.get(welcome(), session=OTHER_SESSION)
+    assert rig.core.phase is Phase.LEAVING, "the other session has granted nothing"
+    assert [(action.session, type(action.message)) for action in rig.of(Send)] == [
+        (OTHER_SESSION, Drain),
+        (OTHER_SESSION, Goodbye),
+    ]
 
 
 def test_a_drain_ends_at_its_deadline_whatever_is_open() -> None:
@@ -632,7 +656,7 @@ def test_a_worker_that_has_computed_its_share_drains_and_is_recycled(rig: Rig) -
 # ---------------------------------------------------------------- shared memory
 
 
-def test_where_its_shared_memory_cannot_be_read_it_sends_all_that_it_keeps_and_what_comes(rig: Rig) -> None:
+def test_no_blocks_makes_a_worker_send_kept_and_later_results_as_frames(rig: Rig) -> None:
     rig.serve()
     rig.get(Grant(0, 0, 0, 1, (0, 1, 2)))
     rig.step(computed(1))

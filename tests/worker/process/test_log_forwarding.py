@@ -1,4 +1,4 @@
-"""Lines of user code on their way to the trainer."""
+"""Lines of user code that are forwarded to the trainer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import io
 import logging
 import threading
 
-from enqueuer_worker.process.log_forwarding import LINES_PER_SECOND, LineTee, RateLimit
+import pytest
+
+from enqueuer_worker.process.log_forwarding import LINES_PER_SECOND, LimitedSink, LineTee
 
 Line = tuple[int, str, str]
 
@@ -19,9 +21,9 @@ class Sink:
         self.lines.append((level, logger, text))
 
 
-def test_a_flood_is_cut_and_counted() -> None:
+def test_a_flood_of_lines_is_cut_and_counted() -> None:
     sink, now = Sink(), [10.0]
-    limited = RateLimit(sink, clock=lambda: now[0])
+    limited = LimitedSink(sink, clock=lambda: now[0])
     for number in range(LINES_PER_SECOND + 5):
         limited(logging.INFO, "stdout", str(number))
     assert len(sink.lines) == LINES_PER_SECOND
@@ -33,16 +35,26 @@ def test_a_flood_is_cut_and_counted() -> None:
     ]
 
 
-def test_a_long_or_undecodable_line_is_made_fit_to_travel() -> None:
+def test_the_dropped_lines_of_a_flood_are_reported_once_a_second() -> None:
     sink = Sink()
-    limited = RateLimit(sink, clock=lambda: 1.0)
+    limited = LimitedSink(sink, clock=iter(number / 1000 for number in range(3000)).__next__)
+    for number in range(3000):
+        limited(logging.INFO, "stdout", str(number))
+    reports = [text for _, _, text in sink.lines if text.endswith("dropped")]
+    assert len(reports) == 3
+    assert len(sink.lines) - len(reports) == pytest.approx(4 * LINES_PER_SECOND, abs=2)
+
+
+def test_a_long_line_is_cut_and_an_undecodable_one_replaced() -> None:
+    sink = Sink()
+    limited = LimitedSink(sink, clock=lambda: 1.0)
     limited(logging.INFO, "stdout", "x" * 10_000)
     limited(logging.INFO, "stdout", "file\udcff")
     assert len(sink.lines[0][2]) < 5_000 and sink.lines[0][2].endswith("…")
     assert sink.lines[1][2] == "file?"
 
 
-def test_everything_is_passed_on_and_complete_lines_are_forwarded() -> None:
+def test_a_tee_writes_everything_and_forwards_complete_lines() -> None:
     stream, sink = io.StringIO(), Sink()
     tee = LineTee(stream, logging.INFO, "stdout", sink)
     assert tee.write("one\ntw") == 6

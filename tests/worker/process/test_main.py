@@ -57,7 +57,7 @@ def start() -> Iterator[Start]:
 
     def start_one(coordinator: ScriptedCoordinator, **options: Any) -> Child:
         options = {"packages": ("tests",), "log_level": "WARNING", "sys_path": tuple(sys.path), **options}
-        settings = Settings(coordinator.address, SUPERVISOR, "test", **options)
+        settings = Settings(connect=coordinator.address, supervisor=SUPERVISOR, name="test", **options)
         children.append(Child(settings, 3, 0.0))
         return children[-1]
 
@@ -349,7 +349,8 @@ def test_it_ends_with_its_supervisor_even_in_the_middle_of_an_item(start: Start,
 import sys, time
 from enqueuer_worker.supervisor.children import Child
 from enqueuer_worker.settings import Settings
-child = Child(Settings(sys.argv[1], "{SUPERVISOR}", "test", packages=("tests",), sys_path=tuple(sys.path)), 0, 0.0)
+names = {{"connect": sys.argv[1], "supervisor": "{SUPERVISOR}", "name": "test"}}
+child = Child(Settings(**names, packages=("tests",), sys_path=tuple(sys.path)), 0, 0.0)
 print(child.pid, flush=True)
 time.sleep(60)
 """

@@ -13,7 +13,7 @@ from enqueuer_worker.process.outbox import (
     COALESCE_COUNT,
     COALESCE_SECONDS,
     Finished,
-    Next,
+    Followup,
     Outbox,
     Waker,
 )
@@ -41,7 +41,7 @@ def test_the_last_batch_for_now_goes_out_at_once_with_those_before_it() -> None:
     outbox.add(finished(1), 10, more_to_come=True)
     outbox.add(finished(2, SHORT), 10, more_to_come=True)
     assert leases(outbox, 3 * SHORT) == []
-    assert outbox.add(finished(3, 2 * SHORT), 10, more_to_come=False) is Next.SENT
+    assert outbox.add(finished(3, 2 * SHORT), 10, more_to_come=False) is Followup.SEND
     (event,) = outbox.collect(3 * SHORT)
     assert isinstance(event, Computed)
     assert event.leases == (1, 2, 3) and event.batches == ("batch 1", "batch 2", "batch 3")
@@ -51,8 +51,8 @@ def test_the_last_batch_for_now_goes_out_at_once_with_those_before_it() -> None:
 def test_a_batch_does_not_wait_for_a_slow_one_behind_it() -> None:
     outbox = Outbox(Waker())
     assert outbox.due() == math.inf
-    assert outbox.add(finished(1, started=5.0), 10, more_to_come=True) is Next.KNOWN
-    assert outbox.add(finished(2, started=5.0), 10, more_to_come=True) is Next.NOTHING
+    assert outbox.add(finished(1, started=5.0), 10, more_to_come=True) is Followup.NEW_DEADLINE
+    assert outbox.add(finished(2, started=5.0), 10, more_to_come=True) is Followup.NOTHING
     assert outbox.due() == 5.0 + COALESCE_SECONDS
     assert leases(outbox, 5.0 + COALESCE_SECONDS) == [(1, 2)]
 

@@ -138,7 +138,7 @@ def test_a_remote_worker_refuses_a_live_object_and_names_the_spec():
 def test_live_objects_are_for_those_whose_owner_said_so_and_name_no_file_here():
     allowed = Allowance(pickle=True)
     allowed.check_live_object()
-    with pytest.raises(AuthenticationError, match="no business"):
+    with pytest.raises(AuthenticationError, match="may not name this worker's files"):
         allowed.check_segment()
     with pytest.raises(AuthenticationError, match="allows --allow-pickle"):
         allowed.resolve("mine.data:Train")

@@ -13,8 +13,9 @@ from enqueuer.memory.arena import Arena
 from enqueuer.memory.mapped_blocks import MappedBlocks
 from enqueuer.protocol.batch import EncodedBatch, Trust
 from enqueuer.protocol.messages import Epoch
-from enqueuer.protocol.results_codec import decode_results, encode_results
+from enqueuer.protocol.results_codec import Results, encode_results
 from enqueuer_worker.sequence.batch_maker import BatchMaker
+from tests.support.results import decode_results
 
 SESSION, INCARNATION = b"s" * 16, b"i" * 16
 EPOCH = Epoch(0, 0, 7, None)
@@ -64,7 +65,8 @@ class Bench:
         return maker.make(index, self.arena if in_arena else None)
 
     def arrives(self, encoded: EncodedBatch) -> Any:
-        frames = encode_results(SESSION, INCARNATION, 0, 0, 1, 0.1, (1,), [encoded], blocks=encoded.block is not None)
+        results = Results(INCARNATION, 0, 0, 1, 0.1, (1,), [encoded])
+        frames = encode_results(SESSION, results, blocks=encoded.block is not None)
         _, _, (payload,) = decode_results([bytes(frame) for frame in frames], Trust.REMOTE, self.mapped.open)
         return payload.build()
 

@@ -110,7 +110,7 @@ def test_without_a_timeout_that_makes_sense_a_worker_may_take_for_ever(start: St
             return len(coordinator.all_of(WorkerExited))
 
         assert settled(exits_count, quiet=0.5) == 0
-    assert ("batch_timeout is no number" in worker.output()) == (timeout is not None)
+    assert ("batch_timeout is not a number" in worker.output()) == (timeout is not None)
 
 
 def test_the_other_workers_go_on_while_one_is_replaced(start: Start) -> None:
@@ -211,7 +211,7 @@ def test_one_that_gets_done_after_all_is_spared(start: Start) -> None:
         route, _ = serve_one(coordinator)
         coordinator.grant(route, 1, [0, 1])
         assert set(coordinator.batches(2)) == {1, 2}
-        wait_until(lambda: "has got done after all" in worker.output(), what="its being spared")
+        wait_until(lambda: "has finished its batch after all" in worker.output(), what="its being spared")
         assert coordinator.all_of(WorkerExited) == []
 
 

@@ -1,6 +1,6 @@
-"""What goes into the worker's core and what comes out of it: one small frozen type each, one sentence each.
+"""The input of the worker's core (events) and its output (actions): one small frozen type each.
 
-Those that come with every batch are named tuples: a frozen dataclass takes four times as long to make.
+Types that come with every batch are named tuples: a frozen dataclass takes four times as long to make.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enqueuer.protocol.messages import Epoch, ErrorRecord, ExitCode, Message, We
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this worker is; goes into every Hello."""
+    """This worker as it introduces itself in every Hello."""
 
     worker_id: str
     incarnation: bytes
@@ -28,14 +28,18 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What its owner decided for this worker. Times in seconds."""
+    """The rules that a worker's owner has set. Times in seconds."""
 
-    # A remote worker serves one session after the other; a local one waits for its trainer to name the next.
+    # A remote worker looks for the next session by itself; a local one waits for its trainer to name it.
     reconnects: bool = True
+    # Leave after one session.
     once: bool = False
+    # The longest that a drain takes before the worker leaves with leases unanswered.
     drain_timeout: float = 30.0
+    # The pause before another attempt to connect: the first, doubled up to the longest.
     first_reconnect_interval: float = 0.1
     max_reconnect_interval: float = 5.0
+    # The pause between two Hellos that get no answer.
     hello_interval: float = 1.0
 
 
@@ -43,18 +47,20 @@ class Policy:
 
 
 class Tick(NamedTuple):
-    """The deadline has come (or nothing else happened). ``running`` is the lease being computed, 0 for none."""
+    """Time has passed. ``running`` is the lease being computed, 0 for none."""
 
     running: int = 0
 
 
 class Received(NamedTuple):
+    """A control message has arrived; ``session`` is the one it names."""
+
     session: bytes
     message: Message
 
 
 class Computed(NamedTuple):
-    """Batches of one epoch and generation are done; ``batches`` is opaque here. ``busy`` in seconds."""
+    """Batches of one epoch and generation are done: one a lease, opaque to the core. ``busy`` in seconds."""
 
     session: bytes
     epoch: int
@@ -66,6 +72,8 @@ class Computed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Failed:
+    """An item raised, or its batch cannot be carried."""
+
     session: bytes
     epoch: int
     generation: int
@@ -75,6 +83,8 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
+    """The Sequence is built for this epoch."""
+
     session: bytes
     epoch: int
     generation: int
@@ -84,6 +94,8 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class LoadFailed:
+    """The Sequence could not be built for this epoch."""
+
     session: bytes
     epoch: int
     generation: int
@@ -92,7 +104,7 @@ class LoadFailed:
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """User code printed, warned or logged a line that the trainer is to see."""
+    """User code printed, warned or logged a line for the trainer."""
 
     level: int
     logger: str
@@ -103,7 +115,8 @@ class Logged:
 class LinkBroken:
     """A connection of the link broke, or cannot be written to.
 
-    ``refused``: the other side let nobody in; ``for_good``: it said so itself, and what the key is, is what it minds.
+    ``refused``: the handshake failed. ``for_good``: the coordinator rejected this worker's key, so retrying with it
+    cannot help.
     """
 
     refused: bool = False
@@ -117,7 +130,7 @@ class DrainRequested:
 
 @dataclass(frozen=True, slots=True)
 class EndpointGiven:
-    """Where the next session of a local worker is: new address, new secret."""
+    """The next session of a local worker is at another address (which the link has by now), with another secret."""
 
     secret: bytes = field(repr=False)
 
@@ -135,35 +148,36 @@ class OpenControl:
 
 @dataclass(frozen=True, slots=True)
 class OpenData:
-    """Connect a fresh data socket."""
+    """Connect a fresh data socket to this endpoint."""
 
     endpoint: str
 
 
 @dataclass(frozen=True, slots=True)
 class CloseLink:
-    """Close both sockets at once, with what is still in them; ``flush`` lets the last messages out first."""
-
-    flush: bool = False
+    """Close both sockets at once, with all that is still in them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
+    """Send a control message."""
+
     session: bytes
     message: Message
 
 
 class SendResults(NamedTuple):
+    """Send batches under this number. ``blocks``: those in shared memory by name, otherwise all as frames."""
+
     session: bytes
     seq: int
     computed: Computed
-    # Whether to name what lies in shared memory, in place of sending it.
     blocks: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class LeaveSharedMemory:
-    """The trainer cannot read it: what is computed from now on goes elsewhere."""
+    """Put no more batches into shared memory: the trainer cannot read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +190,7 @@ class Prepare:
 
 
 class Compute(NamedTuple):
-    """Compute these, one after the other: item k has lease ``first_lease + k``."""
+    """Compute these items in their order; ``indices[k]`` is for lease ``first_lease + k``."""
 
     session: bytes
     epoch: Epoch
@@ -186,19 +200,21 @@ class Compute(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Skip these leases if they are not running yet; None: everything queued, of whatever session."""
+    """Drop these leases from the compute thread's queue; None drops all tasks, of any session."""
 
     leases: frozenset[int] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
+    """End this process."""
+
     code: ExitCode
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A line for the worker's own log; ``level`` as in `logging`."""
+    """Write a line to the worker's own log; ``level`` as in `logging`."""
 
     level: int
     text: str

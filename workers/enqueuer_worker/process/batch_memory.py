@@ -1,4 +1,4 @@
-"""Where the compute thread puts large batches: into an arena, where a trainer on the same host takes it."""
+"""The shared memory for large batches: an arena that a trainer on the same host reads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class BatchMemory:
-    """One arena for each session: what the last trainer never gave back is not waited for."""
+    """Has one arena for each session, so blocks that the last trainer never returned do no harm."""
 
     def __init__(self, incarnation: bytes, trust: Trust, lock_fd: int | None) -> None:
         self._incarnation = incarnation
@@ -27,28 +27,28 @@ class BatchMemory:
         self._arena: Arena | None = None
 
     def join(self, session: bytes, offer: object) -> None:
-        """For the compute thread: the trainer offers to take shared memory, ``[where, secret]``, or None."""
+        """Join a session, in the compute thread. The trainer offers ``[path, secret]`` of its socket, or None."""
         if session == self._session:
             return
         self.leave()
         self._session = session
         match offer:
-            case [str(where), bytes(secret)] if is_available():
-                self._connect(where, secret)
+            case [str(path), bytes(secret)] if is_available():
+                self._connect(path, secret)
 
     def leave(self) -> None:
-        """For either thread: the session is over. What nobody looks at any more goes back to the system."""
+        """Leave the session, in either thread; memory without readers goes back to the system."""
         self._session, self._refused, self._arena = b"", False, None
         pool.clear()
         sender, self._sender = self._sender, None
         if sender is not None:
             sender.close()
 
-    def _connect(self, where: str, secret: bytes) -> None:
+    def _connect(self, offered: str, secret: bytes) -> None:
         session = self._session
         try:
-            # Only our own trainer says where to connect to; any other, a name that its socket would have here.
-            path = Path(where) if self._trust is Trust.LOCAL else common_path(where)
+            # The trainer that started this worker may name any path; another one only a name in a common directory.
+            path = Path(offered) if self._trust is Trust.LOCAL else common_path(offered)
             sender = SlabSender(path, secret, self._incarnation)
         except OSError as error:
             logger.debug("batches go through the socket: %s", error)
@@ -59,9 +59,9 @@ class BatchMemory:
 
     @property
     def arena(self) -> Arena | None:
-        """For the compute thread: where batches go; None for the socket."""
+        """The arena for the next batch, in the compute thread; None: batches go through the socket."""
         return None if self._refused else self._arena
 
     def refuse(self) -> None:
-        """For the I/O thread: this trainer cannot read it."""
+        """Use the arena no more, in the I/O loop: this trainer cannot read it."""
         self._refused = True

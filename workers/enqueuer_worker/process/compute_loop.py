@@ -1,6 +1,6 @@
-"""The main thread of a worker process: builds the Sequence, computes its items, hands over what comes of it.
+"""The compute loop of a worker process, in its main thread: builds the Sequence and computes its items.
 
-All user code runs here, one call at a time. Nothing that it raises ends the process: `SystemExit` and
+All user code runs here, one call at a time. No exception of user code ends the process: `SystemExit` and
 `KeyboardInterrupt` are an item's error like any other, since signals are ignored and only user code can raise them.
 """
 
@@ -17,9 +17,9 @@ from enqueuer.protocol.batch import Trust
 from enqueuer.protocol.compression import CODECS, Compressor, find_codec
 from enqueuer.protocol.messages import Epoch, Welcome
 from enqueuer_worker.core.events import Failed, Loaded, LoadFailed, Prepare
-from enqueuer_worker.process.batch_memory import BatchMemory
-from enqueuer_worker.process.outbox import Next, Outbox
-from enqueuer_worker.process.tasks import Item, TaskQueue
+from enqueuer_worker.process.outbox import Followup
+from enqueuer_worker.process.shared import Shared
+from enqueuer_worker.process.tasks import Item
 from enqueuer_worker.process.turn_taking import PATIENCE_SECONDS, TurnTaking
 from enqueuer_worker.sequence.allowance import Allowance
 from enqueuer_worker.sequence.batch_maker import BatchMaker
@@ -30,39 +30,32 @@ logger = logging.getLogger(__name__)
 
 
 class ComputeLoop:
-    """Works off the task queue until it is closed; turns the I/O loop itself where that saves a switch of threads."""
+    """Takes tasks until their queue is closed; runs the I/O loop itself where that saves a switch between threads."""
 
-    def __init__(
-        self,
-        settings: ChildSettings,
-        host: str,
-        tasks: TaskQueue,
-        outbox: Outbox,
-        turn_taking: TurnTaking,
-        memory: BatchMemory,
-    ) -> None:
+    def __init__(self, settings: ChildSettings, host: str, shared: Shared, turn_taking: TurnTaking) -> None:
         common = settings.common
         self._trust = Trust(common.trust)
         self._local = self._trust is Trust.LOCAL
-        # Only from a coordinator that has proved its key.
+        # Pickles are taken only from a coordinator that has proved its key.
         pickle = common.allow_pickle and bool(common.token)
         self._allow_skew = common.allow_skew
         self._threads_count = common.worker_threads
         self._worker = (settings.worker_id, settings.child_number, host)
-        self._tasks = tasks
-        self._outbox = outbox
-        self._wheel = turn_taking
-        # What was done last took so long that the I/O thread has the turn_taking.
+        self._tasks = shared.tasks
+        self._outbox = shared.outbox
+        self._memory = shared.memory
+        self._turn_taking = turn_taking
+        # Whether the last task took so long that the I/O thread runs the loop by now.
         self._is_slow = True
-        self._memory = memory
         self._loader = SequenceLoader(Allowance(common.sequences, common.packages, self._local, pickle))
         self._welcome: Welcome | None = None
         self._compressor: Compressor | None = None
-        # With the Sequence as it is for this epoch; the object itself, so that another session's is never the same.
+        # For the Sequence as it is in `_epoch`. Epochs are compared as objects: another session has its own.
         self._maker: BatchMaker | None = None
         self._epoch: Epoch | None = None
 
     def run(self) -> None:
+        """Work until the queue is closed, then close the Sequence."""
         enter_worker(*self._worker)
         while (task := self._next_task()) is not None:
             if isinstance(task, Prepare):
@@ -73,8 +66,8 @@ class ComputeLoop:
         self._loader.close()
 
     def _next_task(self) -> Prepare | Item | None:
-        """Wait for it; None once the queue is closed."""
-        tasks, turn_taking = self._tasks, self._wheel
+        """Wait for the next task; None once the queue is closed."""
+        tasks, turn_taking = self._tasks, self._turn_taking
         while (task := tasks.take()) is None and not tasks.closed:
             if turn_taking.has_ended or (self._is_slow and not turn_taking.is_free):
                 tasks.wait()
@@ -101,19 +94,11 @@ class ComputeLoop:
         assert self._welcome is not None, "an epoch is prepared before anything of it is computed"
         options = self._welcome.options
         if not self._local:
-            # Sending a pickle is no risk to this side; whether it is read is the trainer's to say.
+            # Sending a pickle is no risk to this side, so the trainer decides whether it takes them.
             self._trust = Trust.KEYED if options.get("allow_pickle") is True else Trust.REMOTE
-        # Not to be held while the loader makes another: two of them may not fit in memory.
+        # Released before the loader makes another Sequence: two of them may not fit in memory.
         self._epoch = self._maker = None
-        sequence = self._loader.load(
-            session,
-            epoch.epoch,
-            epoch.generation,
-            epoch.seed,
-            epoch.state,
-            self._welcome.sequence,
-            options.get("worker_init"),
-        )
+        sequence = self._loader.load(session, epoch, self._welcome)
         self._maker = BatchMaker(sequence, epoch, self._trust)
         self._epoch = epoch
         limit_threads(self._threads_count)
@@ -127,12 +112,12 @@ class ComputeLoop:
             return
         if self._allow_skew:
             own = (length, digest)
-            # Its owner takes the difference on himself: the trainer hears what it wants to hear.
+            # The worker's owner accepts the difference, so the trainer gets the values that it expects.
             length, digest = options.get("sequence_length", length), options.get("sequence_digest", digest)
             if own != (length, digest):
                 logger.warning(
-                    "the Sequence here (%d batches) is not the trainer's (%d), or its code differs; serving all the "
-                    "same, since --allow-skew was given",
+                    "the Sequence here (%d batches) is not the trainer's (%d), or its code differs; serving "
+                    "nevertheless, since --allow-skew was given",
                     own[0],
                     length,
                 )
@@ -158,18 +143,18 @@ class ComputeLoop:
         ended = time.monotonic()
         self._is_slow = ended - started >= PATIENCE_SECONDS
         finished = (session, epoch, lease, encoded, started, ended)
-        wanted = self._outbox.add(finished, encoded.sent_bytes, more_to_come=bool(self._tasks))
-        if wanted is Next.SENT:
-            if self._tasks or not self._wheel.is_free:
-                self._wheel.turn_once()
-            # Else it leaves with the next round, in which this thread waits for more to do.
-        elif wanted is Next.KNOWN:
-            self._wheel.look_again()
+        followup = self._outbox.add(finished, encoded.sent_bytes, more_to_come=bool(self._tasks))
+        if followup is Followup.SEND:
+            if self._tasks or not self._turn_taking.is_free:
+                self._turn_taking.turn_once()
+            # Otherwise this thread runs the next round, in which it waits for more tasks, and the batch leaves with it.
+        elif followup is Followup.NEW_DEADLINE:
+            self._turn_taking.look_again()
 
 
 @cache
 def find_compressor(name: str) -> Compressor | None:
-    """What the trainer asks for, if this worker has it: it need not. One a process, since it learns what pays."""
+    """The compressor for this codec, one for each process, since it learns from batches; None: not installed here."""
     try:
         return Compressor(find_codec(name))
     except ImportError as error:
@@ -178,7 +163,7 @@ def find_compressor(name: str) -> Compressor | None:
 
 
 def limit_threads(count: int) -> None:
-    """Set the thread pools that take no environment variable, of libraries that the user's code has imported."""
+    """Limit the thread pools that no environment variable limits, in libraries that user code has imported."""
     for module, setter in (("torch", "set_num_threads"), ("cv2", "setNumThreads")):
         set_count = getattr(sys.modules.get(module), setter, None)
         if set_count is not None:

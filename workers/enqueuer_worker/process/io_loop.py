@@ -1,14 +1,15 @@
 """The I/O loop of a worker process: owns the sockets and the protocol, and never runs user code.
 
-Events go into the pure core, its actions are performed here. After each poll all input that is there is handled
-before any timer, so a process that was stopped for a while does not take its own pause for the coordinator's. Two
-threads take turns at it: see ``turn_taking.py``.
+    link, commands, outbox ── events ──► WorkerCore ── actions ──► link, tasks, memory, log
+
+After each poll the loop hands all input that is there to the core before the core looks at its timers. So a process
+that was stopped for a while does not take its own pause for the coordinator's silence. Two threads take turns at the
+loop: see ``turn_taking.py``.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import threading
 import time
@@ -18,9 +19,9 @@ import zmq
 from enqueuer.errors import ProtocolError
 from enqueuer.protocol.control_codec import decode_control, encode_control
 from enqueuer.protocol.messages import ExitCode, Hello
-from enqueuer.protocol.results_codec import encode_results
+from enqueuer.protocol.results_codec import Results, encode_results
 from enqueuer.security.curve import parse_passed_token
-from enqueuer.transport.sockets import new_context
+from enqueuer.transport.sockets import new_context, poll_timeout_ms
 from enqueuer_worker.commands import CommandReader
 from enqueuer_worker.core.events import (
     Action,
@@ -37,7 +38,6 @@ from enqueuer_worker.core.events import (
     Note,
     OpenControl,
     OpenData,
-    Policy,
     Prepare,
     Received,
     Send,
@@ -45,43 +45,34 @@ from enqueuer_worker.core.events import (
     Tick,
 )
 from enqueuer_worker.core.worker_core import WorkerCore
-from enqueuer_worker.link import Link
-from enqueuer_worker.process.batch_memory import BatchMemory
-from enqueuer_worker.process.outbox import Outbox, Waker
-from enqueuer_worker.process.tasks import TaskQueue
+from enqueuer_worker.link import Link, Refusal
+from enqueuer_worker.process.shared import Shared
 from enqueuer_worker.process.turn_taking import TurnTaking
 from enqueuer_worker.settings import ChildSettings
-from enqueuer_worker.supervisor.refusals import Refusal
 
-# What the user's code has, after the core has left, to come back from its last item and to close its Sequence.
+# After the core has left: the time for user code to return from its last item and to close its Sequence.
 _CLOSE_SECONDS = 2.0
 _FAILED = 1
 
 
 class IoLoop:
-    """Drives one `WorkerCore`. Made by the main thread; after that used by whoever has the `turn_taking`."""
+    """Drives one `WorkerCore`. The main thread makes it; then the thread uses it that `turn_taking` lets run the loop.
+
+    `exit_code` is valid once `turn_taking` has ended.
+    """
 
     def __init__(
         self,
         settings: ChildSettings,
         identity: Identity,
         commands: CommandReader,
-        tasks: TaskQueue,
-        outbox: Outbox,
-        memory: BatchMemory,
-        waker: Waker,
+        shared: Shared,
         logger: logging.Logger,
     ) -> None:
         common = settings.common
-        policy = Policy(
-            reconnects=common.reconnects,
-            once=common.once,
-            drain_timeout=common.drain_timeout,
-            max_reconnect_interval=common.max_reconnect_interval,
-        )
         self.exit_code = _FAILED
         self._identity = identity
-        self._core = WorkerCore(identity, policy, time.monotonic())
+        self._core = WorkerCore(identity, common, time.monotonic())
         self._context = new_context()
         self._poller = zmq.Poller()
         self._link = Link(
@@ -92,22 +83,22 @@ class IoLoop:
             parse_passed_token(common.token),
         )
         self._commands = commands
-        self._tasks = tasks
-        self._outbox = outbox
-        self._memory = memory
-        self._waker = waker
+        self._tasks = shared.tasks
+        self._outbox = shared.outbox
+        self._memory = shared.memory
+        self._waker = shared.outbox.waker
         self._logger = logger
         self._exiting = False
-        self.turn_taking = TurnTaking(self._turn, waker.wake)
-        self._poller.register(waker.fd, zmq.POLLIN)
+        self.turn_taking = TurnTaking(self._turn, self._waker.wake)
+        self._poller.register(self._waker.fd, zmq.POLLIN)
         self._poller.register(commands.fd, zmq.POLLIN)
 
     def start(self) -> None:
+        """Start the I/O thread."""
         threading.Thread(target=self._run, name="enqueuer-io", daemon=True).start()
 
     def _run(self) -> None:
         self.turn_taking.run_io()
-        # Waits for what was to be flushed, a second at most.
         self._context.term()
         self._tasks.close()
         time.sleep(_CLOSE_SECONDS)
@@ -115,11 +106,11 @@ class IoLoop:
         os._exit(self.exit_code)
 
     def _turn(self, block: bool) -> bool:
-        """One round: what was computed goes out, then what has come in is handled; False if it was the last one."""
+        """Run one round: send what was computed, then handle what has come in. False after the last round."""
         try:
             self._step(block)
         except BaseException:
-            # Without the loop the process would be deaf and mute: better that its supervisor starts another.
+            # Without the loop this process serves no purpose; its supervisor starts another.
             self._logger.exception("the worker's I/O loop failed")
             os._exit(_FAILED)
         return not self._exiting
@@ -131,12 +122,12 @@ class IoLoop:
             self._handle([Tick(self._tasks.running.get()), *computed], now)
             if self._exiting:
                 return
-        ready = dict(self._poller.poll(self._patience_ms() if block else 0))
+        ready = dict(self._poller.poll(self._timeout_ms() if block else 0))
         if self._waker.fd in ready:
             self._waker.clear()
-        # First of all, so that what follows is decided by what is running now.
+        # The Tick is first, so the core handles the other events by the lease that is running now.
         events: list[Event] = [Tick(self._tasks.running.get())]
-        # Before the commands: what has come over the old link is not about the session that they may name.
+        # Before the commands: they may name another session, and messages of the old link do not belong to that.
         events += self._read_link(ready)
         if self._commands.fd in ready:
             events += self._read_commands()
@@ -144,9 +135,9 @@ class IoLoop:
         events += self._outbox.collect(now)
         self._handle(events, now)
 
-    def _patience_ms(self) -> int | None:
-        due = min(self._core.next_deadline(), self._outbox.due(), self._link.data_due)
-        return None if due == math.inf else max(0, math.ceil((due - time.monotonic()) * 1000))
+    def _timeout_ms(self) -> int | None:
+        deadline = min(self._core.next_deadline(), self._outbox.due(), self._link.data_due)
+        return poll_timeout_ms(deadline, time.monotonic())
 
     def _handle(self, events: list[Event], now: float) -> None:
         for action in self._core.handle(events, now):
@@ -167,7 +158,7 @@ class IoLoop:
                 self._link.address = command["connect"]
                 events.append(EndpointGiven(bytes.fromhex(command["secret"])))
         if self._commands.ended:
-            # The supervisor is gone, and with it everyone who could stop this process.
+            # Only the supervisor can stop this process, and it is gone.
             os._exit(_FAILED)
         return events
 
@@ -208,8 +199,8 @@ class IoLoop:
             case OpenData(endpoint):
                 address = self._link.open_data(endpoint, time.monotonic())
                 self._logger.debug("sending results to %s", address)
-            case CloseLink(flush):
-                self._link.close(flush=flush)
+            case CloseLink():
+                self._link.close()
             case Note(level, text):
                 self._logger.log(level, "%s", text)
             case Exit(code):
@@ -218,8 +209,7 @@ class IoLoop:
 
     def _send_results(self, action: SendResults) -> None:
         computed = action.computed
-        frames = encode_results(
-            action.session,
+        results = Results(
             self._identity.incarnation,
             computed.epoch,
             computed.generation,
@@ -227,6 +217,5 @@ class IoLoop:
             computed.busy,
             computed.leases,
             computed.batches,
-            blocks=action.blocks,
         )
-        self._link.send_data(frames)
+        self._link.send_data(encode_results(action.session, results, blocks=action.blocks))

@@ -1,4 +1,4 @@
-"""What a worker process is bound to before it imports anything large: its parent's life, its memory, its paths."""
+"""Limits that a worker process sets before it imports anything large: its parent's life, its memory, its paths."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """On Linux: be killed when the supervisor dies, even while user code holds the GIL. Elsewhere its EOF has to do."""
+    """End with the supervisor, even while user code holds the GIL. Linux only; elsewhere the EOF of stdin must do."""
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # It may have died before that call.
+    # The supervisor may have died before that call.
     if os.getppid() != parent_pid:
         os._exit(1)
 
 
 def limit_memory(nbytes: int) -> None:
-    """Let this process have that much: allocations beyond it fail. Children of user code have the same limit each."""
+    """Let allocations beyond ``nbytes`` fail. Each child process of user code has the same limit for itself."""
     import resource
 
-    # Not RLIMIT_AS, which counts what is only mapped as well: a file of 100 GB that NumPy reads pieces of.
+    # Not RLIMIT_AS: it counts mapped files as well, such as one of 100 GB from which NumPy reads pieces.
     kind = resource.RLIMIT_DATA
     _, hard = resource.getrlimit(kind)
     limit = nbytes if hard == resource.RLIM_INFINITY else min(nbytes, hard)
@@ -32,7 +32,7 @@ def limit_memory(nbytes: int) -> None:
 
 
 def take_over_paths(sys_path: tuple[str, ...], python_path: str | None) -> None:
-    """Import from where the trainer does; programs that user code starts see the PYTHONPATH that the trainer has."""
+    """Use the trainer's `sys.path`, and its PYTHONPATH for programs that user code starts; None: it has none."""
     sys.path[:] = sys_path
     if python_path is None:
         os.environ.pop("PYTHONPATH", None)

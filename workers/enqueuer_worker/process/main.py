@@ -1,6 +1,7 @@
-"""One worker process, ``python -m enqueuer_worker.process.main``; its supervisor starts it and says the rest on stdin.
+"""One worker process, ``python -m enqueuer_worker.process.main``. Its supervisor starts it and writes its settings and
+commands to its stdin.
 
-The main thread computes and the other one talks: user code belongs in the main thread, where libraries expect to be.
+The main thread computes, since many libraries expect to run there; a second one does I/O.
 """
 
 from __future__ import annotations
@@ -18,29 +19,29 @@ import sys
 from enqueuer_worker.commands import CommandReader, take_stdin
 from enqueuer_worker.supervisor.signals import take_no_notice
 
-# How long a thread may keep the GIL while another one wants it. Python's 5 ms are half a thousand small items.
+# How long a thread may keep the GIL while another one wants it. Python's default is 5 ms: half a thousand small items.
 _SWITCH_INTERVAL = 0.001
 
 
 def main() -> None:
-    """Serve until the coordinator or the supervisor ends it; does not return."""
+    """Serve until the coordinator or the supervisor ends this process; does not return."""
     commands = CommandReader(take_stdin())
     try:
         line = commands.first_line()
     except EOFError as error:
         sys.exit(str(error))
-    # A terminal sends these to the whole group, and it is the supervisor who decides what they mean.
+    # A terminal sends these to the whole process group; the supervisor decides what follows from them.
     take_no_notice((signal.SIGINT, signal.SIGTERM))
     faulthandler.enable()
     for stream in (sys.stdout, sys.stderr):
-        # This process may be killed at any time, and what it printed must not be lost in a buffer.
+        # This process may be killed at any time, and printed lines must not be lost in a buffer.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True)
     serve(line, commands)
 
 
 def serve(line: bytes, commands: CommandReader) -> None:
-    """Everything after the first line has come. Imports are here and below in the order in which they are needed."""
+    """Serve with the settings in ``line``. Modules are imported in the order in which they are needed."""
     from enqueuer_worker.process.limits import die_with_parent, limit_memory, take_over_paths
     from enqueuer_worker.settings import ChildSettings
 
@@ -60,6 +61,7 @@ def serve(line: bytes, commands: CommandReader) -> None:
     from enqueuer_worker.process.batch_memory import BatchMemory
     from enqueuer_worker.process.io_loop import IoLoop
     from enqueuer_worker.process.outbox import Outbox, Waker
+    from enqueuer_worker.process.shared import Shared
     from enqueuer_worker.process.tasks import TaskQueue
     from enqueuer_worker.running import STACK_SIGNAL, RunningLease, show_stack_when_asked
 
@@ -75,37 +77,38 @@ def serve(line: bytes, commands: CommandReader) -> None:
         secret=bytes.fromhex(common.secret),
     )
     logger = set_up_logger(settings.worker_id, common.log_level, common.log_json)
-    waker = Waker()
-    outbox = Outbox(waker)
-    memory = BatchMemory(identity.incarnation, Trust(common.trust), common.lock_fd)
-    tasks = TaskQueue(RunningLease(settings.running_fd))
+    shared = Shared(
+        tasks=TaskQueue(RunningLease(settings.running_fd)),
+        outbox=Outbox(Waker()),
+        memory=BatchMemory(identity.incarnation, Trust(common.trust), common.lock_fd),
+    )
     sys.setswitchinterval(_SWITCH_INTERVAL)
     if settings.running_fd is not None:
         show_stack_when_asked(settings.running_fd)
-    io_loop = IoLoop(settings, identity, commands, tasks, outbox, memory, waker, logger)
-    # Threads inherit what is blocked: the signal is to interrupt the thread that computes, no other.
+    io_loop = IoLoop(settings, identity, commands, shared, logger)
+    # A new thread inherits blocked signals. The I/O thread keeps this one blocked: it is for the compute thread.
     signal.pthread_sigmask(signal.SIG_BLOCK, {STACK_SIGNAL})
     io_loop.start()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {STACK_SIGNAL})
 
-    # The greeting travels while the rest is imported.
+    # The Hello is under way while the rest is imported.
     from enqueuer_worker.process.compute_loop import ComputeLoop
 
     if common.forward_logs:
         from enqueuer_worker.process.log_forwarding import forward_logs
 
-        forward_logs(outbox, common.log_level, common.log_json)
-    # What was imported so far stays for good: the collector need not walk through it while batches are due. (32 workers
-    # with batches of 20 ms on two cores: 97 % of the ideal rate without this, 98 % with it.)
+        forward_logs(shared.outbox, common.log_level, common.log_json)
+    # Modules imported so far stay for good, so the garbage collector need not walk through them while batches are due.
+    # (32 workers with batches of 20 ms on two cores: 97 % of the ideal rate without this, 98 % with it.)
     gc.collect()
     gc.freeze()
-    ComputeLoop(settings, identity.host, tasks, outbox, io_loop.turn_taking, memory).run()
-    # Exit handlers, such as that of `multiprocessing`, which ends a pool of the user's; all under the I/O thread's eye.
+    ComputeLoop(settings, identity.host, shared, io_loop.turn_taking).run()
+    # Exit handlers, such as that of `multiprocessing`, which ends the user's pools. The I/O thread limits their time.
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-    # Without waiting for threads of the user's, as the children of `multiprocessing` end as well.
+    # Without waiting for the user's threads, as the children of `multiprocessing` do.
     os._exit(io_loop.exit_code)
 
 

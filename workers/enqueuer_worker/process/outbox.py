@@ -1,7 +1,13 @@
-"""What the compute thread has finished, on its way into the I/O loop: small batches leave together.
+"""The outbox of the compute thread: events on their way into the I/O loop. Small batches leave together.
 
-Without locks: a user's ``__del__`` may print at any allocation, also inside of one, and printing ends up here. Deques
-are appended to by one thread and emptied by the other, and `Waker` shows why no wake-up is lost.
+    compute thread ── add ──► finished batches ──┐
+    any thread that logs ── put ──► events ──────┴── collect ──► I/O loop
+
+A batch waits for others until one of these holds: no more items are queued, it has waited `COALESCE_SECONDS`, or
+`COALESCE_BYTES` are waiting.
+
+There are no locks here: a user's ``__del__`` may print at any allocation, even while a lock is held, and printed lines
+come here. One thread appends to a deque and another one empties it; `Waker` explains why no wake-up is lost.
 """
 
 from __future__ import annotations
@@ -10,22 +16,22 @@ import contextlib
 import math
 import os
 from collections import deque
-from enum import Enum
+from enum import Enum, auto
 from itertools import groupby
 from typing import Any
 
 from enqueuer.protocol.messages import Epoch
 from enqueuer_worker.core.events import Computed, Event
 
-# Below this a message a batch would cost both ends more than the batch; the trainer does not notice 2 ms. A batch that
-# takes half of that alone is not kept back for another one.
+# One message for each small batch costs both ends more than the batch, and the trainer does not notice 2 ms. A batch
+# that takes half of that alone does not wait for another one.
 COALESCE_SECONDS = 0.002
 COALESCE_BYTES = 64 * 1024
 COALESCE_COUNT = 1024
 
 
 class Waker:
-    """Gets whoever turns the I/O loop out of its poll. ``fd`` is readable when somebody has called `wake`."""
+    """Ends the poll of the I/O loop: ``fd`` is readable once a thread has called `wake`."""
 
     def __init__(self) -> None:
         self.fd, self._write_fd = os.pipe()
@@ -34,9 +40,9 @@ class Waker:
         self._pending = False
 
     def wake(self) -> None:
-        """Called after the news was put where the I/O loop looks for it.
+        """Wake the I/O loop; to be called after the news is where the loop looks for it.
 
-        Who finds a wake-up pending need not add one: `clear` comes before the look, so that look is still to come.
+        A pending wake-up suffices: the loop calls `clear` before it looks, so that look is still to come.
         """
         if not self._pending:
             self._pending = True
@@ -44,44 +50,45 @@ class Waker:
                 os.write(self._write_fd, b"\0")
 
     def clear(self) -> None:
-        """Called in the I/O loop before it looks for news."""
+        """Take back the wake-up; the I/O loop calls it before it looks for news."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.fd, 1024)
         self._pending = False
 
 
-# One batch: its session, its epoch, its lease, the batch, and when it was begun and done, in seconds by the monotonic
-# clock. A bare tuple, since one is made for each batch.
+# One batch: its session, its epoch, its lease, the batch, and when it was started and ended, in seconds by the
+# monotonic clock. A bare tuple, since one is made for each batch.
 Finished = tuple[bytes, Epoch, int, Any, float, float]
 
 
-class Next(Enum):
-    """What a batch that was added asks for."""
+class Followup(Enum):
+    """The compute thread's duty after it has added a batch."""
 
-    NOTHING = "it waits with others"
-    KNOWN = "it is the first that waits: whoever turns the I/O loop has to know until when"
-    SENT = "all that wait are to leave now"
+    NOTHING = auto()  # the batch waits with others
+    NEW_DEADLINE = auto()  # it is the first to wait: a loop that polls in the I/O thread must learn the deadline
+    SEND = auto()  # all waiting batches are due: run the loop
 
 
 class Outbox:
-    """Filled by the compute thread (and by anyone who logs), emptied in the I/O loop."""
+    """The compute thread fills it (and each thread that logs), the I/O loop empties it."""
 
     def __init__(self, waker: Waker) -> None:
-        self._waker = waker
+        self.waker = waker
         self._events: deque[Event] = deque()
         self._finished: deque[Finished] = deque()
+        # Whether the waiting batches are due. The compute thread sets it; the loop clears it before it takes them.
         self._complete = False
-        # The compute thread's own view of what it added since it last said "complete".
+        # Written by the compute thread only: start and bytes of the batches since it last set `_complete`.
         self._first_started = math.inf
         self._bytes = 0
 
     def put(self, event: Event) -> None:
-        """Hand over an event, at once."""
+        """Hand over an event and wake the loop."""
         self._events.append(event)
-        self._waker.wake()
+        self.waker.wake()
 
-    def add(self, finished: Finished, nbytes: int, *, more_to_come: bool) -> Next:
-        """Hand over a batch: to be sent at once if it is the last for now, took long or is large; soon otherwise."""
+    def add(self, finished: Finished, nbytes: int, *, more_to_come: bool) -> Followup:
+        """Hand over a batch. It is due at once if it is the last for now, took long or is large, otherwise soon."""
         self._finished.append(finished)
         _, _, _, _, started, ended = finished
         first = self._first_started == math.inf
@@ -93,15 +100,15 @@ class Outbox:
             self._first_started = math.inf
             self._bytes = 0
             self._complete = True
-            return Next.SENT
-        return Next.KNOWN if first else Next.NOTHING
+            return Followup.SEND
+        return Followup.NEW_DEADLINE if first else Followup.NOTHING
 
     def due(self) -> float:
-        """When the I/O loop should take what is there, complete or not."""
+        """When the I/O loop is to take the waiting batches even if no more were added; infinite if none waits."""
         return self._finished[0][4] + COALESCE_SECONDS if self._finished else math.inf
 
     def collect(self, now: float) -> list[Event]:
-        """What the core has to hear; batches of one epoch as one event."""
+        """Take the events that are due; batches of one epoch come as one event."""
         events: list[Event] = []
         while self._events:
             events.append(self._events.popleft())
@@ -112,9 +119,9 @@ class Outbox:
 
     def _group(self) -> list[Event]:
         events: list[Event] = []
-        # The rest comes with the next look: a message has its limit, and the other end is to start on this one.
+        # A message has its limit, so the rest follows in the next round.
         taken = [self._finished.popleft() for _ in range(min(len(self._finished), COALESCE_COUNT))]
-        # By the Epoch itself: each session has its own.
+        # By the Epoch object: each session has its own.
         for _, group in groupby(taken, lambda finished: id(finished[1])):
             # A list of known length: `_indices` of the control codec says why.
             sessions, epochs, leases, batches, started, ended = zip(*list(group), strict=True)
@@ -122,5 +129,5 @@ class Outbox:
             events.append(Computed(sessions[0], epochs[0].epoch, epochs[0].generation, leases, batches, busy))
         if self._finished:
             self._complete = True
-            self._waker.wake()
+            self.waker.wake()
         return events

@@ -1,4 +1,4 @@
-"""What the compute thread has to do, in order, and which lease it is doing now."""
+"""The queue of the compute thread's tasks, and the lease that it is computing."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from enqueuer_worker.core.events import Compute, Prepare
 from enqueuer_worker.running import RunningLease
 
 # One lease: its session, its epoch, its number, and the index to compute for it. A bare tuple, since one is made for
-# each batch, and a class of ours takes six times as long to make.
+# each batch, and an instance of a class takes six times as long to make.
 Item = tuple[bytes, Epoch, int, int]
 
 
 class TaskQueue:
-    """Filled and thinned out by whoever turns the I/O loop, worked off by the compute thread.
+    """The I/O loop adds and cancels tasks, the compute thread takes them, in order.
 
-    Cancelled leases are taken out of the queue here, instead of being remembered as marks that nobody may ever come to
-    clear. The running lease changes under the same lock: after ``cancel(None)`` it is never one of the old session's,
-    whose numbers the next session uses again.
+    Cancelled leases leave the queue at once. (A mark for each would stay behind if its lease never comes.)
+    The running lease changes under the queue's lock, so after ``cancel(None)`` it is never one of the old session:
+    the next session uses the same numbers again.
     """
 
     def __init__(self, running: RunningLease) -> None:
@@ -28,22 +28,23 @@ class TaskQueue:
         self.closed = False
         self._tasks: deque[Prepare | Item] = deque()
         self._lock = threading.Lock()
-        self._news = threading.Condition(self._lock)
+        self._changed = threading.Condition(self._lock)
 
     def __len__(self) -> int:
         return len(self._tasks)
 
     def add(self, task: Prepare | Compute) -> None:
+        """Append a preparation, or one task for each index of a `Compute`."""
         with self._lock:
             if isinstance(task, Prepare):
                 self._tasks.append(task)
             else:
                 leases = range(task.first_lease, task.first_lease + len(task.indices))
                 self._tasks.extend(zip(repeat(task.session), repeat(task.epoch), leases, task.indices))
-            self._news.notify()
+            self._changed.notify()
 
     def cancel(self, leases: frozenset[int] | None) -> None:
-        """Drop these leases where they still wait; None: everything."""
+        """Drop these leases where they still wait; None drops everything, and the running task loses its lease."""
         with self._lock:
             if leases is None:
                 self._tasks.clear()
@@ -52,14 +53,14 @@ class TaskQueue:
                 self._tasks = deque(task for task in self._tasks if isinstance(task, Prepare) or task[2] not in leases)
 
     def close(self) -> None:
-        """Have nothing more for anybody."""
+        """Drop all tasks and end `wait`: the worker is leaving."""
         with self._lock:
             self.closed = True
             self._tasks.clear()
-            self._news.notify()
+            self._changed.notify()
 
     def take(self) -> Prepare | Item | None:
-        """The next task, which becomes the running one; None if there is none now."""
+        """Take the next task, which becomes the running one; None if there is none now."""
         with self._lock:
             if not self._tasks:
                 self.running.set(0)
@@ -69,7 +70,7 @@ class TaskQueue:
             return task
 
     def wait(self) -> None:
-        """Wait until there is a task, or the queue was closed."""
+        """Wait until there is a task or the queue is closed."""
         with self._lock:
             while not self._tasks and not self.closed:
-                self._news.wait()
+                self._changed.wait()

@@ -1,4 +1,4 @@
-"""What a worker's owner lets a coordinator have it run. Whoever can speak to a worker can only name what is in here."""
+"""The allowance: the callables and objects that a worker's owner lets a coordinator run. Nothing else is imported."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from typing import Any
 
 from enqueuer.compute.spec import import_target, split_target
 from enqueuer.errors import AuthenticationError
-from enqueuer_worker.sequence.package_names import is_internal, is_within, widest
+from enqueuer_worker.sequence.package_names import is_internal, is_within, outermost_package
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """``sequences``: targets allowed as they are written (``--sequence``); ``packages``: with all below (``--allow``).
+    """The rules of one worker.
 
-    ``local``: this worker was started by the trainer it serves, which may run anything, live objects included.
-    ``pickle``: so may the trainer whose key this worker knows (``--allow-pickle``).
+    Attributes:
+        sequences: targets that are allowed exactly as written (``--sequence``).
+        packages: packages whose own callables are allowed, with all packages below them (``--allow``).
+        local: the trainer itself started this worker and may run anything, live objects included.
+        pickle: the trainer, known by its key, may send live objects (``--allow-pickle``).
     """
 
     sequences: tuple[str, ...] = ()
@@ -27,20 +30,20 @@ class Allowance:
     def resolve(self, target: str) -> Callable[..., Any]:
         """Import an allowed 'package.module:callable'.
 
-        Raises AuthenticationError for what is not allowed, before anything is imported where that can be told;
-        ConfigurationError for a name that is none or leads to nothing callable; and whatever the import raises.
+        Raises AuthenticationError for a target that is not allowed, before the import where the name shows it;
+        ConfigurationError for a malformed name or one that leads to no callable; and any error of the import itself.
         """
         module, name = split_target(target)
         if self.local or target in self.sequences:
             return import_target(target)
         if not any(is_within(module, package) for package in self.packages) or is_internal(module):
-            package = widest(module)
+            package = outermost_package(module)
             raise AuthenticationError(
                 f"this worker may not run {target!r}: its owner allows {self.describe()}. Start it with "
                 f"--sequence {target}" + ("" if package is None else f" or --allow {package}")
             )
         found = import_target(target)
-        # Else 'myproject.data:getoutput' would run whatever that module happens to import.
+        # Otherwise 'myproject.data:getoutput' would run any callable that this module has imported.
         if getattr(found, "__module__", None) != module:
             raise AuthenticationError(
                 f"this worker may not run {target!r}: {name} is not defined in {module} but in "
@@ -53,18 +56,19 @@ class Allowance:
         """Raise AuthenticationError unless this worker may unpickle what the trainer sends."""
         if not (self.local or self.pickle):
             raise AuthenticationError(
-                "this remote worker does not take a live Sequence, since unpickling one runs whatever it contains. "
+                "this remote worker does not take a live Sequence, since unpickling one runs any code in it. "
                 "Give the enqueuer SequenceSpec('package.module:callable', …) instead, and start the worker with "
-                "--sequence package.module:callable or --allow package; or start it with --allow-pickle, if whoever "
-                "has the trainer's key may run anything here"
+                "--sequence package.module:callable or --allow package; or start it with --allow-pickle, if anyone "
+                "with the trainer's key may run anything here"
             )
 
     def check_segment(self) -> None:
         """Raise AuthenticationError unless the trainer may name a file that this worker opens and unpickles."""
         if not self.local:
-            raise AuthenticationError("a trainer elsewhere has no business with this worker's files")
+            raise AuthenticationError("a trainer on another machine may not name this worker's files")
 
     def describe(self) -> str:
+        """The options that the owner has given, for an error text."""
         allowed = [f"--sequence {target}" for target in self.sequences]
         allowed += [f"--allow {package}" for package in self.packages]
         allowed += ["--allow-pickle"] if self.pickle else []

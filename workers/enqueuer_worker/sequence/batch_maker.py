@@ -1,4 +1,9 @@
-"""One item to an encoded batch: what ``__getitem__`` returns, copied; or filled in where the trainer reads it."""
+"""The batch maker: computes an item and encodes its batch.
+
+``__getitem__`` returns a batch, which is copied into shared memory or sent from where it lies. A Sequence with
+``getitem_into(index, out)`` writes its batch directly into shared memory: the first batch is computed the usual way and
+is the template for the next one's buffer. If the next batch has another form, it is computed the usual way as well.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +12,12 @@ from typing import Any
 
 from enqueuer.compute.item import compute_item
 from enqueuer.memory.arena import Arena
-from enqueuer.protocol.batch import EncodedBatch, Trust, encode_batch
-from enqueuer.protocol.batch.template import BatchTemplate
+from enqueuer.protocol.batch import BatchTemplate, EncodedBatch, Trust, encode_batch
 from enqueuer.protocol.messages import Epoch
 
 
 class BatchMaker:
-    """For one Sequence in one epoch. Raises what that raises, and SequenceError for what cannot be carried."""
+    """Makes the batches of one Sequence in one epoch."""
 
     def __init__(self, sequence: Any, epoch: Epoch, trust: Trust) -> None:
         self._trust = trust
@@ -22,26 +26,27 @@ class BatchMaker:
         self._template: BatchTemplate | None = None
 
     def make(self, index: int, arena: Arena | None) -> EncodedBatch:
+        """Compute and encode one item. Raises user code's errors, and SequenceError for a batch that cannot travel."""
         if arena is None or not self._fills:
-            # One variable of ours, no more and no less: by its count of references the encoder tells a batch that is
-            # new, and is sent as it lies, from one that the Sequence keeps and may change.
+            # Exactly one variable refers to the batch: by its count of references the encoder tells a new batch, which
+            # is sent from where it lies, from one that the Sequence keeps and may change.
             batch = self._compute(index)
             return encode_batch(batch, self._trust, arena)
-        room = self._template.room(arena) if self._template is not None else None
-        if room is None:
+        buffer = self._template.take_buffer(arena) if self._template is not None else None
+        if buffer is None:
             return self._encode(self._compute(index), arena)
         try:
-            batch = self._compute(index, out=room.batch)
-            if batch is None or batch is room.batch:
-                if room.is_unchanged:
-                    return room.encode()
-                batch = room.batch
-            # With the room still taken, since the batch may have parts of it.
+            batch = self._compute(index, out=buffer.batch)
+            if batch is None or batch is buffer.batch:
+                if buffer.is_unchanged:
+                    return buffer.encode()
+                batch = buffer.batch
+            # While the buffer is still taken, since the batch may contain parts of it.
             encoded = self._encode(batch, arena)
         except BaseException:
-            room.release()
+            buffer.release()
             raise
-        room.release()
+        buffer.release()
         return encoded
 
     def _encode(self, batch: Any, arena: Arena) -> EncodedBatch:

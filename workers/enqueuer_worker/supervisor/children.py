@@ -1,4 +1,4 @@
-"""One worker process as its supervisor sees it: started, spoken to, looked after, killed."""
+"""A worker process from its supervisor's side: start, commands, health, stack, kill."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from enqueuer_worker.running import RUNNING_BYTES, STACK_SIGNAL, Running, read_running
 from enqueuer_worker.settings import ChildSettings, Settings, encode_line
 
-# Read by the libraries when they are first imported, so they have to be in the environment by then.
+# Libraries read these when they are first imported, so they must be in the environment by then.
 _THREAD_COUNTS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -23,17 +23,18 @@ _THREAD_COUNTS = (
     "VECLIB_MAXIMUM_THREADS",
 )
 _MAX_STACK_BYTES = 16 * 1024
-# The frame from which on a stack is ours, in every worker the same. `faulthandler` writes the innermost frame first.
+# The innermost frame of this library's; the frames below it are the same in each worker. `faulthandler` writes the
+# innermost frame first.
 _OUR_FRAME = re.compile(r"enqueuer_worker.(sequence.batch_maker|process.compute_loop)\.py")
-# How it ends a stack that is too deep for it.
+# The end of a stack that is too deep for `faulthandler`.
 _CUT = "  ...\n"
 
 
 class Child:
-    """A running worker process. Its supervisor's thread is the only one that uses this."""
+    """A running worker process. Only its supervisor's thread uses this."""
 
     def __init__(self, settings: Settings, number: int, now: float) -> None:
-        """Start it. Raises OSError when the system cannot."""
+        """Start the process. Raises OSError if the system cannot."""
         self.number = number
         self.started_at = now
         self.incarnation = os.urandom(16)
@@ -49,7 +50,7 @@ class Child:
     def _start(self, settings: Settings) -> subprocess.Popen[bytes]:
         environment = dict(os.environ)
         environment.update(dict.fromkeys(_THREAD_COUNTS, str(settings.worker_threads)))
-        # It must import the very files that run here, whatever its own current directory holds.
+        # The process must import the same files as this one, no matter what its current directory contains.
         environment["PYTHONPATH"] = os.pathsep.join(settings.sys_path)
         safe_path = ["-P"] if sys.version_info >= (3, 11) else []
         process = subprocess.Popen(
@@ -59,39 +60,39 @@ class Child:
             env=environment,
             pass_fds=[self._running_fd, *([] if settings.lock_fd is None else [settings.lock_fd])],
         )
-        mine = ChildSettings(settings, self.number, self.incarnation.hex(), self._running_fd, os.getpid())
-        self._write(process, mine.to_line())
+        child_settings = ChildSettings(settings, self.number, self.incarnation.hex(), self._running_fd, os.getpid())
+        self._write(process, child_settings.to_line())
         return process
 
     def send(self, command: dict[str, Any]) -> None:
-        """Say something; a process that has just ended does not hear it, which is seen elsewhere."""
+        """Write a command to the process's stdin; if it has just ended, the command is lost without an error."""
         self._write(self._process, encode_line(command))
 
     def exit_code(self) -> int | None:
-        """None while it runs; negative for a signal."""
+        """Return the exit code, negative for a signal; None while the process runs."""
         return self._process.poll()
 
     def running(self) -> Running:
-        """What it computes, or was computing when it died."""
+        """Return the task that the process computes, or was computing when it died."""
         return read_running(os.pread(self._running_fd, RUNNING_BYTES, 0))
 
     def ask_for_stack(self) -> None:
-        """Have it note where it is. A process that is stopped, or whose user took the signal, does not."""
+        """Have the process write its stack. It does not if it is stopped, or if user code took the signal."""
         self._stack_start = os.fstat(self._running_fd).st_size
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(STACK_SIGNAL)
 
     def stack(self) -> tuple[str, bool]:
-        """What it has noted so far, without our own frames, and whether that is all of it."""
-        noted = os.pread(self._running_fd, _MAX_STACK_BYTES, self._stack_start)
-        text = noted.decode(errors="replace")
+        """Return the stack written so far, without this library's frames, and whether it is complete."""
+        written = os.pread(self._running_fd, _MAX_STACK_BYTES, self._stack_start)
+        text = written.decode(errors="replace")
         ours = _OUR_FRAME.search(text)
         if ours:
             return text[: text.rfind("\n", 0, ours.start()) + 1], True
-        return text, text.endswith(_CUT) or len(noted) == _MAX_STACK_BYTES
+        return text, text.endswith(_CUT) or len(written) == _MAX_STACK_BYTES
 
     def is_alive_and_not_stopped(self) -> bool:
-        """Whether to vouch for it: a process that was stopped (SIGSTOP, a debugger) computes nothing."""
+        """Whether the process can compute: it has not ended, and was not stopped by SIGSTOP or a debugger."""
         if self._process.poll() is not None:
             return False
         try:
@@ -101,16 +102,16 @@ class Child:
         return state not in ("T", "t", "Z", "X")
 
     def kill(self) -> None:
-        """SIGKILL. The process is ours and not yet waited for, so its pid can be nobody else's."""
+        """Send SIGKILL. The pid is still this child's: the system reuses it only after the child was waited for."""
         self._process.kill()
 
     def wait(self, timeout: float) -> None:
-        """Wait for its end, ``timeout`` seconds at most."""
+        """Wait for the end of the process, ``timeout`` seconds at most."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout)
 
     def close(self) -> None:
-        """Give back what a process that has ended held here."""
+        """Close the descriptors of a process that has ended."""
         with contextlib.suppress(OSError):
             if self._process.stdin is not None:
                 self._process.stdin.close()
@@ -124,7 +125,7 @@ class Child:
 
 
 def _make_shared_file() -> int:
-    """A nameless file for the running lease and a stack: written by the worker, still there after its death."""
+    """Make a nameless file for the worker's running lease and its stack; it outlives the worker."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("enqueuer-running")
     else:

@@ -1,4 +1,12 @@
-"""A supervisor's own connection to the coordinator: it reports deaths at once and vouches for live children."""
+"""A supervisor's connection to the coordinator: it reports deaths at once, and which children are alive.
+
+    death ──► unsent ── Welcome ──► sent, unheard ── reply to a later Children ──► forgotten
+                 ▲                       │
+                 └── link lost, WhoAreYou┘
+
+The coordinator answers each `Children` with a HeartbeatReply. One connection keeps its order, so a reply to a later
+`Children` shows that a `WorkerExited` sent before it was heard. Everything else is sent again over the next link.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +37,7 @@ from enqueuer.protocol.messages import (
     WhoAreYou,
     WorkerExited,
 )
+from enqueuer.rate_limit import RateLimit
 from enqueuer.security.curve import parse_passed_token
 from enqueuer.transport.sockets import new_context
 from enqueuer_worker.link import Link
@@ -37,14 +46,13 @@ from enqueuer_worker.supervisor.refusals import RefusalNotes
 
 _HELLO_INTERVAL = 1.0
 _FIRST_RECONNECT_INTERVAL = 0.1
-# While nobody listens, a line now and then is enough.
-_RETRY_NOTE_INTERVAL = 30.0
-# More deaths than this without a coordinator are history that the next one has no use for.
+_RETRY_NOTE_SECONDS = 30.0
+# Older deaths are of no use to the next coordinator.
 _UNSENT_LIMIT = 1024
 
 
 class SupervisorLink:
-    """One DEALER, said Hello on, kept alive and opened again after every loss. Used by the supervisor's thread."""
+    """One DEALER: says Hello, reports, and is opened again after each loss. Only the supervisor's thread uses it."""
 
     def __init__(self, settings: Settings, poller: zmq.Poller, logger: logging.Logger, now: float) -> None:
         self._settings = settings
@@ -57,32 +65,34 @@ class SupervisorLink:
         self._session = NO_ID
         self._incarnation = os.urandom(16)
         self._heartbeat_interval = settings.heartbeat_interval
-        # Of the session that we are in; None as well while we are in none, whose leases may be another session's.
+        # The session's batch_timeout; None outside of a session: the leases may then be an earlier session's.
         self.batch_timeout: float | None = None
         self._unsent: deque[WorkerExited] = deque(maxlen=_UNSENT_LIMIT)
-        # Sent, each with the number of heartbeats before it: heard once a later heartbeat was replied to.
+        # Each with the count of Children messages sent before it.
         self._unheard: deque[tuple[int, WorkerExited]] = deque(maxlen=_UNSENT_LIMIT)
         self._beats_count = 0
         self._replies_count = 0
         self._reconnect_interval = _FIRST_RECONNECT_INTERVAL
         self._open_at = now
         self._beat_at = math.inf
-        self._retry_noted_at = -math.inf
+        self._retry_notes = RateLimit(1, 1 / _RETRY_NOTE_SECONDS)
 
     @property
     def in_session(self) -> bool:
+        """Whether a coordinator has welcomed this supervisor."""
         return self._session != NO_ID
 
     def next_deadline(self) -> float:
+        """When `handle` is to be called even if nothing is ready."""
         return min(self._open_at, self._beat_at)
 
     def report_exit(self, exited: WorkerExited) -> None:
-        """Say it now, or after the next Welcome; and again over a new link if this one breaks before it was heard."""
+        """Report a death now, or after the next Welcome; again if the link breaks before the coordinator heard it."""
         self._unsent.append(exited)
         self._send_exits()
 
     def change_session(self, settings: Settings, now: float) -> None:
-        """Leave for another address and secret."""
+        """Leave the session and connect to another address with another secret."""
         self._settings = settings
         self._link.address = settings.connect
         self._reconnect_interval = _FIRST_RECONNECT_INTERVAL
@@ -91,7 +101,7 @@ class SupervisorLink:
         self._open_at = now
 
     def handle(self, ready: dict[Any, int], alive: Callable[[], Iterable[bytes]], now: float) -> None:
-        """Do what is ready and what is due. ``alive`` tells the incarnations to vouch for."""
+        """Handle messages and deadlines. ``alive`` returns the incarnations of the children that can compute."""
         for frame in self._link.handle(ready):
             try:
                 session, message = decode_control(frame)
@@ -103,7 +113,7 @@ class SupervisorLink:
             self._refusals.note(self._link.refusal, self._link.address, now)
             self._lose(now)
         elif self._link.broken:
-            # For a local supervisor that is how most sessions end; nobody wants to read about it.
+            # Most sessions of a local supervisor end like this.
             level = logging.WARNING if self._settings.reconnects else logging.DEBUG
             self._logger.log(level, "the coordinator is gone; trying again in %g s", self._reconnect_interval)
             self._lose(now)
@@ -114,7 +124,7 @@ class SupervisorLink:
             self._beat(alive, now)
 
     def close(self) -> None:
-        """Let what was said last leave, for a second at most."""
+        """Close the connection; the last messages get a second to leave."""
         self._link.close(flush=True)
         self._context.term()
 
@@ -135,8 +145,8 @@ class SupervisorLink:
             while self._unheard and self._unheard[0][0] < self._replies_count:
                 self._unheard.popleft()
         elif isinstance(message, WhoAreYou):
-            # What it was told, it has not taken.
-            self._tell_again()
+            # The coordinator has dropped the reports sent so far, as it did not know their sender.
+            self._report_again()
             self._say_hello(now)
         elif isinstance(message, Reject):
             self._logger.error("the coordinator rejected this supervisor: %s", message.reason)
@@ -146,14 +156,14 @@ class SupervisorLink:
             self._logger.info("the session has ended")
             self._lose(now)
             if not self._settings.reconnects:
-                self._open_at = math.inf  # the trainer will say where the next one is
+                self._open_at = math.inf  # until the trainer names the address of the next session
 
     def _read_timeout(self, welcome: Welcome) -> float | None:
         timeout = welcome.options.get("batch_timeout")
         if timeout is None:
             return None
         if isinstance(timeout, bool) or not isinstance(timeout, (float, int)) or not 0 < timeout < math.inf:
-            self._logger.warning("the coordinator's batch_timeout is no number of seconds, so there is none")
+            self._logger.warning("the coordinator's batch_timeout is not a number of seconds; there is no time limit")
             return None
         return float(timeout)
 
@@ -193,7 +203,7 @@ class SupervisorLink:
 
     def _lose(self, now: float) -> None:
         self._link.close()
-        self._tell_again()
+        self._report_again()
         self._beats_count = self._replies_count = 0
         self._session = NO_ID
         self.batch_timeout = None
@@ -201,8 +211,8 @@ class SupervisorLink:
         self._open_at = now + self._reconnect_interval
         self._reconnect_interval = min(2 * self._reconnect_interval, self._settings.max_reconnect_interval)
 
-    def _tell_again(self) -> None:
-        """What nobody is known to have heard."""
+    def _report_again(self) -> None:
+        """Put the reports back that may not have been heard."""
         self._unsent.extendleft(exited for _, exited in reversed(self._unheard))
         self._unheard.clear()
 
@@ -218,10 +228,9 @@ class SupervisorLink:
         control = self._link.control
         if control is None or control.retrying is None:
             return
-        if now >= self._retry_noted_at + _RETRY_NOTE_INTERVAL:
-            self._retry_noted_at = now
+        if self._retry_notes.take(now):
             self._logger.info(
-                "nobody answers at %s; trying again in %g s, then at least every %g s",
+                "no coordinator answers at %s; trying again in %g s, then at least every %g s",
                 self._link.address,
                 control.retrying,
                 self._settings.max_reconnect_interval,

@@ -1,13 +1,13 @@
-"""When a worker process that has ended is started again: at once, unless it keeps failing."""
+"""The delay before a worker process that has ended is started again: none, unless it keeps failing."""
 
 from __future__ import annotations
 
 from enqueuer.protocol.messages import ExitCode
 
-# A process that lived this long was not killed by being started.
+# A process that lived this long has started well.
 _YOUNG_SECONDS = 10.0
 _FIRST_DELAY = 0.5
-# One that died at work had been started well: it is the batch that the trainer looks at then (core/failures.py).
+# A process that died at a batch had started well, and the trainer gives up a batch that kills workers.
 _LONGEST_AT_WORK = 0.5
 
 
@@ -19,11 +19,11 @@ class RestartBackoff:
         self._failures = 0
 
     def delay(self, exit_code: int, lived: float, *, at_work: bool = False) -> float:
-        """How long to wait after an end with this exit code (negative: a signal) and this life time.
+        """Return the delay after an end with this exit code (negative: a signal) and a life of ``lived``.
 
-        0 after a recycling, and after the first of a row of failures: a worker that was killed is back at once. Then
-        0.5 s, doubling unless it was computing a batch (``at_work``). One that was refused starts with that: nothing
-        has changed yet about why.
+        0 after a recycling, and after the first failure in a row: a worker that was killed is back at once. Then 0.5 s,
+        doubled each time unless the worker was computing a batch (``at_work``). After a refusal the first delay is
+        0.5 s, because the reason for it still holds.
         """
         if exit_code == ExitCode.RECYCLE:
             self._failures = 0

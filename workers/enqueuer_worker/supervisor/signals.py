@@ -1,4 +1,4 @@
-"""Signals as something to poll: what came is read from a descriptor, between two other events."""
+"""Signals for a poll loop: their numbers are read from a descriptor, between two other events."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 
 class SignalPipe:
-    """While entered, the given signals do nothing but make ``fd`` readable. Their handlers are restored at the exit.
+    """A context in which the given signals only make ``fd`` readable. At its exit their handlers are restored.
 
-    In another thread than the main one Python allows no handlers: then nothing ever arrives, and `works` is False.
+    Python allows handlers in the main thread only: in any other thread no signal arrives, and `works` is False.
     """
 
     def __init__(self, numbers: Iterable[signal.Signals]) -> None:
@@ -44,22 +44,23 @@ class SignalPipe:
         os.close(self._write_fd)
 
     def read(self) -> list[int]:
-        """The signals that came since the last call, in order."""
+        """Return the signals that have arrived since the last call, in order."""
         with contextlib.suppress(BlockingIOError):
             return list(os.read(self.fd, 4096))
         return []
 
 
 def take_no_notice(numbers: Iterable[signal.Signals]) -> None:
-    """Let these signals do nothing to this process, for good, while what it starts can still be ended by them.
+    """Ignore these signals in this process for good, but not in the processes that it starts.
 
-    Programs would inherit SIG_IGN, but not a handler; forked children, such as those of a `multiprocessing.Pool` in
-    user code, get the default back. Without that ``terminate()`` would have no effect on either.
+    So this installs a handler that does nothing: programs inherit SIG_IGN, but no handlers. Forked children, such as
+    those of a `multiprocessing.Pool` in user code, get the default action back. Otherwise ``terminate()`` would have no
+    effect on either.
     """
     numbers = tuple(numbers)
     for number in numbers:
         signal.signal(number, _do_nothing)
-        # Not every C library goes on after EINTR.
+        # System calls are restarted, as not every C library handles EINTR.
         signal.siginterrupt(number, False)
     os.register_at_fork(after_in_child=lambda: _restore_default(numbers))
 
@@ -70,4 +71,4 @@ def _restore_default(numbers: tuple[signal.Signals, ...]) -> None:
 
 
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:
-    """Unlike SIG_IGN: the signal is delivered, and its number written to the wake-up descriptor."""
+    """A handler, unlike SIG_IGN: Python delivers the signal and writes its number to the wake-up descriptor."""

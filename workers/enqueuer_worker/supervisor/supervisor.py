@@ -1,6 +1,10 @@
-"""The parent of N worker processes: starts them, starts them again, reports their deaths, ends them.
+"""The supervisor: the parent of N worker processes. It starts, restarts and ends them, and reports their deaths.
 
-It runs no user code and imports no NumPy: whatever a Sequence does, this process lives and answers. Everything happens
+    coordinator ◄── SupervisorLink ──┐               ┌── commands ──► Child ── stdin ──► worker process
+    signals, health, (trainer) ──► poll loop ── Slot ┤
+    batch_timeout ──── TimeLimit ────┘               └── restart after its RestartBackoff
+
+It runs no user code and imports no NumPy, so it lives and answers no matter what a Sequence does. Everything happens
 in one thread, which polls its link to the coordinator, the signals and, for a local supervisor, its trainer's commands.
 """
 
@@ -20,7 +24,8 @@ import zmq
 
 from enqueuer.memory.shared_lock import make_lock_file
 from enqueuer.monitoring.health import HealthSocket, Status
-from enqueuer.protocol.messages import ExitCode, WorkerExited
+from enqueuer.protocol.messages import ExitCode, WorkerExited, describe_exit
+from enqueuer.transport.sockets import poll_timeout_ms
 from enqueuer_worker.settings import Settings
 from enqueuer_worker.supervisor.children import Child
 from enqueuer_worker.supervisor.coordinator_link import SupervisorLink
@@ -28,19 +33,19 @@ from enqueuer_worker.supervisor.restarts import RestartBackoff
 from enqueuer_worker.supervisor.signals import SignalPipe
 from enqueuer_worker.supervisor.time_limit import TimeLimit
 
-# What a draining child has beyond its own deadline before it is killed.
+# How long after its own deadline a draining child is killed.
 _DRAIN_GRACE_SECONDS = 10.0
-# How often children are looked at where no SIGCHLD reaches us.
+# How often the children are checked where no SIGCHLD arrives.
 _BLIND_POLL_SECONDS = 0.1
 _LEAST_RETRY_SECONDS = 0.5
-# For those who were killed; one that hangs in the kernel must not keep us.
+# How long to wait for killed children; one that hangs in the kernel must not hold up the exit.
 _REAP_SECONDS = 2.0
 _FAILED = 1
 
 
 @dataclasses.dataclass(slots=True)
 class _Slot:
-    """The place of one worker: the process that fills it now, or when the next one is to be started."""
+    """One worker's slot: its process now, or the time at which the next one starts."""
 
     number: int
     backoff: RestartBackoff
@@ -51,7 +56,7 @@ class _Slot:
 class Supervisor:
     """Runs until its workers have drained, or were killed, or (``once``) have served one session."""
 
-    # What makes it drain, and stop at the second time.
+    # The first of them starts the drain, a second one stops at once.
     end_signals: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGTERM, signal.SIGINT)
 
     def __init__(
@@ -62,7 +67,7 @@ class Supervisor:
         self.exit_status = 0
         self._logger = logger
         self._slots: dict[int, _Slot] = {}
-        # Slots given up, whose process has yet to end.
+        # The processes of slots that were given up, until they end.
         self._leaving: list[Child] = []
         self._poller = zmq.Poller()
         self._link = SupervisorLink(settings, self._poller, logger, time.monotonic())
@@ -73,7 +78,7 @@ class Supervisor:
         self.set_processes(processes)
 
     def set_processes(self, count: int) -> None:
-        """How many workers there are to be; those beyond leave as soon as they hold no leases."""
+        """Have ``count`` workers; surplus ones leave as soon as they hold no leases."""
         for number in range(count):
             if number not in self._slots:
                 self._slots[number] = _Slot(number, RestartBackoff(self.settings.max_reconnect_interval))
@@ -84,11 +89,11 @@ class Supervisor:
                 self._leaving.append(child)
 
     def next_session(self, connect: str, secret: str, processes: int) -> None:
-        """Go over to another session with all children that are there, and have as many as it wants."""
+        """Move on to another session with the present children, and have as many of them as it wants."""
         self.settings = dataclasses.replace(self.settings, connect=connect, secret=secret)
         self.set_processes(processes)
         for slot in self._slots.values():
-            # Failures of the last session say nothing about this one.
+            # Failures in the last session do not count in this one.
             slot.backoff = RestartBackoff(self.settings.max_reconnect_interval)
             slot.start_at = -math.inf
             if slot.child is not None:
@@ -96,7 +101,7 @@ class Supervisor:
         self._link.change_session(self.settings, time.monotonic())
 
     def run(self) -> int:
-        """Serve; returns the exit status for the process."""
+        """Serve until the workers have left; returns the exit status for the process."""
         with self._signals, self._closing():
             self._poller.register(self._signals.fd, zmq.POLLIN)
             if self._health is not None:
@@ -105,15 +110,15 @@ class Supervisor:
             self._logger.info("%d worker%s for %s", count, "" if count == 1 else "s", self.settings.connect)
             self._start_due(time.monotonic())
             while self._slots or self._leaving:
-                self.step(dict(self._poller.poll(self._timeout_ms())))
+                self.step(dict(self._poller.poll(poll_timeout_ms(self._next_deadline(), time.monotonic()))))
         return self.exit_status
 
     def step(self, ready: dict[Any, int]) -> None:
-        """Handle what the poller found, then what is due."""
+        """Handle the events that the poller found, then the deadlines that have come."""
         now = time.monotonic()
         for number in self._signals.read() if self._signals.fd in ready else ():
             if number in self.end_signals:
-                self._on_end_wanted(signal.Signals(number), now)
+                self._on_end_signal(signal.Signals(number), now)
         if self._health is not None and self._health.fileno() in ready:
             self._health.answer(self._status)
         self._reap(now)
@@ -126,7 +131,7 @@ class Supervisor:
             self.exit_status = _FAILED
 
     def drain(self, now: float) -> None:
-        """Have every worker finish its leases and leave; those that cannot are killed some time after the deadline."""
+        """Have every worker finish its leases and leave; those that do not are killed some time after the deadline."""
         self._draining = True
         self._kill_at = now + self.settings.drain_timeout + _DRAIN_GRACE_SECONDS
         for slot in list(self._slots.values()):
@@ -136,20 +141,20 @@ class Supervisor:
                 slot.child.send({"drain": True})
 
     def ask_to_leave(self) -> None:
-        """Have every worker end at once, but in order: it closes its Sequence and runs its exit handlers."""
+        """Have every worker end now and cleanly: it closes its Sequence and runs its exit handlers."""
         self._draining = True
         for child in self._children():
             child.send({"leave": True})
 
     def kill_all(self) -> None:
-        """SIGKILL every child; none is started again."""
+        """Send SIGKILL to every child; none is started again."""
         self._draining = True
         self._kill_at = math.inf
         for child in self._children():
             child.kill()
 
     def kill_and_reap(self) -> None:
-        """SIGKILL every child and wait for its end, so that not even a zombie is left to a pid 1 that collects none."""
+        """Kill every child and wait for its end, so that no zombie is left: not every pid 1 reaps them."""
         self.kill_all()
         deadline = time.monotonic() + _REAP_SECONDS
         for child in self._children():
@@ -164,7 +169,7 @@ class Supervisor:
         return (child.incarnation for child in self._children() if child.is_alive_and_not_stopped())
 
     def _status(self) -> Status:
-        """For `enqueuer health`."""
+        """The answer to `enqueuer health`."""
         return {
             "role": "worker",
             "name": self.settings.name,
@@ -181,21 +186,20 @@ class Supervisor:
             try:
                 slot.child = Child(self.settings, slot.number, now)
             except OSError as error:
-                # Out of processes, memory or descriptors: that may pass.
+                # The system is out of processes, memory or descriptors, perhaps only for now.
                 self._logger.error("worker %d cannot be started: %s", slot.number, error)
                 slot.start_at = now + max(slot.backoff.delay(_FAILED, 0.0), _LEAST_RETRY_SECONDS)
             else:
                 self._logger.debug("worker %d started as process %d", slot.number, slot.child.pid)
 
     def _reap(self, now: float) -> None:
-        for leaver in [child for child in self._leaving if child.exit_code() is not None]:
-            self._leaving.remove(leaver)
-            self._report(leaver)
+        for child in [child for child in self._leaving if child.exit_code() is not None]:
+            self._leaving.remove(child)
+            self._report(child)
         for slot in list(self._slots.values()):
-            child, code = slot.child, None if slot.child is None else slot.child.exit_code()
-            if child is None or code is None:
+            if slot.child is None or (code := slot.child.exit_code()) is None:
                 continue
-            slot.child = None
+            child, slot.child = slot.child, None
             at_work = child.running().task != 0
             self._report(child)
             if self._draining or (self.settings.once and code in (ExitCode.DONE, ExitCode.REFUSED)):
@@ -206,12 +210,12 @@ class Supervisor:
                 self._plan_restart(slot, code, slot.backoff.delay(code, now - child.started_at, at_work=at_work), now)
 
     def _report(self, child: Child) -> None:
-        """Tell the coordinator at once, so that it need not wait for silence to become a time-out."""
+        """Report a child's end to the coordinator at once, so that it need not wait for a time-out."""
         code = child.exit_code()
         assert code is not None
-        verdict = self._time_limit.verdict(child)
+        last = self._time_limit.last_item(child)
         self._link.report_exit(
-            WorkerExited(child.incarnation, child.number, code, verdict.lease, verdict.timed_out, verdict.stack)
+            WorkerExited(child.incarnation, child.number, code, last.lease, last.timed_out, last.stack)
         )
         child.close()
 
@@ -223,7 +227,7 @@ class Supervisor:
 
     # ------------------------------------------------------------ the end
 
-    def _on_end_wanted(self, number: signal.Signals, now: float) -> None:
+    def _on_end_signal(self, number: signal.Signals, now: float) -> None:
         if self._draining:
             self._logger.warning("%s again: stopping at once", number.name)
             self.kill_all()
@@ -236,7 +240,7 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _closing(self) -> Iterator[None]:
-        """Whatever ends the loop, no process stays behind."""
+        """Leave no process behind, no matter what ends the loop."""
         try:
             yield
         finally:
@@ -248,24 +252,9 @@ class Supervisor:
                 self._health.close()
             self._logger.info("all workers have left")
 
-    def _timeout_ms(self) -> int | None:
+    def _next_deadline(self) -> float:
         deadlines = [self._link.next_deadline(), self._time_limit.next_deadline(), self._kill_at]
-        due = min([*deadlines, *self._restart_times()])
+        deadlines += [slot.start_at for slot in self._slots.values() if slot.child is None]
         if not self._signals.works:
-            due = min(due, time.monotonic() + _BLIND_POLL_SECONDS)
-        return None if due == math.inf else max(0, math.ceil((due - time.monotonic()) * 1000))
-
-    def _restart_times(self) -> list[float]:
-        return [slot.start_at for slot in self._slots.values() if slot.child is None]
-
-
-def describe_exit(code: int) -> str:
-    """An exit code in words."""
-    if code == ExitCode.RECYCLE:
-        return "has computed its share"
-    if code == ExitCode.REFUSED:
-        return "was refused, or could not build the Sequence"
-    if code < 0:
-        with contextlib.suppress(ValueError):
-            return f"was killed by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"
+            deadlines.append(time.monotonic() + _BLIND_POLL_SECONDS)
+        return min(deadlines)

@@ -1,6 +1,10 @@
-"""Ends the workers of a supervisor that compute one batch for too long, and says where each of them was.
+"""The time limit for one batch (``batch_timeout``): a worker beyond it is asked for its stack, then killed.
 
-The supervisor does that, not the worker: user code that holds the GIL stops every thread of its own process.
+    running ── time-out ──► asked for its stack ── stack complete, or 0.5 s later ──► killed
+       ▲                          │
+       └──── finished the item ───┘
+
+The supervisor enforces it, not the worker: user code that holds the GIL stops every thread of its own process.
 """
 
 from __future__ import annotations
@@ -14,15 +18,16 @@ from enqueuer.compute.overdue import OverdueWatch
 from enqueuer_worker.running import Running
 from enqueuer_worker.supervisor.children import Child
 
-# Noting a stack takes a worker about 1 ms. One that is stopped or deaf is not waited for any longer than this.
+# A worker writes its stack in about 1 ms. A stopped process, or one that ignores the signal, never does.
 _STACK_SECONDS = 0.5
 _STACK_POLL_SECONDS = 0.005
 
 
 @dataclass(slots=True)
 class _Overdue:
-    """A worker that was asked for its stack, or has been killed since."""
+    """A worker that was asked for its stack, and perhaps killed since."""
 
+    # What it was running then.
     running: Running
     kill_at: float
     stack: str = ""
@@ -30,8 +35,8 @@ class _Overdue:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a worker that has ended was computing (a lease, 0 for none), and whether it took too long."""
+class LastItem:
+    """The item that a worker was computing when it ended: its lease (0: none), and whether it took too long."""
 
     lease: int
     timed_out: bool = False
@@ -39,20 +44,22 @@ class Verdict:
 
 
 class TimeLimit:
-    """Used by the supervisor's thread, which calls `enforce` when it is awake, by `next_deadline` at the latest."""
+    """The supervisor's thread calls `enforce` in each round, by `next_deadline` at the latest."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        # By incarnation and task.
+        # Tasks are known by incarnation and number.
         self._watch: OverdueWatch[tuple[bytes, int]] = OverdueWatch()
+        # By incarnation.
         self._overdue: dict[bytes, _Overdue] = {}
         self._poll_at = math.inf
 
     def next_deadline(self) -> float:
+        """When `enforce` is to be called even if nothing happens."""
         return min(self._watch.next_look(), self._poll_at)
 
     def enforce(self, children: Sequence[Child], timeout: float | None, now: float) -> None:
-        """Ask who has just become overdue for its stack, and kill who has given it. None: nobody becomes overdue."""
+        """Ask each worker that has become overdue for its stack, and kill those that wrote it. None: no time-out."""
         self._watch.limit(timeout)
         if now >= self._watch.next_look():
             running = {child.incarnation: child.running() for child in children}
@@ -65,24 +72,24 @@ class TimeLimit:
         self._poll_at = math.inf
         if self._overdue:
             for child in children:
-                self._end(child, now)
+                self._kill_if_overdue(child, now)
 
-    def verdict(self, child: Child) -> Verdict:
-        """About a child that has ended, which is then forgotten."""
+    def last_item(self, child: Child) -> LastItem:
+        """Return the last item of a worker that has ended, and forget the worker."""
         running, overdue = child.running(), self._overdue.pop(child.incarnation, None)
         if overdue is None:
-            return Verdict(running.lease)
+            return LastItem(running.lease)
         if running.task != overdue.running.task:
-            # It got done in its last moment; what it began then is not to blame.
-            return Verdict(0)
-        return Verdict(running.lease, timed_out=True, stack=overdue.stack or child.stack()[0])
+            # It finished the overdue item just before it was killed; the next item is not to blame.
+            return LastItem(0)
+        return LastItem(running.lease, timed_out=True, stack=overdue.stack or child.stack()[0])
 
-    def _end(self, child: Child, now: float) -> None:
+    def _kill_if_overdue(self, child: Child, now: float) -> None:
         overdue = self._overdue.get(child.incarnation)
         if overdue is None or overdue.killed:
             return
         if child.running().task != overdue.running.task:
-            self._logger.info("worker %d has got done after all", child.number)
+            self._logger.info("worker %d has finished its batch after all", child.number)
             del self._overdue[child.incarnation]
             return
         overdue.stack, complete = child.stack()
@@ -90,6 +97,6 @@ class TimeLimit:
             child.kill()
             overdue.killed = True
             self._logger.warning("worker %d takes longer than batch_timeout for a batch: killed", child.number)
-            self._logger.info("worker %d was here: %s", child.number, overdue.stack or "(it did not say where)")
+            self._logger.info("worker %d was here: %s", child.number, overdue.stack or "(it wrote no stack)")
         else:
             self._poll_at = now + _STACK_POLL_SECONDS

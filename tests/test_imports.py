@@ -41,7 +41,7 @@ ALLOWED = {
         "enqueuer.options",
         "enqueuer.errors",
     },
-    "enqueuer.options": {"enqueuer.errors"},
+    "enqueuer.options": {"enqueuer.transport.addresses", "enqueuer.errors"},
     "enqueuer.errors": set(),
     "enqueuer.rate_limit": set(),
     "enqueuer.sequence": {"enqueuer.compute"},

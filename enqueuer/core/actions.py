@@ -75,8 +75,8 @@ Action = Send | Deliver | EpochExhausted | FleetFailed | Report | RemoteLine
 class BatchFailed:
     """A batch failed, and its error comes in its place.
 
-    One of three: ``__getitem__`` raised (``error``), computing it killed too many workers (``deaths``), or it took too
-    long too often (``timeouts``; ``stack`` is the last worker's).
+    One of three: ``__getitem__`` raised (``error``); computing it killed too many workers (``deaths``: their exit
+    codes, negative for a signal); it took too long too often (``timeouts``; ``stack`` is the last worker's).
     """
 
     index: int
@@ -84,9 +84,18 @@ class BatchFailed:
     worker_id: str
     host: str
     error: ErrorRecord | None
-    deaths: int = 0
+    deaths: tuple[int, ...] = ()
     timeouts: int = 0
     stack: str = ""
+
+    def describe_skip(self) -> str:
+        """The log line for this batch if it is skipped."""
+        reason = f"it killed {len(self.deaths)} workers"
+        if self.error is not None:
+            reason = self.error.summary
+        elif self.timeouts:
+            reason = f"it took too long on {self.timeouts} workers"
+        return f"skipped batch {self.index} of epoch {self.epoch}: {reason}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,8 +35,8 @@ class EpochRun:
         self.length = len(order)
         self.confirmed = confirmed
         self.exhausted_reported = False
-        # Suspects, with the number of workers that died while computing them. They are leased alone.
-        self.deaths: dict[int, int] = {}
+        # Suspects, with the exit code of each worker that died while computing them. They are leased alone.
+        self.deaths: dict[int, list[int]] = {}
         # Exceptions of ``__getitem__``, and computations longer than the time-out, by position.
         self.failures: dict[int, int] = {}
         self.timeouts: dict[int, int] = {}

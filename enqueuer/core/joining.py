@@ -25,6 +25,9 @@ from enqueuer.protocol.messages import ACCEPTED_VERSIONS, Epoch, Hello, LoadFail
 
 # The current epoch and the one computed ahead.
 _EPOCHS_KEPT = 2
+# Refusals to tell of: different reasons, and workers a reason.
+_REASONS_KEPT = 5
+_NAMES_KEPT = 1_000
 
 # ---------------------------------------------------------------- the trainer's threads, and epochs
 
@@ -88,10 +91,11 @@ def on_hello(state: State, route: Route, session: bytes, hello: Hello, key: str)
         state.peers.ban(route)
         state.send(route, Reject("it was cut off"))
     elif (refusal := _refusal_of_hello(state, hello)) is not None:
-        record = offences.record_at(state, route)
+        record, name = offences.record_at(state, route), f"{hello.worker_id} on {hello.host}"
+        _note_refusal(state, name, refusal)
         if not record.was_rejected:
             record.was_rejected = True
-            state.report(ERROR, f"rejected worker {hello.worker_id} on {hello.host}: {refusal}")
+            state.report(ERROR, f"rejected worker {name}: {refusal}")
         state.send(route, Reject(refusal))
     elif (claim := offences.impersonation(state, route, hello, key)) is not None:
         offences.ban_impersonator(state, route, hello, claim)
@@ -168,6 +172,7 @@ def on_ready(state: State, worker: Worker, message: Ready) -> None:
     elif worker.state is WorkerState.JOINING:
         worker.move_to(WorkerState.SERVING)
         state.deaths_on_arrival = 0
+        _forget_refusals(state, worker.name)
         state.report(INFO, f"worker {worker.name} (pid {worker.pid}) joined")
 
 
@@ -176,21 +181,51 @@ def on_load_failure(state: State, worker: Worker, message: LoadFailure) -> None:
     run = state.ledger.runs.get(message.epoch)
     if run is None or run.generation != message.generation:
         return  # the state was given up before this worker came to load it
-    text = f"worker {worker.name} cannot build the Sequence: {message.error.text}"
+    text = f"worker {worker.name} cannot build the Sequence: {message.error.summary}"
+    _note_refusal(state, worker.name, f"it cannot build the Sequence: {message.error.summary}")
     if state.is_local(worker.channel):
         state.actions.append(FleetFailed(text, message.error))
     else:
-        state.report(ERROR, text)
+        state.report(ERROR, f"{text}\n{message.error.traceback}".rstrip())
     state.dismiss(worker, Reject("it cannot build the Sequence"))
 
 
 def _reject(state: State, worker: Worker, reason: str) -> None:
+    _note_refusal(state, worker.name, reason)
     if state.is_local(worker.channel):
         # This trainer made it for itself: no other worker will do better.
         state.actions.append(FleetFailed(f"local worker {worker.name} cannot serve: {reason}"))
     else:
         state.report(ERROR, f"rejected worker {worker.name}: {reason}")
     state.dismiss(worker, Reject(reason))
+
+
+# ---------------------------------------------------------------- refusals, for the warning that no worker is there
+
+
+def describe_refusals(state: State) -> str:
+    """Workers that came and were refused, by reason; '' if there was none."""
+    parts = []
+    for reason, names in state.refusals.items():
+        known = f"worker {next(iter(names))} was" if len(names) == 1 else f"{len(names)} workers were"
+        parts.append(f"{known} refused: {reason}")
+    return "; ".join(parts)
+
+
+def _note_refusal(state: State, name: str, reason: str) -> None:
+    if reason not in state.refusals and len(state.refusals) >= _REASONS_KEPT:
+        del state.refusals[next(iter(state.refusals))]
+    names = state.refusals.setdefault(reason, set())
+    if len(names) < _NAMES_KEPT:
+        names.add(name)
+
+
+def _forget_refusals(state: State, name: str) -> None:
+    """The worker serves now."""
+    for reason in [reason for reason, names in state.refusals.items() if name in names]:
+        state.refusals[reason].discard(name)
+        if not state.refusals[reason]:
+            del state.refusals[reason]
 
 
 # ---------------------------------------------------------------- messages

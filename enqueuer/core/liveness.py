@@ -76,12 +76,13 @@ def _warn_without_workers(state: State) -> None:
     waited, limit = state.now - state.alone_since, state.options.no_worker_timeout
     workers = f"only {present} of min_workers={least} workers" if present else "no worker"
     where = f" connected to {state.facts.address}" if state.facts.address else ""
+    refused = joining.describe_refusals(state)
     if limit is not None and waited >= limit:
         text = f"{workers}{where} for {waited:.0f} s, and no_worker_timeout={limit:g}"
-        state.actions.append(FleetFailed(f"{text}; start workers first, or allow more time"))
+        state.actions.append(FleetFailed(f"{text}; {refused or 'start workers first, or allow more time'}"))
         state.alone_since = state.now
     elif state.now - state.warned_at >= state.options.timing.no_worker_warning:
-        state.report(WARNING, f"{workers}{where} for {waited:.0f} s; waiting")
+        state.report(WARNING, f"{workers}{where} for {waited:.0f} s; {refused or 'waiting'}")
         state.warned_at = state.now
 
 

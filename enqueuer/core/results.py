@@ -169,19 +169,20 @@ def on_thread_timed_out(state: State, event: ThreadTimedOut) -> None:
 def _note_error(state: State, worker: Worker, run: EpochRun, position: int, error: ErrorRecord) -> None:
     """Count an exception of ``__getitem__``. The caller leases the position again if it gets no outcome here."""
     failures = run.failures[position] = run.failures.get(position, 0) + 1
-    if failures <= state.options.retries:
+    if state.options.may_retry(failures):
         state.retries_count += 1
     else:
         _fail(state, run, position, BatchFailed(run.order[position], run.epoch, worker.worker_id, worker.host, error))
 
 
-def note_death(state: State, worker: Worker, run: EpochRun, position: int) -> None:
+def note_death(state: State, worker: Worker, run: EpochRun, position: int, exit_code: int) -> None:
     """Count a death: a supervisor saw the worker die while it was computing this position."""
-    deaths = run.deaths[position] = run.deaths.get(position, 0) + 1
+    deaths = run.deaths.setdefault(position, [])
+    deaths.append(exit_code)
     limit = state.options.max_worker_deaths
-    if limit is not None and deaths >= limit:
+    if limit is not None and len(deaths) >= limit:
         index = run.order[position]
-        _fail(state, run, position, BatchFailed(index, run.epoch, worker.worker_id, worker.host, None, deaths))
+        _fail(state, run, position, BatchFailed(index, run.epoch, worker.worker_id, worker.host, None, tuple(deaths)))
 
 
 def note_timeout(state: State, worker: Worker, run: EpochRun, position: int, stack: str) -> None:
@@ -209,16 +210,8 @@ def _fail(state: State, run: EpochRun, position: int, failed: BatchFailed) -> No
     if state.options.may_skip(skipped_count):
         outcome = BatchSkipped(failed.index, failed.epoch)
         state.skipped.append((failed.epoch, failed.index))
-        state.report(WARNING, f"skipped batch {failed.index} of epoch {failed.epoch}: {_describe(failed)}")
+        state.report(WARNING, failed.describe_skip())
     granting.settle(state, run, position, outcome)
-
-
-def _describe(failed: BatchFailed) -> str:
-    if failed.error is not None:
-        return failed.error.text
-    if failed.timeouts:
-        return f"it took too long on {failed.timeouts} workers"
-    return f"it killed {failed.deaths} workers"
 
 
 def _current_run(state: State, epoch: int, generation: int) -> EpochRun | None:

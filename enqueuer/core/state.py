@@ -59,6 +59,8 @@ class State:
         # last warning about too few.
         self.sweep_at = now
         self.alone_since = self.warned_at = now
+        # `joining` writes it: reasons of refusals, each with the names of the workers that were refused for it.
+        self.refusals: dict[str, set[str]] = {}
         # `supervision` counts local workers in a row that died before they served; `joining` resets it.
         self.deaths_on_arrival = 0
         # `granting` writes these: when to look for moves again; until when room for short batches is collected.

@@ -79,7 +79,7 @@ def _blame(state: State, worker: Worker, message: WorkerExited) -> None:
     if message.timed_out:
         results.note_timeout(state, worker, run, position, message.stack)
     else:
-        results.note_death(state, worker, run, position)
+        results.note_death(state, worker, run, position, message.exit_code)
 
 
 def _note_death_on_arrival(state: State, route: Route, message: WorkerExited) -> None:

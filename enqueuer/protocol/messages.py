@@ -1,8 +1,13 @@
-"""One small frozen type per control message: what coordinator and worker say to each other.
+"""The control messages between coordinator, workers and supervisors: one small frozen type each.
 
-``docs/pages/explanation/wire.md`` is the wire contract; ``control_codec.py`` turns these into bytes and back.
-Ids (session, incarnation, supervisor) are 16 random bytes. Lease numbers count up from 1 within a session
-and are never used twice. Times are in seconds.
+``docs/pages/explanation/wire.md`` is the wire contract; ``control_codec.py`` turns messages into bytes and back.
+
+Fields with one meaning in all messages:
+    session, incarnation, supervisor   ids of 16 random bytes
+    epoch, generation                  the epoch's number, and that of the version of the Sequence's state
+    lease, leases, held                lease numbers: they count up from 1 within a session, and are never reused
+    sent_seq, received_seq             numbers of result messages: the highest sent; the highest before any gap
+Times are in seconds.
 """
 
 from __future__ import annotations
@@ -10,18 +15,21 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 PROTOCOL_VERSION = 1
-# A rolling upgrade needs the previous version as well; there is none before 1.
+# A rolling upgrade needs the previous version as well; version 1 has none.
 ACCEPTED_VERSIONS = frozenset({PROTOCOL_VERSION})
 
 ID_BYTES = 16
 NO_ID = b""
 
+# A SequenceSpec as msgpack carries it: [target, keyword arguments].
+SpecOnWire: TypeAlias = list[Any]
+
 
 class Kind(IntEnum):
-    """First element of every message on either channel. Never renumbered."""
+    """The first element of every message on either channel. Kinds are never renumbered."""
 
     HELLO = 1
     READY = 2
@@ -47,7 +55,7 @@ class Kind(IntEnum):
 
 
 class Role(IntEnum):
-    """Who says Hello: one that computes, or the parent that watches those."""
+    """The role of a process that says Hello: a worker computes, a supervisor watches the workers of its host."""
 
     WORKER = 1
     SUPERVISOR = 2
@@ -59,7 +67,7 @@ class ErrorRecord:
 
     ``args`` and ``attributes`` hold plain values only; ``traceback`` is text for a human.
     ``cause`` is the exception's own ``__cause__`` (or unsuppressed ``__context__``), if any.
-    ``pickled_type`` is set only by the trainer's own local processes, for a class that cannot be found by name.
+    ``pickled_type`` is the class itself if no name leads to it; only the trainer's own local processes set it.
     """
 
     module: str
@@ -71,13 +79,22 @@ class ErrorRecord:
     cause: ErrorRecord | None = None
     pickled_type: bytes | None = None
 
+    @property
+    def summary(self) -> str:
+        """Type and text, as the last line of a traceback."""
+        name = self.qualname if self.module == "builtins" else f"{self.module}.{self.qualname}"
+        return f"{name}: {self.text}" if self.text else name
+
 
 # ---------------------------------------------------------------- from a worker or a supervisor
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first message on a control connection, and the answer to WhoAreYou."""
+    """A worker or supervisor introduces itself: first on each control connection, and in answer to WhoAreYou.
+
+    A supervisor names its own id as ``supervisor``; its worker names the supervisor and its ``child_number`` there.
+    """
 
     protocol: int
     role: Role
@@ -96,7 +113,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The Sequence of this state generation is built; what it is."""
+    """The worker has built the Sequence of this state generation; ``digest`` is that of the Sequence's code."""
 
     epoch: int
     generation: int
@@ -106,9 +123,11 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """I live. ``held``: leases queued, running, or sent and not yet acknowledged.
+    """The worker is alive, and tells its state every heartbeat interval.
 
-    ``sent_at`` is the worker's own clock, echoed in the reply; ``round_trip`` what it measured last (0: nothing yet).
+    ``held`` are the leases queued, running, or sent and not yet acknowledged; ``running`` is the lease being computed,
+    0 for none. ``sent_at`` is the worker's own clock, echoed in the reply; ``round_trip`` is the last measured time
+    between the two, 0 before the first.
     """
 
     held: tuple[int, ...]
@@ -122,7 +141,7 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """``__getitem__`` raised for this lease; this is its answer."""
+    """The worker answers a lease with the exception that ``__getitem__`` raised."""
 
     epoch: int
     generation: int
@@ -132,7 +151,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class LoadFailure:
-    """The Sequence could not be built or the worker could not be prepared for it."""
+    """The worker could not build the Sequence, or could not prepare itself for it."""
 
     epoch: int
     generation: int
@@ -141,18 +160,18 @@ class LoadFailure:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """I finish what I hold and take no more."""
+    """The worker finishes the leases that it holds, and takes no more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Goodbye:
-    """I hold nothing any more; my last result message had this number."""
+    """The worker holds no leases any more, and leaves; its last result message had the number ``sent_seq``."""
 
     sent_seq: int
 
 
 class ExitCode(IntEnum):
-    """With what a worker process ends by itself; its supervisor and the coordinator decide by it what comes next."""
+    """The exit codes of a worker process that ends by itself; supervisor and coordinator act on them."""
 
     DONE = 0
     REFUSED = 3
@@ -160,7 +179,7 @@ class ExitCode(IntEnum):
 
 
 def describe_exit(exit_code: int) -> str:
-    """How a worker process ended, for a human: "was killed by SIGKILL". Negative for a signal, as in ``subprocess``."""
+    """How a worker process ended, in words: "was killed by SIGKILL". The code of a signal is negative."""
     if exit_code == ExitCode.RECYCLE:
         return "has computed its share"
     if exit_code == ExitCode.REFUSED:
@@ -176,10 +195,10 @@ def describe_exit(exit_code: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WorkerExited:
-    """From a supervisor: a child has ended. ``running`` is the lease it was computing, 0 for none.
+    """A supervisor reports that a worker process has ended. ``running`` is the lease it was computing, 0 for none.
 
-    ``exit_code`` is negative for a signal, as in ``subprocess``. ``timed_out``: the supervisor ended it because that
-    lease took longer than the batch time-out; ``stack`` is then where it was, as text ('' if it could not say).
+    ``exit_code`` is negative for a signal, as in ``subprocess``. ``timed_out``: the supervisor killed the worker
+    because that lease took longer than the batch time-out; ``stack`` is then its stack as text, '' if unknown.
     """
 
     incarnation: bytes
@@ -192,14 +211,14 @@ class WorkerExited:
 
 @dataclass(frozen=True, slots=True)
 class Children:
-    """A supervisor's heartbeat: these incarnations are alive and not stopped (they may hold their GIL)."""
+    """A supervisor's heartbeat: the workers that are alive and not stopped, even if one cannot answer by itself."""
 
     alive: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A line that user code on a remote worker printed, logged or warned."""
+    """A remote worker forwards a line that user code printed, logged or warned."""
 
     level: int
     logger: str
@@ -211,30 +230,31 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """You are known. ``data_endpoint`` may lack a host ('tcp://*:5556'): then it is the host you connected to.
+    """The coordinator accepts a Hello, and tells the settings of its session.
 
-    ``sequence``: the spec as ``[target, kwargs]``, or None for a live object (its state comes with Epoch).
-    ``options``: what the worker must know of the user's options (see the README).
+    ``data_endpoint`` may lack a host ('tcp://*:5556'); it is then the host of the control connection.
+    ``sequence`` is None for a live object; Epoch then carries its state.
+    ``options`` are the user's options for workers; the wire contract lists them.
     """
 
     data_endpoint: str
     heartbeat_interval: float
     coordinator_timeout: float
     received_seq: int
-    sequence: list[Any] | None
+    sequence: SpecOnWire | None
     options: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """You cannot serve here, and why. The worker must not try again with the same Sequence at once."""
+    """The coordinator refuses the peer, for ``reason``; a worker must not retry at once with the same Sequence."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What leases of this epoch and generation are computed with. ``state`` is for the loader alone."""
+    """Leases of this epoch and generation are computed with this seed and state; only the loader reads ``state``."""
 
     epoch: int
     generation: int
@@ -244,8 +264,9 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatReply:
-    """``received_seq``: all result messages up to this number have arrived; ``highest_seq``: one beyond a gap.
-    ``sent_at`` is the heartbeat's own, on the worker's clock; infinite where the coordinator asks by itself.
+    """The coordinator acknowledges results: all up to ``received_seq`` have arrived, the newest is ``highest_seq``.
+
+    ``sent_at`` is the heartbeat's, on the worker's clock; infinity in a message that answers no heartbeat.
     """
 
     received_seq: int
@@ -255,7 +276,7 @@ class HeartbeatReply:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Compute these indices; the leases are ``first_lease``, ``first_lease + 1``, … in that order."""
+    """The coordinator grants leases ``first_lease``, ``first_lease + 1``, …, one for each index in this order."""
 
     epoch: int
     generation: int
@@ -266,44 +287,49 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Revoke:
-    """Drop these leases if they are not running yet. An answer would still be taken."""
+    """The coordinator takes leases back: the worker drops those not running yet. Late answers are still accepted."""
 
     leases: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Bye:
-    """All your results have arrived; you may leave."""
+    """The coordinator has all results of the worker, which may leave."""
 
 
 @dataclass(frozen=True, slots=True)
 class WhoAreYou:
-    """Your connection is not known here: say Hello."""
+    """The coordinator does not know the connection, and asks for a Hello."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The session has ended. Drop everything; a remote worker then looks for the next session."""
+    """The coordinator has ended the session: a worker drops everything, and a remote one seeks the next session."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoBlocks:
-    """The worker's shared memory cannot be read here: it sends its batches, beginning with those that it keeps."""
+    """The coordinator cannot read the worker's shared memory: unacknowledged and later batches must come as frames."""
 
 
-FromWorker = Hello | Ready | Heartbeat | Failure | LoadFailure | Drain | Goodbye | WorkerExited | Children | Log
-FromCoordinator = Welcome | Reject | Epoch | HeartbeatReply | Grant | Revoke | Bye | WhoAreYou | Stop | NoBlocks
-Message = FromWorker | FromCoordinator
+FromWorker: TypeAlias = (
+    Hello | Ready | Heartbeat | Failure | LoadFailure | Drain | Goodbye | WorkerExited | Children | Log
+)
+FromCoordinator: TypeAlias = (
+    Welcome | Reject | Epoch | HeartbeatReply | Grant | Revoke | Bye | WhoAreYou | Stop | NoBlocks
+)
+Message: TypeAlias = FromWorker | FromCoordinator
 
 
 class ResultsHeader(NamedTuple):
-    """Frame 0 of a message on the data channel: the answers it carries, in the order of its frames.
+    """Frame 0 of a message on the data channel: a worker's answers to ``leases``, in the order of its frames.
 
-    ``headers[i]`` is the batch header of ``leases[i]`` (see the batch codec); ``frame_counts[i]`` how many of the
-    following frames are its large buffers; ``inline_sizes[i]`` how many bytes of the shared inline frame are its.
-    ``blocks[i]`` is where in shared memory those buffers are instead: slab, offset, use. ``packed_sizes[i]`` has the
-    size of each of those buffers that is compressed, and 0 for one that is not.
-    ``busy`` is the compute time of all of them together, in seconds.
+    ``seq`` is the number of the message, ``busy`` the compute time of all its batches in seconds. For ``leases[i]``,
+        ``headers[i]`` is the batch header (see `enqueuer.protocol.batch`),
+        ``inline_sizes[i]`` the size of its part of the inline frame, in bytes,
+        ``frame_counts[i]`` the number of its large buffers,
+        ``blocks[i]`` the place of those buffers in shared memory (slab, offset, use), or None if they are frames,
+        ``packed_sizes[i]`` their compressed sizes, with 0 for a buffer as it was, or None if none is compressed.
     """
 
     incarnation: bytes

@@ -1,34 +1,32 @@
-"""From an outcome that was delivered to the batch, or the exception, that the trainer sees."""
+"""Outcomes: makes the batch, or the exception, of a delivered outcome, in the consumer's thread. Weighs batches."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from enqueuer.compute.error_records import in_place_error, rebuild_error
+from enqueuer.compute.error_records import in_place_error, rebuild_error, safe_text
 from enqueuer.core.actions import BatchFailed
 from enqueuer.errors import BatchTimeoutError, PoisonedBatchError, SequenceError
-from enqueuer.protocol.messages import ErrorRecord
+from enqueuer.protocol.messages import ErrorRecord, describe_exit
 
 
 @dataclass(frozen=True, slots=True)
 class InPlaceError(ErrorRecord):
-    """An exception that one of the trainer's own threads raised: the object itself, with its traceback."""
+    """An exception raised in one of the trainer's own threads: the object itself, with its traceback."""
 
     exception: BaseException | None = None
 
     @classmethod
     def of(cls, error: BaseException) -> InPlaceError:
         kind = type(error)
-        try:
-            text = f"{kind.__qualname__}: {error}"
-        except Exception:  # the user's own __str__
-            text = kind.__qualname__
-        return cls(kind.__module__, kind.__qualname__, text, "", exception=error)
+        return cls(kind.__module__, kind.__qualname__, safe_text(error), "", exception=error)
 
 
 def build_error(failed: BatchFailed) -> BaseException:
-    """What to raise for a batch that failed."""
+    """The exception that ``next()`` raises for a batch that failed."""
     where: dict[str, Any] = {
         "index": failed.index,
         "epoch": failed.epoch,
@@ -39,29 +37,36 @@ def build_error(failed: BatchFailed) -> BaseException:
         return _timeout_error(failed, where)
     if failed.error is None:
         return PoisonedBatchError(
-            f"computing batch {failed.index} of epoch {failed.epoch} killed {failed.deaths} workers, the last one "
-            f"{failed.worker_id} on {failed.host}; it is not tried again (max_worker_deaths={failed.deaths})",
+            f"computing batch {failed.index} of epoch {failed.epoch} killed {len(failed.deaths)} workers, the last one "
+            f"{failed.worker_id} on {failed.host}: {_describe_deaths(failed.deaths)}; it is not tried again "
+            f"(max_worker_deaths={len(failed.deaths)})",
             **where,
         )
     if isinstance(failed.error, InPlaceError) and failed.error.exception is not None:
         return in_place_error(failed.error.exception, **where)
-    # The I/O loop lets no pickle in from a remote worker, so what a record still carries is our own process's.
+    # The receiver lets no pickle in from a remote worker, so one in the record is from a local process.
     return rebuild_error(failed.error, trust_local=True, **where)
+
+
+def _describe_deaths(exit_codes: Sequence[int]) -> str:
+    """How the workers ended: "was killed by SIGSEGV (3 times)"."""
+    counts = Counter(map(describe_exit, exit_codes))
+    return ", ".join(f"{words} ({count} times)" if count > 1 else words for words, count in counts.items())
 
 
 def _timeout_error(failed: BatchFailed, where: dict[str, Any]) -> BatchTimeoutError:
     others = "" if failed.timeouts == 1 else f"{failed.timeouts} workers, the last one "
-    place = "it was here:" if failed.stack else "(where it was is not known)"
+    stack = "it was here:" if failed.stack else "(where it was is not known)"
     return BatchTimeoutError(
         f"batch {failed.index} of epoch {failed.epoch} took longer than batch_timeout on {others}{failed.worker_id} on "
-        f"{failed.host}; it is not tried again (if it is only slow, raise batch_timeout); {place}",
+        f"{failed.host}; it is not tried again (if it is only slow, raise batch_timeout); {stack}",
         remote_traceback=failed.stack,
         **where,
     )
 
 
 def build_batch(payload: Any) -> Any:
-    """The batch; a SequenceError if what a local worker pickled cannot be unpickled here."""
+    """Build the batch. Raises SequenceError if a pickle in it, from a local worker, cannot be loaded here."""
     try:
         return payload.build()
     except Exception as error:
@@ -69,9 +74,9 @@ def build_batch(payload: Any) -> Any:
 
 
 def weigh(batch: Any) -> int:
-    """Roughly how many bytes a batch in this process holds: its arrays, and what they are nested in.
+    """Roughly the bytes of a batch in this process: its arrays and texts, however nested.
 
-    At least 1, also for one that cannot be looked into (a list that holds itself, a property that raises).
+    At least 1, also if looking into it fails (a list that holds itself, a property that raises).
     """
     try:
         return max(1, _weigh(batch))

@@ -178,7 +178,7 @@ def test_a_load_failure_fails_the_fleet_only_if_it_is_the_trainers_own() -> None
     local.hello()
     remote.say(m.LoadFailure(0, 0, ERROR))
     assert driver.of(FleetFailed) == []
-    assert "cannot build the Sequence: bad item" in driver.reports()
+    assert "cannot build the Sequence: ValueError: bad item\nTraceback ..." in driver.reports()
     local.say(m.LoadFailure(0, 0, ERROR))
     (failed,) = driver.of(FleetFailed)
     assert failed.error == ERROR
@@ -517,7 +517,7 @@ def test_a_death_after_a_loss_is_still_blamed_on_what_was_running() -> None:
     assert worker.state() is WorkerState.LOST
     boss.say(m.WorkerExited(worker.incarnation, 0, -11, running))
     (run,) = driver.core.state.ledger.runs.values()
-    assert run.deaths == {0: 1}
+    assert run.deaths == {0: [-11]}
     assert worker.state() is WorkerState.GONE
 
 
@@ -568,3 +568,55 @@ def test_a_worker_that_was_lost_for_so_long_that_it_is_forgotten_serves_again_as
     worker.answer(seq=5)
     assert worker.record.received_seq == 5
     assert len(driver.delivered) > delivered
+
+
+# ---------------------------------------------------------------- workers that came and were refused
+
+
+def test_the_warning_without_workers_tells_why_those_that_came_were_refused() -> None:
+    driver = Driver(address="tcp://trainer:5555", no_worker_timeout=60.0)
+    driver.open(3)
+    for number in (1, 2):
+        Peer(driver, number).join(3, digest=b"other")
+    Peer(driver, 3).hello(protocol=0)
+    driver.wait(31.0)
+    assert "no worker connected to tcp://trainer:5555 for 30 s; 2 workers were refused: its Sequence's code" in (
+        driver.reports()
+    )
+    assert "worker w3 on host was refused: it speaks protocol version 0" in driver.reports()
+    driver.wait(31.0)
+    (failed,) = [action for action in driver.history if isinstance(action, FleetFailed)]
+    assert "no_worker_timeout=60; 2 workers were refused: " in failed.reason
+    assert "start workers first" not in failed.reason
+
+
+def test_a_remote_load_failure_is_told_with_type_and_text_while_no_worker_is_there() -> None:
+    driver = Driver(no_worker_timeout=5.0)
+    driver.open(3)
+    remote = Peer(driver, 1)
+    remote.hello()
+    remote.say(m.LoadFailure(0, 0, ERROR))
+    driver.wait(6.0)
+    (failed,) = [action for action in driver.history if isinstance(action, FleetFailed)]
+    assert failed.reason.endswith("worker w1 on host was refused: it cannot build the Sequence: ValueError: bad item")
+
+
+def test_a_worker_that_serves_after_all_is_no_longer_told_of_as_refused() -> None:
+    driver = Driver(no_worker_timeout=5.0)
+    driver.open(3)
+    Peer(driver, 1).join(3, digest=b"other")
+    again = Peer(driver, 1)
+    again.incarnation, again.route = b"n" * 16, ev.Route("remote", b"new")
+    again.join(3)
+    driver.step(ev.RouteLost(again.route))
+    driver.wait(9.0)
+    (failed,) = [action for action in driver.history if isinstance(action, FleetFailed)]
+    assert failed.reason.endswith("start workers first, or allow more time")
+
+
+def test_refusals_are_remembered_within_bounds() -> None:
+    driver = Driver()
+    driver.open(3)
+    for number in range(1, 100):
+        Peer(driver, number).hello(numpy_version=f"{number + 5}.0")
+    assert len(driver.core.state.refusals) <= 5

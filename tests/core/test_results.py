@@ -42,7 +42,7 @@ def test_skipping_ends_when_its_budget_is_spent() -> None:
     assert driver.delivered[:2] == [BatchSkipped(0, 0), BatchSkipped(1, 0)]
     assert isinstance(driver.delivered[2], BatchFailed)
     assert driver.core.state.skipped == [(0, 0), (0, 1)]
-    assert "skipped batch 1 of epoch 0: bad item" in driver.reports()
+    assert "skipped batch 1 of epoch 0: ValueError: bad item" in driver.reports()
 
 
 def test_a_duplicate_or_stale_failure_changes_nothing() -> None:
@@ -170,7 +170,7 @@ def test_a_batch_that_kills_too_many_workers_raises_instead_of_eating_the_fleet(
     for number in (1, 2):
         victim = Peer(driver, number).join(1)
         boss.say(m.WorkerExited(victim.incarnation, 0, -9, victim.leases[0]))
-    assert driver.delivered == [BatchFailed(0, 0, "w2", "host", None, deaths=2)]
+    assert driver.delivered == [BatchFailed(0, 0, "w2", "host", None, deaths=(-9, -9))]
 
 
 @pytest.mark.parametrize("exit_code", [0, 3, 4])
@@ -180,7 +180,7 @@ def test_a_batch_that_ends_its_process_with_a_deliberate_looking_exit_code_is_de
     boss = supervisor(driver)
     victim = Peer(driver, 1).join(1)
     boss.say(m.WorkerExited(victim.incarnation, 0, exit_code, victim.leases[0]))
-    assert driver.delivered == [BatchFailed(0, 0, "w1", "host", None, deaths=1)]
+    assert driver.delivered == [BatchFailed(0, 0, "w1", "host", None, deaths=(exit_code,))]
 
 
 def test_only_the_running_lease_counts_as_deadly() -> None:
@@ -193,7 +193,7 @@ def test_only_the_running_lease_counts_as_deadly() -> None:
     assert queued
     boss.say(m.WorkerExited(victim.incarnation, 0, -9, running))
     (run,) = driver.core.state.ledger.runs.values()
-    assert run.deaths == {1: 1}
+    assert run.deaths == {1: [-9]}
     assert isinstance(driver.delivered[1], BatchFailed)
     assert len(driver.delivered) == 2
 

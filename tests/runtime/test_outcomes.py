@@ -1,4 +1,4 @@
-"""What a delivered outcome becomes in the trainer."""
+"""Delivered outcomes become batches or exceptions in the trainer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from enqueuer.runtime.outcomes import InPlaceError, build_batch, build_error, we
 from tests.support.results import decode_results
 
 
-def failed(error: ErrorRecord | None, deaths: int = 0) -> BatchFailed:
+def failed(error: ErrorRecord | None, deaths: tuple[int, ...] = ()) -> BatchFailed:
     return BatchFailed(4, 2, "worker-1", "there", error, deaths)
 
 
@@ -59,7 +59,7 @@ def test_a_threads_exception_is_the_object_itself_with_a_cause_that_names_the_ba
 
 def test_an_exception_that_cannot_be_printed_arrives_as_well() -> None:
     record = InPlaceError.of(raised(Unprintable()))
-    assert record.text == "Unprintable"
+    assert record.text == "(its __str__ raised RuntimeError)"
     assert isinstance(build_error(failed(record)), Unprintable)
 
 
@@ -78,10 +78,13 @@ def test_a_workers_record_is_rebuilt_with_its_location() -> None:
 
 
 def test_a_failure_without_a_record_is_a_poisoned_batch_error() -> None:
-    built = build_error(failed(None, deaths=3))
+    built = build_error(failed(None, deaths=(-11, -11, 7)))
     assert isinstance(built, PoisonedBatchError)
     assert (built.index, built.epoch, built.worker, built.host) == (4, 2, "worker-1", "there")
-    assert "killed 3 workers, the last one worker-1 on there" in str(built)
+    assert (
+        "killed 3 workers, the last one worker-1 on there: was killed by SIGSEGV (2 times), ended with exit code 7"
+        in str(built)
+    )
 
 
 def test_a_batch_that_took_too_long_everywhere_says_where_the_last_worker_was() -> None:

@@ -7,20 +7,18 @@ resolve only to the few constructors at the end of this file.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
-_INT_RANGE = range(-(2**63), 2**64)
+from enqueuer.protocol.batch import is_scalar_dtype, parse_scalar_dtype
+from enqueuer.protocol.unpacking import INTEGERS
+
 _DEPTH_LIMIT = 16
 # Each value counts some bytes beside its content, so that a million empty tuples exceed the limit as well.
 _VALUE_BYTES = 8
-# Booleans, integers, floats, complex and dates: NumPy scalars of a fixed size, without a reference to any object.
-_SCALAR_KINDS = "biufcmM"
-_SCALAR = re.compile(r"[<>|=](?:b1|[iufc]\d{1,2}|[mM]8(?:\[\d{0,9}[A-Za-z]{1,7}\])?)", re.ASCII)
 _MOST_VALUES = 16_384
 # Members with equal hashes, which a peer can easily construct, take quadratic time.
 _HASHED = frozenset({"set", "frozenset", "dict"})
@@ -77,10 +75,10 @@ class Encoder:
             return {"complex": [value.real, value.imag]}
         if kind is np.str_:
             return {"str_": self._encode_str(str(value))}
-        if isinstance(value, np.generic) and value.dtype.kind in _SCALAR_KINDS:
+        if isinstance(value, np.generic) and is_scalar_dtype(value.dtype):
             self._spend(value.nbytes)
             return {"scalar": [value.dtype.str, value.tobytes()]}
-        if isinstance(value, np.dtype) and _SCALAR.fullmatch(value.str) and np.dtype(value.str) == value:
+        if isinstance(value, np.dtype) and is_scalar_dtype(value):
             # NumPy's own errors hold dtypes, such as the MemoryError for an array that is too large.
             return {"dtype": value.str}
         if isinstance(value, PurePath):
@@ -88,7 +86,7 @@ class Encoder:
         raise NotPlainError(f"a {kind.__qualname__}")
 
     def _encode_int(self, value: int) -> Any:
-        if value in _INT_RANGE:
+        if value in INTEGERS:
             return value
         self._spend(value.bit_length() // 4)
         return {"int": hex(value)}
@@ -137,18 +135,10 @@ class _Decoder:
 
 def _decode_scalar(content: Any) -> Any:
     name, raw = content
-    dtype = _decode_dtype(name)
+    dtype = parse_scalar_dtype(name)
     if dtype.itemsize != len(raw):
         raise NotPlainError("not a scalar")
     return np.frombuffer(raw, dtype=dtype)[0]
-
-
-def _decode_dtype(name: Any) -> np.dtype[Any]:
-    # The pattern comes first, because NumPy itself would also accept lists of types, shapes and Python literals.
-    dtype = np.dtype(name) if isinstance(name, str) and _SCALAR.fullmatch(name) else None
-    if dtype is None or dtype.kind not in _SCALAR_KINDS:
-        raise NotPlainError("not a scalar's type")
-    return dtype
 
 
 # A nested key or member that cannot be hashed raises TypeError, which `decode` turns into its own error.
@@ -157,7 +147,7 @@ _ATOMS: dict[str, Callable[[Any], Any]] = {
     "complex": lambda content: complex(*content),
     "int": lambda content: int(_text(content), 16),
     "scalar": _decode_scalar,
-    "dtype": _decode_dtype,
+    "dtype": parse_scalar_dtype,
     "str_": lambda content: np.str_(_text(content)),
     "path": lambda content: Path(_text(content)),
 }

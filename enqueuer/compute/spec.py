@@ -11,8 +11,8 @@ from typing import Any
 from enqueuer.compute.seeding import BUILD, seeded_globals
 from enqueuer.compute.sequence_checks import check_sequence
 from enqueuer.errors import ConfigurationError
+from enqueuer.protocol.unpacking import INTEGERS
 
-_INT_RANGE = range(-(2**63), 2**64)
 _DEPTH_LIMIT = 32
 
 
@@ -127,7 +127,7 @@ def _plain(value: Any, where: str, depth: int) -> Any:
         raise ConfigurationError(f"SequenceSpec argument {where}: nested more than {_DEPTH_LIMIT} levels deep")
     if value is None or type(value) in (bool, float, bytes):
         return value
-    if type(value) is int and value in _INT_RANGE:
+    if type(value) is int and value in INTEGERS:
         return value
     if type(value) is str and _is_utf8(value):
         return value

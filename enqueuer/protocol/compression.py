@@ -1,4 +1,8 @@
-"""Large buffers made smaller for a network: where it pays, and never by more than can be undone within bounds."""
+"""Compression of large buffers for a network, where it pays, and by a bounded factor.
+
+A receiver allocates the unpacked size, so the arrived bytes must bound it: a buffer is never packed to less than
+1 / `MAX_EXPANSION` of its size.
+"""
 
 from __future__ import annotations
 
@@ -10,30 +14,28 @@ from importlib import import_module
 from typing import Any, Final
 
 from enqueuer.errors import ProtocolError
-from enqueuer.protocol.batch import EncodedBatch
-from enqueuer.protocol.batch.format import Buffer
+from enqueuer.protocol.batch import Buffer, EncodedBatch
 
 CODECS: Final = ("lz4", "zstd")
 
-# LZ4_MAX_INPUT_SIZE of lz4.h: what its block format can hold.
-_LONGEST_LZ4: Final = 0x7E000000
-
-_Buffer = bytes | memoryview
+# LZ4_MAX_INPUT_SIZE of lz4.h, the limit of the LZ4 block format.
+_MAX_LZ4_BYTES: Final = 0x7E000000
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """``pack(buffer)``, of at most ``longest`` bytes; ``unpack(packed, nbytes)`` makes exactly so many bytes of it, or
-    raises ProtocolError.
+    """A compression library. ``pack(buffer)`` takes at most ``max_bytes``.
+
+    ``unpack(packed, nbytes)`` returns exactly ``nbytes`` bytes, or raises ProtocolError.
     """
 
-    pack: Callable[[_Buffer], bytes]
-    unpack: Callable[[_Buffer, int], _Buffer]
-    longest: int
+    pack: Callable[[Buffer], bytes]
+    unpack: Callable[[Buffer, int], Buffer]
+    max_bytes: int
 
 
 def find_codec(name: str) -> Codec:
-    """One of `CODECS`. Raises ImportError, which says what to install, where its library is not there."""
+    """The codec of a name in `CODECS`. Raises ImportError, with the package to install, if its library is missing."""
     try:
         return _lz4() if name == "lz4" else _zstd()
     except ImportError as error:
@@ -43,26 +45,26 @@ def find_codec(name: str) -> Codec:
 def _lz4() -> Codec:
     block = import_module("lz4.block")
 
-    def unpack(packed: _Buffer, nbytes: int) -> _Buffer:
+    def unpack(packed: Buffer, nbytes: int) -> Buffer:
         try:
             unpacked = block.decompress(packed, uncompressed_size=nbytes)
         except (block.LZ4BlockError, ValueError, OverflowError, MemoryError) as error:
             raise ProtocolError(f"a compressed buffer cannot be read: {error}") from None
         return _exactly(unpacked, nbytes)
 
-    return Codec(partial(block.compress, store_size=False), unpack, _LONGEST_LZ4)
+    return Codec(partial(block.compress, store_size=False), unpack, _MAX_LZ4_BYTES)
 
 
 def _zstd() -> Codec:
     zstandard = import_module("zstandard")
-    # Neither may be used by two threads at once: each side has its own codec, and one thread for it.
+    # Neither may be used by two threads at once: each side has its own codec, and uses it in one thread.
     compressor, decompressor = zstandard.ZstdCompressor(level=1), zstandard.ZstdDecompressor()
 
-    def unpack(packed: _Buffer, nbytes: int) -> _Buffer:
+    def unpack(packed: Buffer, nbytes: int) -> Buffer:
         try:
-            # It allocates what the frame itself says.
+            # decompress() allocates the size in the frame's own header, so check that first.
             if zstandard.get_frame_parameters(packed).content_size != nbytes:
-                raise ProtocolError("a compressed buffer is not of the size that its batch describes")
+                raise _wrong_size()
             return _exactly(decompressor.decompress(packed), nbytes)
         except (zstandard.ZstdError, MemoryError) as error:
             raise ProtocolError(f"a compressed buffer cannot be read: {error}") from None
@@ -70,32 +72,37 @@ def _zstd() -> Codec:
     return Codec(compressor.compress, unpack, sys.maxsize)
 
 
-def _exactly(unpacked: bytes, nbytes: int) -> _Buffer:
+def _exactly(unpacked: bytes, nbytes: int) -> Buffer:
     if len(unpacked) != nbytes:
-        raise ProtocolError("a compressed buffer is not of the size that its batch describes")
+        raise _wrong_size()
     return unpacked
 
 
-# What LZ4 can do at most. Whoever sends a megabyte cannot make its receiver fill more than a quarter of a gigabyte.
-MOST_TIMES: Final = 255
-# A frame that loses less than this is sent as it is: undoing it would cost more than it saves.
-_LEAST_SAVED = 0.05
-_MOST_PASSED_OVER = 64
+def _wrong_size() -> ProtocolError:
+    return ProtocolError("a compressed buffer is not of the size that its batch describes")
+
+
+# The highest factor of LZ4. A peer that sends a megabyte makes its receiver allocate a quarter of a gigabyte at most.
+MAX_EXPANSION: Final = 255
+# A buffer that shrinks by less than this part is sent as it is: unpacking it would cost more than it saves.
+_MIN_SAVED = 0.05
+_MAX_SKIPS = 64
 
 
 class Compressor:
-    """A worker's: packs the large buffers of its batches, and learns which of them are not worth it."""
+    """Packs the large buffers of a worker's batches, and learns to skip those that do not shrink."""
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
-        # Of the buffers in each place of a batch: how many to pass over, and how many were, the last time.
-        self._passes: dict[int, tuple[int, int]] = {}
+        # For each buffer's number in its batch: (batches still to skip, length of the last skip). The length doubles
+        # each time the buffer does not shrink.
+        self._skips: dict[int, tuple[int, int]] = {}
 
     def pack(self, encoded: EncodedBatch) -> EncodedBatch:
-        """The same batch, with each large buffer that shrinks packed; as it is where it lies in shared memory."""
+        """Pack each large buffer that shrinks. A batch in shared memory is returned unchanged."""
         if encoded.block is not None or not encoded.frames:
             return encoded
-        packed = [self._pack_one(place, frame) for place, frame in enumerate(encoded.frames)]
+        packed = [self._pack_one(number, frame) for number, frame in enumerate(encoded.frames)]
         if all(frame is None for frame in packed):
             return encoded
         frames = tuple(
@@ -104,28 +111,28 @@ class Compressor:
         sizes = tuple(0 if smaller is None else len(smaller) for smaller in packed)
         return replace(encoded, frames=frames, packed_sizes=sizes)
 
-    def _pack_one(self, place: int, frame: Buffer) -> bytes | None:
-        """None where it does not pay; then the next ones in this place are not even tried, twice as many each time."""
-        if len(frame) > self._codec.longest:
+    def _pack_one(self, number: int, frame: Buffer) -> bytes | None:
+        """The packed buffer; None if it does not shrink enough, or is skipped."""
+        if len(frame) > self._codec.max_bytes:
             return None
-        left, last = self._passes.get(place, (0, 0))
+        left, last = self._skips.get(number, (0, 0))
         if left:
-            self._passes[place] = left - 1, last
+            self._skips[number] = left - 1, last
             return None
         packed = self._codec.pack(frame)
-        if len(packed) > (1 - _LEAST_SAVED) * len(frame):
-            more = min(max(1, 2 * last), _MOST_PASSED_OVER)
-            self._passes[place] = more, more
+        if len(packed) > (1 - _MIN_SAVED) * len(frame):
+            skips = min(max(1, 2 * last), _MAX_SKIPS)
+            self._skips[number] = skips, skips
             return None
-        self._passes.pop(place, None)
-        # Trailing zeros are ignored; without them what shrinks a thousandfold would look like an attack.
-        return packed.ljust(-(-len(frame) // MOST_TIMES), b"\0")
+        self._skips.pop(number, None)
+        # Trailing zeros are ignored. Without them a buffer that shrinks a thousandfold would look like an attack.
+        return packed.ljust(-(-len(frame) // MAX_EXPANSION), b"\0")
 
 
-def check_sizes(packed_sizes: Any, sizes: tuple[int, ...]) -> None:
-    """Raise ProtocolError unless these can be the packed sizes (0: not packed) of buffers of those sizes."""
+def check_packed_sizes(packed_sizes: Any, sizes: tuple[int, ...]) -> None:
+    """Raise ProtocolError unless buffers of these ``sizes`` can have the ``packed_sizes`` (0: not packed)."""
     if type(packed_sizes) is not list or len(packed_sizes) != len(sizes):
         raise ProtocolError("a batch's packed sizes are not those of its buffers")
     for packed, size in zip(packed_sizes, sizes, strict=True):
-        if type(packed) is not int or not (packed == 0 or packed < size <= MOST_TIMES * packed):
+        if type(packed) is not int or not (packed == 0 or packed < size <= MAX_EXPANSION * packed):
             raise ProtocolError(f"a buffer of {size} bytes cannot be packed into {packed!r:.20}")

@@ -1,7 +1,7 @@
-"""Control messages to bytes and back; every byte that comes in is hostile until checked here.
+"""Encodes control messages, and decodes them from hostile bytes. `docs/pages/explanation/wire.md` is the contract.
 
-Nothing but `ProtocolError` comes out of `decode_control`, and time and memory are bounded by the input's length.
-The wire contract is `README.md` beside this file.
+`_SCHEMA` lists each message with one check for each of its fields. `decode_control` raises nothing but `ProtocolError`,
+and its time and memory are bounded by the length of the input.
 """
 
 from __future__ import annotations
@@ -9,32 +9,31 @@ from __future__ import annotations
 import dataclasses
 import reprlib
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgpack
 
 from enqueuer.errors import ProtocolError
 from enqueuer.protocol import messages as m
-from enqueuer.protocol.unpacking import unpack
+from enqueuer.protocol.unpacking import INTEGERS, unpack
 
-Check = Callable[[Any], Any]
+Check: TypeAlias = Callable[[Any], Any]
 
-# A worker has some thousands, and those that it answered while acknowledgements were lost. Their numbers take memory
-# that the runs, a few bytes, did not: 2 MB for this many.
+# A worker holds some thousands of leases, and those that it answered while acknowledgements were lost. A range of a few
+# bytes expands to all its numbers: 2 MB of memory for this many.
 MAX_LEASES = 1 << 16
 _MAX_TEXT = 64 * 1024
 _MAX_CAUSES = 16
-# Of a worker and of its host: they stand in log lines.
+# For the names of a worker and its host, which appear in log lines.
 _MAX_NAME = 256
-_MAX_COUNTER = 1 << 63
 
 
-# ---------------------------------------------------------------- checks, one a field
+# ---------------------------------------------------------------- checks of fields: each returns the value, or raises
 
 
 def _integer(value: Any) -> int:
-    if type(value) is not int or not -_MAX_COUNTER <= value < 1 << 64:
-        raise ProtocolError(f"expected an integer, got {_name(value)}")
+    if type(value) is not int or value not in INTEGERS:
+        raise ProtocolError(f"expected an integer, got {_type_name(value)}")
     return value
 
 
@@ -46,32 +45,32 @@ def _count(value: Any) -> int:
 
 def _seconds(value: Any) -> float:
     if type(value) not in (float, int) or value != value:
-        raise ProtocolError(f"expected seconds, got {_name(value)}")
+        raise ProtocolError(f"expected seconds, got {_type_name(value)}")
     return float(value)
 
 
 def _text(value: Any) -> str:
     if type(value) is not str or len(value) > _MAX_TEXT:
-        raise ProtocolError(f"expected a text of at most {_MAX_TEXT} characters, got {_name(value)}")
+        raise ProtocolError(f"expected a text of at most {_MAX_TEXT} characters, got {_type_name(value)}")
     return value
 
 
 def _label(value: Any) -> str:
-    """A name that goes into log lines, which a line break in it would forge."""
+    """A name for log lines: a line break in it would forge one."""
     if type(value) is not str or len(value) > _MAX_NAME or not value.isprintable():
-        raise ProtocolError(f"expected a name of at most {_MAX_NAME} printable characters, got {_name(value)}")
+        raise ProtocolError(f"expected a name of at most {_MAX_NAME} printable characters, got {_type_name(value)}")
     return value
 
 
 def _flag(value: Any) -> bool:
     if type(value) is not bool:
-        raise ProtocolError(f"expected true or false, got {_name(value)}")
+        raise ProtocolError(f"expected true or false, got {_type_name(value)}")
     return value
 
 
 def _bytes(value: Any) -> bytes:
     if type(value) is not bytes:
-        raise ProtocolError(f"expected bytes, got {_name(value)}")
+        raise ProtocolError(f"expected bytes, got {_type_name(value)}")
     return value
 
 
@@ -91,23 +90,23 @@ def _ids(value: Any) -> tuple[bytes, ...]:
 
 def _list(value: Any) -> list[Any]:
     if type(value) is not list:
-        raise ProtocolError(f"expected a list, got {_name(value)}")
+        raise ProtocolError(f"expected a list, got {_type_name(value)}")
     return value
 
 
 def _indices(value: Any) -> tuple[int, ...]:
-    # From a list, whose length is known. CPython keeps a tuple that has gone for the next one of its length, up to 2000
-    # of each and 5 MB in all; one out of an iterator is made longer and cut, so what is kept is never used again.
+    # tuple() of a list of known length. CPython keeps freed tuples for the next ones of their length, up to 2000
+    # of each length and 5 MB in all. A tuple of an iterator is made longer and then cut, so kept ones never fit.
     return tuple([_count(index) for index in _list(value)])
 
 
 def _leases(value: Any) -> tuple[int, ...]:
-    return leases_from_runs(value)
+    return leases_from_ranges(value)
 
 
 def _mapping(value: Any) -> dict[str, Any]:
     if type(value) is not dict or not all(type(key) is str for key in value):
-        raise ProtocolError(f"expected a mapping with text keys, got {_name(value)}")
+        raise ProtocolError(f"expected a mapping with text keys, got {_type_name(value)}")
     return value
 
 
@@ -143,33 +142,33 @@ def _error(value: Any, depth: int = 0) -> m.ErrorRecord:
     )
 
 
-def _name(value: Any) -> str:
+def _type_name(value: Any) -> str:
     return type(value).__name__
 
 
-# ---------------------------------------------------------------- leases as runs
+# ---------------------------------------------------------------- ranges of leases
 
 
-def leases_to_runs(leases: Iterable[int]) -> list[int]:
+def leases_to_ranges(leases: Iterable[int]) -> list[int]:
     """Ascending lease numbers as [start, count, start, count, …]: a thousand in a row are two numbers."""
-    runs: list[int] = []
+    ranges: list[int] = []
     end = None
     for lease in leases:
         if lease == end:
-            runs[-1] += 1
+            ranges[-1] += 1
         else:
-            runs += (lease, 1)
+            ranges += (lease, 1)
         end = lease + 1
-    return runs
+    return ranges
 
 
-def leases_from_runs(value: Any, most: int = MAX_LEASES) -> tuple[int, ...]:
-    """The inverse; bounded, since two numbers could otherwise ask for 2**63 of them."""
-    runs = _list(value)
-    if len(runs) % 2:
-        raise ProtocolError("runs of leases come in pairs")
+def leases_from_ranges(value: Any, most: int = MAX_LEASES) -> tuple[int, ...]:
+    """The lease numbers of ``[start, count, …]``, up to ``most``: two numbers could otherwise ask for 2**63 of them."""
+    ranges = _list(value)
+    if len(ranges) % 2:
+        raise ProtocolError("ranges of leases come in pairs")
     leases: list[int] = []
-    for start, count in zip(runs[::2], runs[1::2], strict=True):
+    for start, count in zip(ranges[::2], ranges[1::2], strict=True):
         if _count(count) > most - len(leases):
             raise ProtocolError(f"more than {most} leases in one message")
         leases.extend(range(_count(start), start + count))
@@ -178,7 +177,7 @@ def leases_from_runs(value: Any, most: int = MAX_LEASES) -> tuple[int, ...]:
 
 # ---------------------------------------------------------------- the messages
 
-# Kind, class, and a check for each field in its order. A field that is not listed does not exist on the wire.
+# The kind, the class, and a check for each field in its order. A field without a check is not sent.
 _SCHEMA: tuple[tuple[m.Kind, type, tuple[Check, ...]], ...] = (
     (
         m.Kind.HELLO,
@@ -220,17 +219,17 @@ _FIELDS_OF: dict[type, tuple[tuple[str, bool], ...]] = {
 
 
 def encode_control(session: bytes, message: m.Message) -> bytes:
-    """One frame for the control channel."""
+    """Encode a message as one frame for the control channel."""
     cls = type(message)
     fields: list[Any] = [_KIND_OF[cls], session]
     for name, is_leases in _FIELDS_OF[cls]:
         value = getattr(message, name)
-        fields.append(leases_to_runs(value) if is_leases else value)
+        fields.append(leases_to_ranges(value) if is_leases else value)
     return bytes(msgpack.packb(fields, default=_plain))
 
 
 def decode_control(data: bytes | memoryview) -> tuple[bytes, m.Message]:
-    """The session and the message in one frame. Raises `ProtocolError`, and nothing else."""
+    """Decode one frame into its session and message. Raises `ProtocolError`, and nothing else."""
     fields = unpack(data)
     if type(fields) is not list or len(fields) < 2:
         raise ProtocolError("a control message is an array of kind, session and fields")
@@ -241,7 +240,7 @@ def decode_control(data: bytes | memoryview) -> tuple[bytes, m.Message]:
     values = fields[2:]
     if len(values) < len(checks):
         raise ProtocolError(f"{cls.__name__} has {len(checks)} fields, not {len(values)}")
-    # More fields than known come from a newer version, which adds them at the end.
+    # A newer version adds its fields at the end; they are ignored here.
     message: m.Message = cls(*[check(value) for check, value in zip(checks, values, strict=False)])
     return session, message
 
@@ -249,4 +248,4 @@ def decode_control(data: bytes | memoryview) -> tuple[bytes, m.Message]:
 def _plain(value: Any) -> Any:
     if isinstance(value, m.ErrorRecord):
         return [getattr(value, name) for name in _field_names(m.ErrorRecord)]
-    raise TypeError(f"{_name(value)} has no place in a control message")
+    raise TypeError(f"{_type_name(value)} cannot be part of a control message")

@@ -1,14 +1,14 @@
-"""A live Sequence as a stream and its large arrays beside it: for the trainer's own local processes, and for workers
-elsewhere whose owners trust the trainer (``--allow-pickle``).
+"""Packs a live Sequence for workers: a pickle stream, and its large arrays as separate buffers.
 
-cloudpickle, so that classes of a notebook or script come along; pickle protocol 5, so that arrays stay out of the
-stream: written to a shared segment once, they are views of it in every worker, writable and each worker's own.
+cloudpickle includes the classes of a notebook or script. Pickle protocol 5 keeps arrays out of the stream.
 
-A bundle is the parts ``[worker_init, sequence stream, buffer, …]``. ``worker_init`` is a stream of its own because it
-has to run before the Sequence is made. The state on the wire is `live_state` (where the segment is), or, for workers
-elsewhere, `carried_state`: the parts themselves, up to `CARRIED_LIMIT_BYTES`.
+    bundle            [worker_init stream, sequence stream, buffer, …]; worker_init runs before the rest is unpickled
+    local processes   the bundle lies in a shared segment, and `live_state` names it; arrays are views of the segment,
+                      writable, and each worker's own (copy on write)
+    remote workers    `carried_state` holds the bundle itself, up to `CARRIED_LIMIT_BYTES`; only for workers that trust
+                      the trainer (``--allow-pickle``)
 
-Unpickling runs what the pickle says: the caller must know that it is its own trainer's.
+Unpickling runs code of the pickle's author, so the caller must make sure that the bundle is from its own trainer.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from enqueuer.errors import ConfigurationError, ProtocolError
 
 _PROTOCOL = 5
 _LEAST_PARTS = 2
-# Below this a view costs more (a pickle opcode, a table entry, alignment) than its share of a copy in each worker.
+# A smaller buffer stays in the stream: as a view it costs more (opcode, table entry, alignment) than a copy a worker.
 _OUT_OF_BAND_BYTES = 4096
 _PATH = "path"
 _PARTS = "parts"
 _PYTHON = "python"
-# A control message has 16 MiB at most. What is larger should be in files, or be named by a SequenceSpec.
+# A control message has 16 MiB at most. Larger data belongs into files, or behind a SequenceSpec.
 CARRIED_LIMIT_BYTES = 15 * 1024 * 1024
 
 
 def pack_object(live: Any) -> list[memoryview]:
-    """``[stream, buffer, …]`` of any object; the buffers are views of its arrays, not copies.
+    """Pickle any object as ``[stream, buffer, …]``; the buffers are views of its arrays, not copies.
 
-    Raises ConfigurationError, with the reason as its cause, when the object cannot be pickled.
+    Raises ConfigurationError, with the reason as its cause, if the object cannot be pickled.
     """
     buffers: list[memoryview] = []
 
@@ -58,18 +58,18 @@ def pack_object(live: Any) -> list[memoryview]:
 
 
 def unpack_object(parts: Sequence[memoryview]) -> Any:
-    """What `pack_object` got; its large arrays are views of ``parts``, writable where those are.
+    """Unpickle the parts of `pack_object`; large arrays are views of ``parts``, and writable if those are.
 
-    Raises what unpickling raises.
+    Exceptions of the unpickling are passed on.
     """
-    return pickle.loads(parts[0], buffers=parts[1:])  # noqa: S301 - the caller has checked whose it is
+    return pickle.loads(parts[0], buffers=parts[1:])  # noqa: S301 - from the caller's own trainer
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle's, but that plain CPU tensors of torch go as the arrays that they are.
+    """cloudpickle's pickler, except that it pickles plain CPU tensors of torch as NumPy arrays.
 
-    torch's own way copies a tensor's whole storage into the stream, and with it into each worker; and cannot bring
-    float8 back.
+    torch's own pickling copies a tensor's whole storage into the stream, and so into each worker, and cannot restore
+    float8.
     """
 
     def __init__(self, stream: io.BytesIO, buffer_callback: Callable[[pickle.PickleBuffer], Any]) -> None:
@@ -91,7 +91,7 @@ def _reduce_tensor(tensor: Any, torch: Any) -> tuple[Any, ...] | None:
     name = str(tensor.dtype).removeprefix("torch.")
     try:
         return _restore_tensor, (tensor.numpy(), name)
-    except TypeError:  # a type that NumPy lacks: its bytes
+    except TypeError:  # NumPy lacks the type: send the bytes
         return _restore_tensor, (tensor.contiguous().reshape(-1).view(torch.uint8).numpy(), name, tuple(tensor.shape))
 
 
@@ -102,7 +102,7 @@ def _restore_tensor(array: Any, dtype: str, shape: tuple[int, ...] | None = None
 
 
 def pack_bundle(sequence: Any, worker_init: Callable[[], Any] | None = None) -> list[memoryview]:
-    """The parts for a shared segment. ``sequence`` may be a `SequenceSpec`, where only ``worker_init`` is live."""
+    """Pack the bundle of a Sequence. It may be a `SequenceSpec`, if only ``worker_init`` is live."""
     try:
         init = cloudpickle.dumps(worker_init, protocol=_PROTOCOL)
     except Exception as error:
@@ -111,29 +111,29 @@ def pack_bundle(sequence: Any, worker_init: Callable[[], Any] | None = None) -> 
 
 
 def unpack_worker_init(parts: Sequence[memoryview]) -> Callable[[], Any] | None:
-    """The bundle's ``worker_init``. Raises as unpickling does."""
-    init: Callable[[], Any] | None = pickle.loads(parts[0])  # noqa: S301 - as above
+    """Unpickle the bundle's ``worker_init``. Exceptions of the unpickling are passed on."""
+    init: Callable[[], Any] | None = pickle.loads(parts[0])  # noqa: S301 - from the caller's own trainer
     return init
 
 
 def unpack_sequence(parts: Sequence[memoryview]) -> Any:
-    """A fresh copy of the bundle's Sequence (or its `SequenceSpec`). Raises as unpickling does."""
+    """Unpickle a new copy of the bundle's Sequence or `SequenceSpec`. Exceptions of the unpickling are passed on."""
     return unpack_object(parts[1:])
 
 
 def live_state(path: str) -> dict[str, Any]:
-    """What the coordinator puts into ``Epoch.state`` for a bundle in the segment at ``path``."""
+    """The ``Epoch.state`` for a bundle in the shared segment at ``path``."""
     return {_PATH: path}
 
 
 def live_path(state: Any) -> str | None:
-    """The segment's path in a state from the wire, or None if that is no bundle's."""
+    """The path of the segment that an ``Epoch.state`` names, or None if it names none."""
     path = state.get(_PATH) if isinstance(state, dict) else None
     return path if isinstance(path, str) else None
 
 
 def carried_state(parts: Sequence[memoryview]) -> dict[str, Any]:
-    """``Epoch.state`` for a bundle that travels inside of it. Raises ConfigurationError for one that is too large."""
+    """The ``Epoch.state`` that holds a bundle itself. Raises ConfigurationError if the bundle is too large."""
     nbytes = sum(part.nbytes for part in parts)
     if nbytes > CARRIED_LIMIT_BYTES:
         raise ConfigurationError(
@@ -145,19 +145,19 @@ def carried_state(parts: Sequence[memoryview]) -> dict[str, Any]:
 
 
 def is_carried(state: Any) -> bool:
-    """Whether a state from the wire has a bundle in it."""
+    """Whether an ``Epoch.state`` holds a bundle."""
     return isinstance(state, dict) and _PARTS in state
 
 
 def carried_parts(state: Any) -> list[memoryview]:
-    """The parts in such a state, writable.
+    """The bundle in a state for which `is_carried` is true; its parts are writable.
 
-    Raises ProtocolError for what are none, and ConfigurationError for those of another Python: cloudpickle's code is of
-    one version.
+    Raises ProtocolError if it is no bundle, and ConfigurationError if it is from another version of Python: cloudpickle
+    cannot load the code of that.
     """
     parts = state[_PARTS]
     if not isinstance(parts, list) or len(parts) < _LEAST_PARTS or not all(isinstance(part, bytes) for part in parts):
-        raise ProtocolError("a live Sequence that is not made of parts")
+        raise ProtocolError("the state of a live Sequence has no valid parts")
     if state.get(_PYTHON) != _python_version():
         raise ConfigurationError(
             f"the trainer's live Sequence is of Python {state.get(_PYTHON)!r:.20}, and this worker has "

@@ -1,34 +1,52 @@
-"""Result messages on the data channel: many batches in one multipart message. Layout: `README.md` beside this file."""
+"""Result messages on the data channel: many batches in one multipart message (`docs/pages/explanation/wire.md`).
+
+    frame 0       the header: sender, epoch, number, leases, and of each batch its header and sizes
+    frame 1       the inline frame: the small arrays of all batches, end to end (absent if there are none)
+    then          the large buffers of each batch, in chunks of `CHUNK_BYTES`, unless they lie in shared memory
+
+`decode_header` checks frame 0 alone, so that the receiver can drop a message by its sender first. `decode_payloads`
+checks the batches, and makes of each a `Payload` for the consumer to build; small batches alike are built at once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import msgpack
 
 from enqueuer.errors import ProtocolError
 from enqueuer.memory.arena import SLAB_ID_BYTES, BlockRef
-from enqueuer.protocol.batch import BatchPlan, Buffer, EncodedBatch, Received, Trust, parse_batch
-from enqueuer.protocol.batch.format import CHUNK_BYTES, Frame
-from enqueuer.protocol.batch.readers import contiguous
-from enqueuer.protocol.compression import Codec, check_sizes
-from enqueuer.protocol.control_codec import leases_from_runs, leases_to_runs
+from enqueuer.protocol.batch import (
+    CHUNK_BYTES,
+    Batch,
+    BatchPlan,
+    Buffer,
+    EncodedBatch,
+    Frame,
+    Received,
+    Trust,
+    frame_nbytes,
+    join_chunks,
+    parse_batch,
+)
+from enqueuer.protocol.compression import Codec, check_packed_sizes
+from enqueuer.protocol.control_codec import leases_from_ranges, leases_to_ranges
 from enqueuer.protocol.messages import ID_BYTES, Kind, ResultsHeader
 from enqueuer.protocol.unpacking import unpack
 
-# From the worker's incarnation, and of each block its reference and the sizes of its buffers, to those buffers.
-OpenBlocks = Callable[[bytes, Sequence[tuple[BlockRef, Sequence[int]]]], Sequence[Sequence[Received]]]
+# Finds buffers in shared memory: (incarnation, [(block, sizes of its buffers), …]) -> the buffers of each block.
+OpenBlocks: TypeAlias = Callable[[bytes, Sequence[tuple[BlockRef, Sequence[int]]]], Sequence[Sequence[Received]]]
 
 MAX_BATCHES_PER_MESSAGE = 4096
+# The fields of every header, from the kind on. Those of the blocks and of the packed sizes may follow.
 _FIELDS = 11
 _COUNTER_LIMIT = 1 << 63
-_NOTHING = object()
 
 
 class FalseHeaderError(ProtocolError):
-    """``incarnation`` has sent in ``session`` what is no header of results."""
+    """A false header that still names its sender: ``session`` and ``incarnation``."""
 
     def __init__(self, session: bytes, incarnation: bytes, text: str) -> None:
         super().__init__(text)
@@ -37,7 +55,7 @@ class FalseHeaderError(ProtocolError):
 
 
 class BlockUnavailableError(ProtocolError):
-    """What ``incarnation`` has put into shared memory cannot be read here; it has to send it."""
+    """The shared memory of ``incarnation`` cannot be read here; the worker has to send its batches."""
 
     def __init__(self, incarnation: bytes, text: str) -> None:
         super().__init__(text)
@@ -46,9 +64,9 @@ class BlockUnavailableError(ProtocolError):
 
 @dataclass(slots=True)  # not frozen: that alone would double the time to make one
 class Payload:
-    """One batch as received and checked; nothing of it is built yet.
+    """A batch as received and checked, not built yet.
 
-    ``nbytes`` is its weight, header included, and ``saved_bytes`` how much less of it came, thanks to compression.
+    ``nbytes`` is its size, header included; compression saved ``saved_bytes`` of that on the wire.
     """
 
     plan: BatchPlan
@@ -58,42 +76,52 @@ class Payload:
     nbytes: int
     saved_bytes: int = 0
 
-    def build(self) -> Any:
-        """The batch, its arrays writable and its own. For the consumer's thread: a local pickle runs the user's code,
-        and what that raises is all that this can raise."""
+    def build(self) -> Batch:
+        """Build the batch; its arrays are writable and its own. Called in the consumer's thread.
+
+        Only a pickle (`Trust.LOCAL`, `Trust.KEYED`) can raise: the exceptions of the user's code in it.
+        """
         return self.plan.build(self.inline, self.frames, self.offset)
 
 
 @dataclass(slots=True)
 class BuiltPayload:
-    """A batch that is there: small ones are built many at once, the trainer's own threads hand theirs over."""
+    """A batch that is built already: one of many small ones, or one from the trainer's own threads."""
 
-    batch: Any
+    batch: Batch
     nbytes: int
     saved_bytes: ClassVar[int] = 0
 
-    def build(self) -> Any:
+    def build(self) -> Batch:
+        """The batch, as it is."""
         return self.batch
 
 
-def encode_results(
-    session: bytes,
-    incarnation: bytes,
-    epoch: int,
-    generation: int,
-    seq: int,
-    busy: float,
-    leases: Sequence[int],
-    batches: Sequence[EncodedBatch],
-    *,
-    blocks: bool = False,
-) -> list[Buffer]:
-    """The frames of one result message: ``batches[i]`` answers ``leases[i]``; ``busy`` is the compute time in seconds.
+# The answer to a lease: a batch for the consumer to build, with its size.
+BatchPayload: TypeAlias = Payload | BuiltPayload
 
-    With ``blocks``, what lies in a block of shared memory is named, not sent.
+
+class Results(NamedTuple):
+    """Batches of one epoch and state generation on their way out: ``batches[i]`` answers ``leases[i]``.
+
+    ``seq`` is the number of the message, ``busy`` the compute time of all its batches in seconds.
+    """
+
+    incarnation: bytes
+    epoch: int
+    generation: int
+    seq: int
+    busy: float
+    leases: Sequence[int]
+    batches: Sequence[EncodedBatch]
+
+
+def encode_results(session: bytes, results: Results, *, blocks: bool = False) -> list[Buffer]:
+    """The frames of one result message. With ``blocks``, buffers in shared memory are named, not sent.
 
     Raises ValueError for no batch, or more than `MAX_BATCHES_PER_MESSAGE`.
     """
+    incarnation, epoch, generation, seq, busy, leases, batches = results
     if not 0 < len(batches) <= MAX_BATCHES_PER_MESSAGE or len(leases) != len(batches):
         raise ValueError(f"a message of {len(batches)} batches for {len(leases)} leases")
     inline_sizes = [len(batch.inline) for batch in batches]
@@ -109,7 +137,7 @@ def encode_results(
         generation,
         seq,
         float(busy),
-        leases_to_runs(leases),
+        leases_to_ranges(leases),
         batch_headers,
         _once_if_alike(inline_sizes),
         _once_if_alike(frame_counts),
@@ -132,7 +160,7 @@ def encode_results(
 
 
 def _once_if_alike(values: list[Any]) -> list[Any]:
-    """Small batches mostly differ in nothing but what their arrays hold."""
+    """One value in place of equal ones: small batches mostly differ only in the contents of their arrays."""
     return values[:1] if values.count(values[0]) == len(values) else values
 
 
@@ -143,41 +171,33 @@ def _chunks(frame: Buffer) -> list[Buffer]:
     return [view[start : start + CHUNK_BYTES] for start in range(0, len(view), CHUNK_BYTES)]
 
 
-def decode_results(
-    frames: Sequence[Frame], trust: Trust, open_blocks: OpenBlocks | None = None, codec: Codec | None = None
-) -> tuple[bytes, ResultsHeader, Sequence[Payload | BuiltPayload]]:
-    """The session, the header, and a payload for each lease. Runs no user code.
-
-    ``open_blocks`` finds what a worker on this host has put into shared memory, ``codec`` reads what was compressed;
-    None: this receiver has asked for no such thing. Raises `BlockUnavailableError` where a block cannot be read (an
-    OSError), `ProtocolError` for all else that is wrong, and nothing else; a payload that was made always builds
-    (except for what a user's own class raises when it is unpickled, under any trust but `Trust.REMOTE`).
-    """
-    session, header = decode_header(frames)
-    return session, header, decode_payloads(frames, header, trust, open_blocks, codec)
-
-
 def decode_payloads(
     frames: Sequence[Frame],
     header: ResultsHeader,
     trust: Trust,
     open_blocks: OpenBlocks | None = None,
     codec: Codec | None = None,
-) -> Sequence[Payload | BuiltPayload]:
-    """The second half of `decode_results`, for what `decode_header` gave."""
+) -> Sequence[BatchPayload]:
+    """A payload for each lease of the header from `decode_header`. Runs no user code.
+
+    ``open_blocks`` finds the buffers of a worker on this host in shared memory, and ``codec`` unpacks compressed ones;
+    each is None for a receiver that has not asked for such buffers. Raises `BlockUnavailableError` for a block that
+    cannot be read (an OSError), `ProtocolError` for any other defect, and nothing else. A payload always builds, unless
+    a pickle's own code raises (under any trust but `Trust.REMOTE`).
+    """
     inline: Buffer = b""
     following = 1
     if any(header.inline_sizes):
         inline = _inline_frame(frames)
         following = 2
-        # Before anything is made of it: what is announced is there.
+        # Check this before parsing anything: the announced bytes have arrived.
         if sum(header.inline_sizes) != len(inline):
             raise ProtocolError("the inline frame of a result message is not what its header describes")
         if len(set(header.headers)) == 1 and not any((*header.frame_counts, *header.blocks, *header.packed_sizes)):
-            # Small batches of one structure, as most are: nothing but their places in the inline frame differs.
+            # Small batches of one structure, the usual case: they differ only in their offsets in the inline frame.
             if len(frames) != following:
                 raise ProtocolError("a result message has more in it than its header describes")
-            return _alike(parse_batch(header.headers[0], trust), inline, header)
+            return _decode_alike(parse_batch(header.headers[0], trust), inline, header)
     plans = [parse_batch(batch_header, trust) for batch_header in header.headers]
     if [len(plan.frame_bytes) for plan in plans] != list(header.frame_counts):
         raise ProtocolError("a batch's frames are not those that its header describes")
@@ -187,28 +207,28 @@ def decode_payloads(
     for plan, inline_size, frame_count, ref, packed_sizes in zip(
         plans, header.inline_sizes, header.frame_counts, header.blocks, header.packed_sizes, strict=True
     ):
-        own: Sequence[Received] = ()
+        buffers: Sequence[Received] = ()
         saved_bytes = 0
         if ref is not None:
-            own = next(opened)
+            buffers = next(opened)
         elif packed_sizes is not None:
-            check_sizes(packed_sizes, plan.frame_bytes)
+            check_packed_sizes(packed_sizes, plan.frame_bytes)
             sizes = [packed or size for packed, size in zip(packed_sizes, plan.frame_bytes, strict=True)]
             packed, following = _gather(frames, following, sizes)
-            own = _unpack(codec, packed, packed_sizes, plan.frame_bytes)
+            buffers = _unpack(codec, packed, packed_sizes, plan.frame_bytes)
             saved_bytes = sum(plan.frame_bytes) - sum(sizes)
         elif frame_count:
-            own, following = _gather(frames, following, plan.frame_bytes)
+            buffers, following = _gather(frames, following, plan.frame_bytes)
         if inline_size != plan.inline_bytes:
             raise ProtocolError("a batch's part of the inline frame is not what its header describes")
-        payloads.append(Payload(plan, inline, offset, own, plan.nbytes, saved_bytes))
+        payloads.append(Payload(plan, inline, offset, buffers, plan.nbytes, saved_bytes))
         offset += plan.inline_bytes
     if following != len(frames):
         raise ProtocolError("a result message has more in it than its header describes")
     return payloads
 
 
-def _alike(plan: BatchPlan, inline: Buffer, header: ResultsHeader) -> Sequence[Payload | BuiltPayload]:
+def _decode_alike(plan: BatchPlan, inline: Buffer, header: ResultsHeader) -> Sequence[BatchPayload]:
     count, size = len(header.headers), plan.inline_bytes
     if plan.frame_bytes:
         raise ProtocolError("a batch's frames are not those that its header describes")
@@ -224,12 +244,12 @@ def _chunk_count(size: int) -> int:
 
 
 def _gather(frames: Sequence[Frame], start: int, sizes: Sequence[int]) -> tuple[list[Received], int]:
-    """Buffers of these sizes, each a frame or its chunks, and the number of the frame that comes after them."""
+    """The buffers of these sizes, each a frame or its chunks, and the number of the next frame."""
     buffers: list[Received] = []
     for size in sizes:
         end = start + _chunk_count(size)
         chunks = frames[start:end]
-        lengths = [_size(chunk) for chunk in chunks]
+        lengths = [frame_nbytes(chunk) for chunk in chunks]
         if sum(lengths) != size or any(length != CHUNK_BYTES for length in lengths[:-1]) or not chunks:
             raise ProtocolError("a batch's frames are not those that its header describes")
         buffers.append(chunks[0] if len(chunks) == 1 else tuple(chunks))
@@ -241,9 +261,9 @@ def _unpack(
     codec: Codec | None, buffers: Sequence[Received], packed_sizes: Sequence[int], sizes: Sequence[int]
 ) -> list[Received]:
     if codec is None:
-        raise ProtocolError("a peer compresses, and was not asked to")
+        raise ProtocolError("a peer compresses without being asked to")
     return [
-        codec.unpack(contiguous(buffer), size) if packed else buffer
+        codec.unpack(join_chunks(buffer), size) if packed else buffer
         for buffer, packed, size in zip(buffers, packed_sizes, sizes, strict=True)
     ]
 
@@ -251,25 +271,25 @@ def _unpack(
 def _open(
     open_blocks: OpenBlocks | None, header: ResultsHeader, plans: Sequence[BatchPlan]
 ) -> Iterator[Sequence[Received]]:
-    """The large buffers of each batch that lies in a block, in order."""
+    """The large buffers of each batch in a block, in the order of the batches."""
     blocks = [
         (BlockRef(*ref), plan.frame_bytes) for ref, plan in zip(header.blocks, plans, strict=True) if ref is not None
     ]
     if not blocks:
         return iter(())
     if open_blocks is None:
-        raise ProtocolError("a peer names shared memory, and shares none")
+        raise ProtocolError("a peer names shared memory, but shares none")
     try:
         return iter(open_blocks(header.incarnation, blocks))
     except OSError as error:
-        reason = f"shared memory of a worker cannot be read here: {error}"
+        reason = f"a worker's shared memory cannot be read here: {error}"
         raise BlockUnavailableError(header.incarnation, reason) from error
 
 
 def decode_header(frames: Sequence[Frame]) -> tuple[bytes, ResultsHeader]:
-    """The session and what is said of the batches; of those, nothing is looked at yet.
+    """The session and the header; the batches are not looked at yet.
 
-    Raises `ProtocolError`, and of its kinds `FalseHeaderError` where it can be told who sent it.
+    Raises `ProtocolError`, as a `FalseHeaderError` if the header names its sender.
     """
     if not frames:
         raise ProtocolError("a result message has no frames")
@@ -281,29 +301,18 @@ def decode_header(frames: Sequence[Frame]) -> tuple[bytes, ResultsHeader]:
     if not all(type(value) is bytes and len(value) == ID_BYTES for value in (session, incarnation)):
         raise ProtocolError(f"session and incarnation of a result message have {ID_BYTES} bytes")
     try:
-        return session, _check_header(*fields[2:_FIELDS], *fields[_FIELDS : _FIELDS + 2])
+        return session, _check_header(fields)
     except ProtocolError as error:
         raise FalseHeaderError(session, incarnation, str(error)) from None
 
 
-def _check_header(
-    incarnation: bytes,
-    epoch: Any,
-    generation: Any,
-    seq: Any,
-    busy: Any,
-    runs: Any,
-    headers: Any,
-    sizes: Any,
-    counts: Any,
-    refs: Any = _NOTHING,
-    packed_sizes: Any = _NOTHING,
-) -> ResultsHeader:
+def _check_header(fields: list[Any]) -> ResultsHeader:
+    _, _, incarnation, epoch, generation, seq, busy, ranges, headers, sizes, counts = fields[:_FIELDS]
     if not (_is_counter(epoch) and _is_counter(generation) and _is_counter(seq)):
         raise ProtocolError("epoch, state generation and number of a result message are counters")
     if type(busy) is not float or not 0 <= busy < float("inf"):
         raise ProtocolError("the compute time of a result message is a number of seconds")
-    leases = leases_from_runs(runs, MAX_BATCHES_PER_MESSAGE)
+    leases = leases_from_ranges(ranges, MAX_BATCHES_PER_MESSAGE)
     if not leases:
         raise ProtocolError("a result message answers a lease")
     sizes, counts = _for_each(sizes, len(leases)), _for_each(counts, len(leases))
@@ -313,13 +322,13 @@ def _check_header(
     if set(map(type, (*sizes, *counts))) != {int} or min(*sizes, *counts) < 0:
         raise ProtocolError("sizes and counts of a result message are not negative")
     if len(headers) < len(leases):
-        # What is made of a header takes as long as its length says: no more of that than there are bytes.
+        # Building a batch takes time by the length of its header: allow no more of that than there are bytes.
         if min(sizes) < len(headers[0]):
             raise ProtocolError("a batch header stands for batches that have fewer inline bytes than it has")
         headers *= len(leases)
-    nothing = (None,) * len(leases)
-    blocks = nothing if refs is _NOTHING else _check_blocks(refs, len(leases))
-    packed = nothing if packed_sizes is _NOTHING else _check_packed(packed_sizes, len(leases))
+    none = (None,) * len(leases)
+    blocks = _check_blocks(fields[_FIELDS], len(leases)) if len(fields) > _FIELDS else none
+    packed = _check_packed(fields[_FIELDS + 1], len(leases)) if len(fields) > _FIELDS + 1 else none
     return ResultsHeader(
         incarnation, epoch, generation, seq, busy, leases, tuple(headers), tuple(sizes), tuple(counts), blocks, packed
     )
@@ -330,7 +339,7 @@ def _is_counter(value: object) -> bool:
 
 
 def _for_each(values: Any, count: int) -> list[Any]:
-    """An entry for each lease, of which one may stand for all."""
+    """One value a lease, of a list in which one value may stand for all."""
     _check_length(values, count)
     return list(values) if len(values) == count else values * count
 
@@ -341,7 +350,7 @@ def _check_length(values: object, count: int) -> None:
 
 
 def _check_packed(packed_sizes: object, count: int) -> tuple[list[int] | None, ...]:
-    """What is in the lists is looked at together with the buffers that they are about."""
+    """The packed sizes; `check_packed_sizes` checks the numbers, together with the sizes of the buffers."""
     if type(packed_sizes) is not list or len(packed_sizes) != count:
         raise ProtocolError("a result message has packed sizes, or none, for each lease")
     if not all(sizes is None or type(sizes) is list for sizes in packed_sizes):
@@ -374,7 +383,3 @@ def _inline_frame(frames: Sequence[Frame]) -> memoryview:
 def _view(frame: Frame) -> memoryview:
     view = frame if isinstance(frame, bytes | memoryview) else frame.buffer
     return memoryview(view).cast("B")
-
-
-def _size(frame: Frame) -> int:
-    return frame.nbytes if isinstance(frame, memoryview) else len(frame)

@@ -1,23 +1,25 @@
-"""One msgpack value out of bytes that anybody may have sent, for no more than they are worth."""
+"""Unpacks one msgpack value from hostile bytes, with time and memory bounded by their number."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgpack
 
 from enqueuer.errors import ProtocolError
 
-# What nested headers can reserve in fewer bytes than this is not worth a second look: some 80 KB.
+# The integers that msgpack can carry.
+INTEGERS: Final = range(-(2**63), 2**64)
+# Nested array headers in fewer bytes than this reserve some 80 KB at most, so they need no first pass.
 _SMALL_BYTES = 256
 
 
 def unpack(data: bytes | memoryview) -> Any:
-    """The value. Raises `ProtocolError`, and nothing else; time and memory are bounded by the length.
+    """Unpack the one value in the bytes. Raises `ProtocolError`, and nothing else.
 
-    msgpack makes room for what an array's header announces before anything of it is there, and arrays nest a thousand
-    deep: 10 KB would ask for 80 MB, in older versions for far more. So the bytes are first walked through without
-    making anything, which fails where an element is missing; after that each announced element is known to be there.
+    msgpack allocates an array when it reads the array's header, before any element, and arrays nest a thousand deep:
+    10 KB would allocate 80 MB, in older versions far more. So a first pass skips through the bytes without making any
+    value, and fails at a missing element; the second pass then allocates only for elements that are there.
     """
     most = len(data)
     limits: dict[str, Any] = {

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from enqueuer.compute.epoch_state import EPOCH_ENDS_LIMIT, read_epoch_ends
+from enqueuer.compute.epoch_state import read_epoch_ends
 from enqueuer.compute.error_records import rebuild_error
 from enqueuer.compute.plain_values import NotPlainError
 from enqueuer.compute.plain_values import decode as decode_plain
@@ -21,18 +21,17 @@ from enqueuer.compute.spec import split_target
 from enqueuer.errors import ConfigurationError, ProtocolError, StateError
 from enqueuer.memory.slab_exchange import COMMON_DIRECTORY, common_path
 from enqueuer.protocol import control_codec
-from enqueuer.protocol.batch import Trust, parse_batch
-from enqueuer.protocol.batch.dtypes import parse_dtype
+from enqueuer.protocol.batch import Trust, parse_batch, parse_dtype
 from enqueuer.protocol.compression import find_codec
 from enqueuer.protocol.control_codec import decode_control, encode_control
 from enqueuer.protocol.messages import ErrorRecord, Failure, LoadFailure
-from enqueuer.protocol.results_codec import decode_results
 from enqueuer.protocol.unpacking import unpack
 from enqueuer.security.keys import parse_coordinator_key, parse_token
-from enqueuer.stream.state import check_agreement, read_states
+from enqueuer.stream.state import EPOCH_ENDS_LIMIT, check_agreement, read_states
 from enqueuer_worker.commands import parse_command
 from enqueuer_worker.settings import ChildSettings
 from tests.fuzz import samples
+from tests.support.results import decode_results
 
 # A batch that is larger than this is checked but not built: its memory is its frames', which did not arrive here.
 _MOST_BUILT_BYTES = 1 << 20

@@ -1,9 +1,10 @@
-"""Compressed buffers in result messages: there and back, where it pays, and what a hostile peer could make of it."""
+"""Compressed buffers in result messages: they survive, only what shrinks is packed, and hostile ones are refused."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import hypothesis.strategies as st
@@ -15,12 +16,12 @@ from hypothesis import given
 from enqueuer.errors import ProtocolError
 from enqueuer.memory.arena import Arena
 from enqueuer.memory.mapped_blocks import MappedBlocks
-from enqueuer.protocol.batch import EncodedBatch, Trust, encode_batch
-from enqueuer.protocol.batch.format import CHUNK_BYTES
-from enqueuer.protocol.compression import CODECS, MOST_TIMES, Codec, Compressor, find_codec
-from enqueuer.protocol.results_codec import Payload, decode_results, encode_results
+from enqueuer.protocol.batch import CHUNK_BYTES, EncodedBatch, Trust, encode_batch
+from enqueuer.protocol.compression import CODECS, MAX_EXPANSION, Codec, Compressor, find_codec
+from enqueuer.protocol.results_codec import BatchPayload, Results, encode_results
 from tests.protocol.test_results_codec import INCARNATION, SESSION, changed
 from tests.support.batches import assert_same
+from tests.support.results import decode_results
 
 NOISE = np.random.default_rng(1).integers(0, 256, 300_000, np.uint8)
 TEXT = np.arange(400_000) // 1000
@@ -28,8 +29,8 @@ PACKED = 12
 
 
 def message(encoded: list[EncodedBatch]) -> list[bytes]:
-    leases = range(1, len(encoded) + 1)
-    return [bytes(frame) for frame in encode_results(SESSION, INCARNATION, 1, 1, 1, 0.1, leases, encoded)]
+    results = Results(INCARNATION, 1, 1, 1, 0.1, range(1, len(encoded) + 1), encoded)
+    return [bytes(frame) for frame in encode_results(SESSION, results)]
 
 
 def packed_message(name: str, *batches: object) -> list[bytes]:
@@ -37,7 +38,7 @@ def packed_message(name: str, *batches: object) -> list[bytes]:
     return message([compressor.pack(encode_batch(batch, Trust.REMOTE)) for batch in batches])
 
 
-def decoded(frames: list[bytes], name: str) -> list[Payload]:
+def decoded(frames: list[bytes], name: str) -> Sequence[BatchPayload]:
     return decode_results(frames, Trust.REMOTE, codec=find_codec(name))[2]
 
 
@@ -55,7 +56,7 @@ def test_batches_survive_in_fewer_bytes_and_each_buffer_only_where_it_shrinks(na
 
 
 @pytest.mark.parametrize("name", CODECS)
-def test_what_is_longer_than_a_chunk_when_packed_survives_too(name: str) -> None:
+def test_a_buffer_longer_than_a_chunk_survives_being_packed(name: str) -> None:
     batch = (np.concatenate([NOISE] * 10 + [np.zeros(8_000_000, np.uint8)]).reshape(100, -1),)
     frames = packed_message(name, batch)
     assert len(frames[1]) <= CHUNK_BYTES
@@ -63,10 +64,10 @@ def test_what_is_longer_than_a_chunk_when_packed_survives_too(name: str) -> None
 
 
 @pytest.mark.parametrize("name", CODECS)
-def test_nothing_shrinks_by_more_than_a_receiver_lets_it_grow_again(name: str) -> None:
+def test_no_buffer_is_packed_to_less_than_a_receiver_unpacks(name: str) -> None:
     batch = (np.zeros(40_000_000, np.uint8),)
     frames = packed_message(name, batch)
-    assert MOST_TIMES * sum(map(len, frames[1:])) >= 40_000_000
+    assert MAX_EXPANSION * sum(map(len, frames[1:])) >= 40_000_000
     assert_same(decoded(frames, name)[0].build(), batch)
 
 
@@ -77,7 +78,7 @@ def test_a_built_array_is_its_own_aligned_and_writable() -> None:
     assert array.ctypes.data % 64 == 0
 
 
-def test_what_does_not_shrink_is_passed_over_more_and_more_often() -> None:
+def test_a_buffer_that_does_not_shrink_is_skipped_for_longer_each_time() -> None:
     tried = []
     codec = find_codec("lz4")
 
@@ -85,39 +86,39 @@ def test_what_does_not_shrink_is_passed_over_more_and_more_often() -> None:
         tried.append(batches_count)
         return codec.pack(buffer)
 
-    compressor = Compressor(Codec(pack, codec.unpack, codec.longest))
+    compressor = Compressor(Codec(pack, codec.unpack, codec.max_bytes))
     for batches_count in range(200):  # noqa: B007 - read by pack
         compressor.pack(encode_batch((NOISE,), Trust.REMOTE))
     assert tried == [0, 2, 5, 10, 19, 36, 69, 134, 199]
 
 
-def test_a_place_that_begins_to_shrink_is_always_packed_again() -> None:
+def test_a_buffer_that_begins_to_shrink_is_packed_each_time_again() -> None:
     compressor = Compressor(find_codec("lz4"))
     for array in (NOISE, NOISE, TEXT, TEXT, TEXT):
         packed = compressor.pack(encode_batch((array,), Trust.REMOTE))
     assert packed.packed_sizes is not None
 
 
-def test_what_is_longer_than_its_library_takes_is_sent_as_it_is() -> None:
+def test_a_buffer_too_long_for_the_library_is_not_packed() -> None:
     codec = find_codec("lz4")
-    compressor = Compressor(Codec(codec.pack, codec.unpack, longest=TEXT.nbytes - 1))
+    compressor = Compressor(Codec(codec.pack, codec.unpack, max_bytes=TEXT.nbytes - 1))
     encoded = encode_batch((TEXT,), Trust.REMOTE)
     assert compressor.pack(encoded) is encoded
 
 
-def test_what_lies_in_shared_memory_stays_as_it_is() -> None:
+def test_a_batch_in_shared_memory_is_not_packed() -> None:
     mapped = MappedBlocks()
     encoded = encode_batch((TEXT,), Trust.REMOTE, Arena(lambda slab_id, fd: mapped.add(INCARNATION, slab_id, fd)))
     assert encoded.block is not None
     assert Compressor(find_codec("lz4")).pack(encoded) is encoded
 
 
-def test_small_batches_stay_as_they_are() -> None:
+def test_a_batch_without_large_buffers_is_not_packed() -> None:
     encoded = encode_batch((np.zeros(100), "text"), Trust.REMOTE)
     assert Compressor(find_codec("lz4")).pack(encoded) is encoded
 
 
-def test_who_was_not_asked_to_compress_and_does_is_refused() -> None:
+def test_compressed_buffers_that_were_not_asked_for_are_refused() -> None:
     with pytest.raises(ProtocolError):
         decode_results(packed_message("lz4", (TEXT,)), Trust.REMOTE)
 
@@ -154,7 +155,7 @@ def test_sizes_that_do_not_fit_the_frames_are_refused(name: str, value: Any) -> 
 
 @pytest.mark.parametrize("name", CODECS)
 def test_a_packed_buffer_that_claims_to_be_larger_than_its_batch_says_is_refused(name: str) -> None:
-    """Of both sides of a lie: the frame's own word and the batch header's."""
+    """The packed frame and the batch header disagree about the size, in both directions."""
     honest = encode_batch((TEXT,), Trust.REMOTE)
     codec = find_codec(name)
     for content in (bytes(TEXT.nbytes - 8), bytes(TEXT.nbytes + 8)):
@@ -168,14 +169,14 @@ def test_a_packed_buffer_that_claims_to_be_larger_than_its_batch_says_is_refused
 
 @pytest.mark.parametrize("name", CODECS)
 @given(data=st.binary(min_size=1, max_size=10_000))
-def test_what_was_packed_comes_out_again(name: str, data: bytes) -> None:
+def test_unpacking_restores_what_was_packed(name: str, data: bytes) -> None:
     codec = find_codec(name)
     assert codec.unpack(memoryview(codec.pack(memoryview(data))), len(data)) == data
 
 
 @pytest.mark.parametrize("name", CODECS)
 @pytest.mark.parametrize("difference", [-1, 1, 1 << 20])
-def test_another_size_than_was_said_is_refused(name: str, difference: int) -> None:
+def test_a_buffer_of_another_size_than_announced_is_refused(name: str, difference: int) -> None:
     codec = find_codec(name)
     with pytest.raises(ProtocolError):
         codec.unpack(codec.pack(bytes(50_000)), 50_000 + difference)
@@ -183,7 +184,7 @@ def test_another_size_than_was_said_is_refused(name: str, difference: int) -> No
 
 @pytest.mark.parametrize("name", CODECS)
 @pytest.mark.parametrize("nbytes", [1 << 31, 1 << 40, (1 << 62) - 1])
-def test_a_size_that_no_library_can_make_is_an_error_of_the_peers(name: str, nbytes: int) -> None:
+def test_a_size_beyond_the_library_is_a_protocol_error(name: str, nbytes: int) -> None:
     codec = find_codec(name)
     with pytest.raises(ProtocolError):
         codec.unpack(codec.pack(bytes(50_000)), nbytes)
@@ -191,7 +192,7 @@ def test_a_size_that_no_library_can_make_is_an_error_of_the_peers(name: str, nby
 
 @pytest.mark.parametrize("name", CODECS)
 @given(data=st.binary(max_size=200), nbytes=st.integers(0, 50_000))
-def test_any_bytes_are_read_or_are_an_error_of_the_peers(name: str, data: bytes, nbytes: int) -> None:
+def test_any_bytes_unpack_to_the_announced_size_or_are_a_protocol_error(name: str, data: bytes, nbytes: int) -> None:
     try:
         unpacked = find_codec(name).unpack(data, nbytes)
     except ProtocolError:

@@ -1,4 +1,4 @@
-"""Control messages there and back, and what happens to bytes that are none."""
+"""Control messages survive encoding and decoding, and other bytes are protocol errors."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from enqueuer.protocol.control_codec import (
     MAX_LEASES,
     decode_control,
     encode_control,
-    leases_from_runs,
-    leases_to_runs,
+    leases_from_ranges,
+    leases_to_ranges,
 )
 from tests.support.kept_blocks import blocks_kept_by
 
@@ -54,7 +54,7 @@ MESSAGES: list[m.Message] = [
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
-def test_every_message_survives_the_way(message: m.Message) -> None:
+def test_every_message_decodes_to_what_was_encoded(message: m.Message) -> None:
     assert decode_control(encode_control(SESSION, message)) == (SESSION, message)
     assert decode_control(memoryview(encode_control(m.NO_ID, message))) == (m.NO_ID, message)
 
@@ -73,7 +73,7 @@ def test_a_message_that_lacks_a_field_is_refused_and_one_with_a_new_field_is_not
             decode_control(msgpack.packb(fields[:-1]))
 
 
-# The loader's alone: the state of an epoch, and what the sequence's list holds.
+# Fields that only the loader checks: the state of an epoch, and the contents of a spec.
 FREE_FIELDS = {(m.Kind.EPOCH, 5), (m.Kind.WELCOME, 6)}
 
 
@@ -81,11 +81,11 @@ FREE_FIELDS = {(m.Kind.EPOCH, 5), (m.Kind.WELCOME, 6)}
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
 def test_a_field_of_a_wrong_type_is_refused(message: m.Message, wrong: object) -> None:
     fields = msgpack.unpackb(encode_control(SESSION, message), strict_map_key=False)
-    for place in range(1, len(fields)):
-        is_right = wrong is True and isinstance(fields[place], bool)
-        if (fields[0], place) not in FREE_FIELDS and not is_right:
+    for number in range(1, len(fields)):
+        is_right = wrong is True and isinstance(fields[number], bool)
+        if (fields[0], number) not in FREE_FIELDS and not is_right:
             with pytest.raises(ProtocolError):
-                decode_control(msgpack.packb([*fields[:place], wrong, *fields[place + 1 :]]))
+                decode_control(msgpack.packb([*fields[:number], wrong, *fields[number + 1 :]]))
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
@@ -114,7 +114,7 @@ def test_a_truncated_message_is_refused(message: m.Message) -> None:
         ([m.Kind.LOAD_FAILURE, SESSION, 0, 0, ["m", "q", "t", "t"]], "an error has 8 fields"),
     ],
 )
-def test_what_is_wrong_is_said(fields: Any, reason: str) -> None:
+def test_the_error_says_what_is_wrong_with_a_message(fields: Any, reason: str) -> None:
     with pytest.raises(ProtocolError, match=reason):
         decode_control(msgpack.packb(fields))
 
@@ -138,12 +138,12 @@ def test_two_numbers_cannot_ask_for_more_leases_than_there_is_memory() -> None:
     for bomb in ([1, 2**62], [1, MAX_LEASES, 5, 1], [1, MAX_LEASES + 1], [0, 2**64 - 1] * 3):
         with pytest.raises(ProtocolError, match="leases in one message"):
             decode_control(msgpack.packb([m.Kind.REVOKE, SESSION, bomb]))
-    assert len(leases_from_runs([1, MAX_LEASES])) == MAX_LEASES
+    assert len(leases_from_ranges([1, MAX_LEASES])) == MAX_LEASES
 
 
 @pytest.mark.parametrize("opening", [b"\x91", b"\xdd\x00\x00\x00\x01", b"\x81\x01"])
 @pytest.mark.parametrize("depth", [100, 1_000, 100_000])
-def test_deep_nesting_is_refused_like_anything_else(opening: bytes, depth: int) -> None:
+def test_deeply_nested_messages_are_refused(opening: bytes, depth: int) -> None:
     deep = opening * depth + b"\xc0"
     for data in (deep, b"\x92" + deep + b"\xc4\x00", b"\x93\x25\xc4\x00" + deep):
         with pytest.raises(ProtocolError):
@@ -156,19 +156,19 @@ def test_extension_types_are_refused() -> None:
             decode_control(msgpack.packb([m.Kind.EPOCH, SESSION, 0, 0, 0, value]))
 
 
-def test_what_has_no_place_in_a_message_is_not_encoded() -> None:
-    with pytest.raises(TypeError, match="object has no place in a control message"):
+def test_a_message_with_an_arbitrary_object_is_not_encoded() -> None:
+    with pytest.raises(TypeError, match="object cannot be part of a control message"):
         encode_control(SESSION, m.Epoch(0, 0, 0, object()))
 
 
 @given(st.sets(st.integers(0, 2**40), max_size=200))
-def test_runs_of_leases_are_the_leases(leases: set[int]) -> None:
+def test_leases_survive_as_ranges(leases: set[int]) -> None:
     ascending = tuple(sorted(leases))
-    assert leases_from_runs(leases_to_runs(ascending)) == ascending
+    assert leases_from_ranges(leases_to_ranges(ascending)) == ascending
 
 
 def test_a_thousand_leases_in_a_row_are_two_numbers() -> None:
-    assert leases_to_runs(range(5, 1005)) == [5, 1000]
+    assert leases_to_ranges(range(5, 1005)) == [5, 1000]
 
 
 @given(st.binary(max_size=200))

@@ -58,7 +58,7 @@ def test_arrays_are_views_of_the_segment(mapped):
     assert held.fortran.flags.f_contiguous
 
 
-def test_they_are_writable_and_what_one_reader_writes_another_does_not_see(tmp_path):
+def test_arrays_of_the_segment_are_writable_and_each_readers_own(tmp_path):
     segment = SharedSegment.create(pack_object(Held(data=np.zeros(10_000))), directory=tmp_path)
     first, second = (unpack_object(read_parts(map_segment(segment.path))) for _ in range(2))
     first.data[:] = 1
@@ -105,7 +105,7 @@ def test_an_unchanged_object_packs_to_the_same_parts(tmp_path):
     segment.close()
 
 
-def test_what_cannot_be_pickled_is_named_with_what_to_do_about_it():
+def test_the_error_for_an_object_that_cannot_be_pickled_names_it_and_the_remedy():
     with pytest.raises(
         ConfigurationError, match=r"Locked cannot be sent.*use_multiprocessing=False.*SequenceSpec.*__get"
     ) as caught:

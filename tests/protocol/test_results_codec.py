@@ -1,4 +1,4 @@
-"""Result messages: many batches in one multipart message, and what a hostile peer could make of that."""
+"""Result messages survive encoding and decoding, and hostile ones are protocol errors."""
 
 from __future__ import annotations
 
@@ -17,16 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from enqueuer.errors import ProtocolError
 from enqueuer.memory.arena import Arena
 from enqueuer.memory.mapped_blocks import MappedBlocks
-from enqueuer.protocol.batch import EncodedBatch, Trust, encode_batch
-from enqueuer.protocol.batch.format import CHUNK_BYTES
+from enqueuer.protocol.batch import CHUNK_BYTES, EncodedBatch, Trust, encode_batch
 from enqueuer.protocol.messages import Kind
-from enqueuer.protocol.results_codec import (
-    MAX_BATCHES_PER_MESSAGE,
-    BlockUnavailableError,
-    decode_results,
-    encode_results,
-)
+from enqueuer.protocol.results_codec import MAX_BATCHES_PER_MESSAGE, BlockUnavailableError, Results, encode_results
 from tests.support.batches import BATCHES, assert_same
+from tests.support.results import decode_results
 
 SESSION, INCARNATION = b"s" * 16, b"i" * 16
 LARGE = np.arange(10_000.0)
@@ -35,7 +30,7 @@ LARGE = np.arange(10_000.0)
 def message(*batches: object, leases: Any = None, trust: Trust = Trust.REMOTE) -> list[Any]:
     encoded = [encode_batch(batch, trust) for batch in batches]
     leases = range(1, len(batches) + 1) if leases is None else leases
-    return encode_results(SESSION, INCARNATION, 3, 2, 7, 0.25, leases, encoded)
+    return encode_results(SESSION, Results(INCARNATION, 3, 2, 7, 0.25, leases, encoded))
 
 
 def changed(frames: list[Any], field: int, value: Any) -> list[Any]:
@@ -51,7 +46,7 @@ def test_all_batches_of_a_message_survive(batches: list[object], trust: Trust) -
     assert_same([payload.build() for payload in payloads], batches)
 
 
-def test_the_header_and_the_weights_survive() -> None:
+def test_the_header_survives_and_payloads_have_the_sizes_of_their_batches() -> None:
     batches = [(np.arange(3), "x"), None, (LARGE, LARGE.astype("f4"), np.eye(2))]
     frames = message(*batches, leases=[4, 5, 9])
     assert len(frames) == 4
@@ -64,7 +59,7 @@ def test_the_header_and_the_weights_survive() -> None:
     assert sum(payload.nbytes for payload in payloads) == sum(map(len, frames[1:])) + sum(map(len, header.headers))
 
 
-def test_batches_of_one_structure_are_described_once_and_may_be_each() -> None:
+def test_batches_of_one_structure_share_one_header_and_may_repeat_it() -> None:
     batches = [(np.arange(3.0) + number, np.arange(2)) for number in range(100)]
     frames = message(*batches)
     assert len(frames[0]) < len(message(batches[0])[0]) + 10
@@ -77,7 +72,7 @@ def test_batches_of_one_structure_are_described_once_and_may_be_each() -> None:
 
 
 def test_a_header_stands_for_no_more_batches_than_there_are_bytes_for() -> None:
-    """Else ten bytes a batch would have the trainer make thousands of lists of a thousand numbers."""
+    """Otherwise ten bytes a batch would make the trainer build thousands of lists of a thousand numbers."""
     batches = [(list(range(1000)), np.arange(number, number + 3)) for number in range(20)]
     frames = message(*batches)
     fields = msgpack.unpackb(frames[0])
@@ -115,9 +110,9 @@ def test_batches_cross_a_real_socket_pair() -> None:
 def test_a_message_has_a_bounded_number_of_batches_and_at_least_one(count: int) -> None:
     batch = EncodedBatch(b"\xc0", b"", (), 1)
     with pytest.raises(ValueError, match="batches"):
-        encode_results(SESSION, INCARNATION, 1, 1, 1, 0.0, range(count), [batch] * count)
+        encode_results(SESSION, Results(INCARNATION, 1, 1, 1, 0.0, range(count), [batch] * count))
     full = [batch] * MAX_BATCHES_PER_MESSAGE
-    frames = encode_results(SESSION, INCARNATION, 1, 1, 1, 0.0, range(0, 2 * len(full), 2), full)
+    frames = encode_results(SESSION, Results(INCARNATION, 1, 1, 1, 0.0, range(0, 2 * len(full), 2), full))
     assert len(decode_results(frames, Trust.REMOTE)[2]) == len(full)
 
 
@@ -243,11 +238,12 @@ def test_chunks_of_any_other_lengths_are_refused(lengths: list[int]) -> None:
 
 
 def message_with_blocks(mapped: MappedBlocks, *batches: object) -> list[Any]:
-    """With the arena kept alive by the batches that were encoded into it."""
+    """A message that names blocks; `_kept` keeps the arena alive by the batches encoded into it."""
     arena = Arena(partial(mapped.add, INCARNATION))
     encoded = [encode_batch(batch, Trust.LOCAL, arena) for batch in batches]
     _kept.append(encoded)
-    return encode_results(SESSION, INCARNATION, 3, 2, 7, 0.25, range(1, 1 + len(batches)), encoded, blocks=True)
+    results = Results(INCARNATION, 3, 2, 7, 0.25, range(1, 1 + len(batches)), encoded)
+    return encode_results(SESSION, results, blocks=True)
 
 
 _kept: list[list[EncodedBatch]] = []
@@ -263,7 +259,9 @@ def mapped() -> Iterator[MappedBlocks]:
 
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(st.tuples(BATCHES, st.booleans()), min_size=1, max_size=4))
-def test_what_is_named_in_shared_memory_is_read_there(mapped: MappedBlocks, batches: list[tuple[object, bool]]) -> None:
+def test_batches_in_named_blocks_are_read_from_shared_memory(
+    mapped: MappedBlocks, batches: list[tuple[object, bool]]
+) -> None:
     wanted = [(batch, LARGE, np.asfortranarray(LARGE.reshape(100, 100)), b"x" * 50_000) if large else batch
               for batch, large in batches]  # fmt: skip
     frames = message_with_blocks(mapped, *wanted)
@@ -272,7 +270,7 @@ def test_what_is_named_in_shared_memory_is_read_there(mapped: MappedBlocks, batc
     assert_same([payload.build() for payload in payloads], wanted)
 
 
-def test_a_strided_and_a_structured_array_are_as_they_were_in_shared_memory(mapped: MappedBlocks) -> None:
+def test_strided_and_structured_arrays_survive_in_shared_memory(mapped: MappedBlocks) -> None:
     records = np.zeros(5000, [("a", "i4"), ("b", "M8[s]"), ("c", "S3")])
     records["a"] = np.arange(5000)
     wanted = {"strided": LARGE.reshape(100, 100)[::-2, ::3].repeat(4, 0), "records": records, "part": LARGE[::2]}
@@ -280,9 +278,9 @@ def test_a_strided_and_a_structured_array_are_as_they_were_in_shared_memory(mapp
     assert_same(payload.build(), wanted)
 
 
-def test_the_same_batch_can_be_sent_after_it_was_named(mapped: MappedBlocks) -> None:
+def test_a_batch_can_be_sent_in_frames_after_its_block_was_named(mapped: MappedBlocks) -> None:
     message_with_blocks(mapped, (LARGE, "x"))
-    frames = encode_results(SESSION, INCARNATION, 3, 2, 7, 0.25, [1], _kept[-1], blocks=False)
+    frames = encode_results(SESSION, Results(INCARNATION, 3, 2, 7, 0.25, [1], _kept[-1]), blocks=False)
     _, _, (payload,) = decode_results([bytes(frame) for frame in frames], Trust.LOCAL)
     assert_same(payload.build(), (LARGE, "x"))
 
@@ -292,7 +290,7 @@ def test_a_peer_that_shares_no_memory_cannot_name_any(mapped: MappedBlocks) -> N
         decode_results(message_with_blocks(mapped, (LARGE,)), Trust.REMOTE)
 
 
-def test_a_block_that_cannot_be_read_is_an_error_of_its_own_that_says_whose_it_is(mapped: MappedBlocks) -> None:
+def test_a_block_that_cannot_be_read_raises_an_error_with_the_workers_incarnation(mapped: MappedBlocks) -> None:
     def refuse(*_: object) -> Sequence[memoryview]:
         raise OSError(24, "Too many open files")
 
@@ -301,19 +299,19 @@ def test_a_block_that_cannot_be_read_is_an_error_of_its_own_that_says_whose_it_i
     assert caught.value.incarnation == INCARNATION
 
 
-PLACE = [b"i" * 16, 4096, 1]
+REF = [b"i" * 16, 4096, 1]
 
 
 @pytest.mark.parametrize(
-    "places",
+    "refs",
     [
         5,
         [],
         [None, None],
         [None],
         [[]],
-        [PLACE[:2]],
-        [[*PLACE, 1]],
+        [REF[:2]],
+        [[*REF, 1]],
         [["i" * 16, 4096, 1]],
         [[b"i" * 15, 4096, 1]],
         [[b"i" * 16, -1, 1]],
@@ -323,10 +321,10 @@ PLACE = [b"i" * 16, 4096, 1]
     ],
     ids=repr,
 )
-def test_a_place_that_is_none_is_refused(mapped: MappedBlocks, places: Any) -> None:
+def test_a_malformed_block_reference_is_refused(mapped: MappedBlocks, refs: Any) -> None:
     frames = message_with_blocks(mapped, (LARGE,))
     with pytest.raises(ProtocolError):
-        decode_results(changed(frames, 11, places), Trust.LOCAL, mapped.open)
+        decode_results(changed(frames, 11, refs), Trust.LOCAL, mapped.open)
 
 
 @settings(deadline=None, max_examples=300)

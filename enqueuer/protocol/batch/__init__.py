@@ -1,14 +1,40 @@
-"""A batch to a header and buffers, and back. The format is in ``format.py``.
+"""The batch codec: a batch to a header and buffers, and back. Other packages import from here alone.
 
-encoded = encode_batch(batch, Trust.REMOTE)            # on the worker, in the thread that computed it
+encoded = encode_batch(batch, Trust.REMOTE)            # on the worker, in the thread that computed the batch
 plan = parse_batch(encoded.header, Trust.REMOTE)       # at the trainer, in the I/O thread: every check
-batch = plan.build(encoded.inline, encoded.frames)     # in the consumer's thread: memory, and pickles if local
+batch = plan.build(encoded.inline, encoded.frames)     # in the consumer's thread: memory, and pickles if trusted
+
+    encode_batch   encoder ── layouts ── buffers       format: the nodes of a header
+    parse_batch    parser ─── readers                  dtypes: NumPy dtypes as plain values
+    BatchTemplate  template: empty batches in shared memory, for `getitem_into`
 """
 
 from __future__ import annotations
 
+from enqueuer.protocol.batch.dtypes import describe_dtype, is_scalar_dtype, parse_dtype, parse_scalar_dtype
 from enqueuer.protocol.batch.encoder import EncodedBatch, encode_batch
-from enqueuer.protocol.batch.format import Buffer, Received, Trust
+from enqueuer.protocol.batch.format import CHUNK_BYTES, Batch, Buffer, Frame, Received, Trust, frame_nbytes
 from enqueuer.protocol.batch.parser import BatchPlan, parse_batch
+from enqueuer.protocol.batch.readers import join_chunks
+from enqueuer.protocol.batch.template import BatchBuffer, BatchTemplate
 
-__all__ = ["BatchPlan", "Buffer", "EncodedBatch", "Received", "Trust", "encode_batch", "parse_batch"]
+__all__ = [
+    "CHUNK_BYTES",
+    "Batch",
+    "BatchBuffer",
+    "BatchPlan",
+    "BatchTemplate",
+    "Buffer",
+    "EncodedBatch",
+    "Frame",
+    "Received",
+    "Trust",
+    "describe_dtype",
+    "encode_batch",
+    "frame_nbytes",
+    "is_scalar_dtype",
+    "join_chunks",
+    "parse_batch",
+    "parse_dtype",
+    "parse_scalar_dtype",
+]

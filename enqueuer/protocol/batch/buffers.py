@@ -1,10 +1,21 @@
-"""The buffers of a batch: which are copied into the inline frame, which are sent as they lie, which must be copied."""
+"""The outgoing buffers of a batch: each is joined to the inline frame, sent from its own memory, or copied.
+
+    size <= INLINE_BYTES                             copied into the inline frame
+    larger, and the arena has a block                copied into the block
+    larger, a contiguous array in private memory     sent from that memory, without a copy
+    larger, anything else                            copied into memory of its own
+
+Memory is private if only the batch refers to it. A Sequence may return the same arrays each time, or views of a data
+set that it shuffles in place; such memory could change before it is sent. Reference counts tell it from new memory:
+those of the batch, of each container and array in it, and of the array under a view. None may exceed the count of a
+new object, which `_measure_references` takes on the running version of Python.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence, Set
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -14,18 +25,18 @@ from enqueuer.protocol.batch import format as f
 from enqueuer.protocol.batch.format import Buffer
 
 # A buffer of at most this size travels in the inline frame. Measured over ipc, both ends, 16 arrays a message: 16 KiB
-# take 6 µs inline and 13 µs as a frame of their own, 32 KiB 12 and 17, 128 KiB 30 and 32. Above 32 KiB little is
-# gained, and an array that is inline is neither aligned to 64 bytes nor sent without a copy.
+# take 6 µs inline and 13 µs as a frame, 32 KiB 12 and 17, 128 KiB 30 and 32. Above 32 KiB the gain is small, and an
+# inline array is copied, and not aligned to 64 bytes.
 INLINE_BYTES = 32 * 1024
 
-# What the C library may map anew each time: that depends on what was freed before, and never on less than this.
+# The C library may map memory anew for each request from this size on, depending on earlier frees; never below it.
 _POOLED_BYTES = 128 * 1024
 
-Piece = np.ndarray[Any, Any] | bytes | bytearray
+Piece: TypeAlias = np.ndarray[Any, Any] | bytes | bytearray
 
 
 def gather(pieces: Sequence[Piece], storages: Sequence[int], private: Set[int]) -> tuple[bytes, tuple[Buffer, ...]]:
-    """The inline frame's bytes and the large frames; only the arrays whose ids are ``private`` are not copied."""
+    """The inline bytes and the large frames of a batch; arrays with ids in ``private`` are not copied."""
     inline: list[bytes | bytearray] = []
     frames: list[Buffer] = []
     for piece, storage in zip(pieces, storages, strict=True):
@@ -44,7 +55,7 @@ def gather(pieces: Sequence[Piece], storages: Sequence[int], private: Set[int]) 
 
 
 def copy_to_block(pieces: Sequence[Piece], storages: Sequence[int], block: Block) -> tuple[bytes, tuple[Buffer, ...]]:
-    """The inline frame's bytes, and views of the large buffers' copies in the block, each aligned."""
+    """The inline bytes of a batch, and one view of the block for the copy of each large buffer, aligned."""
     inline: list[bytes | bytearray] = []
     large: list[Piece] = []
     for piece, storage in zip(pieces, storages, strict=True):
@@ -64,7 +75,7 @@ def copy_to_block(pieces: Sequence[Piece], storages: Sequence[int], block: Block
 
 
 def block_bytes(pieces: Sequence[Piece], storages: Sequence[int]) -> int:
-    """What `copy_to_block` needs."""
+    """The size of the block for `copy_to_block`."""
     sizes = [_nbytes(piece) for piece, storage in zip(pieces, storages, strict=True) if storage == f.FRAME]
     return aligned_offsets(sizes)[1]
 
@@ -74,7 +85,7 @@ def _nbytes(piece: Piece) -> int:
 
 
 def _copy(array: np.ndarray[Any, Any]) -> Buffer:
-    """Its bytes. Into warm memory where `bytes` would be mapped anew each time, which takes ten times as long."""
+    """A copy of the array's bytes, in pooled memory if large: mapping memory anew each time takes ten times as long."""
     if array.nbytes < _POOLED_BYTES:
         return array.tobytes("A")
     frame = pool.take(array.nbytes)
@@ -83,27 +94,25 @@ def _copy(array: np.ndarray[Any, Any]) -> Buffer:
 
 
 def _fill(frame: memoryview, array: np.ndarray[Any, Any]) -> None:
-    """As tobytes("A") has them: F order for an array that is only F-contiguous, else C order."""
+    """Copy the array's bytes in the order of ``tobytes("A")``: F if it is only F-contiguous, else C."""
     order: Literal["C", "F"] = "F" if array.flags.fnc else "C"
     np.ndarray(array.shape, array.dtype, frame, order=order)[...] = array
 
 
 def _raw(array: np.ndarray[Any, Any]) -> memoryview:
-    """The bytes of a contiguous array, not copied. Through uint8: not every dtype exports a buffer."""
+    """The memory of a contiguous array, viewed as uint8 because not every dtype exports a buffer."""
     flat = array.reshape(-1) if array.flags.c_contiguous else array.T.reshape(-1)
     return flat.view(np.uint8).data
 
 
-# ---------------------------------------------------------------- whose memory it is
+# ---------------------------------------------------------------- private memory
 
 
 def private_arrays(batch: object, references: int, pieces: Sequence[Piece]) -> set[int]:
-    """The ids of the arrays among ``pieces`` that only the batch refers to, so that no one can change them meanwhile.
+    """The ids of the arrays among ``pieces`` to which only the batch refers.
 
-    A Sequence may return the same buffers each time, or views of a data set that it shuffles in place. What it made
-    anew is told from that by its reference count, all the way down: the batch's own (``references``, as
-    `sys.getrefcount` says it in a function that was called with the caller's one variable), its containers', the
-    arrays', and that of the array under a view. ``pieces`` holds each array once more.
+    ``references`` is the batch's `sys.getrefcount` in a function that the caller passed its one variable to.
+    ``pieces`` holds one more reference to each array.
     """
     known = {id(piece) for piece in pieces}
     private: set[int] = set()
@@ -140,7 +149,7 @@ def _batch_references(batch: object) -> int:
 
 
 def _measure_references() -> tuple[int, int, int]:
-    """The counts for what is new, measured the same way: they differ between Python versions."""
+    """The counts of a new batch, child and base, taken as the code above takes them: Python versions differ."""
     batch = [[0]]
     return _batch_references(batch), next(sys.getrefcount(child) for child in batch), _base_references(np.empty(1)[:])
 

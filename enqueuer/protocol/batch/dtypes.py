@@ -1,7 +1,7 @@
-"""NumPy dtypes as plain values and back, without ``numpy.dtype(<anything a peer sends>)``.
+"""NumPy dtypes as plain values and back; no unchecked text of a peer reaches ``numpy.dtype()``.
 
 A description is one of
-    "<f4", "|S7", "<M8[25s]"                              what ``dtype.str`` says,
+    "<f4", "|S7", "<M8[25s]"                              a simple dtype, in the spelling of ``dtype.str``,
     "bfloat16"                                            a type of ``ml_dtypes``, by name,
     [base, shape]                                         a sub-array (only as a field),
     [names, formats, offsets, titles, itemsize, aligned]  a structured type; formats are descriptions, titles or nil.
@@ -14,25 +14,28 @@ import importlib
 import math
 import re
 from reprlib import repr as short  # of hostile values: plain repr() recurses as deep as they are nested
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from enqueuer.errors import ProtocolError
 from enqueuer.protocol.batch.format import MAX_DIMENSIONS
 
-Description = str | list[Any]
+Description: TypeAlias = str | list[Any]
 
-# No object type, and none of the comma-separated, repeated or deprecated spellings that numpy.dtype() reads as well.
-_SIMPLE = re.compile(r"[<>|](?:b1|[iufc]\d{1,2}|[SUV]\d{1,10}|[mM]8(?:\[\d{0,9}[A-Za-z]{1,7}\])?)", re.ASCII)
-_NUMBER = re.compile(r"[<>|](?:b1|[iufc]\d{1,2})", re.ASCII)
+# No object type. numpy.dtype() reads comma-separated, repeated and deprecated spellings too; these patterns do not.
+_NUMBERS = r"b1|[iufc]\d{1,2}"
+_DATES = r"[mM]8(?:\[\d{0,9}[A-Za-z]{1,7}\])?"
+_NUMBER = re.compile(rf"[<>|](?:{_NUMBERS})", re.ASCII)
+_SCALAR = re.compile(rf"[<>|](?:{_NUMBERS}|{_DATES})", re.ASCII)
+_SIMPLE = re.compile(rf"[<>|](?:{_NUMBERS}|{_DATES}|[SUV]\d{{1,10}})", re.ASCII)
 _EXTENSION = re.compile(r"bfloat16|float[468]_\w{3,16}|u?int[124]", re.ASCII)
 _MAX_FIELDS = 1024
 _MAX_NESTING = 16
 
 
 def has_bytes(dtype: np.dtype[Any], nesting: int = 0) -> bool:
-    """Whether an array of this dtype is its bytes: no references, and a description that brings it back."""
+    """Whether bytes and a description restore an array of this dtype: it holds no references to objects."""
     if nesting > _MAX_NESTING:
         return False
     if dtype.names is not None:
@@ -51,12 +54,12 @@ def has_bytes(dtype: np.dtype[Any], nesting: int = 0) -> bool:
 
 
 def is_string_dtype(dtype: np.dtype[Any]) -> bool:
-    """Whether this is NumPy 2's variable-width string without a missing-value object."""
+    """Whether the dtype is NumPy 2's variable-width string without a missing-value object."""
     return dtype.kind == "T" and dtype == string_dtype()
 
 
 def string_dtype() -> Any:
-    """NumPy 2's variable-width string. Raises `ProtocolError` under NumPy 1."""
+    """The dtype of NumPy 2's variable-width strings. Raises `ProtocolError` under NumPy 1."""
     try:
         return np.dtypes.StringDType()
     except AttributeError:
@@ -64,7 +67,7 @@ def string_dtype() -> Any:
 
 
 def describe_dtype(dtype: np.dtype[Any]) -> Description:
-    """The description of a dtype that `has_bytes`."""
+    """The description of a dtype for which `has_bytes` is true."""
     if dtype.names is not None:
         fields = _fields(dtype)
         formats = [describe_dtype(field[0]) for field in fields]
@@ -87,14 +90,26 @@ def parse_dtype(description: object) -> np.dtype[Any]:
 
 
 def parse_number_dtype(description: object) -> np.dtype[Any]:
-    """The same for the dtype of one NumPy bool or number."""
+    """The dtype of a NumPy bool or number. Raises `ProtocolError` for any other description."""
     if type(description) is not str or not _NUMBER.fullmatch(description):
         raise ProtocolError(f"{short(description)} is no number's dtype")
     return parse_dtype(description)
 
 
+def is_scalar_dtype(dtype: np.dtype[Any]) -> bool:
+    """Whether `parse_scalar_dtype` restores the dtype from ``dtype.str``."""
+    return _SCALAR.fullmatch(dtype.str) is not None and np.dtype(dtype.str) == dtype
+
+
+def parse_scalar_dtype(description: object) -> np.dtype[Any]:
+    """The dtype of a NumPy bool, number, date or time span. Raises `ProtocolError` for any other description."""
+    if type(description) is not str or not _SCALAR.fullmatch(description):
+        raise ProtocolError(f"{short(description)} is no scalar's dtype")
+    return parse_dtype(description)
+
+
 def parse_shape(shape: object) -> tuple[int, ...]:
-    """A checked shape. Raises `ProtocolError`."""
+    """The shape as a tuple. Raises `ProtocolError` unless it is a list of few enough sizes."""
     if type(shape) is not list or len(shape) > MAX_DIMENSIONS or not all(type(n) is int and n >= 0 for n in shape):
         raise ProtocolError(f"{short(shape)} is no shape")
     return tuple(shape)
@@ -109,14 +124,14 @@ def _parse(description: object, nesting: int) -> Any:
     if nesting > _MAX_NESTING:
         raise ProtocolError("a dtype is nested too deeply")
     if type(description) is str:
-        # Only NumPy's own spelling of it: NumPy 1 lets a size that is too large wrap around, even below zero.
+        # NumPy's own spelling only: NumPy 1 lets a size that is too large wrap around, even below zero.
         if _SIMPLE.fullmatch(description) and (dtype := np.dtype(description)).str == description:
             return dtype
         if _EXTENSION.fullmatch(description):
             return _extension(description)
     elif type(description) is list and len(description) == 2:
         shape = parse_shape(description[1])
-        # One element of more is beyond any frame.
+        # One element of a larger sub-array would not fit into any frame.
         if math.prod(shape) < 1 << 31:
             return np.dtype((_parse(description[0], nesting + 1), shape))
     elif type(description) is list and len(description) == 6:

@@ -1,12 +1,26 @@
-"""A batch to a header and buffers, with a short way for the batches that differ only in their arrays' bytes."""
+"""Encodes a batch into a header and buffers.
+
+`encode_batch` asks `layouts.py` first: most batches differ from an earlier one only in the bytes of their arrays, and
+take its header. Any other batch is walked node by node: each type of value is encoded here, by a method of
+`_NodeEncoder`, and decoded in `parser.py`, by a method of `_Parser`. `buffers.py` then copies the buffers, or sends
+them from the batch's own memory.
+
+A new type of array needs
+    format.py     a node: its number and its row in the table
+    encoder.py    a method of `_NodeEncoder`, found by a row of `_ADDERS` (exact type) or by a branch of `add`
+    parser.py     a method of `_Parser` and its row of `_PARSERS`, with every check of the node
+    readers.py    a reader, if none there makes the value
+    dtypes.py     a form of description, if the dtype is what is new: the other files then stay as they are
+and the wire contract, `tests/support/batches.py`, `tests/protocol/batch/`, `tests/fuzz/samples.py`.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import cloudpickle
 import msgpack
@@ -18,20 +32,17 @@ from enqueuer.memory.arena import Arena, Block
 from enqueuer.protocol.batch import format as f
 from enqueuer.protocol.batch.buffers import INLINE_BYTES, Piece, block_bytes, copy_to_block, gather, private_arrays
 from enqueuer.protocol.batch.dtypes import describe_dtype, has_bytes, is_string_dtype
-from enqueuer.protocol.batch.format import Buffer, Trust
-
-_MAX_LAYOUTS = 256
-_MAX_LAYOUT_ARRAYS = 64
-_MAX_LAYOUT_DEPTH = 8
+from enqueuer.protocol.batch.format import Batch, Buffer, Trust
+from enqueuer.protocol.batch.layouts import Layout, known_layouts, outline_of, remember
 
 
 @dataclass(slots=True)  # not frozen: that alone would double the time to make one
 class EncodedBatch:
-    """A batch as it travels; nobody changes it. ``nbytes`` is all of it together.
+    """A batch as it travels, not to be changed. ``nbytes`` counts header, inline bytes and frames before compression.
 
-    A frame is the batch's own memory where nothing but the batch refers to that, and a copy where something does. With
-    a ``block``, the frames are copies in that. ``packed_sizes[i]`` is the size of frame ``i`` if it is compressed,
-    else 0; None if none is.
+    A frame is the batch's own memory if nothing but the batch refers to that, else a copy. With a ``block``, all frames
+    are copies in the block. ``packed_sizes[i]`` is the size of frame ``i`` if it is compressed, else 0; None stands for
+    a batch without compressed frames.
     """
 
     header: bytes
@@ -43,55 +54,35 @@ class EncodedBatch:
 
     @property
     def sent_bytes(self) -> int:
-        """What goes through a socket where the block is only named."""
+        """The bytes for the socket if a batch in a block is sent as a reference."""
         return self.nbytes if self.block is None else len(self.header) + len(self.inline)
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """What all batches of one structure share: arrays only, nothing but their bytes differs."""
-
-    header: bytes
-    storages: tuple[int, ...]
-    all_inline: bool
-    nbytes: int
-
-
-class _IrregularError(Exception):
-    """A batch holds more than plain arrays in tuples, lists and dicts, so its header is its own."""
-
-
-# Threads may encode at the same time: at worst both find the same layout, or one is found again.
-_layouts: dict[Hashable, Layout] = {}
-
-
-def encode_batch(batch: object, trust: Trust, arena: Arena | None = None) -> EncodedBatch:
-    """The batch's header and buffers. What `BatchPlan.build` makes of them equals the batch.
+def encode_batch(batch: Batch, trust: Trust, arena: Arena | None = None) -> EncodedBatch:
+    """Encode the batch; `BatchPlan.build` makes an equal one of the result.
 
     Kept exactly: None, bool, int, float, complex, str, bytes, bytearray, tuple, list, dict (order; keys are plain
     values or tuples of them), NumPy scalars, and arrays of any shape, memory order and dtype. Object arrays keep their
     shape. Tensors of torch, TensorFlow and JAX and memory-mapped arrays become plain NumPy arrays.
 
-    Everything else (a namedtuple, an `OrderedDict`, a masked array, an object of a user's class, …) is pickled under
-    `Trust.LOCAL`. Under `Trust.REMOTE` an `OrderedDict` or `defaultdict` becomes a dict, and the rest is refused.
+    Everything else (a namedtuple, an `OrderedDict`, a masked array, an object of a user's class, …) is pickled, except
+    under `Trust.REMOTE`: there an `OrderedDict` or `defaultdict` becomes a dict, and the rest is refused.
 
-    Large buffers are copied into a block of the ``arena``, where there is one and it has room. Else those of arrays
-    that nothing but the batch refers to are not copied, so what is encoded must not be written to; more than one
-    reference of the caller's own to the batch makes it a copy: pass the variable on, do not collect them.
+    Large buffers are copied into a block of the ``arena``, if it is given and has room. Otherwise an array that only
+    the batch refers to is sent from its own memory, which must not be written to afterwards. A batch to which the
+    caller holds more than one reference is copied: pass the one variable on, and keep no list of batches.
 
-    Raises `SequenceError`, which names the place in the batch, for what cannot be carried.
+    Raises `SequenceError`, which names the part of the batch that cannot be carried.
     """
-    references = sys.getrefcount(batch)  # before the lists below count as others that have it
+    references = sys.getrefcount(batch)  # first: the lists below add references to parts of the batch
     arrays: list[Piece] = []
-    outline = _outline_or_none(batch, arrays)
-    layout = _layouts.get(outline)
+    outline = outline_of(batch, arrays)
+    layout = known_layouts.get(outline)
     if layout is None:
-        arrays.clear()  # these references would make each array look like somebody else's, too
-        encoded, layout = _encode_walking(batch, references, trust, arena)
+        arrays.clear()  # with these references each array would seem to be held by something else, too
+        encoded, layout = _encode_nodes(batch, references, trust, arena)
         if outline is not None and layout is not None:
-            if len(_layouts) >= _MAX_LAYOUTS:
-                _layouts.clear()
-            _layouts[outline] = layout
+            remember(outline, layout)
         return encoded
     if layout.all_inline:
         # tobytes("A") is F order for an array that is only F-contiguous, else C order; it copies any strides.
@@ -100,60 +91,20 @@ def encode_batch(batch: object, trust: Trust, arena: Arena | None = None) -> Enc
     return _with_frames(batch, references, layout.header, arrays, layout.storages, arena)
 
 
-def regular_layout(batch: object) -> tuple[Layout, list[np.ndarray[Any, Any]]] | None:
-    """What a batch has in common with others, and its arrays; None unless it is plain arrays and was encoded lately."""
-    arrays: list[Any] = []
-    layout = _layouts.get(_outline_or_none(batch, arrays))
-    return None if layout is None else (layout, arrays)
-
-
-def _outline_or_none(batch: object, arrays: list[Piece]) -> Hashable:
-    parts: list[Any] = []
-    try:
-        _outline(batch, parts, arrays, 0)
-    except _IrregularError:
-        return None
-    return tuple(parts)
-
-
-def _outline(value: Any, parts: list[Any], arrays: list[Piece], depth: int) -> None:
-    """Adds what decides the header of a batch that is nothing but arrays in containers; collects the arrays."""
-    kind = type(value)
-    if kind is np.ndarray:
-        arrays.append(value)
-        parts += (value.dtype, value.shape, value.strides)
-        return
-    if depth > _MAX_LAYOUT_DEPTH or len(arrays) > _MAX_LAYOUT_ARRAYS:
-        raise _IrregularError
-    if kind is tuple or kind is list:
-        parts += (kind, len(value))
-        for child in value:
-            _outline(child, parts, arrays, depth + 1)
-    elif kind is dict:
-        parts += (kind, len(value))
-        for key, child in value.items():
-            if type(key) is not str:  # 1, True and 1.0 are one key here and three in a header
-                raise _IrregularError
-            parts.append(key)
-            _outline(child, parts, arrays, depth + 1)
-    else:
-        raise _IrregularError
-
-
-def _encode_walking(
-    batch: object, references: int, trust: Trust, arena: Arena | None
+def _encode_nodes(
+    batch: Batch, references: int, trust: Trust, arena: Arena | None
 ) -> tuple[EncodedBatch, Layout | None]:
-    """Encode node by node; also the layout, if another batch of this outline would have the same one."""
-    walk = Walk(trust)
-    walk.add(batch, (), 0)
-    encoded = _with_frames(batch, references, walk.header(), walk.pieces, walk.storages, arena)
-    if not walk.is_regular:
+    """Encode node by node. The layout is None if the header also depends on the contents of an array."""
+    nodes = _NodeEncoder(trust)
+    nodes.add(batch, (), 0)
+    encoded = _with_frames(batch, references, nodes.header(), nodes.pieces, nodes.storages, arena)
+    if not nodes.is_regular:
         return encoded, None
-    return encoded, Layout(encoded.header, tuple(walk.storages), f.FRAME not in walk.storages, encoded.nbytes)
+    return encoded, Layout(encoded.header, tuple(nodes.storages), f.FRAME not in nodes.storages, encoded.nbytes)
 
 
 def _with_frames(
-    batch: object,
+    batch: Batch,
     references: int,
     header: bytes,
     pieces: Sequence[Piece],
@@ -172,27 +123,31 @@ def _with_frames(
 
 _FRAMEWORKS = frozenset({"torch", "tensorflow", "jax", "jaxlib"})
 
-# A node's way from the batch: (the way of its parent, key), or () at the root. Read only for an error's text.
-Path = tuple[Any, ...]
+# A node's path in the batch: (path of the parent, key), or () for the batch itself. Used for error texts alone.
+_Path: TypeAlias = tuple[Any, ...]
 
 
-class Walk:
-    """One pre-order walk through one batch: collects the header's values and the buffers."""
+class _NodeEncoder:
+    """Walks one batch in pre-order and collects the nodes of its header and its buffers.
+
+    ``pieces[i]`` is a buffer and ``storages[i]`` its storage. ``is_regular``: arrays add only their dtype, shape and
+    order to the header, and none of their contents.
+    """
 
     def __init__(self, trust: Trust) -> None:
         self._trust = trust
-        self._values: list[Any] = []
+        self._nodes: list[Any] = []
         self.pieces: list[Piece] = []
         self.storages: list[int] = []
         self.is_regular = True
 
     def header(self) -> bytes:
-        # strict_types: numpy.float64 is a float to Python and must not become one. Lone surrogates are legal in a str.
+        # strict_types: numpy.float64 is a subclass of float and must stay one. A str may hold lone surrogates.
         packer = msgpack.Packer(default=msgpack_numpy.encode, strict_types=True, unicode_errors="surrogatepass")
-        return b"".join(map(packer.pack, self._values))
+        return b"".join(map(packer.pack, self._nodes))
 
-    def add(self, value: Any, path: Path, depth: int) -> None:
-        if len(self._values) == f.MAX_NODES:
+    def add(self, value: Any, path: _Path, depth: int) -> None:
+        if len(self._nodes) == f.MAX_NODES:
             raise SequenceError(
                 f"the batch has more than {f.MAX_NODES} values outside arrays (at {_name_of(path)}): "
                 "make arrays of them"
@@ -220,20 +175,20 @@ class Walk:
         kind = type(value)
         if kind is int and not -(1 << 63) <= value < 1 << 64:
             size = value.bit_length() // 8 + 1
-            self._values.append([f.INTEGER, value.to_bytes(size, "little", signed=True)])
+            self._nodes.append([f.INTEGER, value.to_bytes(size, "little", signed=True)])
         elif kind is bytes and len(value) > INLINE_BYTES:
             self._add_buffer(f.BYTES, value)
         else:
-            self._values.append(value)
+            self._nodes.append(value)
 
-    def _add_complex(self, value: complex, path: Path, depth: int) -> None:
-        self._values.append(value)
+    def _add_complex(self, value: complex, path: _Path, depth: int) -> None:
+        self._nodes.append(value)
 
-    def _add_bytearray(self, value: bytearray, path: Path, depth: int) -> None:
+    def _add_bytearray(self, value: bytearray, path: _Path, depth: int) -> None:
         self._add_buffer(f.BYTEARRAY, value)
 
     def _add_buffer(self, tag: int, value: bytes | bytearray) -> None:
-        self._values.append([tag, self._add_piece(value, len(value)), len(value)])
+        self._nodes.append([tag, self._add_piece(value, len(value)), len(value)])
 
     def _add_piece(self, piece: Piece, nbytes: int) -> int:
         storage = f.INLINE if nbytes <= INLINE_BYTES else f.FRAME
@@ -241,85 +196,85 @@ class Walk:
         self.storages.append(storage)
         return storage
 
-    def _add_list(self, value: list[Any] | tuple[Any, ...], path: Path, depth: int) -> None:
-        self._values.append([f.LIST if type(value) is list else f.TUPLE, len(value)])
+    def _add_list(self, value: list[Any] | tuple[Any, ...], path: _Path, depth: int) -> None:
+        self._nodes.append([f.LIST if type(value) is list else f.TUPLE, len(value)])
         for number, child in enumerate(value):
             self.add(child, (path, number), depth + 1)
 
-    def _add_dict(self, value: dict[Any, Any], path: Path, depth: int) -> None:
-        strange = next((key for key in value if not _is_plain_key(key)), None)
-        if strange is not None or len(value) > f.MAX_DICT_ITEMS:
-            reason = f"more than {f.MAX_DICT_ITEMS} keys" if strange is None else f"the key {strange!r:.80}"
+    def _add_dict(self, value: dict[Any, Any], path: _Path, depth: int) -> None:
+        refused = next((key for key in value if not _is_plain_key(key)), None)
+        if refused is not None or len(value) > f.MAX_DICT_ITEMS:
+            reason = f"more than {f.MAX_DICT_ITEMS} keys" if refused is None else f"the key {refused!r:.80}"
             self._pickle(value, path, f"a dict with {reason}")
             return
-        self._values.append([f.DICT, len(value)])
+        self._nodes.append([f.DICT, len(value)])
         for key, child in value.items():
             self.add(key, path, depth + 1)
             self.add(child, (path, key), depth + 1)
 
-    def _add_array(self, value: np.ndarray[Any, Any], path: Path, depth: int) -> None:
+    def _add_array(self, value: np.ndarray[Any, Any], path: _Path, depth: int) -> None:
         dtype = value.dtype
-        # A zero-width string is a field's speciality: NumPy makes every new array of it one byte wide.
+        # Zero-width strings exist only as fields: NumPy makes every new array of them one byte wide.
         if has_bytes(dtype) and (dtype.itemsize or dtype.kind not in "SU"):
             order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
             storage = self._add_piece(value, value.nbytes)
-            self._values.append([f.ARRAY, storage, describe_dtype(dtype), list(value.shape), order])
+            self._nodes.append([f.ARRAY, storage, describe_dtype(dtype), list(value.shape), order])
             return
         self.is_regular = False
         if dtype.kind == "O" or is_string_dtype(dtype):
-            self._values.append([f.OBJECTS, dtype.kind, list(value.shape)])
+            self._nodes.append([f.OBJECTS, dtype.kind, list(value.shape)])
             for index in np.ndindex(value.shape):
                 self.add(value[index], (path, index), depth + 1)
         else:
             self._pickle(value, path, f"an array of dtype {dtype}")
 
-    def _add_numpy_scalar(self, value: np.generic, path: Path) -> None:
+    def _add_numpy_scalar(self, value: np.generic, path: _Path) -> None:
         if type(value) is np.str_:
-            self._values.append([f.NUMPY_STR, str.__str__(value)])  # its own drops zeros at the end
+            self._nodes.append([f.NUMPY_STR, str.__str__(value)])  # str() of it drops zeros at the end
         elif type(value) is np.bytes_:
-            self._values.append([f.NUMPY_BYTES, bytes(value)])
+            self._nodes.append([f.NUMPY_BYTES, bytes(value)])
         elif _is_number(value):
-            self._values.append(value)
+            self._nodes.append(value)
         elif has_bytes(value.dtype):
             storage = self._add_piece(np.array(value), value.nbytes)
-            self._values.append([f.SCALAR, storage, describe_dtype(value.dtype)])
+            self._nodes.append([f.SCALAR, storage, describe_dtype(value.dtype)])
         else:
             self._pickle(value, path, f"a NumPy scalar of dtype {value.dtype}")
 
-    def _add_other(self, value: Any, path: Path, depth: int) -> None:
+    def _add_other(self, value: Any, path: _Path, depth: int) -> None:
         if self._trust is Trust.REMOTE and type(value) in (OrderedDict, defaultdict):
             self.add(dict(value), path, depth + 1)
         else:
             self._pickle(value, path, f"a {type(value).__module__}.{type(value).__qualname__}")
 
-    def _pickle(self, value: Any, path: Path, what: str) -> None:
+    def _pickle(self, value: Any, path: _Path, what: str) -> None:
         if self._trust is Trust.REMOTE:
             raise SequenceError(
                 f"{_name_of(path)} is {what} and cannot be carried to the trainer: "
-                "from a remote worker come only arrays, tensors and plain values in tuples, lists and dicts "
-                "(any object, where the trainer has keys and says allow_pickle=True)"
+                "a remote worker sends only arrays, tensors and plain values in tuples, lists and dicts "
+                "(any object, if the trainer has keys and sets allow_pickle=True)"
             )
         try:
             pickled = cloudpickle.dumps(value, protocol=5)
-        except Exception as error:  # whatever the object's own code raises
+        except Exception as error:  # the object's own code may raise anything
             raise SequenceError(
                 f"{_name_of(path)} is {what} and cannot be carried to the trainer: {type(error).__name__}: {error}"
             ) from error
         self._add_buffer(f.PICKLE, pickled)
 
 
-_ADDERS: dict[type, Callable[[Walk, Any, Path, int], None]] = {
-    list: Walk._add_list,
-    tuple: Walk._add_list,
-    dict: Walk._add_dict,
-    np.ndarray: Walk._add_array,
-    complex: Walk._add_complex,
-    bytearray: Walk._add_bytearray,
+_ADDERS: dict[type, Callable[[_NodeEncoder, Any, _Path, int], None]] = {
+    list: _NodeEncoder._add_list,
+    tuple: _NodeEncoder._add_list,
+    dict: _NodeEncoder._add_dict,
+    np.ndarray: _NodeEncoder._add_array,
+    complex: _NodeEncoder._add_complex,
+    bytearray: _NodeEncoder._add_bytearray,
 }
 
 
 def _is_plain_key(key: object) -> bool:
-    """Whether the header alone can hold it."""
+    """Whether a dict key fits into the header, without buffers or pickles."""
     if type(key) is tuple:
         return all(map(_is_plain_key, key))
     if type(key) is bytes:
@@ -328,20 +283,20 @@ def _is_plain_key(key: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    """Whether ``msgpack-numpy`` carries this NumPy scalar."""
+    """Whether the value is a NumPy scalar that ``msgpack-numpy`` carries."""
     return isinstance(value, np.bool_ | np.number) and value.dtype.isbuiltin == 1 and value.dtype.kind != "m"
 
 
 def _is_tensor(kind: type) -> bool:
-    """Whether this is a framework's array type or a subclass, without importing any framework."""
+    """Whether the type is a framework's array type or a subclass of it; imports no framework."""
     return hasattr(kind, "__array__") and any(
         str(base.__module__).partition(".")[0] in _FRAMEWORKS for base in kind.__mro__
     )
 
 
-def _array_of_tensor(tensor: Any, path: Path) -> np.ndarray[Any, Any]:
+def _array_of_tensor(tensor: Any, path: _Path) -> np.ndarray[Any, Any]:
     try:
-        # Only torch's tensors have detach(); they refuse to be arrays while they need a gradient or are on a device.
+        # Only torch's tensors have detach(). They cannot become arrays while they need a gradient or are on a device.
         return np.asarray(tensor.detach().cpu().numpy() if hasattr(tensor, "detach") else tensor)
     except Exception as error:
         raise SequenceError(
@@ -350,7 +305,7 @@ def _array_of_tensor(tensor: Any, path: Path) -> np.ndarray[Any, Any]:
         ) from error
 
 
-def _name_of(path: Path) -> str:
+def _name_of(path: _Path) -> str:
     keys: list[str] = []
     while path:
         path, key = path

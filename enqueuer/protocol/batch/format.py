@@ -1,31 +1,31 @@
-"""The batch header: words, limits and types that its encoder and its parser share.
+"""The batch header: the nodes, limits and types that `encoder.py` and `parser.py` share.
 
-A header is msgpack values one after the other (no enclosing array), a pre-order walk through the batch. Flat, because
-nested msgpack arrays let a few hostile bytes ask for gigabytes before any of our checks runs.
+A header is a flat series of msgpack values: the nodes of the batch in pre-order, without an enclosing array. Nested
+msgpack arrays would let a few hostile bytes ask for gigabytes before any check here runs.
 
-| value | stands for |
+| node | stands for |
 |---|---|
 | nil, bool, integer, float, str, bin | itself |
-| map | a number as ``msgpack-numpy`` writes it: NumPy scalar or complex |
+| map | a NumPy scalar or a complex number in the form of ``msgpack-numpy`` |
 | ``[LIST, n]``, ``[TUPLE, n]`` | the next n nodes |
 | ``[DICT, n]`` | n times a key (plain values and tuples of them), then its value |
 | ``[ARRAY, storage, dtype, shape, order]`` | bytes in the given storage, memory order "C" or "F" |
-| ``[OBJECTS, dtype, shape]`` | an array of objects ("O") or variable-width strings ("T"): an element a node, C order |
-| ``[SCALAR, storage, dtype]`` | a NumPy scalar that ``msgpack-numpy`` does not carry (datetime64, bfloat16, records) |
+| ``[OBJECTS, dtype, shape]`` | an array of objects ("O") or variable-width strings ("T"), followed by its elements |
+| ``[SCALAR, storage, dtype]`` | a NumPy scalar unknown to ``msgpack-numpy`` (datetime64, bfloat16, records) |
 | ``[NUMPY_STR, str]``, ``[NUMPY_BYTES, bin]`` | ``numpy.str_``, ``numpy.bytes_`` |
 | ``[BYTES, storage, size]`` | bytes too long for a header |
-| ``[BYTEARRAY, storage, size]`` | the same, mutable |
+| ``[BYTEARRAY, storage, size]`` | a bytearray of any length |
 | ``[INTEGER, bin]`` | an int beyond 64 bits: two's complement, little-endian |
-| ``[PICKLE, storage, size]`` | any Python object; only from the trainer's own local processes, or under `Trust.KEYED` |
+| ``[PICKLE, storage, size]`` | any Python object; refused under `Trust.REMOTE` |
 
 ``storage`` is ``INLINE`` (the next bytes of the batch's part of the inline frame) or ``FRAME`` (its next large frame).
-``dtype`` is described in ``dtypes.py``.
+``dtypes.py`` lists the forms of ``dtype``.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 
@@ -42,8 +42,8 @@ BYTEARRAY: Final = 9
 INTEGER: Final = 10
 PICKLE: Final = 11
 
-# A large buffer travels in frames of this size: the allocators at both ends keep their memory, while that of a frame of
-# 38 MB is mapped and unmapped each time.
+# A large buffer travels in frames of this size. The allocators at both ends keep memory of this size, and map and unmap
+# that of a 38 MB frame each time.
 CHUNK_BYTES: Final = 1024 * 1024
 
 INLINE: Final = 0
@@ -51,18 +51,18 @@ FRAME: Final = 1
 
 PLAIN_TYPES: Final = frozenset({type(None), bool, int, float, str, bytes})
 
-# Deep enough for any batch, and far below Python's recursion limit. A cycle is found by it, too.
+# Deep enough for any batch, and far below Python's recursion limit. It also ends the walk through a cycle.
 MAX_DEPTH: Final = 64
-# About a second of the receiver's I/O thread. A list this long should be an array.
+# Parsing this many takes the receiver's I/O thread about a second. A list this long should be an array.
 MAX_NODES: Final = 1 << 20
-# Keys that hash alike make a dict quadratic; this many of them cost a receiver about a second.
+# Keys that hash alike make a dict quadratic: this many of them take a receiver about a second.
 MAX_DICT_ITEMS: Final = 1 << 14
-# NumPy 1 says so; NumPy 2 has 64 and no name for it.
+# NumPy 1 names its limit; NumPy 2 allows 64 and names none.
 MAX_DIMENSIONS: Final[int] = getattr(np, "MAXDIMS", 64)
 
 
 class FrameLike(Protocol):
-    """What we need of a ``zmq.Frame``."""
+    """The part of ``zmq.Frame`` used here."""
 
     @property
     def buffer(self) -> Any: ...
@@ -70,18 +70,25 @@ class FrameLike(Protocol):
     def __len__(self) -> int: ...
 
 
-Buffer = bytes | memoryview
-Frame = Buffer | FrameLike
-# A large buffer as it arrived: a frame, or its chunks.
-Received = Frame | tuple[Frame, ...]
+# The value of a Sequence at one index: arrays, tensors and other objects in any nesting of containers.
+Batch: TypeAlias = Any
+Buffer: TypeAlias = bytes | memoryview
+Frame: TypeAlias = Buffer | FrameLike
+# A large buffer as it arrived: one frame, or the frames of its chunks.
+Received: TypeAlias = Frame | tuple[Frame, ...]
+
+
+def frame_nbytes(frame: Frame) -> int:
+    """The size of a frame in bytes."""
+    return frame.nbytes if isinstance(frame, memoryview) else len(frame)
 
 
 class Trust(Enum):
-    """How far a peer's bytes are believed. Belongs to a socket pair, never to a message."""
+    """The trust in a peer's bytes: a property of the peer's channel, never of a message."""
 
     LOCAL = "local"
     """The trainer's own processes, over a private socket: pickles are read."""
     KEYED = "keyed"
-    """Workers elsewhere that have a key, where the trainer's owner said ``allow_pickle=True``: pickles are read."""
+    """Remote workers with a key, of a trainer with ``allow_pickle=True``: pickles are read."""
     REMOTE = "remote"
-    """Anyone on a network: data only."""
+    """Any peer on a network: data only."""

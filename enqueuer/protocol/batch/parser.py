@@ -1,4 +1,12 @@
-"""A header to a plan that builds batches: every check first, no user code and no array before `BatchPlan.build`."""
+"""Parses a batch header into a plan that builds batches. Headers are hostile until they are checked here.
+
+`parse_batch` makes every check, runs no user code, and allocates nothing for the buffers that a header announces. It
+turns each node into a reader (`readers.py`), and `BatchPlan.build` calls the readers.
+
+Each type of value is decoded here, by a method of `_Parser`, and encoded in `encoder.py`, by a method of
+`_NodeEncoder`. The head of `encoder.py` lists the places that a new type of array needs: here a method of `_Parser`,
+its row of `_PARSERS`, and a reader.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +25,7 @@ import numpy as np
 from enqueuer.errors import ProtocolError
 from enqueuer.protocol.batch import format as f
 from enqueuer.protocol.batch.dtypes import parse_dtype, parse_number_dtype, parse_shape, string_dtype
-from enqueuer.protocol.batch.format import Buffer, Received, Trust
+from enqueuer.protocol.batch.format import Batch, Buffer, Received, Trust
 from enqueuer.protocol.batch.readers import (
     Computed,
     Constant,
@@ -41,10 +49,10 @@ _MAX_COMPLEX_CHARACTERS = 64
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """A header, parsed and fully validated: how to build the batches that have it.
+    """Builds the batches of one header, which is fully checked.
 
-    ``inline_bytes`` and ``frame_bytes``: the buffers that `build` needs. ``nbytes``: these and the header, the same as
-    `EncodedBatch.nbytes`. ``is_data``: nothing in it runs code of the user's when it is built.
+    ``inline_bytes`` and ``frame_bytes`` are the sizes of the buffers for `build`. ``nbytes`` is their sum with the
+    header's size, and equals `EncodedBatch.nbytes`. ``is_data``: building runs no user code.
     """
 
     inline_bytes: int
@@ -53,28 +61,28 @@ class BatchPlan:
     is_data: bool
     reader: Reader
 
-    def build(self, inline: Buffer, frames: Sequence[Received] = (), offset: int = 0) -> Any:
-        """The batch, of ``inline[offset : offset + inline_bytes]`` and frames of exactly ``frame_bytes``.
+    def build(self, inline: Buffer, frames: Sequence[Received] = (), offset: int = 0) -> Batch:
+        """Build the batch from ``inline[offset : offset + inline_bytes]`` and frames of exactly ``frame_bytes``.
 
-        Its arrays are writable and its own. A large frame becomes an array without a copy where its memory is writable
-        and aligned to 64 bytes, and is copied to such memory where not; small arrays are copied.
-        Only a pickle (`Trust.LOCAL`, `Trust.KEYED`) can raise, whatever the user's code raises in it.
+        Its arrays are writable and its own. A large frame becomes an array without a copy if its memory is writable
+        and aligned to 64 bytes, and is copied to such memory if not; small arrays are copied.
+        Only a pickle (`Trust.LOCAL`, `Trust.KEYED`) can raise: the exceptions of the user's code in it.
         """
         return self.reader(inline, offset, frames)
 
-    def build_many(self, inline: Buffer, count: int) -> Sequence[Any]:
-        """As many batches of ``inline``, one after the other; for plans without frames, and with ``is_data``.
+    def build_many(self, inline: Buffer, count: int) -> Sequence[Batch]:
+        """Build ``count`` batches that lie end to end in ``inline``. Only for plans with ``is_data`` and no frames.
 
-        For small batches, at a fraction of the cost of one call each: their arrays are parts of one piece of memory.
+        This costs a fraction of one call a batch: the arrays of all batches are parts of one piece of memory.
         """
         return self.reader.many(inline, count, self.inline_bytes)
 
 
 def parse_batch(header: bytes, trust: Trust) -> BatchPlan:
-    """The plan of a header. Raises `ProtocolError`, and nothing else; time and memory are bounded by its length."""
+    """Parse a header. Raises `ProtocolError`, and nothing else; time and memory are bounded by the header's length."""
     if len(header) > _MAX_CACHED_HEADER_BYTES:
         return _Parser(header, trust).plan()
-    # A cache for each trust: what a remote peer sent is never taken for a local's.
+    # One cache for each trust: a plan from a local peer's header is never used for a remote peer.
     return _CACHED[trust](header)
 
 
@@ -86,7 +94,7 @@ _CACHED = {trust: _cached_parser(trust) for trust in Trust}
 
 
 class _Parser:
-    """One walk through one header."""
+    """Reads the nodes of one header, in their order, and counts the buffers that they announce."""
 
     def __init__(self, header: bytes, trust: Trust) -> None:
         self._trust = trust
@@ -110,7 +118,7 @@ class _Parser:
         try:
             reader = self._node(0)
             if self._unpacker.tell() != self._header_bytes:
-                raise ProtocolError("a batch header has more than one batch in it")
+                raise ProtocolError("a batch header holds more than one batch")
         except StopIteration:
             raise ProtocolError("a batch header ends too early") from None
         except (ValueError, TypeError, OverflowError, MemoryError, msgpack.UnpackException) as error:
@@ -138,7 +146,7 @@ class _Parser:
         return parse(self, depth, *token[1:])
 
     def _nodes_of(self, count: object, depth: int) -> list[Reader]:
-        # A count that is too high ends with the header; nothing is allocated for it.
+        # No allocation by the count: if it is too high, the header ends first.
         return [self._node(depth + 1) for _ in range(_size(count))]
 
     def _list(self, depth: int, count: object) -> Reader:
@@ -172,7 +180,7 @@ class _Parser:
         size = math.prod(shape) * dtype.itemsize
         at = self._piece(storage, size)
         if size == 0:
-            np.empty(shape, dtype)  # raises here, not in build, if the other dimensions are too many for NumPy
+            np.empty(shape, dtype)  # raises now, not in build, if the other dimensions are too large for NumPy
             return read_empty_array(shape, dtype, order)
         return (InlineArray if storage == f.INLINE else read_framed_array)(shape, dtype, at, order)
 
@@ -181,7 +189,7 @@ class _Parser:
         if kind not in ("O", "T"):
             raise ProtocolError(f"unknown kind of array of objects {short(kind)}")
         children = self._nodes_of(math.prod(shape), depth)
-        # The array is made here once: if the shape is not one for NumPy, or the text not for its strings, this raises.
+        # Make the array here once: it raises now, not in build, if NumPy refuses the shape or a text.
         if kind == "O":
             np.empty(shape, object)
             return read_objects(shape, children)
@@ -219,6 +227,7 @@ class _Parser:
         return read_buffer(convert, at, _size(size)) if storage == f.INLINE else read_frame(convert, at)
 
     def _piece(self, storage: object, size: int) -> int:
+        """Count a buffer; returns its offset in the batch's inline part, or the number of its frame."""
         if storage == f.INLINE:
             self._inline_bytes += size
             return self._inline_bytes - size
@@ -259,8 +268,8 @@ def _expect(kind: type, value: Any) -> Any:
 def _parse_number(token: dict[Any, Any]) -> Any:
     """A NumPy scalar or complex in the form of ``msgpack-numpy``.
 
-    Its decoder makes arrays of any dtype and unpickles what is marked as an object array, so it gets to see only what
-    was checked to be one number.
+    The decoder of ``msgpack-numpy`` also makes arrays of any dtype and unpickles object arrays, so it gets only maps
+    that were checked to be one number.
     """
     if token.keys() == {b"nd", b"type", b"data"} and token[b"nd"] is False:
         if len(_expect(bytes, token[b"data"])) != parse_number_dtype(token[b"type"]).itemsize:

@@ -1,4 +1,7 @@
-"""The parts of a plan: one reader a node, which makes that node's value when a batch is built."""
+"""Readers: the parts of a `BatchPlan`. Each node has one, and the reader makes the node's value when a batch is built.
+
+The parser checks everything before it makes a reader, so a reader checks nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,14 @@ from typing import Any, Literal
 import numpy as np
 
 from enqueuer.memory.buffer_pool import pool
-from enqueuer.protocol.batch.format import MAX_DIMENSIONS, Buffer, Frame, Received
-
-ALIGNMENT_BYTES = 64
+from enqueuer.memory.segment import ALIGNMENT
+from enqueuer.protocol.batch.format import MAX_DIMENSIONS, Buffer, Frame, Received, frame_nbytes
 
 _Order = Literal["C", "F"]
 
 
 class Reader:
-    """Called with the inline frame, where in it the batch begins, and the batch's large frames: the node's value."""
+    """Makes a node's value from the inline frame, the batch's offset in that frame, and the batch's large frames."""
 
     __slots__ = ()
 
@@ -24,12 +26,12 @@ class Reader:
         raise NotImplementedError
 
     def many(self, inline: Buffer, count: int, stride: int) -> Sequence[Any]:
-        """The values for ``count`` batches without large frames, which begin every ``stride`` bytes of the frame."""
+        """The node's values for ``count`` batches without large frames, one every ``stride`` bytes of the frame."""
         return [self(inline, number * stride, ()) for number in range(count)]
 
 
 class Constant(Reader):
-    """An immutable value, which the header itself holds."""
+    """Returns an immutable value that the header itself holds."""
 
     __slots__ = ("value",)
 
@@ -44,7 +46,7 @@ class Constant(Reader):
 
 
 class Computed(Reader):
-    """Whatever this function makes of the batch's part of the inline frame, or of its frames."""
+    """Returns the result of a function of the inline frame, the offset and the frames."""
 
     __slots__ = ("_read",)
 
@@ -65,7 +67,7 @@ class _Container(Reader):
         self._children = children
 
     def _rows(self, inline: Buffer, count: int, stride: int) -> Any:
-        """A tuple of the children's values for each batch."""
+        """One tuple a batch: the values of all children."""
         if not self._children:
             return [()] * count
         return zip(*[child.many(inline, count, stride) for child in self._children], strict=True)
@@ -107,7 +109,7 @@ class Dict(_Container):
 
 
 class ConstantList(Reader):
-    """A list of immutable values: a new one each time."""
+    """Returns a new list of the same immutable values each time."""
 
     __slots__ = ("_values",)
 
@@ -137,13 +139,13 @@ def _constants(children: list[Reader]) -> list[Any] | None:
 
 
 class InlineArray(Reader):
-    """Copied out of the inline frame; of many batches, in one piece that they share without overlapping."""
+    """Copies an array out of the inline frame; the arrays of many batches become parts of one copy."""
 
     __slots__ = ("_at", "_dtype", "_order", "_shape", "_strides")
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], at: int, order: _Order) -> None:
         self._shape, self._dtype, self._at, self._order = shape, dtype, at, order
-        # Of what lies there; an array in F order lies there as one of the reversed shape in C order.
+        # Strides of the stored array: an array in F order is stored as one of the reversed shape in C order.
         strides = [dtype.itemsize]
         for size in reversed(self._stored_shape()[1:]):
             strides.append(strides[-1] * size)
@@ -153,16 +155,16 @@ class InlineArray(Reader):
         return self._shape if self._order == "C" else self._shape[::-1]
 
     def __call__(self, inline: Buffer, offset: int, frames: Sequence[Received]) -> Any:
-        there: Any = np.ndarray(self._shape, self._dtype, inline, offset + self._at, None, self._order)
-        return there.copy(self._order)
+        stored: Any = np.ndarray(self._shape, self._dtype, inline, offset + self._at, None, self._order)
+        return stored.copy(self._order)
 
     def many(self, inline: Buffer, count: int, stride: int) -> Sequence[Any]:
-        # Iterating would make scalars of those without dimensions; and one more may be too many for NumPy.
+        # Iterating over arrays without dimensions would give scalars, and NumPy may not allow one more dimension.
         if not 0 < len(self._shape) < MAX_DIMENSIONS:
             return super().many(inline, count, stride)
         shape, strides = (count, *self._stored_shape()), (stride, *self._strides)
-        there: Any = np.ndarray(shape, self._dtype, inline, self._at, strides)
-        arrays = list(there.copy("C"))
+        stored: Any = np.ndarray(shape, self._dtype, inline, self._at, strides)
+        arrays = list(stored.copy("C"))
         return arrays if self._order == "C" else [array.T for array in arrays]
 
 
@@ -171,13 +173,13 @@ def read_empty_array(shape: tuple[int, ...], dtype: np.dtype[Any], order: _Order
 
 
 def read_framed_array(shape: tuple[int, ...], dtype: np.dtype[Any], at: int, order: _Order) -> Reader:
-    return Computed(lambda inline, offset, frames: np.ndarray(shape, dtype, _own_memory(frames[at]), 0, None, order))
+    return Computed(lambda inline, offset, frames: np.ndarray(shape, dtype, _aligned(frames[at]), 0, None, order))
 
 
 def read_objects(shape: tuple[int, ...], children: list[Reader]) -> Reader:
     def read(inline: Buffer, offset: int, frames: Sequence[Received]) -> Any:
         values = (child(inline, offset, frames) for child in children)
-        # Not numpy.array(): it would take lists and arrays among the values apart.
+        # Not numpy.array(): it would unpack lists and arrays among the values.
         return np.fromiter(values, object, len(children)).reshape(shape)
 
     return Computed(read)
@@ -194,40 +196,37 @@ def read_buffer(convert: Callable[[Any], Any], at: int, size: int) -> Reader:
 
 
 def read_frame(convert: Callable[[Any], Any], at: int) -> Reader:
-    return Computed(lambda inline, offset, frames: convert(contiguous(frames[at])))
+    return Computed(lambda inline, offset, frames: convert(join_chunks(frames[at])))
 
 
-def contiguous(frame: Received) -> Any:
-    """One buffer; a copy if it came in chunks."""
-    if isinstance(frame, tuple):
-        return b"".join([contiguous(chunk) for chunk in frame])
-    return frame if isinstance(frame, bytes | memoryview) else frame.buffer
+def join_chunks(received: Received) -> Any:
+    """The received buffer as one bytes-like object: a copy if it came in chunks, else its own memory."""
+    if isinstance(received, tuple):
+        return b"".join([join_chunks(chunk) for chunk in received])
+    return received if isinstance(received, bytes | memoryview) else received.buffer
 
 
-def _own_memory(frame: Received) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    if isinstance(frame, tuple):
-        return _join(frame)
-    received = np.frombuffer(contiguous(frame), np.uint8)
-    if received.flags.writeable and _address(received) % ALIGNMENT_BYTES == 0:
-        return received
-    room = np.empty(received.nbytes + ALIGNMENT_BYTES, np.uint8)
-    start = -_address(room) % ALIGNMENT_BYTES
-    copy = room[start : start + received.nbytes]
-    copy[:] = received
+def _aligned(received: Received) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The received buffer in memory that is writable and aligned: its own if that is both, else a copy."""
+    if isinstance(received, tuple):
+        return _joined_in_pool(received)
+    own = np.frombuffer(join_chunks(received), np.uint8)
+    if own.flags.writeable and _address(own) % ALIGNMENT == 0:
+        return own
+    memory = np.empty(own.nbytes + ALIGNMENT, np.uint8)
+    start = -_address(memory) % ALIGNMENT
+    copy = memory[start : start + own.nbytes]
+    copy[:] = own
     return copy
 
 
-def _join(chunks: tuple[Frame, ...]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    room = np.frombuffer(pool.take(sum(map(_size, chunks))), np.uint8)
+def _joined_in_pool(chunks: tuple[Frame, ...]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    memory = np.frombuffer(pool.take(sum(map(frame_nbytes, chunks))), np.uint8)
     end = 0
     for chunk in chunks:
-        start, end = end, end + _size(chunk)
-        room[start:end] = np.frombuffer(contiguous(chunk), np.uint8)
-    return room
-
-
-def _size(chunk: Frame) -> int:
-    return chunk.nbytes if isinstance(chunk, memoryview) else len(chunk)
+        start, end = end, end + frame_nbytes(chunk)
+        memory[start:end] = np.frombuffer(join_chunks(chunk), np.uint8)
+    return memory
 
 
 def _address(array: np.ndarray[Any, Any]) -> int:

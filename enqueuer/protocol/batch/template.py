@@ -1,29 +1,38 @@
-"""Batches like the last one, made where the trainer reads them: for a Sequence that fills arrays it is given."""
+"""Batch templates: empty batches in shared memory, shaped like the last one, for a Sequence with ``getitem_into``.
+
+    BatchTemplate.of(last batch) ─► take_buffer(arena) ─► the Sequence fills it ─► BatchBuffer.encode()
+
+The batch is computed in the memory that the trainer reads, without a copy into a block.
+"""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from enqueuer.memory.arena import Arena, Block, aligned_offsets
 from enqueuer.protocol.batch import format as f
-from enqueuer.protocol.batch.encoder import EncodedBatch, regular_layout
+from enqueuer.protocol.batch.encoder import EncodedBatch
+from enqueuer.protocol.batch.format import Batch
+from enqueuer.protocol.batch.layouts import known_layouts, outline_of
 
-Array = np.ndarray[Any, Any]
+Array: TypeAlias = np.ndarray[Any, Any]
 
 
 @dataclass(slots=True)
 class BatchBuffer:
-    """``batch`` is not initialised; its large arrays are views of the block. Either `encode` it or `release` it.
-    ``arrays`` are all that it is made of, ``small`` those of them that travel in the message.
+    """An empty batch for a Sequence to fill. The caller either encodes or releases it, once.
+
+    ``batch`` is not initialised, and its large arrays are views of the block. ``arrays`` are all its arrays, ``small``
+    the inline ones.
     """
 
     template: BatchTemplate
-    batch: Any
+    batch: Batch
     arrays: Sequence[Array]
     small: Sequence[Array]
     frames: tuple[memoryview, ...]
@@ -31,27 +40,25 @@ class BatchBuffer:
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether the batch is still what it was, but for what its arrays hold: it may be a list or a dict, and whoever
-        fills it may put others there, or call them by other names.
-        """
+        """Whether the batch still holds its own arrays, each in its place: user code may change a list or a dict."""
         return self.template.fits(self.batch) and all(map(operator.is_, _arrays_of(self.batch), self.arrays))
 
     def encode(self) -> EncodedBatch:
-        """Now that it is filled. Nobody may write to it any more."""
+        """Encode the filled batch. Nothing may write to it afterwards."""
         inline = b"".join([array.tobytes("A") for array in self.small])
         header = self.template.header
         nbytes = len(header) + len(inline) + sum(map(len, self.frames))
         return EncodedBatch(header, inline, self.frames, nbytes, self.block)
 
     def release(self) -> None:
-        """It is not used after all."""
+        """Free the block without encoding the batch."""
         self.block.release()
 
 
 class BatchTemplate:
-    """What all batches share that are like one of them: structure, shapes, dtypes and memory orders."""
+    """Makes empty batches with the structure, shapes, dtypes and memory orders of one batch."""
 
-    def __init__(self, batch: Any, header: bytes, arrays: Sequence[Array], storages: Sequence[int]) -> None:
+    def __init__(self, batch: Batch, header: bytes, arrays: Sequence[Array], storages: Sequence[int]) -> None:
         self._structure = _without_arrays(batch)
         self.header = header
         self._storages = tuple(storages)
@@ -60,16 +67,16 @@ class BatchTemplate:
         self._starts, self._nbytes = aligned_offsets(self._sizes)
 
     @classmethod
-    def of(cls, batch: Any) -> BatchTemplate | None:
-        """For a batch that was encoded before; None unless it is plain arrays, at least one of them large."""
-        found = regular_layout(batch)
-        if found is None or f.FRAME not in found[0].storages:
+    def of(cls, batch: Batch) -> BatchTemplate | None:
+        """The template of a batch that was just encoded; None unless it is plain arrays, at least one of them large."""
+        arrays: list[Any] = []
+        layout = known_layouts.get(outline_of(batch, arrays))
+        if layout is None or f.FRAME not in layout.storages:
             return None
-        layout, arrays = found
         return cls(batch, layout.header, arrays, layout.storages)
 
-    def room(self, arena: Arena) -> BatchBuffer | None:
-        """None where the arena has no block for it."""
+    def take_buffer(self, arena: Arena) -> BatchBuffer | None:
+        """An empty batch in a block of the arena; None if the arena has no block for it."""
         block = arena.take(self._nbytes)
         if block is None:
             return None
@@ -85,8 +92,8 @@ class BatchTemplate:
                 small.append(arrays[-1])
         return BatchBuffer(self, _with_arrays(self._structure, iter(arrays)), arrays, small, frames, block)
 
-    def fits(self, batch: Any) -> bool:
-        """Whether the batch has this structure, and what is in it has these shapes."""
+    def fits(self, batch: Batch) -> bool:
+        """Whether the batch has this structure, and its parts these shapes."""
         if _without_arrays(batch) != self._structure:
             return False
         shapes = [getattr(array, "shape", None) for array in _arrays_of(batch)]
@@ -98,7 +105,7 @@ def _order(array: Array) -> Literal["C", "F"]:
 
 
 def _without_arrays(value: Any) -> Any:
-    """The containers alone: the batch itself is not to be kept."""
+    """The containers with None in place of each array: a template must not keep the batch's memory."""
     if type(value) is dict:
         return {key: _without_arrays(child) for key, child in value.items()}
     return type(value)(map(_without_arrays, value)) if type(value) in (tuple, list) else None

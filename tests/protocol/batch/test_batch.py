@@ -1,4 +1,4 @@
-"""What goes into the batch codec comes out of it, or is refused by name."""
+"""Batches survive the batch codec, or are refused with the name of the part that cannot be carried."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 
 from enqueuer.errors import ProtocolError, SequenceError
-from enqueuer.protocol.batch import EncodedBatch, Trust, encode_batch, parse_batch
+from enqueuer.protocol.batch import EncodedBatch, Trust, encode_batch, layouts, parse_batch
 from enqueuer.protocol.batch.buffers import INLINE_BYTES
 from enqueuer.protocol.batch.format import MAX_DEPTH, MAX_DICT_ITEMS, MAX_NODES
 from tests.support.batches import BATCHES, assert_same
@@ -50,12 +50,12 @@ def build(encoded: EncodedBatch, trust: Trust) -> Any:
 @given(BATCHES)
 def test_every_batch_of_plain_values_and_arrays_survives_exactly(batch: object) -> None:
     assert_same(carry(batch), batch)
-    assert_same(carry(batch), batch)  # by the layout that the first one left behind
+    assert_same(carry(batch), batch)  # with the layout of the first one
 
 
 @settings(deadline=None, max_examples=300)
 @given(BATCHES)
-def test_batches_that_are_built_together_are_as_those_that_are_built_alone(batch: object) -> None:
+def test_batches_built_together_equal_those_built_alone(batch: object) -> None:
     encoded = encode_batch(batch, Trust.REMOTE)
     plan = parse_batch(encoded.header, Trust.REMOTE)
     assert plan.is_data
@@ -89,7 +89,7 @@ def test_arrays_of_as_many_dimensions_as_numpy_has_are_built_together_too(dimens
         assert_same(one, batch)
 
 
-def test_what_runs_code_of_the_users_is_not_built_ahead_of_its_turn() -> None:
+def test_a_plan_with_a_pickle_is_not_data() -> None:
     plan = parse_batch(encode_batch((Point(1, 2),), Trust.LOCAL).header, Trust.LOCAL)
     assert not plan.is_data
 
@@ -235,7 +235,7 @@ def test_memory_mapped_arrays_arrive_as_plain_arrays(tmp_path: Any) -> None:
 @pytest.fixture
 def tensors() -> Iterator[types.SimpleNamespace]:
     class Tensor:
-        """As torch's: an array only after detach() and cpu()."""
+        """Like torch's: an array only after detach() and cpu()."""
 
         def __init__(self, array: np.ndarray[Any, Any], ready: bool = False) -> None:
             self.array, self.ready = array, ready
@@ -390,7 +390,7 @@ def test_the_longest_batch_that_can_be_sent_can_be_received() -> None:
         encode_batch([*batch, None], Trust.REMOTE)
 
 
-def test_values_that_multiply_by_being_shared_are_refused_in_time() -> None:
+def test_a_batch_that_nests_shared_values_exponentially_is_refused_in_time() -> None:
     batch: Any = []
     for _ in range(40):
         batch = [batch, batch]
@@ -398,9 +398,7 @@ def test_values_that_multiply_by_being_shared_are_refused_in_time() -> None:
         encode_batch(batch, Trust.REMOTE)
 
 
-def test_the_layouts_that_are_remembered_are_bounded() -> None:
-    from enqueuer.protocol.batch import encoder as batch_encoder
-
-    for size in range(3 * batch_encoder._MAX_LAYOUTS):
+def test_the_number_of_known_layouts_is_bounded() -> None:
+    for size in range(3 * layouts._MAX_LAYOUTS):
         encode_batch((np.empty(size, "u1"),), Trust.LOCAL)
-    assert len(batch_encoder._layouts) <= batch_encoder._MAX_LAYOUTS
+    assert len(layouts.known_layouts) <= layouts._MAX_LAYOUTS

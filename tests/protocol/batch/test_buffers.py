@@ -17,7 +17,7 @@ Array = np.ndarray[Any, Any]
 
 
 def frame_of(make: Callable[[], object]) -> Any:
-    """Of a batch that only a local variable holds, as on a worker."""
+    """The one frame of a batch that only a local variable holds, as on a worker."""
     batch = make()
     (frame,) = encode_batch(batch, Trust.LOCAL).frames
     return frame
@@ -106,7 +106,7 @@ def test_a_constant_beside_a_new_array_does_not_make_it_a_copy() -> None:
     assert isinstance(frame, memoryview)
 
 
-def test_an_array_under_a_view_that_somebody_else_has_too_is_copied() -> None:
+def test_a_view_of_an_array_with_another_view_is_copied() -> None:
     theirs = []
 
     def make() -> object:
@@ -142,7 +142,7 @@ def test_a_mutable_buffer_is_copied() -> None:
     assert frame[0] == 0
 
 
-def test_a_frame_keeps_the_memory_alive_and_nothing_else_does() -> None:
+def test_only_the_frame_keeps_the_memory_of_its_array_alive() -> None:
     array = np.zeros(SIZE)
     alive = weakref.ref(array)
     batch = (array,)

@@ -36,13 +36,13 @@ def array(dtype: Any = "<f4", shape: Any = (2,), storage: Any = f.INLINE, order:
 
 
 def build_of_zeros(data: bytes, trust: Trust) -> None:
-    """Parse; and if that works, building must work, too."""
+    """Parse the header; if it is accepted, building must work, too."""
     try:
         plan = parse_batch(data, trust)
     except ProtocolError:
         return
     if plan.nbytes > 1 << 24:
-        return  # the message is not that long, so this plan would go no further
+        return  # no message is that long, so the plan would be refused before it is built
     plan.build(bytes(plan.inline_bytes), [bytes(size) for size in plan.frame_bytes])
 
 
@@ -206,7 +206,7 @@ def test_more_nodes_than_the_limit_are_refused() -> None:
     ],
     ids=["object array", "three keys", "structured", "object scalar", "structured scalar", "true"],
 )
-def test_a_map_that_would_make_msgpack_numpy_unpickle_never_gets_there(token: dict[bytes, Any], trust: Trust) -> None:
+def test_a_map_that_msgpack_numpy_would_unpickle_is_refused(token: dict[bytes, Any], trust: Trust) -> None:
     for data in (header(token), header([f.LIST, 1], token), header([f.OBJECTS, "O", [1]], token)):
         with pytest.raises(ProtocolError):
             parse_batch(data, trust)
@@ -242,7 +242,7 @@ def test_a_pickle_is_read_only_from_a_local_peer_and_only_when_built() -> None:
     ],
     ids=["array", "frame", "empty array", "no bytes", "objects", "list", "wide", "deep and wide", "str", "map"],
 )
-def test_what_a_header_claims_allocates_nothing(data: bytes) -> None:
+def test_parsing_allocates_nothing_for_the_buffers_a_header_claims(data: bytes) -> None:
     tracemalloc.start()
     try:
         build_of_zeros(data, Trust.REMOTE)

@@ -1,4 +1,4 @@
-"""The README says what happens when something fails; each row is proven by a test, and its gap was measured."""
+"""The guide says what happens when something fails: a test proves each row, and its gap was measured."""
 
 from __future__ import annotations
 

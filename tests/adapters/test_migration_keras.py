@@ -1,17 +1,17 @@
-"""The migration page's programs for Keras, tf-keras and tf.data run as they stand, and so does the example."""
+"""The programs of the guide's page on Keras, tf-keras and tf.data run as they stand, and so does the example."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import enqueuer.adapters
 from tests.support.frameworks import require_frameworks, run_program
-from tests.support.snippets import Snippet, snippets, write_modules
+from tests.support.remote import REPOSITORY
+from tests.support.snippets import PAGES, Snippet, snippets, write_modules
 
-PAGE = Path(enqueuer.adapters.__file__).with_name("README.md")
+PAGE = PAGES / "how-to" / "keras.md"
 # One after another in one interpreter, which takes longer to load its framework than to run them.
 KERAS, TENSORFLOW = ("keras",), ("tf_keras", "tensorflow")
-EXAMPLE = "enqueuer.adapters.examples.keras_digits"
+EXAMPLE = REPOSITORY / "examples" / "keras_digits.py"
 
 
 def programs(*words: str) -> list[str]:
@@ -39,7 +39,10 @@ def test_the_pages_keras_programs_run_and_the_example_learns_from_two_processes_
     tmp_path: Path,
 ) -> None:
     require_frameworks(*KERAS, "jax")
-    example = f"runpy.run_module({EXAMPLE!r}, run_name='__main__')"
+    example = (
+        f"import sys\nsys.path.insert(0, {str(EXAMPLE.parent)!r})\n"
+        f"runpy.run_path({str(EXAMPLE)!r}, run_name='__main__')"
+    )
     printed = run_together(programs(*KERAS), tmp_path, example, KERAS_BACKEND="jax")
     *workers, last = printed.splitlines()[-4:]
     assert all(int(line.split(": ")[1].removesuffix(" batches")) > 0 for line in workers), printed
@@ -49,6 +52,6 @@ def test_the_pages_keras_programs_run_and_the_example_learns_from_two_processes_
 def test_every_block_of_the_page_says_what_it_needs_and_is_run() -> None:
     def is_run(snippet: Snippet) -> bool:
         known = {*KERAS, *TENSORFLOW, "torch", "jax", "datasets"}
-        return snippet.word in known or snippet.word.startswith("file=")
+        return snippet.word in known or snippet.word.startswith("file=") or snippet.language != "python"
 
     assert [snippet for snippet in snippets(PAGE) if not is_run(snippet)] == []

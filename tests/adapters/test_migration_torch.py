@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-import enqueuer
 from tests.support.frameworks import require_frameworks
 from tests.support.scripts import run_script
+from tests.support.snippets import PAGES
 
-PAGE = (Path(enqueuer.__file__).parent / "adapters" / "torch.md").read_text()
+PAGE = (PAGES / "how-to" / "torch.md").read_text()
 BLOCKS = re.findall(r"^```python (file|name)=(\S+)\n(.*?)^```$", PAGE, re.M | re.S)
 FILES = {name: text for kind, name, text in BLOCKS if kind == "file"}
 SNIPPETS = {name: text for kind, name, text in BLOCKS if kind == "name"}

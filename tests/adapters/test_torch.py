@@ -51,7 +51,7 @@ def test_two_ranks_train_on_disjoint_shards_of_equal_length(tmp_path: Path) -> N
 
 def test_the_example_learns_the_digits_from_two_processes_and_a_remote_worker(tmp_path: Path) -> None:
     require_frameworks("torch", "sklearn", "PIL")
-    printed = run_program(["-m", "enqueuer.adapters.examples.torch_digits"], tmp_path)
+    printed = run_program([str(REPOSITORY / "examples" / "torch_digits.py")], tmp_path)
     assert float(re.search(r"accuracy: ([\d.]+)", printed)[1]) > 0.95
     counts = {name: int(count) for name, count in re.findall(r"^(\S+) on \S+: (\d+) batches$", printed, re.M)}
     assert len(counts) == 3 and all(counts.values()), counts

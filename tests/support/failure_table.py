@@ -1,6 +1,6 @@
-"""The README's table of failures, the tests that say they prove its rows, and the gaps that were measured.
+"""The guide's table of failures, the tests that claim to prove its rows, and the measured gaps.
 
-`python -m tests.support.failure_table` writes the measured gaps (``tests/chaos/recovery.json``) into the README.
+`python -m tests.support.failure_table` writes the measured gaps (``tests/chaos/recovery.json``) into the table.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections import defaultdict
 from pathlib import Path
 
 _TESTS = Path(__file__).resolve().parents[1]
-README = _TESTS.parent / "README.md"
+PAGE = _TESTS.parent / "docs" / "pages" / "explanation" / "guarantees.md"
 RECOVERY = _TESTS / "chaos" / "recovery.json"
-# A gap that means nothing, or was not measured.
+# The gap of a row that has none, or whose gap was not measured.
 NONE = "–"
-_HEAD = "| … | then | longest gap |"
-# A row: what happens | what comes of it | the longest gap between two batches that was measured.
+_HEAD = "| when … | then | longest gap |"
+# A row: what happens | what follows | the longest measured gap between two batches.
 _ROW = re.compile(r"^\| (?P<case>.+?) \| (?P<outcome>.+) \| (?P<gap>[^|]*) \|$")
 
 
 def rows() -> dict[str, str]:
-    """What happens -> the gap as the README tells it."""
+    """What happens -> the gap in the table."""
     found = {}
-    for line in _lines_of_the_table(README.read_text().splitlines()):
+    for line in _lines_of_the_table(PAGE.read_text().splitlines()):
         match = _ROW.match(line)
         assert match is not None, f"not a row of three cells: {line}"
         found[match["case"]] = match["gap"]
@@ -33,7 +33,7 @@ def rows() -> dict[str, str]:
 
 def _lines_of_the_table(lines: list[str]) -> list[str]:
     start = lines.index(_HEAD) + 2
-    end = next(number for number in range(start, len(lines)) if not lines[number].startswith("|"))
+    end = next((number for number in range(start, len(lines)) if not lines[number].startswith("|")), len(lines))
     return lines[start:end]
 
 
@@ -68,7 +68,7 @@ def _case(decorator: ast.expr, constants: dict[str, object]) -> str | None:
 
 
 def measured() -> dict[str, str]:
-    """What happens -> its gap as the README is to tell it."""
+    """What happens -> its measured gap, as the table writes it."""
     return {case: _seconds(gap) for case, gap in json.loads(RECOVERY.read_text()).items()}
 
 
@@ -78,12 +78,12 @@ def _seconds(gap: float) -> str:
 
 def main() -> None:
     gaps = measured()
-    lines = README.read_text().splitlines()
+    lines = PAGE.read_text().splitlines()
     for line in _lines_of_the_table(lines):
         match = _ROW.match(line)
         assert match is not None, line
         lines[lines.index(line)] = f"| {match['case']} | {match['outcome']} | {gaps.get(match['case'], NONE)} |"
-    README.write_text("\n".join(lines) + "\n")
+    PAGE.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Image classification in Keras 3: ``KERAS_BACKEND=jax python -m enqueuer.adapters.examples.keras_digits``.
+"""Image classification in Keras 3: ``KERAS_BACKEND=jax python examples/keras_digits.py``.
 
 On JAX, PyTorch or TensorFlow. Half a minute on two idle cores; the accuracy is above 0.95.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import keras
 
-from enqueuer.adapters.examples.digits import SAMPLE_SHAPE, augmented_digits, held_out
+from digits import SAMPLE_SHAPE, augmented_digits, held_out
 from enqueuer.adapters.keras import as_dataset
 
 EPOCHS = 8

@@ -1,8 +1,8 @@
-"""What the examples have in common: handwritten digits, augmented by two processes here and one remote worker.
+"""Batches of handwritten digits for an example: two local processes and one remote worker augment them.
 
-The remote worker is a program of its own that this one starts on the same host and that connects over TCP. On another
-machine it is ``enqueuer worker --connect tcp://TRAINER:PORT --allow enqueuer.demo``, and the trainer binds to
-``tcp://0.0.0.0:PORT``.
+The example starts the remote worker itself, on the same host, and the worker connects over TCP. On another machine the
+command is ``enqueuer worker --connect tcp://TRAINER:PORT --allow enqueuer.demo``, and the trainer needs keys and
+``bind="tcp://0.0.0.0:PORT"``.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _START_SECONDS = 60.0
 
 
 def held_out() -> tuple[Floats, Labels]:
-    """Images that nobody trains on, not augmented: x float32 (n, 16, 16, 1), y int64 (n,)."""
+    """Images for the evaluation, not augmented: x float32 (n, 16, 16, 1), y int64 (n,)."""
     digits = load_digits()
     return decode_all(digits.held_out, digits.mode, digits.image_size)
 
 
 @contextmanager
 def augmented_digits() -> Iterator[SequenceEnqueuer]:
-    """A running enqueuer of batches like those of `held_out`, whose three workers are there."""
+    """A running enqueuer of batches like those of `held_out`; its three workers are connected."""
     spec = SequenceSpec(
         "enqueuer.demo.augment:make_sequence",
         images=None,
@@ -53,5 +53,5 @@ def _remote_worker(address: str) -> Iterator[None]:
     try:
         yield
     finally:
-        worker.terminate()  # it finishes what it holds, and goes
+        worker.terminate()  # it finishes the batches it holds, then ends
         worker.wait()

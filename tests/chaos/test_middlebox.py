@@ -1,4 +1,4 @@
-"""Between trainer and workers a middlebox that stalls, swallows, resets and forgets connections."""
+"""A middlebox between trainer and workers stalls, swallows, resets and forgets connections."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def running(directory: Path, processes: int, *arguments: str) -> Iterator[tuple[
     """A trainer that has taken 40 batches of 100 kB, through a box, from remote workers on this host."""
     directory.mkdir(exist_ok=True)
     control, data = free_address(), free_address()
-    with Middlebox({name: port_of(address) for name, address in (("control", control), ("data", data))}) as box:
+    with Middlebox({"control": host_and_port(control), "data": host_and_port(data)}) as box:
         common = ("--data-bind", data, "--advertise", f"tcp://127.0.0.1:{box.ports['data']}", "--size", str(_ITEMS))
         timing = ("--heartbeat-interval", "0.5", "--worker-timeout", str(_LIVENESS), "--coordinator-timeout", "9")
         to_box, patience = f"tcp://127.0.0.1:{box.ports['control']}", ("--max-reconnect-interval", str(_RECONNECT))
@@ -55,8 +55,9 @@ def running(directory: Path, processes: int, *arguments: str) -> Iterator[tuple[
             yield box, trainer, workers
 
 
-def port_of(address: str) -> int:
-    return int(address.rpartition(":")[2])
+def host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    return host, int(port)
 
 
 @pytest.mark.proves(BREAKS)
@@ -89,7 +90,7 @@ def test_a_storm_of_faults_loses_repeats_and_disorders_nothing(tmp_path: Path, r
 
 
 @pytest.mark.proves(BREAKS)
-def test_a_connection_that_is_half_open_is_noticed_whichever_it_is_and_whoever_was_not_told(
+def test_a_half_open_connection_is_noticed_on_either_channel_and_at_either_end(
     tmp_path: Path, record_gap: RecordGap
 ) -> None:
     cases = [(name, channel) for name in ("forget_worker", "forget_trainer") for channel in _BOTH]
@@ -114,7 +115,7 @@ def test_a_connection_that_is_half_open_is_noticed_whichever_it_is_and_whoever_w
 def test_a_worker_whose_control_connection_is_forgotten_costs_no_more_than_one_that_is_silent(
     tmp_path: Path, record_gap: RecordGap
 ) -> None:
-    """It computes on and its supervisor vouches for it, but what was granted to it last never arrived."""
+    """The worker computes on and its supervisor reports it alive, but its last grants never arrived."""
     length = 100
     with running(tmp_path, 4, "--length", str(length), "--workers", "4", "--hedge", "off") as (box, trainer, _):
         # One may be the supervisor's, so two: at least one worker is hit, at least two are not.

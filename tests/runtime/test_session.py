@@ -28,6 +28,7 @@ from enqueuer.runtime.session import Session
 from enqueuer.security.key_directory import KeyDirectory
 from enqueuer.transport.sockets import new_context
 from tests.support.leaks import resources
+from tests.support.remote import free_address
 from tests.support.sequences import Bare, Journaled, as_spec
 from tests.support.waiting import wait_until
 
@@ -64,8 +65,9 @@ def start() -> Iterator[Start]:
 
 @pytest.fixture
 def own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What other programs of this host keep in theirs is not ours to count. Short (a socket's path is limited), and not
-    pytest's, which ``tmp_path`` has by now found with the real one.
+    """A temporary directory of the test alone, so that no other program's files count. It is short enough for a socket.
+
+    ``tmp_path`` has been found before, in the common directory.
     """
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         monkeypatch.setattr(tempfile, "tempdir", directory)
@@ -74,14 +76,14 @@ def own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def nothing_is_left(start: Start, own_temporary_directory: None) -> Iterator[None]:
-    """Checked after the test, whose sessions have all failed to start."""
+    """Check after the test that its sessions, which all failed to start, left nothing."""
     before = resources()
     yield
     wait_until(lambda: resources().beyond(before) == [], what="that nothing is left behind")
 
 
 def welcome(session: Session) -> Welcome:
-    """What a supervisor that connects is told."""
+    """The Welcome that a supervisor gets."""
     hello = Hello(
         PROTOCOL_VERSION, Role.SUPERVISOR, "peer", os.urandom(16), os.urandom(16), 0, "there", 1, "", "0", b"", (), 0
     )
@@ -124,9 +126,7 @@ def test_workers_are_told_the_data_port_on_the_host_that_they_know(start: Start)
 
 
 def test_the_data_port_is_bound_at_data_bind(start: Start) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    address = free_address()
     session = start(as_spec(Bare()), bind=LOOPBACK, data_bind=address)
     assert welcome(session).data_endpoint.rpartition(":")[2] == address.rpartition(":")[2]
 
@@ -203,9 +203,9 @@ def test_a_key_file_that_has_gone_bad_since_is_an_error_of_start(start: Start, t
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names a network interface")
 def test_a_session_without_keys_logs_a_warning(start: Start, caplog: pytest.LogCaptureFixture) -> None:
-    """An interface's name may be anybody's; this one's nobody else can reach."""
+    """The library cannot tell that only this host reaches the interface, so the warning is due."""
     start(as_spec(Bare()), bind="tcp://lo:*", insecure=True)
-    assert "tcp://lo:* has no keys (insecure=True): whoever reaches it can feed this training job" in caplog.text
+    assert "tcp://lo:* has no keys (insecure=True): anyone who reaches it can feed this training job" in caplog.text
 
 
 @pytest.mark.usefixtures("nothing_is_left")

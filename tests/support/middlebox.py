@@ -28,7 +28,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Flow:
-    """One connection through the box: a socket to either side, and a pump each way."""
+    """One connection through the box: a socket to either side, and a pump in each direction."""
 
     def __init__(self, channel: str, worker: socket.socket, trainer: socket.socket) -> None:
         self.channel = channel
@@ -44,28 +44,28 @@ class Flow:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether it passes everything on, so that a fault would be one."""
+        """Whether the flow passes everything on, so that it can be given a fault."""
         return None not in self._ends and not self._swallowing and self._may_pass.is_set()
 
     def hold(self) -> None:
-        """From now on nothing comes out."""
+        """Stall the flow: nothing comes out from now on."""
         self._may_pass.clear()
 
     def release(self) -> None:
         self._may_pass.set()
 
     def swallow(self) -> None:
-        """From now on all is taken in and nothing comes out. There is no way back but `reset`."""
+        """Take all bytes in and send none from now on. Only `reset` can follow."""
         self._swallowing = True
         self._may_pass.set()
 
     def half_open(self, dead: int) -> None:
-        """One side is reset; the other one is not told, and talks to nobody."""
+        """Reset one side only; the other one keeps a half-open connection."""
         self.swallow()
         self._close(dead, reset=True)
 
     def reset(self) -> None:
-        """Both sides are; what they have in here is gone."""
+        """Reset both sides; the bytes inside the box are lost."""
         for side in (WORKER, TRAINER):
             self._close(side, reset=True)
 
@@ -147,10 +147,11 @@ class Faults:
 class Middlebox:
     """Listens while its ``with`` block lasts.
 
-    ``targets``: the trainer's port behind each channel, by the channel's name. `ports`: those that workers connect to.
+    ``targets``: the trainer's host and port behind each channel, by the channel's name. `ports`: the box's own, for the
+    workers to connect to.
     """
 
-    def __init__(self, targets: dict[str, int]) -> None:
+    def __init__(self, targets: dict[str, tuple[str, int]]) -> None:
         self.targets = targets
         self.ports: dict[str, int] = {}
         # Flows hit so far, by the fault's name and the flow's channel.
@@ -204,9 +205,9 @@ class Middlebox:
                     end.setblocking(False)
                     end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 try:
-                    await loop.sock_connect(trainer, ("127.0.0.1", self.targets[channel]))
+                    await loop.sock_connect(trainer, self.targets[channel])
                 except OSError:
-                    # Nobody is there: so it is for who came to us.
+                    # The target does not listen, so the caller is refused too.
                     worker.close()
                     trainer.close()
                 else:
@@ -241,5 +242,5 @@ class Middlebox:
 
 
 def _unread_bytes(end: socket.socket) -> int:
-    """What has arrived in the kernel and was not read."""
+    """The number of bytes that arrived in the kernel and were not read."""
     return int(struct.unpack("i", fcntl.ioctl(end, termios.FIONREAD, b"\0\0\0\0"))[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+# Below the ports that the kernel gives to sockets that ask for any.
+_PORTS = itertools.count(20_000)
 
 
 def environment() -> dict[str, str]:
@@ -20,10 +23,31 @@ def environment() -> dict[str, str]:
 
 
 def free_address() -> str:
-    """A loopback address that nobody listened on a moment ago; the same one serves successive sessions."""
+    """A loopback address for one session after another: nothing else takes it, not even while nothing listens there.
+
+    The host belongs to this process alone, where the system has more than one loopback host, and each call takes
+    another port. A port that the kernel chose could be another program's by the next session.
+    """
+    host = _own_loopback_host()
+    while True:
+        with socket.socket() as probe:
+            try:
+                probe.bind((host, next(_PORTS) if host != "127.0.0.1" else 0))
+            except OSError:  # a service that listens on all hosts
+                continue
+            return f"tcp://{host}:{probe.getsockname()[1]}"
+
+
+def _own_loopback_host() -> str:
+    """An address in 127.0.0.0/8 that is made of this process's id; 127.0.0.1 where the system has no other."""
+    pid = os.getpid()
+    host = f"127.{1 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}"
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return "127.0.0.1"
+    return host
 
 
 class RemoteWorker:

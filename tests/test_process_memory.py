@@ -24,7 +24,7 @@ def test_a_childs_pages_are_in_the_tree_and_gone_with_it() -> None:
     assert pss_bytes(child.pid) == 0
 
 
-def test_a_sampler_knows_the_most_that_it_saw() -> None:
+def test_a_sampler_returns_the_most_that_it_saw() -> None:
     values = [2.0, 5.0, 1.0]
     with Sampler(lambda: values.pop() if values else 3.0, 0.001) as sampler:
         wait_until(lambda: not values)

@@ -12,12 +12,12 @@ class Squares(Sequence):
         return index * index
 
 
-def test_length_and_items_have_to_be_written():
+def test_a_sequence_without_length_or_items_cannot_be_made():
     with pytest.raises(TypeError, match="abstract"):
         Sequence()
 
 
-def test_iterating_is_one_epoch():
+def test_iterating_over_a_sequence_is_one_epoch():
     squares = Squares()
     assert list(squares) == [0, 1, 4, 9]
     assert list(squares) == [0, 1, 4, 9]
@@ -27,5 +27,5 @@ def test_on_epoch_end_may_be_left_out():
     assert Squares().on_epoch_end() is None
 
 
-def test_the_spec_is_at_home_here_too():
+def test_the_spec_can_be_imported_from_the_same_module():
     assert SequenceSpec is enqueuer.compute.spec.SequenceSpec

@@ -25,7 +25,7 @@ def _warm() -> None:
 
 @pytest.fixture
 def own_tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A temporary directory that no other program uses. Not tmp_path, which must not lie in it, but be made before: an
+    """A temporary directory that no other program uses. Not tmp_path, which is made before this and outside of it: an
     ipc path there would be too long.
     """
     with tempfile.TemporaryDirectory(prefix="chaos-") as directory:
@@ -49,7 +49,7 @@ def chaos(_warm: None, own_tmpdir: Path, tmp_path: Path) -> Iterator[Chaos]:
 
 @pytest.fixture
 def record_gap() -> Callable[[str, float], None]:
-    """``record_gap(row, seconds)``: the longest gap seen for a row of the README's table of failures.
+    """``record_gap(row, seconds)``: the longest gap seen for a row of the guide's table of failures.
 
     With ``ENQUEUER_RECORD_GAPS=FILE`` the file, a JSON object, keeps the largest of each row.
     """
@@ -75,7 +75,7 @@ def merge_gap(path: Path, row: str, seconds: float) -> None:
 
 @pytest.fixture
 def memory_group() -> Iterator[Callable[[int], MemoryGroup]]:
-    """From a limit in bytes to a control group that has it."""
+    """Makes a control group with a limit in bytes."""
     reason = why_no_memory_group()
     if reason is not None:
         # CI sets this: there, a skipped test is a failed one.

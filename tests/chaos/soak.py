@@ -42,7 +42,7 @@ _END_SECONDS = 120.0
 
 
 class Soak:
-    """One run. ``random_source`` decides which fault comes when, and to whom."""
+    """One run. ``random_source`` chooses each fault, its time and its victim."""
 
     def __init__(self, directory: Path, random_source: random.Random) -> None:
         self._random = random_source
@@ -73,7 +73,7 @@ class Soak:
     # ------------------------------------------------------------ the run
 
     def go_on(self, seconds: float) -> None:
-        """Faults until the time is over or the stream has ended."""
+        """Inject faults until the time is over or the stream has ended."""
         began = time.monotonic()
         fault_at, report_at = began + _FAULT_SECONDS, began + _REPORT_SECONDS
         while (now := time.monotonic()) < began + seconds and not self._run.is_over():
@@ -91,7 +91,7 @@ class Soak:
             time.sleep(_STEP_SECONDS)
 
     def end(self) -> list[str]:
-        """Let the epoch end and close everything; what was wrong, in words."""
+        """Let the epoch end and close everything; returns the problems, in words."""
         self._continue_stopped(float("inf"))
         grown = self._growth()
         try:
@@ -144,7 +144,7 @@ class Soak:
     # ------------------------------------------------------------ faults
 
     def _inject(self, now: float) -> None:
-        """The next fault that is possible now: there may be nobody to stop."""
+        """Inject the next fault that is possible now: there may be no process to stop."""
         kinds = list(self._faults)
         self._random.shuffle(kinds)
         for kind in kinds:
@@ -200,7 +200,7 @@ class Soak:
         return True
 
     def _local_supervisor(self) -> int | None:
-        """The pid of the one that lives now; its age counts from when it was first seen."""
+        """The pid of the local supervisor; its age counts from the first time that it was seen."""
         found = next((pid for pid in descendants(os.getpid()) if "enqueuer_worker.local" in command_of(pid)), None)
         if found is not None and found != self._supervisor:
             self._supervisor, self._supervisor_born = found, time.monotonic()
@@ -216,13 +216,13 @@ def command_of(pid: int) -> str:
 
 
 def resident_bytes() -> int:
-    """Memory that this process has now."""
+    """The resident memory of this process now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
 
 def soak(seconds: float, seed: int) -> list[str]:
-    """A whole run; what was wrong, in words."""
+    """Do a whole run; returns the problems, in words."""
     with tempfile.TemporaryDirectory(prefix="soak-") as directory, tempfile.TemporaryDirectory(prefix="logs-") as logs:
         tempfile.tempdir = os.environ["TMPDIR"] = directory
         warm_up()

@@ -1,4 +1,4 @@
-"""Items that end the process that computes them: a crash, an exit, the kernel when memory runs out."""
+"""Items that end their process: by a crash, an exit, or the kernel when memory runs out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def journal(tmp_path: Path) -> str:
 @pytest.mark.proves("a worker is killed")
 @pytest.mark.parametrize("fault", ["segfault", "exit 0", "exit 3", "exit 4", "exit 11"])
 def test_an_item_that_ends_its_process_once_is_computed_by_another(chaos: Chaos, journal: str, fault: str) -> None:
-    """Exit codes 0, 3 and 4 are those that a worker which leaves on purpose ends with."""
+    """Exit codes 0, 3 and 4 are those of workers that leave on purpose."""
     run = chaos.run(Faulty(length=100, seconds=0.01, fault=fault, journal=journal))
     assert run.finish().longest_gap <= _LONGEST_GAP
     assert run.stats.lost_workers_count == 1

@@ -1,4 +1,4 @@
-"""A low limit of open files, and batches of more sizes than it allows slabs of shared memory."""
+"""A low limit of open files, and batches of more sizes than there can be slabs of shared memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ with SequenceEnqueuer(Growing(), use_multiprocessing=True) as enqueuer:
         assert len(batch) == size(index) and (batch == index).all()
         for file in files:
             file.close()
-    print(index + 1, len(enqueuer._session.io._pairs["local"].slabs.blocks._slabs))
+    print(index + 1, len(enqueuer._session.io._channels["local"].slabs.blocks._slabs))
 """
 
 

@@ -1,4 +1,4 @@
-"""No room left where temporary files go, or in /dev/shm: it works without, or says so at start()."""
+"""The temporary directory or /dev/shm is full: the library works without it, or start() says so."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ exec "$@"
 
 
 def why_no_mounts() -> str | None:
-    """What keeps this process from mounting file systems of its own; None if nothing does."""
+    """The reason why this process cannot mount file systems of its own; None if it can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "needs root on Linux"
     if shutil.which("unshare") is None:
@@ -47,7 +47,7 @@ def _mounts() -> None:
 def run_trainer(
     kind: str, full: str | Path, *arguments: str, tmpdir: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """The trainer program, with two local workers, where that directory is full."""
+    """Run the trainer program with two local workers while that directory is full."""
     variables = environment() | ({"TMPDIR": tmpdir} if tmpdir else {})
     program = [sys.executable, "-m", "tests.chaos.trainer_program", "--local", "2", "--length", "50", *arguments]
     command = ["unshare", "--mount", "sh", "-c", _FILL, "sh", kind, str(full), *program]
@@ -82,5 +82,5 @@ def test_start_says_that_there_is_no_room_for_sockets_and_nothing_is_left(tmp_pa
 @pytest.mark.proves("the disk or `/dev/shm` is full")
 @pytest.mark.parametrize("kind", ["blocks", "inodes"])
 def test_a_full_shared_memory_file_system_is_not_needed(kind: str) -> None:
-    """The data of a live Sequence goes to the workers in memory that is no file of any file system."""
+    """The data of a live Sequence goes to the workers in anonymous memory, outside of any file system."""
     assert_exact(run_trainer(kind, "/dev/shm", "--live-bytes", str(32 << 20)))

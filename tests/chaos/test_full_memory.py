@@ -1,4 +1,4 @@
-"""A control group whose memory fills up with batches that the trainer keeps: they come another way, and nobody dies."""
+"""The trainer keeps batches until its control group is full: batches then come by socket, and no process dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items that never come back, or not for long."""
+"""Items that hang, for ever or for long."""
 
 from __future__ import annotations
 

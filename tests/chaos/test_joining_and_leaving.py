@@ -1,4 +1,4 @@
-"""Remote worker programs that come and go in the middle of an epoch."""
+"""Remote worker programs join and leave in the middle of an epoch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_program_that_joins_in_the_middle_gets_work(chaos: Chaos, record_gap: 
 
 
 @pytest.mark.proves(LEAVES)
-def test_a_program_that_is_asked_to_leave_finishes_what_it_has_and_another_takes_its_place(
+def test_a_program_that_is_asked_to_leave_finishes_its_leases_and_another_replaces_it(
     chaos: Chaos, record_gap: RecordGap
 ) -> None:
     run = chaos.run(Steady(length=100), local=0, remote=2, epochs=None)

@@ -1,4 +1,4 @@
-"""SIGKILL, of workers and of their supervisors: nothing is lost or repeated, and the stream hardly stops."""
+"""SIGKILL of workers and supervisors: no batch is lost or repeated, and the stream hardly stops."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LONGEST_GAP = 0.5
 
 
 def kill_one_after_another(run: Run, workers: int, random_source: random.Random) -> None:
-    """Each at a random time of its item, once the fleet is whole again."""
+    """Kill workers one after another, each at a random time of its item and with the fleet complete."""
     for _ in range(_KILLS):
         pids = run.wait_for_workers(workers)
         pause(random_source.uniform(0.0, 0.04))

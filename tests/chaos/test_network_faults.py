@@ -33,7 +33,7 @@ def hosts() -> Iterator[TwoHosts]:
 
 @contextlib.contextmanager
 def running(hosts: TwoHosts, tmp_path: Path, near: int, far: int, *arguments: str) -> Iterator[tuple[Trainer, Workers]]:
-    """A trainer that has taken 40 batches of 20 ms, and the workers that are far from it."""
+    """A trainer that has taken 40 batches of 20 ms, and its workers on the other host."""
     common = ("--length", str(_LENGTH), "--workers", str(near + far), *_TIMING, *arguments)
     drain = ("--drain-timeout", "4")
     with (

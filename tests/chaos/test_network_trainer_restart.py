@@ -1,4 +1,4 @@
-"""A trainer that is gone without a word, and the next one at its address: the same workers serve it."""
+"""A trainer vanishes, and the same workers serve the next one at its address."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def hosts() -> Iterator[TwoHosts]:
 
 @contextlib.contextmanager
 def succession(tmp_path: Path, address: str, hosts: TwoHosts | None = None) -> Iterator[tuple[Workers, Start]]:
-    """Two worker processes for this address, and what starts one trainer after the other there."""
+    """Two worker processes for one address, and a function that starts one trainer after another there."""
     trainers: list[Trainer] = []
 
     def start(length: int, *arguments: str) -> Trainer:
@@ -54,7 +54,7 @@ def succession(tmp_path: Path, address: str, hosts: TwoHosts | None = None) -> I
 
 
 def time_to_first_batch(trainer: Trainer) -> float:
-    """From the moment at which it could be connected to."""
+    """The seconds from the moment at which the trainer could be reached."""
     trainer.wait_for(1)
     return trainer.batches[0].at - trainer.bound_at
 

@@ -1,4 +1,4 @@
-"""The soak in short: as a command, to its end and to a Ctrl-C."""
+"""The soak run for a short time as a command: to its end, and to a Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.remote import REPOSITORY, environment
 
 @contextlib.contextmanager
 def soak(minutes: float) -> Iterator[subprocess.Popen[str]]:
-    """The program, in a process group of its own, of which nothing is left in the end."""
+    """The program in a process group of its own, which is empty in the end."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.chaos.soak", "--minutes", str(minutes), "--seed", "1"],
         cwd=REPOSITORY,

@@ -1,4 +1,4 @@
-"""SIGSTOP and SIGCONT: a process that stands still for a while, shorter or longer than it takes to be given up."""
+"""SIGSTOP and SIGCONT: processes stopped for less or more than their time-outs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_worker_that_is_stopped_for_longer_than_its_time_out_is_replaced_by_th
 
 
 @places
-def test_a_supervisor_that_stands_still_longer_than_any_time_out_harms_nobody(
+def test_a_supervisor_that_is_stopped_longer_than_any_time_out_loses_no_worker(
     chaos: Chaos, local: int, remote: int
 ) -> None:
     run = chaos.run(Steady(length=100), local=local, remote=remote, epochs=None, timing=_TIMING)
@@ -68,9 +68,7 @@ def test_a_supervisor_that_stands_still_longer_than_any_time_out_harms_nobody(
 
 
 @places
-def test_a_worker_that_dies_while_its_supervisor_stands_still_is_noticed_all_the_same(
-    chaos: Chaos, local: int, remote: int
-) -> None:
+def test_a_worker_that_dies_while_its_supervisor_is_stopped_is_noticed(chaos: Chaos, local: int, remote: int) -> None:
     run = chaos.run(Steady(length=100), local=local, remote=remote, epochs=None, timing=_TIMING)
     run.wait_for_taken(20)
     victim = run.worker_pids()[0]
@@ -84,7 +82,7 @@ def test_a_worker_that_dies_while_its_supervisor_stands_still_is_noticed_all_the
 
 @pytest.mark.proves("the trainer is stopped and goes on")
 @places
-def test_a_trainer_that_stands_still_longer_than_all_time_outs_goes_on_where_it_was(
+def test_a_trainer_that_is_stopped_longer_than_all_time_outs_goes_on_where_it_was(
     chaos: Chaos, tmp_path: Path, local: int, remote: int
 ) -> None:
     address = free_address()

@@ -1,4 +1,4 @@
-"""The judge itself: what the chaos tests rely on to find something lost, repeated, out of order or wrong."""
+"""The tally of the chaos tests: it finds batches lost, repeated, out of order or wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.chaos_tally import Tally, expected_order
 
 
 def fed(indices: list[int], *, ordered: bool = True, tag: int = 0) -> Tally:
-    """A tally of 6 batches an epoch in the order of their indices, after one epoch of these."""
+    """A tally of 6 batches an epoch in index order, after one epoch with these indices."""
     tally = Tally(6, seed=None, ordered=ordered)
     for number, index in enumerate(indices):
         tally.take(batch(index, tag), float(number))
@@ -36,7 +36,7 @@ def test_a_repeated_batch_is_counted() -> None:
     assert fed([0, 1, 2, 3, 4, 5, 5]).faults() == {"repeated": 1}
 
 
-def test_a_batch_in_the_place_of_another_is_both() -> None:
+def test_a_batch_in_the_position_of_another_counts_as_lost_and_repeated() -> None:
     assert fed([0, 1, 1, 3, 4, 5]).faults() == {"lost": 1, "repeated": 1, "out of order": 1}
 
 

@@ -1,4 +1,4 @@
-"""Trainers that die and come back, and passes that follow one another at once."""
+"""Trainers die and come back, and passes follow one another at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PASSES = 3
 
 @pytest.mark.proves("the trainer is killed (SIGKILL)")
 @pytest.mark.parametrize("tag", [0, 5], ids=["the same Sequence", "another Sequence"])
-def test_remote_workers_serve_the_next_trainer_and_local_ones_go_with_theirs(
+def test_remote_workers_serve_the_next_trainer_and_local_ones_end_with_theirs(
     chaos: Chaos, tmp_path: Path, tag: int
 ) -> None:
     address = free_address()
@@ -57,7 +57,7 @@ def assert_pass(enqueuer: SequenceEnqueuer, tag: int, batches: list[Any]) -> Non
 
 @pytest.mark.parametrize("how", ["fresh processes", "persistent processes", "remote"])
 def test_no_answer_of_one_pass_gets_into_the_next(chaos: Chaos, how: str) -> None:
-    """Each is stopped in mid-epoch, while its workers are inside items, and the next one is started at once."""
+    """Each pass is stopped in mid-epoch, while its workers compute, and the next one starts at once."""
     sequence = Steady(length=40, seconds=0.05)
     options: dict[str, Any] = {"persistent_workers": how == "persistent processes"}
     if how == "remote":
@@ -76,7 +76,7 @@ def test_no_answer_of_one_pass_gets_into_the_next(chaos: Chaos, how: str) -> Non
 
 
 def test_a_trainer_that_is_killed_while_it_starts_leaves_no_process(chaos: Chaos, tmp_path: Path) -> None:
-    """Its workers are still importing, and have no connection whose end would tell them."""
+    """The workers are still importing, and have no connection yet that would break."""
     with TrainerProgram(tmp_path / "trainer.log", local=2) as trainer:
         wait_until(lambda: len(descendants(trainer.pid)) >= 2, what="the first worker")
         processes = descendants(trainer.pid)

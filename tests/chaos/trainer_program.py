@@ -1,4 +1,4 @@
-"""A trainer for the chaos tests to run as a program, to stop it, kill it, or put it where it is cut off.
+"""A trainer as a program, for the chaos tests to stop, to kill, or to cut off from its workers.
 
 `python -m tests.chaos.trainer_program --bind ADDRESS --local N --length L --epochs E …` prints ``started``, then
 ``taken N`` after each batch, and at last a JSON object: the tally's summary and figures of ``stats()``. An error that
@@ -40,7 +40,7 @@ def parse() -> argparse.Namespace:
 
 
 def train(arguments: argparse.Namespace) -> dict[str, object]:
-    """Run all epochs; the report."""
+    """Run all epochs; returns the report."""
     what = arguments.length, arguments.seconds, arguments.tag
     live = Stored(*what, nbytes=arguments.live_bytes) if arguments.live_bytes else None
     timing = Timing(

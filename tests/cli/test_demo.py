@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
-    """The program sets the level of the library's logger, which is the tests' as well."""
+    """Restore the level of the library's logger, which the command changes."""
     logger = logging.getLogger("enqueuer")
     level = logger.level
     yield
@@ -34,7 +34,7 @@ def run_demo(*arguments: str) -> Result:
 
 
 def assert_callers_error(result: Result, message: str) -> None:
-    """Exit code 2, and one line that says what is wrong, below the progress bar if that has begun."""
+    """Assert exit code 2 and one line with the error, below the progress bar if there is one."""
     assert result.exit_code == 2, result.output
     lines = [line for line in re.split(r"[\r\n]+", result.output) if line and "batches/s" not in line]
     assert len(lines) == 1, result.output
@@ -93,7 +93,7 @@ def test_an_unreadable_training_image_is_named(image_folder: Path):
     assert_callers_error(run_demo("--images", str(image_folder)), f"cannot read {image_folder / 'dark'}")
 
 
-def test_an_image_that_only_workers_meet_is_named(image_folder: Path):
+def test_an_unreadable_image_that_only_workers_decode_is_named(image_folder: Path):
     from enqueuer.demo.image_folder import load_image_folder
 
     broken = load_image_folder(image_folder).train.sources[0]
@@ -102,7 +102,7 @@ def test_an_image_that_only_workers_meet_is_named(image_folder: Path):
     assert_callers_error(run_demo("--images", str(image_folder), "--workers", "1"), f"cannot read {broken}")
 
 
-def test_an_image_folder_is_learned(image_folder: Path):
+def test_the_demo_learns_an_image_folder(image_folder: Path):
     result = run_demo("--images", str(image_folder), "--workers", "1", "--epochs", "15", "--batch-size", "4")
     assert result.exit_code == 0, result.output
     assert "accuracy: 1.000 (on 4 held-out images)" in result.output
@@ -124,7 +124,7 @@ def test_with_keys_the_command_names_the_token_to_copy(image_folder: Path, tmp_p
     assert f"--token-file {keys}/worker.token --allow enqueuer.demo\n" in result.output
 
 
-def test_a_port_in_use_is_said_in_one_line(image_folder: Path):
+def test_a_port_in_use_is_an_error_in_one_line(image_folder: Path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
         result = run_demo("--images", str(image_folder), "--bind", address)

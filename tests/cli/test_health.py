@@ -1,4 +1,4 @@
-"""`enqueuer health` against real trainers and workers, as a container's health check asks them."""
+"""`enqueuer health` against real trainers and workers, as in a container's health check."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_trainer_is_well_while_it_runs_and_absent_afterwards(directory):
     assert list(directory.iterdir()) == []
 
 
-def test_a_trainer_that_nobody_helps_yet_is_well_but_not_ready(directory):
+def test_a_trainer_without_workers_is_well_but_not_ready(directory):
     with SequenceEnqueuer(range(10), bind="tcp://127.0.0.1:0") as enqueuer:
         enqueuer.start(0)
         assert ask()[0] == 0
@@ -75,14 +75,14 @@ def said_of(role: str) -> list[str]:
     return [line for line in ask()[1].splitlines() if line.startswith(role)]
 
 
-def test_a_directory_that_others_may_enter_is_one_line(directory):
+def test_a_directory_that_others_may_enter_is_an_error_in_one_line(directory):
     directory.mkdir(mode=0o755)
     code, output = ask()
     assert code == 1
     assert output == f"Error: {directory} must belong to this user alone: chmod 700 {directory}\n"
 
 
-def test_it_must_be_told_where_to_ask(monkeypatch):
+def test_health_without_a_directory_is_the_callers_error(monkeypatch):
     monkeypatch.delenv(DIRECTORY_VARIABLE, raising=False)
     code, output = ask()
     assert code == 2

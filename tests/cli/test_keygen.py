@@ -1,4 +1,4 @@
-"""The command `enqueuer keygen`: what it writes and says, and what it refuses."""
+"""The command `enqueuer keygen`: its files, its output and its refusals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def assert_refused(result: Result, words: str) -> None:
     assert words in result.output and result.output.startswith("Error: ") and result.output.count("\n") == 1
 
 
-def test_it_makes_both_files_and_says_who_gets_which(tmp_path: Path) -> None:
+def test_keygen_makes_both_files_and_says_where_each_belongs(tmp_path: Path) -> None:
     result = keygen(tmp_path)
     assert result.exit_code == 0
     assert f"for the trainer:  {tmp_path}/coordinator.key" in result.output
@@ -31,14 +31,14 @@ def test_it_makes_both_files_and_says_who_gets_which(tmp_path: Path) -> None:
     assert token.to_text() not in result.output
 
 
-def test_it_does_not_overwrite_unless_it_is_told_to_and_then_says_so(tmp_path: Path) -> None:
+def test_keygen_overwrites_only_with_replace_and_then_says_so(tmp_path: Path) -> None:
     keygen(tmp_path)
     assert_refused(keygen(tmp_path), "is there already")
     replaced = keygen(tmp_path, "--replace")
     assert replaced.exit_code == 0 and "every token that was made before is worthless" in replaced.output
 
 
-def test_workers_come_and_go(tmp_path: Path) -> None:
+def test_tokens_are_added_listed_and_revoked(tmp_path: Path) -> None:
     keygen(tmp_path)
     assert f"{tmp_path}/worker-2.token" in keygen(tmp_path, "--add-worker").output
     assert f"{tmp_path}/box.token" in keygen(tmp_path, "--add-worker", "box").output
@@ -55,5 +55,5 @@ def test_the_list_has_the_prefixes_that_the_trainers_log_names(tmp_path: Path) -
     assert keygen(tmp_path, "--list").output == f"worker  {public.hex()[:8]}\n"
 
 
-def test_one_thing_at_a_time(tmp_path: Path) -> None:
+def test_two_actions_at_once_are_refused(tmp_path: Path) -> None:
     assert_refused(keygen(tmp_path, "--list", "--replace"), "one thing at a time")

@@ -13,7 +13,7 @@ from enqueuer.cli.main import main
 
 @click.command()
 def interrupted() -> None:
-    """Somebody presses Ctrl-C."""
+    """A command that the user interrupts with Ctrl-C."""
     raise KeyboardInterrupt
 
 
@@ -25,7 +25,7 @@ def test_help_names_both_subcommands_and_what_they_do():
     assert "Train a small classifier" in result.output
 
 
-def test_version_is_the_librarys():
+def test_version_prints_the_version_of_the_library():
     result = CliRunner().invoke(main, ["--version"])
     assert result.output.strip() == f"enqueuer, version {enqueuer.__version__}"
 

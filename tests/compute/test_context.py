@@ -8,7 +8,7 @@ from enqueuer.compute.seeding import item_generator
 
 
 def in_a_thread(function):
-    """The result of a function that runs in a thread of its own, where nothing has been entered yet."""
+    """The result of a function that runs in a new thread, which is in no worker and no item yet."""
     results = []
     thread = threading.Thread(target=lambda: results.append(function()))
     thread.start()
@@ -16,7 +16,7 @@ def in_a_thread(function):
     return results[0]
 
 
-def test_outside_an_item_item_rng_says_where_it_belongs():
+def test_item_rng_outside_an_item_is_an_error_that_says_where_to_call_it():
     with pytest.raises(RuntimeError, match="__getitem__"):
         item_rng()
 
@@ -43,7 +43,7 @@ def test_items_nest():
     end_item(outer)
 
 
-def test_the_trainers_own_thread_is_no_worker_even_within_an_item():
+def test_worker_info_is_none_in_the_trainers_own_thread_even_within_an_item():
     outer = begin_item(1, 1, 1)
     try:
         assert worker_info() is None
@@ -51,7 +51,7 @@ def test_the_trainers_own_thread_is_no_worker_even_within_an_item():
         end_item(outer)
 
 
-def test_a_worker_thread_knows_who_it_is_and_others_do_not():
+def test_worker_info_names_the_worker_in_its_thread_and_in_no_other():
     def work():
         enter_worker("host/1", 1, "host")
         enter_epoch(seed=5, epoch=2)

@@ -31,7 +31,7 @@ def test_equal_code_and_arguments_have_one_digest_whatever_the_order_of_the_argu
     assert len(first) == digest.DIGEST_BYTES
 
 
-def test_another_target_or_argument_has_another(project):
+def test_another_target_or_argument_has_another_digest(project):
     project(digested__data="x = 1")
     digests = {
         sequence_digest("digested.data:f", {}),
@@ -63,7 +63,7 @@ def test_caches_and_hidden_folders_do_not_count(project, tmp_path):
     assert sequence_digest("digested.data:f", {}) == before
 
 
-def test_where_the_package_lies_does_not_count(project, tmp_path, monkeypatch):
+def test_the_directory_of_the_package_does_not_count(project, tmp_path, monkeypatch):
     project(digested__data="x = 1")
     before = sequence_digest("digested.data:f", {})
     elsewhere = tmp_path / "elsewhere"
@@ -103,6 +103,6 @@ def test_code_without_source_has_no_digest(target):
     assert sequence_digest(target, {}) == b""
 
 
-def test_a_module_that_was_made_by_hand_has_none_either(project, monkeypatch):
+def test_a_module_made_at_run_time_has_no_digest(project, monkeypatch):
     monkeypatch.setitem(sys.modules, "handmade_example", ModuleType("handmade_example"))
     assert sequence_digest("handmade_example:f", {}) == b""

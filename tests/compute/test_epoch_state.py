@@ -1,4 +1,4 @@
-"""Catching up with another instance's epochs."""
+"""Replaying ``on_epoch_end`` until an instance has caught up."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enqueuer.compute.epoch_state import EPOCH_ENDS_LIMIT, EpochEnds, catch_up, read_epoch_ends
+from enqueuer.compute.epoch_state import EpochEnds, catch_up, read_epoch_ends
 from enqueuer.errors import ProtocolError
+from enqueuer.stream.state import EPOCH_ENDS_LIMIT
 from tests.support.sequences import Bare, Reshuffling
 
 
@@ -62,7 +63,7 @@ def test_a_call_that_raises_is_not_noted() -> None:
     assert noted == []
 
 
-def test_set_epoch_is_told_the_number_under_its_seed_and_nothing_is_replayed() -> None:
+def test_set_epoch_is_called_under_its_seed_and_nothing_is_replayed() -> None:
     class Numbered(Reshuffling):
         def set_epoch(self, epoch: int) -> None:
             self.told = (epoch, np.random.random())
@@ -75,5 +76,5 @@ def test_set_epoch_is_told_the_number_under_its_seed_and_nothing_is_replayed() -
     assert told[0] == told[1] and told[0][0] == 4
 
 
-def test_without_a_hook_of_its_own_there_is_nothing_to_do() -> None:
+def test_a_sequence_without_its_own_hook_is_left_alone() -> None:
     catch_up(Bare(), 1, 7, [(7, 0)], lambda _: pytest.fail("replayed"))

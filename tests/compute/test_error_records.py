@@ -14,14 +14,14 @@ WHERE = {"index": 3, "epoch": 2, "worker": "w1", "host": "far"}
 
 
 class AppError(Exception):
-    """A user's class, loaded here as well."""
+    """A user's exception class, which the trainer has loaded too."""
 
     class Inner(Exception):
         """One inside another."""
 
 
 def raised(error, cause=None):
-    """The error as a handler sees it, with a traceback."""
+    """Raise and catch the error, so that it has a traceback."""
     try:
         raise error from cause
     except BaseException as caught:
@@ -29,7 +29,7 @@ def raised(error, cause=None):
 
 
 def over_the_wire(record):
-    """The record as msgpack carries it: tuples become lists, and what is not plain would raise."""
+    """The record after a trip through msgpack: tuples become lists, and a value that is not plain raises."""
 
     def pack(record):
         return record and [
@@ -65,7 +65,7 @@ def test_the_original_comes_out_with_its_type_and_arguments(error):
     assert str(copy) == str(error)
 
 
-def test_its_cause_says_where_and_shows_the_remote_traceback():
+def test_the_cause_of_the_original_says_where_and_shows_the_remote_traceback():
     explanation = round_trip(raised(ValueError("x"))).__cause__
     assert type(explanation) is SequenceError
     assert (explanation.index, explanation.epoch, explanation.worker, explanation.host) == (3, 2, "w1", "far")
@@ -74,7 +74,7 @@ def test_its_cause_says_where_and_shows_the_remote_traceback():
     assert "in raised" in str(explanation)
 
 
-def test_the_users_own_chain_is_kept_below_that():
+def test_the_users_own_chain_of_causes_is_kept_below_the_sequence_error():
     first, second = raised(KeyError("k")), AppError("a")
     second.__context__ = first
     copy = round_trip(raised(ValueError("x"), cause=second))
@@ -91,14 +91,14 @@ def test_a_hidden_context_stays_hidden():
     assert round_trip(error).__cause__.__cause__ is None
 
 
-def test_a_cause_that_cannot_be_rebuilt_is_told_in_words():
+def test_a_cause_that_cannot_be_rebuilt_becomes_a_sequence_error():
     copy = round_trip(raised(ValueError("x"), cause=AppError(object())))
     cause = copy.__cause__.__cause__
     assert type(cause) is SequenceError
     assert str(cause).startswith(f"{__name__}.AppError: <object object")
 
 
-def test_a_chain_that_bites_its_tail_ends():
+def test_a_circular_chain_of_causes_is_recorded_once():
     first, second = ValueError("1"), KeyError("2")
     first.__cause__, second.__cause__ = second, first
     assert record_error(first, trust_local=False).cause.cause is None
@@ -121,7 +121,7 @@ def test_a_long_chain_is_cut():
 @pytest.mark.parametrize(
     "error", [SystemExit(3), KeyboardInterrupt("stop"), GeneratorExit(), BaseException("b")], ids=repr
 )
-def test_what_is_no_exception_arrives_as_a_sequence_error(error):
+def test_a_base_exception_arrives_as_a_sequence_error(error):
     copy = round_trip(raised(error))
     assert type(copy) is SequenceError
     assert str(copy).startswith(f"sequence[3] raised {type(error).__qualname__}: {error}")
@@ -129,14 +129,14 @@ def test_what_is_no_exception_arrives_as_a_sequence_error(error):
     assert "in raised" in copy.remote_traceback
 
 
-def test_arguments_that_are_not_plain_make_it_a_sequence_error_with_the_chain_kept():
+def test_an_exception_with_arguments_that_are_not_plain_becomes_a_sequence_error_with_its_chain():
     copy = round_trip(raised(ValueError(object()), cause=KeyError("k")))
     assert type(copy) is SequenceError
     assert "ValueError: <object object" in str(copy)
     assert copy.__cause__.args == ("k",)
 
 
-def test_an_exception_group_is_told_in_words():
+def test_an_exception_group_becomes_a_sequence_error():
     if sys.version_info < (3, 11):
         pytest.skip("Python 3.11 brings exception groups")
     group = ExceptionGroup("several", [ValueError("one"), KeyError("two")])  # noqa: F821
@@ -157,7 +157,7 @@ def test_a_module_that_is_not_loaded_is_not_imported():
     assert name not in sys.modules
 
 
-def test_a_modules_getattr_is_not_asked(monkeypatch):
+def test_a_modules_getattr_is_not_called(monkeypatch):
     module = ModuleType("lazy_example")
     module.__getattr__ = lambda name: pytest.fail("asked")
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -177,7 +177,7 @@ def test_a_modules_getattr_is_not_asked(monkeypatch):
         ("sys", "modules"),
     ],
 )
-def test_a_name_that_is_no_exception_class_by_that_very_name_leads_nowhere(module, qualname):
+def test_a_name_of_anything_but_an_exception_class_of_that_name_is_not_resolved(module, qualname):
     assert type(rebuild_error(record_of(module, qualname), **WHERE, trust_local=False)) is SequenceError
 
 
@@ -190,13 +190,13 @@ def test_a_name_that_is_no_exception_class_by_that_very_name_leads_nowhere(modul
         {"args": None},
     ],
 )
-def test_a_record_that_nobody_would_make_is_told_in_words(changes):
+def test_a_record_that_no_worker_makes_becomes_a_sequence_error(changes):
     copy = rebuild_error(record_of("builtins", "OSError", **changes), **WHERE, trust_local=False)
     assert type(copy) is SequenceError
     assert "OSError: text" in str(copy)
 
 
-def test_without_an_index_it_is_the_sequence_that_failed():
+def test_an_error_without_an_index_names_the_sequence():
     copy = rebuild_error(record_of("nowhere", "X"), index=None, epoch=0, worker=None, host=None, trust_local=False)
     assert str(copy).startswith("the Sequence raised nowhere.X: text (in epoch 0)")
 
@@ -220,7 +220,7 @@ def test_a_local_class_travels_between_processes_that_trust_each_other():
     assert type(copy) is cls
 
 
-def test_from_a_remote_peer_it_is_not_even_looked_at():
+def test_a_pickled_class_from_a_remote_peer_is_not_unpickled():
     record = record_error(raised(make_local_class()("x")), trust_local=True)
     assert type(rebuild_error(record, **WHERE, trust_local=False)) is SequenceError
     assert record_error(make_local_class()("x"), trust_local=False).pickled_type is None
@@ -230,19 +230,19 @@ def test_a_class_with_a_name_never_travels_as_a_pickle():
     assert record_error(AppError("x"), trust_local=True).pickled_type is None
 
 
-def test_a_pickle_that_cannot_be_read_is_told_in_words():
+def test_a_class_that_cannot_be_unpickled_becomes_a_sequence_error():
     record = record_of("m", "f.<locals>.X", pickled_type=b"no pickle")
     assert type(rebuild_error(record, **WHERE, trust_local=True)) is SequenceError
 
 
-def test_a_local_class_that_cannot_be_pickled_is_told_in_words():
+def test_a_local_class_that_cannot_be_pickled_becomes_a_sequence_error():
     class Held(Exception):
         generator = (n for n in range(3))
 
     assert type(round_trip(raised(Held("x")), trust_local=True)) is SequenceError
 
 
-def test_a_local_class_that_is_too_large_to_travel_is_told_in_words(monkeypatch):
+def test_a_local_class_that_is_too_large_to_travel_becomes_a_sequence_error(monkeypatch):
     monkeypatch.setattr(error_records, "PICKLED_TYPE_LIMIT_BYTES", 10)
     assert type(round_trip(raised(make_local_class()("x")), trust_local=True)) is SequenceError
 
@@ -303,7 +303,7 @@ def test_an_exception_in_deep_recursion_is_recorded():
 # ---------------------------------------------------------------- in place
 
 
-def test_in_place_it_is_the_same_object_with_its_traceback_and_an_explanation():
+def test_an_error_in_place_is_the_same_object_with_its_traceback_and_an_explanation():
     cause = KeyError("k")
     error = raised(ValueError("x"), cause=cause)
     trace = error.__traceback__
@@ -314,7 +314,7 @@ def test_in_place_it_is_the_same_object_with_its_traceback_and_an_explanation():
     assert error.__cause__.__cause__ is cause
 
 
-def test_in_place_what_is_no_exception_becomes_the_cause_of_a_sequence_error():
+def test_a_base_exception_in_place_becomes_the_cause_of_a_sequence_error():
     error = raised(SystemExit(3))
     stand_in = in_place_error(error, **WHERE)
     assert type(stand_in) is SequenceError
@@ -336,7 +336,7 @@ def test_an_exception_that_is_its_own_cause_gets_no_circle():
     assert in_place_error(error, **WHERE).__cause__.__cause__ is None
 
 
-def test_looking_for_a_class_runs_no_code_of_what_a_module_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looking_for_a_class_runs_no_code_of_other_objects_in_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
     class Proxy:
         @property
         def __dict__(self) -> dict[str, object]:  # type: ignore[override]

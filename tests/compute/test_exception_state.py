@@ -10,13 +10,13 @@ from enqueuer.compute.plain_values import NotPlainError
 
 
 def copy_of(error):
-    """The exception as it would arrive: taken apart and made again."""
+    """The exception as it arrives: its state taken and a new instance made of it."""
     args = take_args(error, max_bytes=10_000)
     return make_exception(type(error), args, take_attributes(error, max_bytes=10_000))
 
 
 class Demanding(Exception):
-    """Its constructor wants what args do not hold."""
+    """Its constructor needs arguments that ``args`` does not hold."""
 
     def __init__(self, path, *, line):
         super().__init__(f"{path}:{line}")
@@ -147,7 +147,7 @@ def test_a_field_of_the_wrong_type_is_an_error():
         make_exception(UnicodeDecodeError, (), {"start": "no number"})
 
 
-def test_the_cause_is_what_python_would_print():
+def test_the_cause_is_the_exception_that_python_prints():
     first, second = KeyError("first"), ValueError("second")
     assert get_cause(second) is None
     second.__context__ = first

@@ -9,7 +9,7 @@ from enqueuer.compute.seeding import seeded_globals
 
 
 class Recorder:
-    """Returns what was asked for and what the generators give."""
+    """Returns the index and a draw from each generator."""
 
     def __len__(self):
         return 10
@@ -38,7 +38,7 @@ def test_with_seeded_globals_an_item_depends_on_seed_epoch_and_index_alone():
         assert compute_item(Recorder(), 3, seed=1, epoch=3, seed_globals=True)[2:] != first[2:]
 
 
-def test_without_it_the_global_generators_are_the_callers_and_item_rng_is_the_same():
+def test_without_seeded_globals_the_global_generators_are_left_alone_and_item_rng_is_the_same():
     with seeded_globals(0, 0):
         seeded = compute_item(Recorder(), 3, seed=1, epoch=2, seed_globals=True)
     with seeded_globals(0, 0):
@@ -57,13 +57,13 @@ def test_stop_iteration_becomes_a_runtime_error_that_keeps_its_cause():
 
 
 @pytest.mark.parametrize("error", [IndexError("x"), StopAsyncIteration(), KeyboardInterrupt(), SystemExit(3)])
-def test_everything_else_comes_out_as_it_is(error):
+def test_every_other_exception_is_passed_on_unchanged(error):
     with pytest.raises(type(error)) as caught:
         compute_item(Failing(error), 0, seed=1, epoch=0, seed_globals=False)
     assert caught.value is error
 
 
-def test_the_item_ends_with_an_error_too():
+def test_an_error_ends_the_item():
     with pytest.raises(KeyError):
         compute_item(Failing(KeyError()), 0, seed=1, epoch=0, seed_globals=False)
     with pytest.raises(RuntimeError):

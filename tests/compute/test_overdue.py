@@ -1,4 +1,4 @@
-"""Timing tasks by looking at what runs; the clock is the test's."""
+"""The watch for overdue tasks; the test is the clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enqueuer.compute.overdue import OverdueWatch
 
 
 def looks(watch: OverdueWatch[str], running: list[str], start: float, end: float) -> list[tuple[float, list[str]]]:
-    """Look whenever it is due from ``start`` to ``end``; when each set of overdue tasks was first seen."""
+    """Look whenever it is due from ``start`` to ``end``; returns when each set of overdue tasks was first seen."""
     seen: list[tuple[float, list[str]]] = []
     now = start
     while now <= end:
@@ -21,14 +21,14 @@ def looks(watch: OverdueWatch[str], running: list[str], start: float, end: float
     return seen
 
 
-def test_without_a_timeout_nobody_looks_and_nothing_is_overdue() -> None:
+def test_without_a_timeout_no_look_is_due_and_nothing_is_overdue() -> None:
     watch: OverdueWatch[str] = OverdueWatch()
     assert watch.next_look() == math.inf and watch.interval == math.inf
     assert watch.look(["a"], 0.0) == watch.look(["a"], 1e9) == []
 
 
 @pytest.mark.parametrize(("timeout", "interval"), [(0.05, 0.02), (1.0, 0.1), (5.0, 0.5), (3600.0, 1.0)])
-def test_it_looks_ten_times_a_timeout_within_bounds(timeout: float, interval: float) -> None:
+def test_the_watch_looks_ten_times_a_timeout_within_bounds(timeout: float, interval: float) -> None:
     watch: OverdueWatch[str] = OverdueWatch(timeout)
     assert watch.next_look() == -math.inf
     watch.look([], 7.0)
@@ -42,7 +42,7 @@ def test_a_task_is_overdue_once_it_was_seen_for_longer_than_the_timeout() -> Non
     assert watch.look(["a"], 11.0) == ["a"]
 
 
-def test_it_stays_overdue_until_it_runs_no_more() -> None:
+def test_an_overdue_task_stays_overdue_until_it_ends() -> None:
     watch: OverdueWatch[str] = OverdueWatch(10.0)
     looks(watch, ["a", "b"], 0.0, 12.0)
     assert watch.look(["a", "b"], 13.0) == ["a", "b"]
@@ -61,14 +61,14 @@ def test_one_short_task_after_the_other_is_never_overdue() -> None:
     assert all(watch.look([number // 5], number / 10) == [] for number in range(1000))
 
 
-def test_a_pause_of_the_one_who_looks_counts_as_two_looks() -> None:
+def test_a_pause_of_the_watching_process_counts_as_two_intervals() -> None:
     watch: OverdueWatch[str] = OverdueWatch(10.0)
     looks(watch, ["a"], 0.0, 5.0)
     assert watch.look(["a"], 1000.0) == []
     assert looks(watch, ["a"], 1001.0, 1010.0) == [(1001.0, []), (1004.0, ["a"])]
 
 
-def test_one_who_always_looks_late_notices_all_the_same() -> None:
+def test_a_watch_that_always_looks_late_still_finds_overdue_tasks() -> None:
     watch: OverdueWatch[str] = OverdueWatch(10.0)
     assert [bool(watch.look(["a"], 5.0 * number)) for number in range(7)] == [False] * 6 + [True]
 

@@ -35,7 +35,7 @@ def through_the_wire(value, max_bytes=1 << 20):
 
 
 def shape(value):
-    """The value with its types, so that 1, True and 1.0 differ."""
+    """The value together with its types, so that 1, True and 1.0 differ."""
     if isinstance(value, (list, tuple)):
         return type(value), [shape(part) for part in value]
     if isinstance(value, dict):
@@ -137,12 +137,12 @@ def test_a_value_that_holds_itself_is_refused():
         object(),
     ],
 )
-def test_a_form_that_no_encoder_makes_raises_one_error(form):
+def test_a_form_that_no_encoder_makes_is_refused(form):
     with pytest.raises(NotPlainError):
         decode(form)
 
 
-def test_a_form_nested_without_end_raises_the_same():
+def test_a_form_that_contains_itself_is_refused():
     form = []
     form.append(form)
     with pytest.raises(NotPlainError):
@@ -162,7 +162,7 @@ def test_a_form_nested_without_end_raises_the_same():
         {"int": 3},
     ],
 )
-def test_more_or_other_than_an_encoder_makes_is_refused(value: object) -> None:
+def test_a_form_larger_or_other_than_an_encoder_makes_is_refused(value: object) -> None:
     with pytest.raises(NotPlainError):
         decode(value)
 

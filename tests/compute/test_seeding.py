@@ -11,7 +11,7 @@ from enqueuer.compute.seeding import BUILD, END, item_generator, seed_globals, s
 
 @pytest.fixture(autouse=True)
 def callers_generators():
-    """Give the generators back as they were: other tests draw from them too."""
+    """Restore the global generators after the test: other tests draw from them too."""
     with seeded_globals(0, 0):
         yield
 

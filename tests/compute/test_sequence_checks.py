@@ -18,7 +18,7 @@ class Derived(Sequence):
 
 
 def keras_like(root, name="Sequence"):
-    """A base class as Keras has it: an empty on_epoch_end, known by its module."""
+    """A class like Keras' base class: with an empty on_epoch_end, and recognized by its module."""
     return type(name, (Bare,), {"__module__": f"{root}.src.utils", "on_epoch_end": lambda self: None})
 
 
@@ -37,12 +37,12 @@ def test_length_and_items_are_all_that_is_needed(candidate):
         (None, "NoneType"),
     ],
 )
-def test_something_else_is_a_type_error_that_says_what_is_missing(candidate, missing):
+def test_an_object_that_is_no_sequence_is_a_type_error_that_names_the_missing_methods(candidate, missing):
     with pytest.raises(TypeError, match=missing):
         check_sequence(candidate)
 
 
-def test_none_has_no_hook():
+def test_none_has_no_epoch_end_hook():
     assert own_on_epoch_end(Bare()) is None
 
 

@@ -63,7 +63,7 @@ def test_a_target_is_a_dotted_module_and_one_name(target):
         None,
     ],
 )
-def test_anything_else_is_refused_with_the_form_it_should_have(target):
+def test_a_malformed_target_is_refused_with_the_expected_form(target):
     with pytest.raises(ConfigurationError, match=r"package\.module:callable"):
         SequenceSpec(target)
 
@@ -91,7 +91,7 @@ def test_arguments_are_plain_values_and_tuples_become_lists_at_once():
         ({1, 2}, "value: a set"),
     ],
 )
-def test_other_arguments_are_refused_and_named(value, where):
+def test_arguments_that_are_not_plain_are_refused_and_named(value, where):
     with pytest.raises(ConfigurationError, match=where):
         SequenceSpec("a:b", value=value)
 
@@ -123,7 +123,7 @@ def test_a_spec_cannot_be_changed():
     assert spec == SequenceSpec("a:b", x=[1])
 
 
-def test_building_imports_and_calls(module):
+def test_building_imports_the_module_and_calls_the_target(module):
     sequence = SequenceSpec(f"{module}:Shuffled", count=5, size=(1, 2)).build()
     assert len(sequence) == 5
     assert sequence.options == {"size": [1, 2]}
@@ -139,7 +139,7 @@ def test_instances_that_shuffle_in_their_constructor_shuffle_alike_and_leave_the
     assert np.random.get_state()[1].tolist() == numpy_state
 
 
-def test_what_the_callable_raises_comes_out_as_it_is(module):
+def test_an_exception_of_the_callable_is_passed_on_unchanged(module):
     with pytest.raises(FileNotFoundError):
         SequenceSpec(f"{module}:failing").build()
 

@@ -1,4 +1,4 @@
-"""Where the conformance tests run: threads, local processes, a remote worker on loopback TCP.
+"""The placements of the conformance tests: threads, local processes, a remote worker on loopback TCP.
 
 One remote worker program serves all remote tests: it finds the next session at the same address by itself.
 """
@@ -21,14 +21,14 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A hang is the very defect looked for here, so it is found sooner than elsewhere."""
+    """Shorten the time-out of each test: these tests look for hangs."""
     for item in items:
         if HERE in item.path.parents and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(60))
 
 
 class RemoteFleet:
-    """The remote worker program, started when first asked for and again if it should have died."""
+    """The remote worker program, started on first use and again if it has died."""
 
     def __init__(self, directory: Path) -> None:
         self.address = free_address()
@@ -68,19 +68,19 @@ def _placement(request: pytest.FixtureRequest) -> Iterator[Placement]:
 
 @pytest.fixture(params=["threads", "processes", "remote"])
 def placement(request: pytest.FixtureRequest) -> Iterator[Placement]:
-    """Everywhere."""
+    """Every placement."""
     yield from _placement(request)
 
 
 @pytest.fixture(params=["threads", "processes"])
 def live_placement(request: pytest.FixtureRequest) -> Iterator[Placement]:
-    """Where the caller's own object is the one that is computed with, or that is copied to the workers."""
+    """The placements that compute with the caller's own object or a copy of it."""
     yield from _placement(request)
 
 
 @pytest.fixture(params=["processes", "remote"])
 def separate_placement(request: pytest.FixtureRequest) -> Iterator[Placement]:
-    """Where batches are computed outside the trainer's process."""
+    """The placements that compute outside the trainer's process."""
     yield from _placement(request)
 
 
@@ -110,7 +110,7 @@ def journal(tmp_path: Path) -> Journal:
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Iterator[Gate]:
-    """Opened when the test is over, before a placement named earlier is stopped: no worker is left waiting for it."""
+    """A gate that opens when the test is over, before its placement stops, so that no worker stays at it."""
     made = Gate(str(tmp_path / "gate"))
     yield made
     made.open()

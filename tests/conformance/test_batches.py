@@ -1,4 +1,4 @@
-"""What comes out is what ``__getitem__`` returned, and it is the consumer's."""
+"""Batches arrive as ``__getitem__`` returned them, and belong to the consumer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_arrays_are_writable(placement: Placement, size: int) -> None:
 
 
 def test_a_batch_is_never_changed_later(placement: Placement) -> None:
-    """Fifty are held while fifty more pass through whatever memory is reused."""
+    """Fifty batches are held while fifty more pass through any reused memory."""
     stream = placement.running(Arrays(length=25, size=50_000)).get()
     held = take(stream, 50)
     take(stream, 50)
@@ -52,7 +52,7 @@ def test_a_batch_is_never_changed_later(placement: Placement) -> None:
         assert small.tolist() == [position % 25]
 
 
-def test_what_the_consumer_writes_stays_in_its_own_batch(placement: Placement) -> None:
+def test_a_write_of_the_consumer_changes_only_its_own_batch(placement: Placement) -> None:
     stream = placement.running(Arrays(length=5, size=50_000)).get()
     first = take(stream, 5)
     for large, _ in first:

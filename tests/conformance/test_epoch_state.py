@@ -1,4 +1,4 @@
-"""Which state of the Sequence a batch is computed from."""
+"""The state of the Sequence that each batch is computed from."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tests.support.sequences import Adjustable, Bare, Hooked, Journaled, Mutatin
 from tests.support.waiting import settled
 
 
-def test_what_on_epoch_end_changed_is_in_force_for_every_batch_of_the_next_epoch(placement: Placement) -> None:
+def test_changes_by_on_epoch_end_are_in_force_for_every_batch_of_the_next_epoch(placement: Placement) -> None:
     assert take(placement.running(Journaled(length=5), workers=3).get(), 20) == passes(5, 4)
 
 
-def test_what_the_caller_changed_is_in_force_in_the_next_epoch(live_placement: Placement) -> None:
+def test_changes_by_the_caller_are_in_force_in_the_next_epoch(live_placement: Placement) -> None:
     sequence = Adjustable(length=4)
     stream = live_placement.running(sequence).get()
     take(stream, 3)
@@ -33,7 +33,7 @@ def test_processes_finish_an_epoch_with_the_state_it_began_with(processes: Place
     assert taken == [(0, index, 1) for index in range(6)] + [(1, index, 10) for index in range(6)]
 
 
-def test_threads_see_what_the_caller_changed_at_once(threads: Placement, journal: Journal) -> None:
+def test_threads_see_changes_by_the_caller_at_once(threads: Placement, journal: Journal) -> None:
     sequence = Adjustable(length=20, journal=journal.path)
     running = threads.running(sequence, workers=1, max_queue_size=1)
     settled(lambda: len(journal.requested()))

@@ -20,7 +20,7 @@ ORDINARY = [name for name in FAILURES if name not in ("StopIteration", "SystemEx
 
 
 def failure_of(running: SequenceEnqueuer, before: int = 3) -> BaseException:
-    """Takes what comes before the failure, and returns the failure."""
+    """Take ``before`` batches, and return the error of the next one."""
     stream = running.get()
     assert take(stream, before) == passes(before, 1)
     try:
@@ -72,7 +72,7 @@ def test_the_users_own_cause_is_kept_below(placement: Placement) -> None:
     assert reason.args == ("the reason",)
 
 
-def test_a_class_that_the_trainer_does_not_know_is_a_sequence_error_from_afar(remote: Placement) -> None:
+def test_an_exception_class_unknown_to_the_trainer_is_a_sequence_error(remote: Placement) -> None:
     error = failure_of(remote.running(Unknown()), before=0)
     assert type(error) is SequenceError
     assert "OnlyHereError" in str(error)
@@ -85,7 +85,7 @@ def test_stop_iteration_becomes_a_runtime_error(placement: Placement) -> None:
 
 @pytest.mark.proves("`__getitem__` raises `SystemExit` or `KeyboardInterrupt`")
 @pytest.mark.parametrize("kind", ["SystemExit", "KeyboardInterrupt"])
-def test_what_would_end_a_program_is_a_sequence_error(placement: Placement, kind: str) -> None:
+def test_an_exception_that_would_end_a_program_is_a_sequence_error(placement: Placement, kind: str) -> None:
     error = failure_of(placement.running(Failing(kind=kind), workers=1))
     assert type(error) is SequenceError
     assert error.index == 3
@@ -183,7 +183,7 @@ def test_a_sequence_that_cannot_be_pickled_is_a_clear_error_with_processes(proce
 
 
 class Unpicklable(Journaled):
-    """Holds what cannot travel."""
+    """Holds a lock, which cannot be pickled."""
 
     def __reduce__(self) -> Any:
         raise TypeError("cannot pickle an open connection")

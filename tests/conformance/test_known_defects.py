@@ -1,4 +1,4 @@
-"""What the originals get wrong, shown absent. The numbers are those of the table in ``README.md``."""
+"""The defects of Keras' enqueuers, shown absent. The numbers are those of the table in ``README.md``."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_defect_15_is_absent_stop_may_be_called_in_on_epoch_end(
     assert next(made.get())[1] == 0
 
 
-def test_defect_16_is_absent_what_was_pending_at_stop_is_never_computed(
+def test_defect_16_is_absent_batches_pending_at_stop_are_never_computed(
     placement: Placement, journal: Journal, gate: Gate
 ) -> None:
     running = placement.running(Gated(length=20, journal=journal.path, gate=gate.path), max_queue_size=15)
@@ -184,7 +184,7 @@ def test_defect_17_is_absent_a_slow_consumer_at_the_epochs_end_causes_no_second_
         return len(journal.epoch_ends()), len(journal.requested())
 
     def pause_after(epoch: int) -> None:
-        """The caller's own callbacks take their time here: nothing but the next epoch's prefetch may happen."""
+        """Pause like the caller's own callbacks; only the next epoch's prefetch may happen meanwhile."""
         wait_until(lambda: ends_and_requests() == (epoch + 1, 3 * epoch + 6), what="prefetch of the next epoch")
         assert settled(ends_and_requests) == (epoch + 1, 3 * epoch + 6)
 
@@ -204,7 +204,7 @@ def test_defect_18_is_absent_an_epochs_end_costs_no_dead_time_and_no_new_workers
     assert len({item.pid for item in journal.entries("item")}) <= 2
 
 
-def test_defect_19_is_absent_a_call_that_ends_after_stop_ends_in_peace(
+def test_defect_19_is_absent_a_call_that_ends_after_stop_raises_nothing(
     threads: Placement, journal: Journal, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed: list[Any] = []
@@ -262,7 +262,7 @@ def test_defect_23_is_absent_steps_that_do_not_fit_the_epoch_never_run_dry(place
 
 
 def test_stop_at_any_moment_of_a_short_run_ends_in_time(threads: Placement) -> None:
-    """The races of stop(): each run is stopped a little later than the one before."""
+    """Look for races of stop(): each run is stopped a little later than the one before."""
     for count in range(20):
         made = SequenceEnqueuer(Journaled(length=5))
         made.start(2, 3)

@@ -1,4 +1,4 @@
-"""Nothing is left behind: threads, descriptors, processes, shared memory, files.
+"""An enqueuer leaves nothing behind: no threads, descriptors, processes, shared memory or files.
 
 ``ENQUEUER_LEAK_CYCLES=200 pytest tests/conformance/test_leaks.py`` is the long run.
 """
@@ -27,7 +27,7 @@ DEADLINE = pytest.mark.timeout(60 + 5 * CYCLES)
 
 @pytest.fixture(autouse=True)
 def own_temporary_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Other programs may use the common one meanwhile. Not tmp_path: an ipc path in it would be too long."""
+    """A temporary directory of the test alone, as other programs use the common one. tmp_path is too long for ipc."""
     with tempfile.TemporaryDirectory(prefix="leaks-") as directory:
         monkeypatch.setattr(tempfile, "tempdir", directory)
         yield
@@ -130,7 +130,7 @@ def test_an_enqueuer_that_was_never_started_is_collected(live_placement: Placeme
     assert_nothing_is_left(before)
 
 
-def test_thread_names_say_whose_they_are(threads: Placement) -> None:
+def test_thread_names_contain_the_name_of_the_library(threads: Placement) -> None:
     before = set(threading.enumerate())
     threads.running(Arrays())
     own = set(threading.enumerate()) - before

@@ -1,4 +1,4 @@
-"""Constructed, started, stopped, started again."""
+"""The life of an enqueuer: constructed, started, stopped, started again."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_stop_ends_live_generators_and_new_ones_are_empty(placement: Placement) 
     assert list(running.get()) == []
 
 
-def test_stop_works_while_the_queue_is_full_and_nobody_takes(placement: Placement, journal: Journal) -> None:
+def test_stop_works_while_the_queue_is_full_and_no_consumer_takes(placement: Placement, journal: Journal) -> None:
     running = placement.running(Journaled(length=50, journal=journal.path), max_queue_size=3)
     wait_until(lambda: len(journal.requested()) >= 3, what="a full queue")
     began = time.monotonic()

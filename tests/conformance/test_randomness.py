@@ -1,4 +1,4 @@
-"""What random numbers ``__getitem__`` sees. Keras repeats itself here; the contract is the library's own."""
+"""The random numbers of ``__getitem__``. Keras repeats itself here; the contract is the library's own."""
 
 from __future__ import annotations
 

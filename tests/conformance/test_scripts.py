@@ -48,7 +48,7 @@ def test_defect_24_is_absent_a_script_needs_no_main_guard_and_its_class_may_be_i
     assert run_script(source, tmp_path) == PRINTED
 
 
-def test_python_c_with_its_class_in_main(tmp_path: Path) -> None:
+def test_a_class_in_main_works_with_python_c(tmp_path: Path) -> None:
     source = WITHOUT_A_GUARD.replace("USE_PROCESSES", "True").replace("STOP", "enq.stop()")
     assert run_command(source, tmp_path) == PRINTED
 
@@ -161,7 +161,7 @@ def test_no_signal_handler_is_installed_in_the_trainer(tmp_path: Path, journal: 
 
 
 def test_workers_print_where_the_trainer_prints(tmp_path: Path) -> None:
-    """As with the originals' forked workers: a local worker's output is the trainer's own."""
+    """A local worker's output is the trainer's, as with Keras' forked workers."""
     source = """
 from enqueuer import SequenceEnqueuer
 class Loud:

@@ -1,4 +1,4 @@
-"""Names, signatures and attributes that code written for Keras relies on."""
+"""The names, signatures and attributes used by code written for Keras."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.placement import Placement, passes, take
 from tests.support.sequences import Bare, Journaled, as_spec
 
 
-def test_the_attributes_are_what_was_given() -> None:
+def test_the_attributes_have_the_values_given() -> None:
     sequence = Journaled()
     made = SequenceEnqueuer(sequence, True, shuffle=True)
     assert made.sequence is sequence
@@ -84,7 +84,7 @@ def test_anything_with_len_and_getitem_is_a_sequence(placement: Placement) -> No
     ("sequence", "missing"),
     [(object(), "__getitem__"), (iter([1]), "__len__"), ({1}, "__getitem__"), (None, "__len__")],
 )
-def test_something_else_is_a_type_error_that_says_what_is_missing(sequence: Any, missing: str) -> None:
+def test_an_object_that_is_no_sequence_is_a_type_error_that_says_what_is_missing(sequence: Any, missing: str) -> None:
     with pytest.raises(TypeError, match=missing):
         SequenceEnqueuer(sequence)
 

@@ -16,7 +16,7 @@ from enqueuer.demo.image_folder import ImageFolderError
 
 @contextmanager
 def item(index: int, seed: int = 7) -> Iterator[None]:
-    """What a worker does around each item."""
+    """Compute one item as a worker does."""
     outer = begin_item(seed, 0, index)
     try:
         yield
@@ -94,7 +94,7 @@ def test_colour_images_of_any_shape_become_squares(image_folder: Path):
     assert sorted(y.tolist()) == [0, 0, 1, 1]
 
 
-def test_an_images_file_that_is_none_is_named(image_folder: Path):
+def test_a_file_that_is_no_image_is_named(image_folder: Path):
     broken = image_folder / "dark" / "3.png"
     broken.write_bytes(b"not an image")
     with pytest.raises(ImageFolderError, match=f"cannot read {broken}"):
@@ -111,7 +111,7 @@ def test_a_truncated_image_is_named(image_folder: Path):
         decode(str(broken), "RGB", 32)
 
 
-def test_a_machine_with_other_images_says_so(image_folder: Path):
+def test_other_images_than_the_trainers_are_refused(image_folder: Path):
     fingerprint = load_dataset(str(image_folder)).fingerprint()
     (image_folder / "dark" / "0.png").unlink()
     with pytest.raises(ImageFolderError, match="holds other images on"):

@@ -1,4 +1,4 @@
-"""The demo's file: saved as a whole, read back as it was, and refused with a reason when it is something else."""
+"""The demo's checkpoint: saved atomically, loaded unchanged, and refused with a reason if it is another file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def train(classifier: Classifier, steps: int, first: int = 0) -> list[float]:
     return losses
 
 
-def test_a_classifier_that_was_saved_goes_on_as_the_one_that_was_not(tmp_path: Path) -> None:
+def test_a_classifier_that_was_saved_and_loaded_goes_on_as_one_that_was_not(tmp_path: Path) -> None:
     whole, first, second = (Classifier(6, 3, seed=seed) for seed in (1, 1, 2))
     uninterrupted = train(whole, 20)
     train(first, 9)
@@ -33,7 +33,7 @@ def test_a_classifier_that_was_saved_goes_on_as_the_one_that_was_not(tmp_path: P
     assert train(second, 11, first=9) == uninterrupted[9:]
 
 
-def test_there_is_nothing_to_go_on_with_before_the_first_save(tmp_path: Path) -> None:
+def test_before_the_first_save_there_is_nothing_to_load(tmp_path: Path) -> None:
     assert Checkpoint(tmp_path / "file", "job").load() is None
 
 

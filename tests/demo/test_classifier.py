@@ -13,7 +13,7 @@ def two_clouds(count: int = 64) -> tuple[np.ndarray, np.ndarray]:
     return x.astype(np.float32), labels.astype(np.int64)
 
 
-def test_it_learns_to_separate_two_classes():
+def test_the_classifier_learns_to_separate_two_classes():
     x, y = two_clouds()
     classifier = Classifier(4, 2, hidden=8, learning_rate=0.05)
     losses = [classifier.step(x, y) for _ in range(50)]

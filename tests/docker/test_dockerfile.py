@@ -11,9 +11,7 @@ from tests.support.remote import REPOSITORY
 
 
 @pytest.mark.parametrize(("extras", "requirement"), [("", "."), ("demo", ".[demo]"), ("demo,torch", ".[demo,torch]")])
-def test_what_is_installed_for_the_extras_of_a_build_is_a_requirement_that_pip_takes(
-    extras: str, requirement: str
-) -> None:
+def test_the_extras_of_a_build_are_a_requirement_that_pip_accepts(extras: str, requirement: str) -> None:
     """pip refuses ``.[]``."""
     dockerfile = (REPOSITORY / "deploy" / "Dockerfile").read_text()
     (argument,) = re.findall(r'pip install ("\.[^"]+")', dockerfile)

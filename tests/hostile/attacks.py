@@ -1,4 +1,4 @@
-"""What others do to a trainer's two ports, from threads of this process, until they are told to stop.
+"""Attacks on a trainer's two ports, from threads of this process, until a given time.
 
 Each attack is a function of a `Scene` that returns how many messages, or connections, it has sent. `CASES` is the
 table; an attack that needs another kind of trainer says so there.
@@ -37,7 +37,7 @@ LOW_FILES_LIMIT = 200
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Where the trainer listens, and until when it is attacked."""
+    """The addresses of the trainer, and the end of the attack."""
 
     control: str
     data: str
@@ -48,7 +48,7 @@ class Scene:
         return self.control, self.data
 
     def ticks(self, seconds: float = _TICK_SECONDS) -> Iterator[None]:
-        """Now and every so many seconds, until the end."""
+        """Yields now and every so many seconds, until the end of the attack."""
         due = time.monotonic()
         while not self.stop.is_set():
             yield
@@ -68,7 +68,7 @@ def _connect(endpoint: str) -> socket.socket:
 
 
 def tcp_garbage(scene: Scene) -> int:
-    """Connections that say 4 KiB of anything and go, 100 a second."""
+    """100 connections a second that send 4 KiB of garbage and close."""
     count = 0
     for _ in scene.ticks(0.02):
         for endpoint in scene.endpoints:
@@ -79,7 +79,7 @@ def tcp_garbage(scene: Scene) -> int:
 
 
 def huge_announcements(scene: Scene) -> int:
-    """A proper handshake, then a frame that is announced with 2**62 bytes, with 7 GiB, and with 1 GiB of a command."""
+    """A proper handshake, then a frame announced with 2**62 bytes, with 7 GiB, and a command with 1 GiB."""
     count = 0
     for _ in scene.ticks(0.05):
         for endpoint, kind in zip(scene.endpoints, (b"DEALER", b"PUSH"), strict=True):
@@ -97,27 +97,27 @@ def _ready(kind: bytes) -> bytes:
 
 
 def half_handshakes(scene: Scene) -> int:
-    """50 connections that begin to greet and stop; a new one for each that is closed."""
+    """50 connections that begin their greeting and stop; each that is closed is replaced."""
     return _hold(scene, 50, lambda connection, step: connection.sendall(_GREETING[:10]) if step == 0 else None)
 
 
 def slow_handshakes(scene: Scene) -> int:
-    """50 connections that greet a byte at a time, ten bytes a second."""
+    """50 connections that send their greeting a byte at a time, ten bytes a second."""
     return _hold(scene, 50, lambda connection, step: connection.sendall(_GREETING[step % 64 : step % 64 + 1]))
 
 
 def idle_connections(scene: Scene) -> int:
-    """As many as nearly use up the trainer's files, and never say anything."""
+    """Silent connections that nearly use up the trainer's files."""
     return _hold(scene, IDLE_CONNECTIONS, lambda connection, step: None)
 
 
 def too_many_connections(scene: Scene) -> int:
-    """Twice as many as the trainer may have files; a new one for each that is closed."""
+    """Twice as many connections as the trainer may have files; each that is closed is replaced."""
     return _hold(scene, 2 * LOW_FILES_LIMIT, lambda connection, step: None)
 
 
 def _hold(scene: Scene, count: int, act: Callable[[socket.socket, int], object]) -> int:
-    """Keep this many connections, shared between both ports; how many were made."""
+    """Keep this many connections, shared between both ports; returns how many were made."""
     made = step = 0
     held: list[tuple[socket.socket, int]] = []
     try:
@@ -135,7 +135,7 @@ def _hold(scene: Scene, count: int, act: Callable[[socket.socket, int], object])
 
 
 def _act(connection: socket.socket, act: Callable[[socket.socket, int], object], step: int) -> bool:
-    """False, and closed, if the trainer has closed it."""
+    """Act on one connection; returns False, and closes it, if the trainer has closed it."""
     try:
         act(connection, step)
         connection.setblocking(False)
@@ -178,44 +178,44 @@ def _flood(scene: Scene, send: Callable[[zmq.Socket[bytes], zmq.Socket[bytes]], 
 
 
 def malformed_control(scene: Scene) -> int:
-    """2 000 frames a second that are no msgpack."""
+    """2 000 frames a second that are not msgpack."""
     frame = os.urandom(200)
     return _flood(scene, lambda control, data: control.send(frame))
 
 
 def unknown_kinds(scene: Scene) -> int:
-    """2 000 well-formed messages a second of a kind that there is not."""
+    """2 000 well-formed messages a second of an unknown kind."""
     frame = msgpack.packb([99, bytes(16), 1, 2, 3])
     return _flood(scene, lambda control, data: control.send(frame))
 
 
-def nobodys_heartbeats(scene: Scene) -> int:
-    """2 000 heartbeats a second of somebody who never says Hello."""
+def heartbeats_without_hello(scene: Scene) -> int:
+    """2 000 heartbeats a second from a peer that never sends Hello."""
     frame = encode_control(bytes(16), m.Heartbeat((1, 2, 3), 3, 0, 0, 0, 1.0, 0.001))
     return _flood(scene, lambda control, data: control.send(frame))
 
 
 def malformed_results(scene: Scene) -> int:
-    """2 000 messages a second on the data port that are none."""
+    """2 000 malformed messages a second on the data port."""
     frames = [os.urandom(200), os.urandom(1000)]
     return _flood(scene, lambda control, data: data.send_multipart(frames))
 
 
-def nobodys_results(scene: Scene) -> int:
-    """2 000 results a second of no session."""
+def results_without_session(scene: Scene) -> int:
+    """2 000 results a second without a session."""
     frame = msgpack.packb([64, bytes(16), bytes(16), 0, 0, 1, 0.1, [1, 1], [b"\xc0"], [0], [0]])
     return _flood(scene, lambda control, data: data.send(frame))
 
 
 def old_versions(scene: Scene) -> int:
-    """2 000 times a second the Hello of a version that is not spoken any more."""
+    """2 000 Hellos a second of an old protocol version."""
     hello = m.Hello(0, m.Role.WORKER, "old", os.urandom(16), b"", 0, "host", 1, "2.0", "0.0", b"", (), 0)
     frame = encode_control(b"", hello)
     return _flood(scene, lambda control, data: control.send(frame))
 
 
 def new_connections(scene: Scene) -> int:
-    """20 connections a second, each of which says a Hello of its own and is gone."""
+    """20 connections a second that each send a new Hello and close."""
     count = 0
     for _ in scene.ticks(0.05):
         with _sockets(scene) as (control, _):
@@ -227,7 +227,7 @@ def new_connections(scene: Scene) -> int:
 
 
 def knocking(make_secret: Callable[[], bytes] | None) -> Attack:
-    """20 connections a second to a trainer with keys, with none or with one that another coordinator would know."""
+    """20 connections a second to a trainer with keys: without a key, or with a key of another coordinator."""
 
     def knock(scene: Scene) -> int:
         count = 0
@@ -252,7 +252,7 @@ def knocking(make_secret: Callable[[], bytes] | None) -> Attack:
 
 
 def _lie(scene: Scene, lie: Callable[[Liar], object]) -> int:
-    """2 000 lies a second of somebody who has joined as a worker."""
+    """2 000 lies a second from a peer that has joined as a worker."""
     count = 0
     with Liar(scene.control) as liar:
         liar.join()
@@ -273,7 +273,7 @@ def lying(lie: Callable[[Liar], object]) -> Attack:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """``rejected``: what it sends is messages, whose cost can be told. The rest is about the trainer: see `Target`."""
+    """One attack. ``rejected``: it sends messages, so a cost per message can be given. For the rest see `Target`."""
 
     attack: Attack
     rejected: bool = True
@@ -297,9 +297,9 @@ CASES: dict[str, Case] = {
     ),
     "malformed control messages, 2 000/s": Case(malformed_control),
     "messages of an unknown kind, 2 000/s": Case(unknown_kinds),
-    "heartbeats of nobody, 2 000/s": Case(nobodys_heartbeats),
+    "heartbeats without a Hello, 2 000/s": Case(heartbeats_without_hello),
     "malformed results, 2 000/s": Case(malformed_results),
-    "results of nobody, 2 000/s": Case(nobodys_results),
+    "results of no session, 2 000/s": Case(results_without_session),
     "Hello of an old version, 2 000/s": Case(old_versions),
     "new connections that say Hello, 20/s": Case(new_connections),
     "no key, 20 connections/s": Case(knocking(None), keyed=True),

@@ -1,4 +1,4 @@
-"""A worker with a valid connection that does not do what workers do. Written by hand on bare sockets."""
+"""A lying worker: it has a valid connection and breaks the protocol. Written by hand on bare sockets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import zmq
 from enqueuer.protocol import messages as m
 from enqueuer.protocol.batch import Trust, encode_batch
 from enqueuer.protocol.control_codec import decode_control, encode_control
-from enqueuer.protocol.results_codec import encode_results
+from enqueuer.protocol.results_codec import Results, encode_results
 from enqueuer.transport.sockets import configure, new_context
 
 _DEADLINE = 20.0
@@ -23,7 +23,7 @@ MessageType = TypeVar("MessageType")
 
 
 class Liar:
-    """Says what it is told to say. ``hello`` changes what it says of itself."""
+    """Sends the messages that a test wants. ``hello`` overrides fields of its Hello."""
 
     def __init__(self, control: str, **hello: Any) -> None:
         self.incarnation = os.urandom(16)
@@ -74,7 +74,7 @@ class Liar:
         self.say(m.Hello(**values))
 
     def join(self, length: int | None = None) -> None:
-        """Hello, the data channel, Ready; as if it had built the Sequence."""
+        """Send Hello, open the data channel and send Ready, without building a Sequence."""
         self.say_hello()
         welcome = self.expect(m.Welcome)
         endpoint = welcome.data_endpoint.replace("*", self._endpoint.removeprefix("tcp://").rpartition(":")[0])
@@ -84,7 +84,7 @@ class Liar:
         self.say(m.Ready(epoch.epoch, epoch.generation, total, welcome.options["sequence_digest"]))
 
     def hear(self, milliseconds: int = 0) -> None:
-        """Take in what has come."""
+        """Read all messages that have arrived."""
         while self._control.poll(milliseconds):
             session, message = decode_control(self._control.recv())
             self.session = session
@@ -95,7 +95,7 @@ class Liar:
             milliseconds = 0
 
     def expect(self, kind: type[MessageType]) -> MessageType:
-        """The first message of this kind, also one that came before."""
+        """The first message of this kind, even if it arrived before the call."""
         end = time.monotonic() + _DEADLINE
         while True:
             for message in self.heard:
@@ -105,7 +105,7 @@ class Liar:
             self.hear(50)
 
     def wait_until(self, condition: Callable[[], object], act: Callable[[], object]) -> None:
-        """Act again and again, and hear, until the condition is true."""
+        """Repeat an action and `hear` until the condition is true."""
         end = time.monotonic() + _DEADLINE
         while not condition():
             assert time.monotonic() < end, f"the condition did not come true; heard {self.heard[-5:]}"
@@ -127,9 +127,8 @@ class Liar:
         self.seq += 1
         values: dict[str, Any] = {"incarnation": self.incarnation, "seq": self.seq, "busy": 0.01, **changes}
         encoded = [encode_batch(batch, Trust.REMOTE)] * len(leases)
-        return list(
-            encode_results(self.session, epoch=epoch, generation=generation, leases=leases, batches=encoded, **values)
-        )
+        results = Results(epoch=epoch, generation=generation, leases=leases, batches=encoded, **values)
+        return list(encode_results(self.session, results))
 
     def send_results(self, frames: Sequence[Any]) -> None:
         self._data.send_multipart(frames)
@@ -138,15 +137,15 @@ class Liar:
         self.send_results(self.results(leases, batch, **changes))
 
     def answer_anything(self) -> None:
-        """Leases that others hold or that nobody does."""
+        """Answer leases of other workers and leases that were never granted."""
         newest = self.granted[-1][1] if self.granted else 1
         self.answer([max(1, newest - 3 + self.seq % 9 * 1000)])
 
     def beat(self) -> None:
         self.say(m.Heartbeat(tuple(lease for _, lease in self.granted), 2**40, 0, self.seq, 0, 1.0, 0.001))
 
-    def beat_truly(self) -> None:
-        """As an honest worker that still computes what it was granted."""
+    def send_honest_heartbeat(self) -> None:
+        """Send the heartbeat of an honest worker that still computes its leases."""
         newest = self.granted[-1][0] if self.granted else m.Grant(0, 0, 0, 0, ())
         held = tuple(lease for _, lease in self.granted)
         self.say(m.Heartbeat(held, max(held, default=0), newest.generation, self.seq, 0, 1.0, 0.001))
@@ -155,7 +154,7 @@ class Liar:
         self.say(m.Log(20, "root", "a line of many"))
 
     def tampered(self, lease: int, **fields: Any) -> list[Any]:
-        """A result message whose header says something else than its frames: 0 … 11 -> value."""
+        """A result message with a header that contradicts its frames: field 0 … 11 -> value."""
         frames = self.results([lease], np.zeros(4, np.float32))
         header = msgpack.unpackb(frames[0])
         for number, value in fields.items():

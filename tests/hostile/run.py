@@ -24,7 +24,7 @@ BAR = 0.9
 
 
 def attack(target: Target, case: Case) -> tuple[dict[str, Any], int]:
-    """One epoch under attack: what came of it, and how much was sent."""
+    """Run one epoch under attack; returns its outcome and how much was sent."""
     scene = Scene(target.control, target.data)
     sent: list[int] = []
     attacker = threading.Thread(target=lambda: sent.append(case.attack(scene)))
@@ -40,7 +40,7 @@ def attack(target: Target, case: Case) -> tuple[dict[str, Any], int]:
 
 
 def measure(name: str, case: Case, length: int) -> bool:
-    """Prints a row; whether all went well."""
+    """Print a row; returns whether all went well."""
     with tempfile.TemporaryDirectory() as scratch, case.target(scratch, length) as target:
         target.epoch()  # loads what is loaded once
         before = target.epoch()

@@ -1,4 +1,4 @@
-"""What is computed while others attack."""
+"""The Sequence that is computed during attacks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SECONDS = 0.02
 
 
 class Sleep20:
-    """Batches of 20 ms, whose content says which they are."""
+    """Batches of 20 ms; the content of each follows from its index."""
 
     def __init__(self, count: int) -> None:
         self.count = count

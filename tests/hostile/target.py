@@ -17,7 +17,7 @@ WORKERS = 2
 
 
 class Target:
-    """Its workers come as they come. ``files_limit`` 0: as it is. ``keyed``: nobody gets in without a token."""
+    """The trainer and its workers. ``files_limit`` 0: unchanged. ``keyed``: only peers with a token get in."""
 
     def __init__(self, directory: Path, length: int, files_limit: int = 0, *, keyed: bool = False) -> None:
         keys = KeyDirectory(directory / "keys")
@@ -55,7 +55,7 @@ class Target:
         self._process.stdin.flush()
 
     def end_epoch(self) -> dict[str, Any]:
-        """Waits for its end: what `trainer_program` says of it."""
+        """Wait for the end of the epoch; returns the report of `trainer_program`."""
         return self._hear()
 
     def epoch(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Target:
         return dict(json.loads(line))
 
     def _end(self) -> None:
-        """Closing its stdin ends its loop."""
+        """End the trainer by closing its stdin."""
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()

@@ -1,4 +1,4 @@
-"""An epoch that is attacked completes, exactly. How fast is `python -m tests.hostile.run`'s to say."""
+"""An attacked epoch completes exactly. `python -m tests.hostile.run` measures how fast."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LENGTH = 100
 
 @pytest.fixture(scope="module")
 def target_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Case], Target]]:
-    """One trainer for all cases that need the same: what one attack leaves behind, the next one finds."""
+    """One trainer for all cases of one kind, so that each attack meets the remains of the one before."""
     made: dict[tuple[int, bool], Target] = {}
     with ExitStack() as stack:
 
@@ -42,5 +42,5 @@ def test_an_attacked_epoch_completes_exactly(name: str, target_of: Callable[[Cas
         assert again["exact"], again
         if again["honest_workers"] == WORKERS:
             return
-    # One whose connection was closed by mistake, for want of descriptors, comes back by itself.
+    # A worker whose connection was closed for want of descriptors comes back by itself.
     raise AssertionError(f"a worker that did nothing wrong is gone: {again}")

@@ -23,12 +23,12 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 
 
 def tampered(field: int, value: Any) -> Callable[[Liar], object]:
-    """An answer, to one of its own leases if it has any, whose header lies in this field."""
+    """An answer with a lie in this field of its header, to one of the worker's own leases if it has any."""
 
     def lie(liar: Liar) -> None:
         lease = liar.granted.pop(0)[1] if liar.granted else 1
         liar.send_results(liar.tampered(lease, **{f"_{field}": value}))
-        liar.beat_truly()
+        liar.send_honest_heartbeat()
 
     return lie
 
@@ -70,7 +70,9 @@ def test_a_liar_is_named_counted_and_cut_off_and_the_epoch_is_exact(name: str, t
     assert f"worker {name} on nowhere" in target.log.read_text()
 
 
-def test_a_stranger_that_floods_is_ignored_and_another_connection_of_its_is_not(target: Target, tmp_path: Path) -> None:
+def test_an_unidentified_connection_that_floods_is_ignored_and_another_one_of_the_peer_is_not(
+    target: Target, tmp_path: Path
+) -> None:
     with Liar(target.control) as liar:
         target.begin_epoch()
         for _ in range(20_000):

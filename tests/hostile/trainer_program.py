@@ -1,4 +1,4 @@
-"""A trainer as a process of its own, so that its processor time and its files are only its own.
+"""A trainer as a process of its own, so that its processor time and files can be measured.
 
 Reads lines: ``epoch`` runs one and prints a line of JSON about it, ``quit`` ends it. The first line of its output is
 where it listens. Arguments: the epoch's length, the limit on open files (0: as it is), and the key file ('': none).
@@ -27,7 +27,7 @@ def main() -> None:
         enqueuer.start(workers=0, max_queue_size=16)
         session = enqueuer._session
         assert session is not None
-        (pair,) = session.io._pairs.values()
+        (pair,) = session.io._channels.values()
         say(control=pair.sockets.control_endpoint, data=pair.sockets.data_endpoint)
         for line in sys.stdin:
             if line.strip() == "quit":

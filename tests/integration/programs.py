@@ -1,4 +1,4 @@
-"""Trainers and workers as programs, each on the host that its command's prefix names, and what a trainer took."""
+"""Trainers and workers as programs, each on the host of its command's prefix, and the batches of a trainer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.waiting import wait_until
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A batch that a trainer took: its place, the pid that computed it, its content, and when (monotonic clock)."""
+    """A batch taken by a trainer: its position, the worker's pid, its content, and the time (monotonic clock)."""
 
     epoch: int
     index: int
@@ -31,7 +31,7 @@ class Taken:
 
 
 def assert_exact(batches: Sequence[Taken], length: int, sign: int = 1) -> None:
-    """Whole epochs: each index once and in order, with its own content."""
+    """Assert whole epochs: each index once and in order, with its own content."""
     epochs, rest = divmod(len(batches), length)
     assert rest == 0, f"{len(batches)} batches are no whole epochs of {length}"
     assert [(batch.epoch, batch.index) for batch in batches] == [
@@ -46,7 +46,7 @@ def longest_gap(batches: Sequence[Taken]) -> float:
 
 
 class Trainer:
-    """`trainer_program`, started when made. `batches` grows as it takes them."""
+    """A running `trainer_program`, started when made. `batches` grows with each batch that it takes."""
 
     def __init__(self, where: list[str], address: str, *arguments: str, log: Path) -> None:
         command = [*where, sys.executable, "-m", "tests.integration.trainer_program", address, *arguments]
@@ -66,12 +66,12 @@ class Trainer:
         return self._process.pid
 
     def wait_for(self, count: int, deadline: float = 30.0) -> None:
-        """Until it has taken so many batches in all."""
+        """Wait until the trainer has taken so many batches in all."""
         wait_until(lambda: len(self.batches) >= count or self._ended(), deadline, f"{count} batches at {self._log}")
         assert len(self.batches) >= count, self.output()
 
     def wait_until_served_by(self, pids: set[int], since: float, count: int = 10, deadline: float = 30.0) -> float:
-        """Until so many batches of these workers came after ``since``; returns when the first of them did."""
+        """Wait for so many batches of these workers after ``since``; returns the time of the first."""
 
         def found() -> list[float]:
             return [batch.at for batch in list(self.batches) if batch.pid in pids and batch.at > since]
@@ -81,7 +81,7 @@ class Trainer:
         return found()[0]
 
     def finish(self, deadline: float = 40.0) -> dict[str, Any]:
-        """Let it take this epoch's last batches; returns its statistics."""
+        """Let the trainer take this epoch's last batches; returns its statistics."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         assert self._process.wait(deadline) == 0, self.output()
@@ -89,7 +89,7 @@ class Trainer:
         return self._stats
 
     def kill(self) -> None:
-        """SIGKILL: it says nothing to anybody. All that it took before is in `batches` then."""
+        """Kill the trainer (SIGKILL). Then `batches` has all that it took before."""
         self._process.kill()
         self._process.wait()
         self._reader.join()
@@ -124,7 +124,7 @@ class Trainer:
 
 
 class Workers:
-    """`enqueuer worker`, started when made. Gone, with all its processes, on exit."""
+    """A running `enqueuer worker`, started when made. On exit it is ended with all its processes."""
 
     def __init__(self, where: list[str], address: str, *arguments: str, log: Path, processes: int = 1) -> None:
         command = [*where, sys.executable, "-m", "enqueuer_worker", "--connect", address, "--allow", "tests"]
@@ -142,14 +142,14 @@ class Workers:
             )
 
     def pids(self) -> set[int]:
-        """Those of the processes that compute."""
+        """The pids of the worker processes."""
         return descendants(self._process.pid)
 
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
     def stop(self, deadline: float = 40.0) -> int:
-        """Asks it to drain (SIGTERM), kills it after the deadline; returns its exit code."""
+        """Ask the program to drain (SIGTERM), kill it after the deadline; returns its exit code."""
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(deadline)
@@ -170,7 +170,7 @@ class Workers:
 
 @contextlib.contextmanager
 def said_on_failure(*programs: Trainer | Workers) -> Iterator[None]:
-    """What they logged, when the test fails."""
+    """Print the workers' log if the test fails."""
     try:
         yield
     except BaseException:

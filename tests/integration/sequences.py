@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Stamped:
-    """Batch i is (i, the pid that made it, an array full of i)."""
+    """Batch i is (i, the worker's pid, an array full of i)."""
 
     sign = 1
 
@@ -25,20 +25,20 @@ class Stamped:
 
 
 class Negated(Stamped):
-    """Another Sequence: its arrays are full of -i."""
+    """As `Stamped`, but with arrays full of -i."""
 
     sign = -1
 
 
 class Surroundings(Stamped):
-    """Batch i is (i, the pid that made it, the environment that user code sees there)."""
+    """Batch i is (i, the worker's pid, the environment of user code there)."""
 
     def __getitem__(self, index: int) -> tuple[int, int, dict[str, str]]:  # type: ignore[override]
         return index, os.getpid(), dict(os.environ)
 
 
 class Hungry(Stamped):
-    """Batch 1 takes as much memory as ``size`` says."""
+    """Batch 1 takes ``size`` bytes of memory."""
 
     def __getitem__(self, index: int) -> tuple[int, int, np.ndarray]:
         if index == 1:
@@ -47,14 +47,14 @@ class Hungry(Stamped):
 
 
 class Odd(Stamped):
-    """Batches with an object in them that only a pickle can carry."""
+    """Batches with an object that must be pickled."""
 
     def __getitem__(self, index: int) -> tuple[int, int, set[int]]:  # type: ignore[override]
         return index, os.getpid(), {index, -1}
 
 
 class Recognizable(Stamped):
-    """Batches that a capture of the network can be searched for."""
+    """Batches with a text that can be found in a capture of the network."""
 
     TEXT = "PLAINTEXT-OF-A-BATCH-"
 

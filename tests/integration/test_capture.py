@@ -1,4 +1,4 @@
-"""A capture of the wire: with keys nothing of a batch can be read, and without them it can, so the test has eyes."""
+"""A capture of the wire: with keys no part of a batch can be read; without keys it can, which checks the test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys, with the real worker program: who is let in, who is not and is told why, and what a token never shows up in."""
+"""Keys with the real worker program: accepted workers, rejected workers with reasons, and secrets kept secret."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def spec(name: str = "Stamped", **arguments: Any) -> SequenceSpec:
 
 
 def epoch(enqueuer: SequenceEnqueuer) -> list[Any]:
-    """A whole one, in its order; the batches."""
+    """The batches of one whole epoch, in order."""
     batches = list(enqueuer.epoch())
     assert [batch[0] for batch in batches] == list(range(LENGTH))
     return batches
@@ -47,7 +47,7 @@ def address() -> str:
 
 @pytest.fixture
 def start(tmp_path: Path, address: str, keys: KeyDirectory) -> Iterator[Start]:
-    """Starts a worker; with the first token unless ``token`` names another one, or None for none."""
+    """Starts a worker with the first token, or with ``token``, or with none for None."""
     started: list[RemoteWorker] = []
 
     def start_one(*arguments: str, token: str | None = "worker", processes: int = 1, **variables: str) -> RemoteWorker:
@@ -66,7 +66,7 @@ def is_said(worker: RemoteWorker, words: str) -> None:
     wait_until(lambda: words in worker.output(), 20.0, f"that the worker says {words!r}")
 
 
-# ---------------------------------------------------------------- who is let in
+# ---------------------------------------------------------------- accepted and rejected workers
 
 
 def test_a_trainer_that_starts_again_with_its_key_finds_its_workers(
@@ -83,7 +83,7 @@ def test_a_trainer_that_starts_again_with_its_key_finds_its_workers(
 
 @pytest.mark.proves("a worker has no key, a revoked one, or another trainer's")
 @pytest.mark.parametrize("who", ["no token", "another coordinator's token", "a token that was revoked"])
-def test_who_is_not_let_in_is_told_why_and_so_is_the_trainer(
+def test_a_rejected_worker_logs_the_reason_and_so_does_the_trainer(
     start: Start, keys: KeyDirectory, address: str, who: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     key_file = keys.key_file
@@ -110,7 +110,7 @@ def test_who_is_not_let_in_is_told_why_and_so_is_the_trainer(
     assert worker.alive(), "it goes on trying: keys come and go"
 
 
-def test_a_worker_with_a_token_serves_nobody_without_the_key(start: Start, address: str) -> None:
+def test_a_worker_with_a_token_serves_no_trainer_without_the_key(start: Start, address: str) -> None:
     worker = start()
     with SequenceEnqueuer(spec(), bind=address, no_worker_timeout=2) as enqueuer:
         enqueuer.start(0)
@@ -119,7 +119,7 @@ def test_a_worker_with_a_token_serves_nobody_without_the_key(start: Start, addre
             next(enqueuer.get())
 
 
-def test_with_once_a_key_that_is_not_known_is_the_end(start: Start, keys: KeyDirectory, address: str) -> None:
+def test_with_once_an_unknown_key_ends_the_worker(start: Start, keys: KeyDirectory, address: str) -> None:
     keys.add_worker("other")
     copy = keys.path / "copy.token"
     copy.write_bytes(keys.token_file("other").read_bytes())
@@ -189,9 +189,7 @@ def test_no_secret_is_in_logs_command_lines_or_the_environment_of_user_code(
 
 
 @pytest.mark.parametrize("problem", ["readable by others", "a mistake", "the coordinator's key", "not there"])
-def test_a_token_that_is_not_right_is_refused_before_anything_is_connected(
-    start: Start, keys: KeyDirectory, problem: str
-) -> None:
+def test_a_wrong_token_is_refused_before_anything_is_connected(start: Start, keys: KeyDirectory, problem: str) -> None:
     path = keys.token_file("worker")
     words = {
         "readable by others": f"chmod 600 {path}",
@@ -222,7 +220,7 @@ def secrets_of_text(text: str) -> list[str]:
 
 
 class Live:
-    """No module has it under this name: it travels as a whole."""
+    """A class that no module has under its name, so it travels as a pickle."""
 
     def __init__(self) -> None:
         self.table = np.arange(100_000)
@@ -237,7 +235,7 @@ class Live:
         return index, os.getpid(), int(self.table[index + 1])
 
 
-def test_a_live_object_is_computed_elsewhere_by_those_who_take_it(
+def test_a_live_object_is_computed_by_remote_workers_that_allow_pickles(
     start: Start, keys: KeyDirectory, address: str
 ) -> None:
     start("--allow-pickle")
@@ -248,7 +246,7 @@ def test_a_live_object_is_computed_elsewhere_by_those_who_take_it(
         assert enqueuer.stats().workers_count == 1
 
 
-def test_a_live_object_is_unpickled_by_nobody_else(
+def test_a_live_object_is_refused_by_a_worker_that_allows_no_pickles(
     start: Start, keys: KeyDirectory, address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     worker = start()
@@ -259,7 +257,7 @@ def test_a_live_object_is_unpickled_by_nobody_else(
 
 
 @pytest.mark.parametrize("is_allowed", [True, False])
-def test_objects_in_batches_come_from_those_whom_the_trainer_trusts(
+def test_pickled_objects_in_batches_are_accepted_only_with_allow_pickle(
     start: Start, keys: KeyDirectory, address: str, is_allowed: bool
 ) -> None:
     start()

@@ -1,4 +1,4 @@
-"""What the wire of these tests does to packets: the faults that were asked for, and the same ones each time."""
+"""The faults of the simulated wire: as configured, and the same ones for the same seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.weather import DOWN, UP, Weather
 
 
 def sent(weather: Weather, count: int = 1000, direction: int = DOWN) -> list[list[float]]:
-    """The arrivals of packets that are sent a millisecond apart."""
+    """The arrivals of packets sent a millisecond apart."""
     return [weather.arrivals(direction, number / 1000) for number in range(count)]
 
 
@@ -30,7 +30,7 @@ def test_a_cut_stops_one_direction_or_both_until_it_is_mended() -> None:
 
 
 @pytest.mark.parametrize(("fault", "copies"), [("loss", 0), ("duplicate", 2)])
-def test_loss_and_duplication_hit_about_as_many_as_they_should(fault: str, copies: int) -> None:
+def test_loss_and_duplication_hit_about_the_expected_share(fault: str, copies: int) -> None:
     weather = Weather(0.0, seed=3)
     weather.command(f"{fault} 0.1")
     arrivals = sent(weather)
@@ -46,7 +46,7 @@ def test_jitter_alone_lets_nothing_overtake() -> None:
     assert max(due - number / 1000 for number, due in enumerate(times)) > 0.03
 
 
-def test_those_that_are_held_back_are_overtaken() -> None:
+def test_packets_that_are_held_back_are_overtaken() -> None:
     weather = Weather(0.02, seed=3)
     weather.command("reorder 0.1")
     (times,) = zip(*sent(weather), strict=True)
@@ -63,6 +63,6 @@ def test_the_same_seed_makes_the_same_weather() -> None:
 
 
 @pytest.mark.parametrize("line", ["cut sideways", "mend all", "loss", "thunder", ""])
-def test_what_is_no_command_is_an_error(line: str) -> None:
+def test_an_unknown_command_is_an_error(line: str) -> None:
     with pytest.raises(ValueError):
         Weather(0.0).command(line)

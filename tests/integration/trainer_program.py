@@ -1,4 +1,4 @@
-"""A trainer for tests to run as a program: one or more epochs with remote workers, told on stdout as it goes.
+"""A trainer as a program for tests: one or more epochs with remote workers, reported on stdout.
 
 `python -m tests.integration.trainer_program ADDRESS --length N --epochs E --workers W`. One JSON object a line: one
 when its address is bound, one a batch, and the statistics at the end. Without ``--epochs`` it goes on until the end of
@@ -89,7 +89,7 @@ def say(**what: Any) -> None:
 
 
 def the_value(array: np.ndarray[Any, Any], size: int) -> int | None:
-    """What all elements are; None if they differ or are not as many as there should be."""
+    """The value of all elements; None if they differ or their number is wrong."""
     return int(array[0]) if array.shape == (size,) and (array == array[0]).all() else None
 
 

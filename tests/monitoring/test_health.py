@@ -17,7 +17,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def answered(socket: HealthSocket, directory: Path) -> list:
-    """What one asker hears from a loop that looks after its socket."""
+    """The answers to one caller, from a loop that serves its socket."""
     heard: list = []
     asker = threading.Thread(target=lambda: heard.extend(ask_all(directory, 10.0)))
     asker.start()
@@ -26,7 +26,7 @@ def answered(socket: HealthSocket, directory: Path) -> list:
     return heard
 
 
-def test_who_asks_hears_the_status_and_the_process(directory):
+def test_a_caller_gets_the_status_and_the_pid(directory):
     socket = HealthSocket(directory)
     (status,) = answered(socket, directory)
     assert status["workers"] == 3
@@ -34,13 +34,13 @@ def test_who_asks_hears_the_status_and_the_process(directory):
     socket.close()
 
 
-def test_a_loop_that_does_not_turn_does_not_answer(directory):
+def test_a_hanging_loop_does_not_answer(directory):
     socket = HealthSocket(directory)
     assert ask_all(directory, 0.05) == [None]
     socket.close()
 
 
-def test_a_loop_that_nobody_can_reach_any_more_is_no_answer_either(directory):
+def test_a_socket_with_a_full_backlog_does_not_answer(directory):
     socket = HealthSocket(directory)
     for _ in range(300):  # each waits in the backlog, until that is full
         if ask_all(directory, 0.001) != [None]:
@@ -48,7 +48,7 @@ def test_a_loop_that_nobody_can_reach_any_more_is_no_answer_either(directory):
     socket.close()
 
 
-def test_an_asker_that_has_gone_does_not_stop_the_loop(directory):
+def test_a_caller_that_has_gone_does_not_stop_the_loop(directory):
     socket = HealthSocket(directory)
     assert ask_all(directory, 0.01) == [None]
     socket.answer(lambda: {"role": "trainer"})
@@ -56,7 +56,7 @@ def test_an_asker_that_has_gone_does_not_stop_the_loop(directory):
     socket.close()
 
 
-def test_what_a_killed_process_left_is_removed_and_not_counted(directory):
+def test_the_socket_of_a_killed_process_is_removed_and_not_counted(directory):
     socket = HealthSocket(directory)
     socket._listener.close()
     assert len(list(directory.iterdir())) == 1

@@ -11,7 +11,7 @@ from enqueuer.monitoring.stats import Stats
 
 
 class FakeEnqueuer:
-    """Counts how often it was asked."""
+    """Counts the calls of `stats`."""
 
     def __init__(self, queue_limit: int = 10) -> None:
         self.asked_count = 0
@@ -66,7 +66,7 @@ def test_a_log_file_is_not_flooded():
     assert enqueuer.asked_count == 1
 
 
-def test_it_leaves_no_thread_behind_and_may_be_closed_twice():
+def test_the_bar_leaves_no_thread_behind_and_may_be_closed_twice():
     before = threading.active_count()
     bar = ProgressBar(FakeEnqueuer(), file=Terminal())
     bar.update()

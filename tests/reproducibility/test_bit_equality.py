@@ -1,4 +1,4 @@
-"""With a seed the stream is the same, bit for bit, on any number of workers of any kind, whatever happens to them."""
+"""With a seed the stream is the same, bit for bit, on any number of workers of any kind and under any faults."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def stream(enqueuer: SequenceEnqueuer, workers: int, between: Any = None) -> lis
 
 
 def expected(global_generators: bool = True) -> list[Batch]:
-    """From one worker process that nothing happens to; of a sequence without global generators, from the caller's own
+    """The stream of one worker process without faults; of a sequence without global generators, of the caller's own
     thread.
     """
     sequence = Draws(LENGTH, 0.0, global_generators)

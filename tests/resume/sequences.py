@@ -1,4 +1,4 @@
-"""Sequences whose state changes from epoch to epoch, in all the ways in which a resume can bring it back."""
+"""Sequences with a state that changes from epoch to epoch, one for each way in which a resume restores it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.sequences import Bare, Journaled
 
 
 def drawn() -> float:
-    """Differs with seed, epoch and index, and with nothing else."""
+    """A draw that depends on seed, epoch and index alone."""
     return float(item_rng().random())
 
 
@@ -39,7 +39,7 @@ def _rebuilt(index: int) -> Any:
 
 @dataclass
 class Interrupting:
-    """A batch that a local worker pickles; unpickled, it is its index."""
+    """A batch that a local worker pickles; unpickled, it becomes its index."""
 
     index: int
 
@@ -55,7 +55,7 @@ class Pickled(Bare):
 
 @dataclass
 class Shuffling(Journaled):
-    """Shuffled with NumPy's globals and with `random` at the end of each epoch, on top of what it was."""
+    """Shuffles its last order with NumPy's globals and with `random` at the end of each epoch."""
 
     def __post_init__(self) -> None:
         self.order = np.arange(self.length)
@@ -82,7 +82,7 @@ class Lengthening(Shuffling):
 
 @dataclass
 class Keeping(Journaled):
-    """Shuffled with a generator of its own, that no replay under other seeds would bring back: it keeps its state."""
+    """Shuffles with a generator of its own, so a replay cannot restore it; it has ``state_dict`` instead."""
 
     seed: int = 0
     hook: Callable[[], None] | None = None
@@ -111,7 +111,7 @@ class Keeping(Journaled):
 
 @dataclass
 class Numbered(Journaled):
-    """Knows what it is from the number of the epoch. ``set_epochs`` says how it was told."""
+    """Derives its state from the number of the epoch. ``set_epochs`` lists the calls of ``set_epoch``."""
 
     set_epochs: list[int] = field(default_factory=list)
 
@@ -125,7 +125,7 @@ class Numbered(Journaled):
 
 @dataclass
 class Failing(Still):
-    """Fails at indices that are in ``bad``, always."""
+    """Always fails at the indices in ``bad``."""
 
     bad: tuple[int, ...] = ()
 

@@ -1,4 +1,4 @@
-"""Streams taken piece by piece, each piece by another enqueuer that is told only the last one's state."""
+"""Streams taken piece by piece, each piece by another enqueuer that gets only the state of the last one."""
 
 from __future__ import annotations
 

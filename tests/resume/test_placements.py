@@ -1,4 +1,4 @@
-"""The same with real worker processes: a spec or a live object, in other numbers, here and on the other side of TCP."""
+"""Resuming with worker processes: a spec or a live object, other numbers of workers, local and over TCP."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ KINDS: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_processes_in_other_numbers(kind: str) -> None:
-    """Cut in the middle, at an epoch's exact end, and after nothing."""
+def test_another_number_of_processes_resumes_the_same_stream(kind: str) -> None:
+    """The stream is cut in the middle, at an epoch's exact end, and before its first batch."""
 
     def make(processes: bool = True) -> SequenceEnqueuer:
         return SequenceEnqueuer(KINDS[kind](), processes, shuffle=True)
@@ -36,7 +36,7 @@ def test_processes_in_other_numbers(kind: str) -> None:
     assert list(chain(*pieces(make, cuts, [2, 1, 3]))) == expected
 
 
-def test_a_specs_set_epoch_is_called_here_and_there_after_a_resume_as_without() -> None:
+def test_a_specs_set_epoch_is_called_in_trainer_and_workers_after_a_resume_as_without() -> None:
     def make() -> SequenceEnqueuer:
         return SequenceEnqueuer(as_spec(Numbered(5)), True, shuffle=True)
 
@@ -45,7 +45,7 @@ def test_a_specs_set_epoch_is_called_here_and_there_after_a_resume_as_without() 
     assert list(chain(*pieces(make, cuts, [2]))) == expected
 
 
-def test_from_processes_to_threads_to_the_consumers_own() -> None:
+def test_a_stream_goes_on_from_processes_to_threads_to_the_consumers_own_thread() -> None:
     kinds: Iterator[bool] = iter([True, False, False])
 
     def make() -> SequenceEnqueuer:
@@ -55,7 +55,7 @@ def test_from_processes_to_threads_to_the_consumers_own() -> None:
     assert taken == uninterrupted(lambda: SequenceEnqueuer(Shuffling(5), shuffle=True), 18)
 
 
-def test_unordered_processes_deliver_the_rest_once() -> None:
+def test_unordered_processes_deliver_the_rest_of_a_resumed_epoch_once() -> None:
     def make() -> SequenceEnqueuer:
         return SequenceEnqueuer(as_spec(Shuffling(40)), True, shuffle=True, ordered=False)
 

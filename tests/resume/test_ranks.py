@@ -1,4 +1,4 @@
-"""A run of several ranks is resumed with other ranks: each batch that was left comes exactly once."""
+"""A run of several ranks is resumed with other ranks: each batch that is left comes exactly once."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def flat(taken: list[list[Any]]) -> list[Any]:
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(3, 14), st.booleans(), st.sampled_from(["drop", "repeat"]), st.data())
-def test_two_then_three_then_one(length: int, shuffle: bool, remainder: str, data: st.DataObject) -> None:
+def test_two_ranks_then_three_then_one_take_each_batch_of_the_epoch_once(
+    length: int, shuffle: bool, remainder: str, data: st.DataObject
+) -> None:
     """Ranks need not be in step: each stops where it likes within the epoch."""
     world = World(Shuffling, length, shuffle=shuffle, shard_remainder=remainder)
     count = shard_length(length, (0, 2), remainder)
@@ -101,7 +103,7 @@ def test_a_rank_for_which_nothing_is_left_goes_on_with_the_next_epoch() -> None:
     assert [index for index, _ in third] == [2, 5]
 
 
-def test_with_threads_and_unordered() -> None:
+def test_unordered_ranks_with_threads_take_each_batch_of_the_epoch_once() -> None:
     world = World(Still, 30, ordered=False)
     taken = flat(world.run(2, [5, 9], workers=3))
     taken += flat(world.run(3, [4, 0, 4], workers=2))

@@ -1,4 +1,4 @@
-"""What counts as received, when ``on_epoch_end`` has run, and which states are refused."""
+"""Resume states: the batches that count as received, the calls of ``on_epoch_end``, and refused states."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_batch_that_a_ctrl_c_interrupts_while_it_is_built_was_not_received_and
 # ---------------------------------------------------------------- when it can be asked
 
 
-def test_before_the_first_start_it_is_the_beginning() -> None:
+def test_the_state_before_the_first_start_is_the_beginning() -> None:
     made = SequenceEnqueuer(Still(5))
     state = made.state_dict()
     assert (state["seed"], state["epoch"], state["length"], state["taken"]) == (None, 0, 5, [])
@@ -76,7 +76,7 @@ def test_before_the_first_start_it_is_the_beginning() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_while_it_runs_and_after_it_was_stopped_it_is_the_same(workers: int) -> None:
+def test_the_state_is_the_same_while_running_and_after_stop(workers: int) -> None:
     made = SequenceEnqueuer(Still(5))
     made.start(workers, 2)
     running_states = [made.state_dict()]
@@ -94,7 +94,7 @@ def test_while_it_runs_and_after_it_was_stopped_it_is_the_same(workers: int) -> 
     assert running_states[0]["seed"] is not None
 
 
-def test_after_a_load_it_is_what_was_loaded_until_something_is_taken() -> None:
+def test_the_state_after_a_load_is_the_loaded_one_until_a_batch_is_taken() -> None:
     state = state_after(SequenceEnqueuer(Shuffling(5)), 7)
     made = resumed(SequenceEnqueuer(Shuffling(5)), state)
     assert made.state_dict() == state
@@ -104,7 +104,7 @@ def test_after_a_load_it_is_what_was_loaded_until_something_is_taken() -> None:
     assert made.state_dict() == state
 
 
-def test_what_is_prefetched_is_not_received() -> None:
+def test_a_prefetched_batch_is_not_received() -> None:
     made = SequenceEnqueuer(Still(4), seed=1, prefetch_epochs=True)
     with running(made, 2, 100):
         stream = made.get()
@@ -115,7 +115,7 @@ def test_what_is_prefetched_is_not_received() -> None:
         assert state["taken"] == [[0, 1]]
 
 
-def test_it_is_json_and_small() -> None:
+def test_the_state_is_json_and_small() -> None:
     assert len(json.dumps(state_after(SequenceEnqueuer(Shuffling(5), shuffle=True), 12))) < 400
 
 
@@ -128,7 +128,7 @@ def test_numpy_numbers_in_the_options_are_plain_in_the_state() -> None:
     resumed(SequenceEnqueuer(Still(5), seed=2, shard=(1, 2), shuffle=True), state)
 
 
-def test_states_that_another_thread_saves_meanwhile_are_all_exact() -> None:
+def test_states_saved_by_another_thread_meanwhile_are_all_exact() -> None:
     def make() -> SequenceEnqueuer:
         return SequenceEnqueuer(Shuffling(6), shuffle=True)
 
@@ -155,7 +155,7 @@ def test_states_that_another_thread_saves_meanwhile_are_all_exact() -> None:
 @pytest.mark.parametrize("bad", [0, 2, 4])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_batch_whose_error_was_raised_is_tried_again(workers: int, bad: int, options: dict[str, Any]) -> None:
-    """Also the first and the last of an epoch: its on_epoch_end does not run before the batch has come."""
+    """The first and last batch of an epoch included: on_epoch_end does not run before the batch has come."""
     ends: list[int] = []
 
     class Ending(Failing):
@@ -219,7 +219,7 @@ def test_skips_are_in_the_state_once_they_were_passed_and_count_for_max_skipped(
 
 
 class Held(Shuffling):
-    """Its hook waits for ``gate``, after it has begun to change the object."""
+    """The hook begins to change the object, then waits for ``gate``."""
 
     def __init__(self, length: int) -> None:
         super().__init__(length)
@@ -233,7 +233,7 @@ class Held(Shuffling):
         assert self.gate.wait(DEADLINE)
 
 
-def test_a_state_saved_during_on_epoch_end_says_not_yet_at_once_and_the_load_runs_it() -> None:
+def test_a_state_saved_during_on_epoch_end_does_not_wait_for_it_and_the_load_runs_it() -> None:
     sequence = Held(4)
     made = SequenceEnqueuer(sequence, shuffle=True, seed=1)
     inside: list[Any] = []
@@ -294,7 +294,7 @@ def test_a_hook_that_raised_has_not_run() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_sequences_own_state_is_that_of_the_place_also_inside_its_hook(workers: int) -> None:
+def test_a_sequences_own_state_is_that_of_the_position_also_inside_its_hook(workers: int) -> None:
     states: list[Any] = []
     made = SequenceEnqueuer(Keeping(4, hook=lambda: states.append(through_json(made.state_dict()))), seed=1)
     with running(made, workers):
@@ -317,7 +317,7 @@ def test_a_sequences_own_state_must_be_json_and_what_it_raises_is_raised() -> No
             raise OSError("cannot say")
 
         def on_epoch_end(self) -> None:
-            """Saves nothing, so that it may."""
+            """Does nothing, but the class has a hook."""
 
     made = SequenceEnqueuer(Odd(3))
     with (
@@ -333,7 +333,7 @@ def test_a_sequences_own_state_must_be_json_and_what_it_raises_is_raised() -> No
             made.state_dict()
 
 
-def test_set_epoch_brings_a_live_sequence_and_a_spec_there() -> None:
+def test_set_epoch_brings_a_live_sequence_to_the_saved_epoch() -> None:
     state = state_after(SequenceEnqueuer(Numbered(4), seed=1), 9)
     sequence = Numbered(4)
     made = resumed(SequenceEnqueuer(sequence, seed=1), state)
@@ -422,7 +422,7 @@ def test_a_length_that_changes_between_load_and_start_is_refused_by_next() -> No
 
 
 @pytest.mark.parametrize("garbage", [None, 3, "state", {}, {"version": 1}, [], [None], {"version": [1]}])
-def test_what_is_no_state_is_refused(garbage: Any) -> None:
+def test_a_value_that_is_no_state_is_refused(garbage: Any) -> None:
     with pytest.raises(StateError):
         SequenceEnqueuer(Still(6)).load_state_dict(garbage)
 
@@ -434,7 +434,7 @@ def test_a_refused_state_leaves_the_one_that_was_loaded_before() -> None:
     assert made.state_dict() == STATE
 
 
-def test_it_is_loaded_before_the_start() -> None:
+def test_a_state_cannot_be_loaded_while_running() -> None:
     made = SequenceEnqueuer(Still(6), seed=4, shuffle=True)
     with running(made), pytest.raises(RuntimeError, match=r"already running: call stop\(\) first"):
         made.load_state_dict(STATE)
@@ -483,7 +483,9 @@ def test_a_start_that_fails_half_way_leaves_the_brought_sequence_for_the_next(
 
 @pytest.mark.parametrize("length", [1, 3])
 @pytest.mark.parametrize("sequence", [Still, Shuffling])
-def test_at_every_batch_though_the_next_epoch_is_computed_ahead(sequence: type[Any], length: int) -> None:
+def test_a_state_saved_at_any_batch_is_exact_though_the_next_epoch_is_computed_ahead(
+    sequence: type[Any], length: int
+) -> None:
     made = SequenceEnqueuer(sequence(length), seed=1, prefetch_epochs=True)
     states = []
     with running(made, 2, 50):

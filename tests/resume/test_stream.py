@@ -1,4 +1,4 @@
-"""Interrupted anywhere and resumed, the stream is the one that was not interrupted."""
+"""A stream that is interrupted anywhere and resumed equals one without interruption."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ option_sets = st.fixed_dictionaries({"shuffle": st.booleans(), "seed": st.sample
 
 @settings(deadline=None, max_examples=100)
 @given(kinds, lengths, option_sets, cuts_of_serial, st.booleans())
-def test_in_the_consumers_thread(
+def test_a_resumed_stream_is_the_same_in_the_consumers_thread(
     kind: str, length: int, options: dict[str, Any], cuts: list[int], after_stop: bool
 ) -> None:
     make = make_of(kind, length, **options)
@@ -54,7 +54,7 @@ def test_in_the_consumers_thread(
 
 @settings(deadline=None, max_examples=50)
 @given(kinds, lengths, option_sets, cuts_of_serial, st.booleans())
-def test_with_threads_of_other_numbers(
+def test_a_resumed_stream_is_the_same_with_another_number_of_threads(
     kind: str, length: int, options: dict[str, Any], cuts: list[int], after_stop: bool
 ) -> None:
     make = make_of(kind, length, **options)
@@ -65,7 +65,7 @@ def test_with_threads_of_other_numbers(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("workers", [0, 2])
-def test_at_every_batch_of_two_and_a_half_epochs(kind: str, workers: int) -> None:
+def test_a_stream_can_be_resumed_at_every_batch_of_two_and_a_half_epochs(kind: str, workers: int) -> None:
     length = 4
     make = make_of(kind, length, shuffle=True)
     expected = uninterrupted(make, 14)
@@ -141,8 +141,10 @@ def test_a_second_start_after_a_resume_is_a_new_pass(workers: int) -> None:
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 9), st.integers(0, 9))
-def test_one_live_object_goes_on_over_several_starts_and_a_fresh_one_is_brought_there(first: int, second: int) -> None:
-    """Its on_epoch_end calls of all starts, under as many drawn seeds, are in the state."""
+def test_one_live_object_goes_on_over_several_starts_and_a_fresh_one_is_brought_to_its_state(
+    first: int, second: int
+) -> None:
+    """The state has the on_epoch_end calls of all starts, each under its own drawn seed."""
     length = 4
     made = SequenceEnqueuer(Shuffling(length), shuffle=True)
     for count in (first, second):

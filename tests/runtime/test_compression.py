@@ -1,4 +1,4 @@
-"""Compressed batches from end to end: asked for by the trainer, done by workers that can."""
+"""Compressed batches from end to end: requested by the trainer, compressed by workers with the library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SPEC = SequenceSpec("tests.runtime.test_compression:Gradients", length=40)
 
 
 class Gradients:
-    """Arrays of 1.6 MB that compress well, beside noise of 200 KB, which does not."""
+    """Arrays of 1.6 MB that compress well, and 200 KB of noise that does not."""
 
     def __init__(self, length: int) -> None:
         self._length = length

@@ -1,4 +1,4 @@
-"""The I/O thread with a real coordinator and real sockets; the peers are bare sockets that say what a test wants."""
+"""The I/O thread with a real coordinator and real sockets; the peers are bare sockets driven by the test."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ OPENED = EpochOpened(0, 0, 5, range(3), 3, b"", {}, ["a.b:c", {}], {}, False)
 
 
 class Trainer:
-    """A loop with a remote channel, and with a channel that asks for a secret."""
+    """A loop with a remote channel, and a local channel that requires a secret."""
 
     def __init__(self, heartbeat_interval: float = 0.2) -> None:
         self.context = new_context()
@@ -114,7 +114,7 @@ class Trainer:
 
 
 class Peer:
-    """A worker without a mind of its own."""
+    """A worker that sends only what the test tells it to."""
 
     def __init__(self, trainer: Trainer, place: str = "remote") -> None:
         self.incarnation = os.urandom(16)
@@ -145,7 +145,7 @@ class Peer:
                 return message
 
     def serve(self) -> Grant:
-        """Join and be granted all of the epoch."""
+        """Join and receive a grant of the whole epoch."""
         self.say(self.hello(), NO_ID)
         self.hear(Epoch)
         self.say(Ready(0, 0, 3, b""))
@@ -288,7 +288,7 @@ def test_a_pickle_in_a_remote_result_is_refused_and_a_local_one_is_not(
 
 
 def chained(depth: int) -> ErrorRecord:
-    """A record whose innermost cause carries a pickle."""
+    """A record with a pickle in its innermost cause."""
     record = ErrorRecord("m", "E", "text", "", pickled_type=b"a pickle")
     for _ in range(depth):
         record = ErrorRecord("builtins", "ValueError", "text", "", cause=record)
@@ -501,7 +501,7 @@ def test_a_defect_in_the_loop_is_an_error_for_the_consumer_and_not_a_hang(caplog
 
 
 def named(peer: Peer, lease: int, arena: Arena) -> list[Any]:
-    """A result message that names a block."""
+    """A result message with a block in shared memory."""
     encoded = encode_batch(np.full(50_000, lease), Trust.LOCAL, arena)
     return encode_results(SESSION, Results(peer.incarnation, 0, 0, lease, 0.01, (lease,), [encoded]), blocks=True)
 

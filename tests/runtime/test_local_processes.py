@@ -1,4 +1,4 @@
-"""The supervisor of the trainer's own processes: real ones, watched by the test as the I/O thread does it."""
+"""The supervisor of the local processes: real processes, watched by the test as by the I/O thread."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECRET = b"the secret"
 
 
 class Trainer:
-    """Calls back what is watched, when it is told to look."""
+    """Calls the callbacks of watched descriptors when the test calls `look`."""
 
     def __init__(self, directory: Path) -> None:
         self.processes = LocalProcesses(worker_threads=1, heartbeat_interval=0.2)
@@ -66,8 +66,9 @@ class Trainer:
 
 @pytest.fixture(autouse=True)
 def own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What other programs of this host keep in theirs is not ours to count. Short (a socket's path is limited), and not
-    pytest's, which ``tmp_path`` has by now found with the real one.
+    """A temporary directory of the test alone, so that no other program's files count. It is short enough for a socket.
+
+    ``tmp_path`` has been found before, in the common directory.
     """
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         monkeypatch.setattr(tempfile, "tempdir", directory)
@@ -212,7 +213,7 @@ def test_a_supervisor_that_died_between_two_sessions_is_replaced(trainer: Traine
 
 
 def test_disarming_closes_the_pipes_and_leaves_the_rest_alone(trainer: Trainer) -> None:
-    """As in a forked child. Here, in the trainer itself, it is the end of its supervisor's stdin."""
+    """Disarming is for a forked child. Here, in the trainer itself, it closes the supervisor's stdin."""
     before = resources()
     trainer.attach()
     process = trainer.processes._process

@@ -28,7 +28,7 @@ SEED = 5
 
 
 class Called:
-    """A Sequence whose ``__getitem__`` is a function of the test."""
+    """A Sequence with a function of the test as ``__getitem__``."""
 
     def __init__(self, function: Callable[[int], Any]) -> None:
         self._function = function
@@ -41,7 +41,7 @@ class Called:
 
 
 class Threads:
-    """The threads, and what they said."""
+    """Local threads, and the events and errors that they reported."""
 
     def __init__(
         self,
@@ -462,7 +462,7 @@ def in_a_thread(function: Callable[[], object]) -> threading.Thread:
 
 
 class Recursive:
-    """An item as deep as its index, which waits there."""
+    """Each item recurses as deep as its index, and waits there."""
 
     def __init__(self, gate: threading.Event) -> None:
         self.gate = gate

@@ -1,4 +1,4 @@
-"""The trainer's own instance: which it is, what epoch ends it has had, and which state is shown meanwhile."""
+"""The trainer's own instance: its identity, its history of epoch ends, and its state for saving."""
 
 from __future__ import annotations
 

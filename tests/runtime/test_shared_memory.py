@@ -1,4 +1,4 @@
-"""Batches of local processes in shared memory, from end to end: each as it was computed, for as long as it is held."""
+"""Batches of local processes in shared memory, from end to end: correct for as long as they are held."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PIXELS = 60_000
 
 
 class Reused:
-    """Returns the same array each time, as a Sequence may: only a copy of it can be handed on."""
+    """Returns the same array each time, as a Sequence may, so the library must copy it."""
 
     def __init__(self, length: int) -> None:
         self._length = length
@@ -132,7 +132,7 @@ def test_a_worker_that_waits_for_the_next_trainer_keeps_no_memory_of_the_last_on
 
 
 class Filling(Reused):
-    """Writes its batches where it is told to, and another one than it returns, to tell the two apart."""
+    """Writes other batches with ``getitem_into`` than it returns, to tell the two apart."""
 
     def getitem_into(self, index: int, out: tuple[np.ndarray, np.ndarray]) -> None:
         out[0][:] = -index

@@ -1,4 +1,4 @@
-"""As many schedules of the simulated cluster as asked.
+"""Runs any number of schedules of the simulated cluster.
 
 python -m tests.simulation.run --schedules 100000 [--first-seed N] [--processes 2]
 python -m tests.simulation.run --seed N                 one schedule, with its story
@@ -27,7 +27,7 @@ def check_seed(seed: int) -> ScheduleFailed | None:
 
 
 def run_many(seeds: range, processes: int) -> int:
-    """Prints each failure with its story; returns how many there were."""
+    """Run the schedules and print each failure with its story; returns how many failed."""
     started = noted = time.monotonic()
     failures_count = 0
     context = multiprocessing.get_context("spawn")

@@ -33,7 +33,7 @@ def test_telling_the_story_changes_nothing_in_it() -> None:
 
 def test_a_failure_prints_its_seed_its_story_and_how_to_see_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
     def lose_delivery(_host: TrainerHost, _action: object) -> None:
-        """A trainer that never gets anything."""
+        """Break the trainer: it never delivers a batch."""
 
     monkeypatch.setattr(TrainerHost, "_take_delivery", lose_delivery)
     with pytest.raises(ScheduleFailed, match=r"(?s)seed 0: .*STUCK.*Heartbeat\(.*tests.simulation.run --seed 0"):

@@ -1,4 +1,4 @@
-"""Batches of every kind, and the question whether two are the same down to types, dtypes and memory order."""
+"""Batches of every kind, and a comparison down to types, dtypes and memory order."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ BATCHES = st.recursive(
 
 
 def assert_same(got: Any, sent: Any) -> None:
-    """Equal values of equal types all the way down; NaNs are equal to each other, 0.0 and -0.0 are not."""
+    """Assert equal values of equal types all the way down; NaNs are equal to each other, 0.0 and -0.0 are not."""
     assert type(got) is type(sent), (type(got), type(sent))
     if isinstance(sent, np.ndarray):
         _assert_same_arrays(got, sent)
@@ -131,5 +131,5 @@ def _assert_same_arrays(got: np.ndarray[Any, Any], sent: np.ndarray[Any, Any]) -
 
 
 def _value_bytes(array: np.ndarray[Any, Any]) -> bytes:
-    """Bit for bit, but without the padding between fields: NumPy does not copy that."""
+    """The bytes of a value without the padding between fields, which NumPy does not copy."""
     return (repack_fields(array, recurse=True) if array.dtype.names else array).tobytes()

@@ -1,4 +1,4 @@
-"""What really goes over a wire: `tshark` on the loopback interface. Needs root."""
+"""Captures the loopback interface with `tshark`. Needs root."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.waiting import settled, wait_until
 
 
 def skip_unless_possible() -> None:
-    """Skips where nothing can be captured; fails where CI says that it must be possible (REQUIRE_CAPTURE)."""
+    """Skip where nothing can be captured; fail there if CI requires it (REQUIRE_CAPTURE)."""
     reason = None
     if os.geteuid() != 0:
         reason = "needs root"
@@ -28,7 +28,7 @@ def skip_unless_possible() -> None:
 
 
 class Capture:
-    """Everything from or to these TCP ports while entered; asked afterwards."""
+    """Captures all packets of these TCP ports while entered; read it afterwards."""
 
     def __init__(self, file: Path, *ports: int) -> None:
         self._file = file
@@ -36,11 +36,11 @@ class Capture:
         self._process: subprocess.Popen[bytes] | None = None
 
     def payload_bytes(self) -> int:
-        """How many bytes were carried."""
+        """The number of bytes carried."""
         return sum(map(int, self._ask("tcp.len > 0", "tcp.len")))
 
     def packets_with(self, text: str) -> int:
-        """How many packets have this text in them."""
+        """The number of packets that contain this text."""
         return len(self._ask(f'tcp.payload contains "{text}"', "frame.number"))
 
     def _ask(self, display_filter: str, field: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the chaos tests share: a run that is consumed and checked while faults are injected, and the faults' handles.
+"""The chaos harness: a run that is consumed and checked while a test injects faults, and the faults.
 
     def test_…(chaos: Chaos) -> None:
         run = chaos.run(Steady(length=200), local=2)         # starts consuming, in a thread of its own
@@ -68,17 +68,17 @@ class Run:
         return not self._thread.is_alive()
 
     def wait_for_taken(self, count: int, deadline: float = DEADLINE_SECONDS) -> None:
-        """Until that many batches were taken since the start."""
+        """Wait until that many batches were taken since the start."""
         wait_until(lambda: self.tally.taken_count >= count or self.is_over(), deadline, f"{count} batches")
         assert self.tally.taken_count >= count, f"it ended after {self.tally.taken_count} batches: {self.error!r}"
 
     def wait_for_more(self, count: int, deadline: float = DEADLINE_SECONDS) -> None:
-        """Until that many more batches were taken."""
+        """Wait until that many more batches were taken."""
         self.wait_for_taken(self.tally.taken_count + count, deadline)
 
     def finish(self, deadline: float = DEADLINE_SECONDS) -> Tally:
-        """Let it end: after its epochs, or after the present one. Asserts that each position was delivered once, in
-        order and right; raises what came out of ``next()``.
+        """Let the run end after its epochs, or after the present one. Asserts that each position was delivered once, in
+        order and right; raises the error that ``next()`` raised.
         """
         tally = self.end(deadline)
         if self.error is not None:
@@ -94,7 +94,7 @@ class Run:
         return self.error
 
     def end(self, deadline: float = DEADLINE_SECONDS) -> Tally:
-        """As `finish`, without looking at what came out."""
+        """Let the run end as `finish` does, without checking its batches."""
         self._is_last = self._epochs_left is None
         wait_until(self.is_over, deadline, "the end of the run")
         self.stats = self.enqueuer.stats()
@@ -102,7 +102,7 @@ class Run:
         return self.tally
 
     def abandon(self) -> None:
-        """End it as it is."""
+        """Stop the run at once."""
         self.enqueuer.close()
         self._thread.join(DEADLINE_SECONDS)
         assert self.is_over(), "the consumer was not released by stop()"
@@ -110,11 +110,11 @@ class Run:
     # ------------------------------------------------------------ the fleet
 
     def worker_pids(self) -> list[int]:
-        """Of the worker processes that serve now."""
+        """The pids of the worker processes that serve now."""
         return [worker.pid for worker in self.enqueuer.stats().workers]
 
     def wait_for_workers(self, count: int, apart_from: int = 0, deadline: float = DEADLINE_SECONDS) -> list[int]:
-        """Until ``count`` workers serve, none of them process ``apart_from``; their pids."""
+        """Wait until ``count`` workers serve, none of them process ``apart_from``; returns their pids."""
 
         def is_whole() -> bool:
             pids = self.worker_pids()
@@ -165,13 +165,13 @@ class Chaos:
         return run
 
     def enqueuer(self, sequence: Any, **options: Any) -> SequenceEnqueuer:
-        """One that is closed after the test: shuffled and seeded, its local workers processes."""
+        """Make an enqueuer that is closed after the test: shuffled, seeded, with processes as local workers."""
         made = SequenceEnqueuer(sequence, True, **{"shuffle": True, "seed": SEED, **options})
         self._enqueuers.append(made)
         return made
 
     def consume(self, enqueuer: SequenceEnqueuer, sequence: Any, epochs: int | None = 1, first_epoch: int = 0) -> Run:
-        """A run over an enqueuer that was just started."""
+        """Make a run that consumes a started enqueuer."""
         options = enqueuer._options
         seed = options.seed if options.shuffle else None
         tally = Tally(len(sequence), seed=seed, first_epoch=first_epoch, tag=sequence.tag, ordered=options.ordered)
@@ -180,7 +180,7 @@ class Chaos:
         return run
 
     def remote(self, address: str, processes: int = 2, *arguments: str) -> RemoteWorker:
-        """A remote worker program that connects to this address; ended after the test."""
+        """Start a remote worker program that connects to this address; it is ended after the test."""
         log = self.directory / f"remote-{next(self._numbers)}.log"
         started = RemoteWorker(address, log, processes, ("--drain-timeout", "5", *arguments))
         self._remotes.append(started)
@@ -188,11 +188,11 @@ class Chaos:
 
     @property
     def remotes(self) -> list[RemoteWorker]:
-        """In the order in which they were started."""
+        """The remote worker programs, in the order of their starts."""
         return self._remotes
 
     def forget_ended(self) -> None:
-        """Collect remote programs that have ended, which in a long run are many."""
+        """Forget the remote programs that have ended; a long run has many."""
         self._remotes = [remote for remote in self._remotes if remote.alive()]
 
     def close(self) -> None:
@@ -207,7 +207,7 @@ class Chaos:
         wait_until(lambda: not alive(workers), what="the end of the remote workers")
 
     def forget(self) -> None:
-        """Hold nothing that could count as left behind."""
+        """Drop all references that could count as left behind."""
         self._runs, self._enqueuers, self._remotes = [], [], []
 
 
@@ -215,14 +215,14 @@ class Chaos:
 
 
 def warm_up() -> None:
-    """What a process imports or opens once, for good, must not count as left behind."""
+    """Import and open all that a process keeps for good, so that it does not count as left behind."""
     with SequenceEnqueuer(as_spec(Steady(length=4, seconds=0)), True, bind="tcp://127.0.0.1:0", seed=1) as enqueuer:
         enqueuer.start(1)
         list(enqueuer.epoch())
 
 
 def left_behind(before: Resources) -> list[str]:
-    """What this process and host have more than ``before``, in words; waits for what is about to end."""
+    """The resources of process and host beyond ``before``, in words; waits for those that are about to end."""
 
     def left() -> list[str]:
         gc.collect()
@@ -241,7 +241,7 @@ def kill(pid: int) -> None:
 
 
 def kill_with_children(pid: int) -> None:
-    """All at once: the parent is stopped first, so that it neither sees nor replaces a death."""
+    """Kill a parent and its children at once: it is stopped first, so that it neither sees nor replaces a death."""
     os.kill(pid, signal.SIGSTOP)
     for child in descendants(pid):
         with contextlib.suppress(ProcessLookupError):
@@ -251,7 +251,7 @@ def kill_with_children(pid: int) -> None:
 
 @contextlib.contextmanager
 def stopped(pid: int) -> Iterator[None]:
-    """SIGSTOP, and SIGCONT at the end whatever happens."""
+    """Stop the process (SIGSTOP) in the block, and always continue it (SIGCONT) afterwards."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -265,5 +265,5 @@ def parent_of(pid: int) -> int:
 
 
 def pause(seconds: float) -> None:
-    """How long a fault lasts: the one kind of fixed time that these tests need."""
+    """Sleep while a fault lasts: the only fixed time that these tests need."""
     time.sleep(seconds)

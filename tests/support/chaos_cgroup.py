@@ -14,7 +14,7 @@ _MOUNTS = Path("/sys/fs/cgroup")
 
 
 def _parent() -> tuple[Path, int] | None:
-    """Where a group can be made, and the version of its interface."""
+    """The directory in which a group can be made, and the version of its interface."""
     legacy = _MOUNTS / "memory"
     if (legacy / "memory.limit_in_bytes").exists() and os.access(legacy, os.W_OK):
         return legacy, 1
@@ -25,7 +25,7 @@ def _parent() -> tuple[Path, int] | None:
 
 
 def why_no_memory_group() -> str | None:
-    """What keeps this process from making such a group; None if nothing does."""
+    """The reason why this process cannot make such a group; None if it can."""
     if os.geteuid() != 0:
         return "needs root"
     found = _parent()
@@ -51,11 +51,11 @@ class MemoryGroup:
         self._limit_bytes = limit_bytes
 
     def add(self, pid: int) -> None:
-        """Of a process and what it starts from now on, memory that it takes from now on counts."""
+        """Count the memory that a process, and those it starts, take from now on."""
         (self._path / "cgroup.procs").write_text(str(pid))
 
     def kills_count(self) -> int:
-        """How many processes the kernel has killed here."""
+        """The number of processes of the group that the kernel has killed."""
         name = "memory.events" if self._version == 2 else "memory.oom_control"
         counts = dict(line.split() for line in (self._path / name).read_text().splitlines())
         return int(counts["oom_kill"])

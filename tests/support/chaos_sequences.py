@@ -1,7 +1,7 @@
 """Sequences for the chaos tests, importable, so that a remote worker builds its own from a `SequenceSpec`.
 
-Every batch is ``(index, pid, tag, content)``: the content follows from index and tag alone, so whoever takes the batch
-can say whether it is the right one, whatever epoch it is from, and the pid says who made it.
+Every batch is ``(index, pid, tag, content)``. The content follows from index and tag alone, so a consumer can check
+the batch without knowing its epoch; the pid is that of the worker.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Steady:
 
 @dataclass
 class Faulty(Steady):
-    """Index ``bad`` does what ``FAULTS[fault]`` says, the first ``times`` times that anybody computes it.
+    """Index ``bad`` runs ``FAULTS[fault]`` the first ``times`` times that it is computed.
 
-    ``journal`` is a file that counts those attempts and says which process made each.
+    ``journal`` is a file with the pid of each of these attempts.
     """
 
     fault: str = "exit 11"
@@ -70,7 +70,7 @@ class Faulty(Steady):
 
 @dataclass
 class Stored(Steady):
-    """Keeps ``nbytes`` of data, which travels to local workers in shared memory: its batches add nothing to it."""
+    """Keeps ``nbytes`` of data, which travels to local workers in shared memory; its batches are small."""
 
     nbytes: int = 8 << 20
 
@@ -90,7 +90,7 @@ def sleep_for_ever() -> None:
 
 
 def hold_the_gil_for_4_seconds() -> None:
-    """No other thread of this process runs meanwhile: a PyDLL's functions are called with the GIL held."""
+    """Sleep with the GIL held, as functions of a PyDLL are called, so that no other thread of the process runs."""
     ctypes.PyDLL(None).usleep(4_000_000)
 
 
@@ -99,14 +99,14 @@ def hold_the_gil_for_ever() -> None:
 
 
 def eat_memory() -> None:
-    """Until the kernel ends it: pages count when they are written to."""
+    """Take memory until the kernel ends the process: pages count when they are written to."""
     hoard = []
     for _ in range(4096):
         hoard.append(np.ones(1 << 20, np.uint8))
 
 
 def exceed_the_address_space() -> None:
-    """Asks for more than a limit of the process's own allows, which Python reports as a MemoryError."""
+    """Ask for more memory than the process's own limit allows, which Python reports as a MemoryError."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (_LARGE_BYTES, hard))
     try:

@@ -1,4 +1,4 @@
-"""Counts what a consumer got against what it should have got: lost, repeated, out of order, wrong; and the gaps."""
+"""Compares the batches of a consumer with the expected ones: lost, repeated, out of order, wrong; and the gaps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.chaos_sequences import content_of
 
 
 def expected_order(length: int, epoch: int, seed: int | None) -> list[int]:
-    """The indices of an epoch, shuffled where there is a seed: as the same class delivers them without any worker."""
+    """The indices of an epoch, shuffled if there is a seed, as the same class delivers them without any worker."""
     reference = SequenceEnqueuer(range(length), shuffle=seed is not None, seed=seed)
     reference.start(0, epoch=epoch)
     try:
@@ -22,7 +22,7 @@ def expected_order(length: int, epoch: int, seed: int | None) -> list[int]:
 
 
 class Tally:
-    """Feed it every batch with the time it was taken at, and the end of every epoch.
+    """Takes every batch with its time, and the end of every epoch.
 
     ``longest_gap`` is the longest time between two batches, in seconds, over the ends of epochs as well; ``gap_end``
     is when it ended. ``ordered`` False asks for each index once an epoch, in any order.
@@ -49,7 +49,7 @@ class Tally:
         self._last: float | None = None
 
     def take(self, batch: Any, now: float) -> None:
-        """``now`` on the monotonic clock."""
+        """Count a batch taken at ``now`` on the monotonic clock."""
         if self._last is not None and now - self._last > self.longest_gap:
             self.longest_gap, self.gap_end = now - self._last, now
         self._last = now
@@ -61,7 +61,7 @@ class Tally:
             self.wrong_count += 1
 
     def end_epoch(self) -> None:
-        """Compares; what was taken since the last call is one epoch."""
+        """Compare the batches taken since the last call with one epoch."""
         wanted = expected_order(self.length, self.epoch, self._seed)
         found, due = Counter(self._indices), Counter(wanted)
         self.lost_count += (due - found).total()
@@ -72,7 +72,7 @@ class Tally:
         self.epoch += 1
 
     def faults(self) -> dict[str, int]:
-        """What is wrong, by kind; empty when each position came once and in order, with its own content."""
+        """The number of faults by kind; empty if each position came once and in order, with its own content."""
         counts = {
             "lost": self.lost_count,
             "repeated": self.repeated_count,
@@ -83,7 +83,7 @@ class Tally:
         return {kind: count for kind, count in counts.items() if count}
 
     def summary(self) -> dict[str, Any]:
-        """Plain values, for a program to print."""
+        """The tally as plain values, for a program to print."""
         return {
             "taken": self.taken_count,
             "faults": self.faults(),

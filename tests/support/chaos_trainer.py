@@ -1,4 +1,4 @@
-"""The program `tests.chaos.trainer_program` as a test sees it: followed as it takes batches, and asked to report."""
+"""Runs `tests.chaos.trainer_program` for a test: follows the batches that it takes, and reads its report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.waiting import wait_until
 
 
 class TrainerProgram:
-    """Starts when made; killed, if it still runs, when its ``with`` block ends.
+    """The running program: started when made, and killed at the end of its ``with`` block if it still runs.
 
     ``arguments`` become options: ``epochs=2`` is ``--epochs 2``, ``unordered=True`` is ``--unordered``. ``prefix``
     is a command that runs another one somewhere (``ip netns exec …``). Its stderr goes to the file ``log``.
@@ -65,11 +65,11 @@ class TrainerProgram:
         return self.process.pid
 
     def output(self) -> str:
-        """What went wrong, as far as it said so."""
+        """The error output of the program."""
         return "\n".join([*self.lines, self.log.read_text(errors="replace")])
 
     def wait_for_taken(self, count: int, deadline: float = DEADLINE_SECONDS) -> None:
-        """Until it has taken that many batches."""
+        """Wait until the program has taken that many batches."""
         wait_until(
             lambda: self.taken_count >= count or not self._reader.is_alive(),
             deadline,
@@ -78,7 +78,7 @@ class TrainerProgram:
         assert self.taken_count >= count, self.output()
 
     def report(self, deadline: float = DEADLINE_SECONDS) -> dict[str, Any]:
-        """Wait for its end and return what it reports; asserts that each batch came once, in order and right."""
+        """Wait for the program's end and return its report; asserts that each batch came once, in order and right."""
         code = self.process.wait(deadline)
         self._reader.join(deadline)
         assert code == 0, self.output()

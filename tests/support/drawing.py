@@ -1,4 +1,4 @@
-"""A Sequence whose batches are nothing but random numbers, from every generator that the library seeds."""
+"""A Sequence of random numbers, from every generator seeded by the library."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from enqueuer import item_rng
 
 
 class Draws:
-    """Batch i is (i, what the item's own generator gave, what the global ones gave)."""
+    """Batch i is (i, draws of the item's own generator, draws of the global ones)."""
 
     def __init__(self, length: int, seconds: float = 0.0, global_generators: bool = True) -> None:
         self.length, self.seconds, self.global_generators = length, seconds, global_generators

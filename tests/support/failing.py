@@ -1,4 +1,4 @@
-"""Sequences that fail in every way a user's can, importable like those of `sequences`."""
+"""Sequences that fail in every way that a user's can, importable like those of `sequences`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class CustomError(Exception):
 
 
 class OneWayError(Exception):
-    """Pickles but does not unpickle: its constructor wants two arguments, its ``args`` hold one."""
+    """Pickles but does not unpickle: its constructor needs two arguments, its ``args`` hold one."""
 
     def __init__(self, left: str, right: str) -> None:
         super().__init__(left + right)
@@ -50,7 +50,7 @@ FAILURES: dict[str, Callable[[int], BaseException]] = {
 
 
 def deep_inside_user_code(kind: str, index: int) -> None:
-    """Its name in a traceback's text shows that the text reaches down to here."""
+    """A function to find in a traceback's text, which then includes user code."""
     raise FAILURES[kind](index)
 
 
@@ -69,7 +69,7 @@ class Failing(Journaled):
 
 @dataclass
 class Chained(Journaled):
-    """Its exception has a cause of the user's own."""
+    """Raises an exception with a cause of the user's own."""
 
     def batch(self, index: int) -> Any:
         try:
@@ -80,7 +80,7 @@ class Chained(Journaled):
 
 @dataclass
 class Unknown(Journaled):
-    """Raises a class that exists in the process that computes, and nowhere else."""
+    """Raises an exception class that exists only in the worker's process."""
 
     def batch(self, index: int) -> Any:
         raise type("OnlyHereError", (Exception,), {})("unknown elsewhere")
@@ -98,7 +98,7 @@ class HeldAndFailing(Gated):
 
 @dataclass
 class Objects(Journaled):
-    """Batches that hold what is not plain data: ``lock`` cannot be carried at all, ``point`` can be pickled."""
+    """Batches with objects that are not plain data: a ``lock`` cannot be pickled, a ``point`` can."""
 
     kind: str = "lock"
     bad: int = 2

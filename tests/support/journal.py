@@ -1,4 +1,4 @@
-"""A file to which Sequences in any process of this host write what happened to them, and gates that hold them."""
+"""A journal file in which Sequences in any process of this host record their calls, and gates that hold them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing that happened. ``at`` is the monotonic clock, which all processes of a Linux host share."""
+    """One recorded event. ``at`` is the monotonic clock, which all processes of a Linux host share."""
 
     event: str
     index: int
@@ -46,7 +46,7 @@ class Journal:
         return [entry for entry in parsed if entry.event == event and version in (None, entry.version)]
 
     def requested(self, version: int | None = None) -> list[int]:
-        """The indices that ``__getitem__`` was called with."""
+        """The index of each call of ``__getitem__``."""
         return [entry.index for entry in self.entries("item", version)]
 
     def epoch_ends(self) -> list[Entry]:
@@ -60,7 +60,7 @@ def _parsed(line: str) -> Entry:
 
 
 class Gate:
-    """Closed until somebody opens it, for every process that knows its path."""
+    """A gate, closed until a process opens it, for every process that knows its path."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -69,7 +69,7 @@ class Gate:
         Path(self.path).touch()
 
     def wait(self, deadline: float = 30.0) -> None:
-        """The deadline only keeps a broken test from leaving a process behind."""
+        """Wait until the gate opens. The deadline only keeps a broken test from leaving a process behind."""
         end = time.monotonic() + deadline
         while not Path(self.path).exists() and time.monotonic() < end:
             time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""Memory of Python's own that is neither in use nor given back."""
+"""Memory that Python keeps although it is no longer in use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _TIMES = 1000
 
 
 def blocks_kept_by(call: Callable[[], object]) -> int:
-    """How many blocks more Python has after a thousand calls, beyond what some calls need at a time."""
+    """The growth of Python's blocks over a thousand calls, beyond the need of a few calls at a time."""
     gc.collect()  # which empties the lists of what is kept to be used again
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""What a process holds, counted from /proc: a run that was stopped must leave nothing of it behind."""
+"""The resources of a process, counted from /proc: a stopped run must leave none behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class Resources:
-    """A snapshot of this process. Sets, so that a failure names what was left."""
+    """A snapshot of this process. It has sets, so that a failure names each resource."""
 
     threads: frozenset[str]
     native_threads_count: int
@@ -23,7 +23,7 @@ class Resources:
     files: frozenset[str]
 
     def beyond(self, before: Resources) -> list[str]:
-        """What is here and was not there ``before``, in words; empty when nothing was left behind."""
+        """The resources beyond those of ``before``, in words; empty if nothing was left behind."""
         left = [f"thread {name}" for name in sorted(self.threads - before.threads)]
         left += [f"process {pid}: {_command(pid)}" for pid in sorted(self.processes - before.processes)]
         left += [f"file {name}" for name in sorted(self.files - before.files)]
@@ -37,7 +37,7 @@ class Resources:
 
 
 def resources(apart_from: int | None = None) -> Resources:
-    """A snapshot now. The process ``apart_from`` and its descendants are the test's own."""
+    """A snapshot now, without the process ``apart_from`` and its descendants, which are the test's own."""
     spared = {apart_from, *descendants(apart_from)} if apart_from is not None else set()
     return Resources(
         threads=frozenset(f"{thread.name} {thread.ident}" for thread in threading.enumerate()),
@@ -64,13 +64,13 @@ def descendants(pid: int) -> set[int]:
 
 
 def alive(pids: set[int]) -> set[int]:
-    """Those that still run. An orphan that ended is a zombie until pid 1 collects it, which is not ours to wait for."""
+    """The processes that still run. A zombie does not count: pid 1 collects orphans in its own time."""
     table = _process_table()
     return {pid for pid in pids if pid in table and table[pid][1] not in "ZX"}
 
 
 def _process_table() -> dict[int, tuple[int, str]]:
-    """pid → (parent, state) of every process that can be seen."""
+    """pid → (parent, state) of every visible process."""
     table = {}
     for entry in _PROC.iterdir():
         if not entry.name.isdigit():
@@ -100,14 +100,14 @@ def _shared_mappings_count() -> int:
 
 
 def _files() -> frozenset[str]:
-    """All of the temporary directory, which a test should have made its own, and what is ours in shared memory."""
+    """All files of the temporary directory, which should be the test's own, and the library's shared memory."""
     own = Path(tempfile.gettempdir()).iterdir()
     shared = (path for path in Path("/dev/shm").iterdir() if "enqueuer" in path.name and not _is_anothers(path))
     return frozenset(map(str, (*own, *shared)))
 
 
 def _is_anothers(path: Path) -> bool:
-    """Whether it is the socket of another process, such as another trainer on this machine."""
+    """Whether the file is a socket of another process, such as another trainer on this machine."""
     sockets = (line.split() for line in (_PROC / "net" / "unix").read_text().splitlines())
     inodes = {f"socket:[{fields[6]}]" for fields in sockets if fields[-1] == str(path)}
     return bool(inodes) and inodes.isdisjoint(_descriptors())

@@ -21,7 +21,7 @@ WORKER_ADDRESS = "192.0.2.2"
 
 
 def why_no_namespaces() -> str | None:
-    """What keeps this process from making network namespaces; None if nothing does."""
+    """The reason why this process cannot make network namespaces; None if it can."""
     if os.geteuid() != 0:
         return "needs root"
     if shutil.which("ip") is None:
@@ -32,7 +32,7 @@ def why_no_namespaces() -> str | None:
 
 
 def two_hosts(delay_ms: float) -> Iterator[TwoHosts]:
-    """The body of a fixture. Skips where there can be none, checks that no process is left on them afterwards."""
+    """The body of a fixture. Skips without network namespaces; checks afterwards that no process is left on them."""
     reason = why_no_namespaces()
     if reason is not None:
         # CI sets this: there, a skipped test is a failed one.
@@ -46,7 +46,7 @@ def two_hosts(delay_ms: float) -> Iterator[TwoHosts]:
 
 
 class TwoHosts:
-    """Made on entry, removed on exit. `trainer` and `worker` prefix a command that runs on that host."""
+    """Two hosts, made on entry and removed on exit. `trainer` and `worker` are prefixes of commands to run there."""
 
     def __init__(self, delay_ms: float, seed: int = 0) -> None:
         """``delay_ms`` each way; ``seed`` is that of the weather's chance."""
@@ -64,14 +64,14 @@ class TwoHosts:
         return ["ip", "netns", "exec", self._namespaces[1]]
 
     def cut(self, direction: str = "") -> None:
-        """Nothing passes any more, in either direction or "up" or "down" alone, and nobody is told."""
+        """Drop all packets silently, in both directions or only "up" or "down"."""
         self._tell(f"cut {direction}".strip())
 
     def mend(self) -> None:
         self._tell("mend")
 
     def weather(self, **what: float) -> None:
-        """Chances (``loss``, ``reorder``, ``duplicate``) and milliseconds (``delay``, ``jitter``) from now on."""
+        """Set probabilities (``loss``, ``reorder``, ``duplicate``) and milliseconds (``delay``, ``jitter``)."""
         for name, value in what.items():
             self._tell(f"{name} {value}")
 
@@ -80,7 +80,7 @@ class TwoHosts:
         return {name: int(count) for name, _, count in (pair.partition("=") for pair in self._tell("count").split())}
 
     def pids(self) -> set[int]:
-        """The processes that are on either host now."""
+        """The pids of the processes on either host now."""
         listed = [_run("ip", "netns", "pids", namespace) for namespace in self._namespaces]
         return {int(pid) for pids in listed for pid in pids.split()}
 
@@ -108,7 +108,7 @@ class TwoHosts:
         self._remove()
 
     def _tell(self, command: str) -> str:
-        """Returns once it is in force."""
+        """Send a command to the wire; returns once it is in force."""
         assert self._wire is not None
         assert self._wire.stdin is not None
         self._wire.stdin.write(f"{command}\n")

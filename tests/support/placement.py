@@ -14,7 +14,7 @@ _REMOTE_TIMING = Timing(heartbeat_interval=0.2)
 
 
 class Placement:
-    """``name`` is "threads", "processes" or "remote"; what it made is stopped by `stop_all`."""
+    """One placement: ``name`` is "threads", "processes" or "remote". `stop_all` stops all its enqueuers."""
 
     # The remote worker program of the tests has two processes.
     remote_slots_count = 2
@@ -33,19 +33,19 @@ class Placement:
         return self.remote_slots_count if self.name == "remote" else workers
 
     def enqueuer(self, sequence: Any, **options: Any) -> SequenceEnqueuer:
-        """A remote placement gets the Sequence's spec: its trainer and its workers build one each."""
+        """Make an enqueuer. A remote placement gets the Sequence's spec: trainer and workers build one each."""
         made = self.forgotten(sequence, **options)
         self._made.append(made)
         return made
 
     def forgotten(self, sequence: Any, **options: Any) -> SequenceEnqueuer:
-        """An enqueuer that only the caller refers to, and must stop."""
+        """Make an enqueuer that only the caller refers to, and must stop."""
         if self.name == "remote":
             return SequenceEnqueuer(as_spec(sequence), bind=self._address, timing=_REMOTE_TIMING, **options)
         return SequenceEnqueuer(sequence, self.name == "processes", **options)
 
     def start(self, enqueuer: SequenceEnqueuer, workers: int = 2, max_queue_size: int = 10, **more: Any) -> None:
-        """Remote workers come by themselves, as many as there are."""
+        """Start the enqueuer. Remote workers join by themselves, as many as there are."""
         enqueuer.start(0 if self.name == "remote" else workers, max_queue_size, **more)
 
     def running(self, sequence: Any, workers: int = 2, max_queue_size: int = 10, **options: Any) -> SequenceEnqueuer:
@@ -64,5 +64,5 @@ def take(stream: Iterator[Any], count: int) -> list[Any]:
 
 
 def passes(length: int, epochs: int, first: int = 0) -> list[tuple[int, int]]:
-    """What a `Journaled` Sequence delivers in that many epochs."""
+    """The batches of a `Journaled` Sequence in that many epochs."""
     return [(version, index) for version in range(first, first + epochs) for index in range(length)]

@@ -1,4 +1,4 @@
-"""What memory a process tree has, counted from /proc: proportional set sizes, in which a shared page counts once."""
+"""The memory of a process tree, counted from /proc: proportional set sizes, so that a shared page counts once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tests.support.leaks import descendants
 
 
 def pss_bytes(pid: int) -> int:
-    """Memory of one process: its own pages, and of each page that others map as well its part. 0 once it has ended."""
+    """The memory of one process: its own pages, and its share of pages mapped by others too. 0 once it has ended."""
     return _rollup(pid).get("Pss", 0)
 
 
 def own_pss_bytes(pid: int) -> int:
-    """The same without the pages of files (libraries), whose part changes with whoever else on the machine has them."""
+    """The memory of one process without pages of files (libraries): its share of those depends on other processes."""
     rollup = _rollup(pid)
     return rollup.get("Pss", 0) - rollup.get("Pss_File", 0)
 
@@ -31,17 +31,17 @@ def _rollup(pid: int) -> dict[str, int]:
 
 
 def pss_of(pids: Iterable[int]) -> int:
-    """Of all of these together."""
+    """The memory of all these processes together."""
     return sum(map(pss_bytes, pids))
 
 
 def tree_pss(pid: int) -> int:
-    """Of a process and all that it has started."""
+    """The memory of a process and its descendants."""
     return pss_of({pid, *descendants(pid)})
 
 
 class Sampler:
-    """Calls ``sample`` again and again in a thread, as long as it is entered; ``peak`` is the most that it returned."""
+    """Calls ``sample`` repeatedly in a thread while entered; ``peak`` is its largest result."""
 
     def __init__(self, sample: Callable[[], float], interval: float) -> None:
         self.peak = 0.0

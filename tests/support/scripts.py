@@ -11,19 +11,19 @@ from tests.support.remote import environment
 
 
 def run_script(source: str, directory: Path, arguments: Sequence[str] = (), timeout: float = 30.0) -> str:
-    """Runs it as a file, without a main guard; returns what it printed. Fails if it fails or does not end."""
+    """Run a program as a file, without a main guard; returns its output. Fails if it fails or does not end."""
     path = directory / "script.py"
     path.write_text(source)
     return _run([str(path), *arguments], directory, timeout)
 
 
 def run_command(source: str, directory: Path, timeout: float = 30.0) -> str:
-    """The same through ``python -c``, where there is no file at all."""
+    """Run a program with ``python -c``, without any file; returns its output. Fails if it fails or does not end."""
     return _run(["-c", source], directory, timeout)
 
 
 def start_script(source: str, directory: Path, arguments: Sequence[str] = ()) -> subprocess.Popen[str]:
-    """Runs it in a process group of its own and leaves it running; the caller ends it."""
+    """Start a program in a process group of its own and leave it running; the caller ends it."""
     path = directory / "script.py"
     path.write_text(source)
     return subprocess.Popen(

@@ -1,7 +1,7 @@
 """Sequences for tests: importable, so that a remote worker builds its own from a `SequenceSpec`.
 
-All are dataclasses of plain values, so that `as_spec` can say how to build an equal one elsewhere. What happens to
-them goes to a `Journal` on disk, so that a test reads it whatever process it happened in.
+All are dataclasses of plain values, so that `as_spec` can describe an equal one. They record their calls in a
+`Journal` on disk, so that a test can read those of every process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HELD_LOCK = threading.Lock()
 
 
 def as_spec(sequence: Any) -> SequenceSpec:
-    """How to build this Sequence anew."""
+    """The `SequenceSpec` of an equal Sequence."""
     kind = type(sequence)
     arguments = {option.name: getattr(sequence, option.name) for option in dataclasses.fields(sequence)}
     return SequenceSpec(f"{kind.__module__}:{kind.__qualname__}", **arguments)
@@ -36,7 +36,7 @@ def as_spec(sequence: Any) -> SequenceSpec:
 
 @dataclass
 class Bare:
-    """The least that is a Sequence: no base class, no ``on_epoch_end``. Batches are ``(factor, index)``."""
+    """The minimal Sequence: no base class, no ``on_epoch_end``. Batches are ``(factor, index)``."""
 
     length: int = 8
     factor: int = 1
@@ -82,7 +82,7 @@ class Journaled:
 
 @dataclass
 class Indexed(Journaled):
-    """Batches are the index as it came, and the name of its exact type."""
+    """Batches are the index as received, and the name of its exact type."""
 
     def batch(self, index: int) -> Any:
         return (index, type(index).__name__)
@@ -115,7 +115,7 @@ class Gated(Journaled):
 
 @dataclass
 class Hooked(Journaled):
-    """``on_epoch_end`` also calls what the test put under ``hook``, in the trainer's process only."""
+    """``on_epoch_end`` also calls the test's function named ``hook``, in the trainer's process only."""
 
     hook: str = ""
 
@@ -162,7 +162,7 @@ class Adjustable(Journaled):
 
 @dataclass
 class Reshuffling(Journaled):
-    """The well-known recipe: the samples' order is shuffled with NumPy's globals at the end of each epoch."""
+    """The common recipe: shuffles the samples with NumPy's globals at the end of each epoch."""
 
     def __post_init__(self) -> None:
         self.order = np.arange(2 * self.length)
@@ -177,7 +177,7 @@ class Reshuffling(Journaled):
 
 @dataclass
 class Nones(Journaled):
-    """None in the place of every index whose remainder by ``every`` is not 0."""
+    """None for every index that is not a multiple of ``every``."""
 
     every: int = 2
 
@@ -187,7 +187,7 @@ class Nones(Journaled):
 
 @dataclass
 class OnlyNones(Journaled):
-    """Never a batch."""
+    """Every batch is None."""
 
     def batch(self, index: int) -> Any:
         return None
@@ -247,7 +247,7 @@ class Killer(Journaled):
 
 @dataclass
 class Locking(Journaled):
-    """Needs a lock that some other thread of the trainer holds while workers start."""
+    """Needs a lock that another thread of the trainer holds while workers start."""
 
     def batch(self, index: int) -> Any:
         with HELD_LOCK:

@@ -1,4 +1,4 @@
-"""One batch of every kind that a Sequence may return, and what it means that two are the same."""
+"""One batch of every kind that a Sequence may return, and their comparison."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ FALSY: list[Any] = [0, 0.0, False, "", b"", [], {}, (), np.empty(0), np.array(0)
 
 @dataclass
 class Values(Journaled):
-    """The batches above, one an index."""
+    """A Sequence of the batches above, one for each index."""
 
     falsy: bool = False
 
@@ -81,7 +81,7 @@ class Values(Journaled):
 
 
 def same(sent: Any, got: Any) -> bool:
-    """Equal in type, structure, order of keys, dtype (but for byte order, as in Keras), shape and contents."""
+    """Whether two batches are equal in type, structure, order of keys, dtype (except byte order), shape and content."""
     if type(sent) is not type(got):
         return False
     if isinstance(sent, np.ndarray):

@@ -1,4 +1,4 @@
-"""Waiting for what another thread or process does: on a condition with a deadline, never for a fixed time."""
+"""Waits for another thread or process: for a condition with a deadline, never for a fixed time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _POLL_SECONDS = 0.005
 
 
 def wait_until(condition: Callable[[], object], deadline: float = 10.0, what: str = "the condition") -> None:
-    """Returns as soon as ``condition()`` is true; an AssertionError that names ``what`` after ``deadline`` seconds."""
+    """Return as soon as ``condition()`` is true; raise an AssertionError with ``what`` after ``deadline`` seconds."""
     end = time.monotonic() + deadline
     while not condition():
         assert time.monotonic() < end, f"{what} did not come true within {deadline} s"
@@ -20,9 +20,9 @@ def wait_until(condition: Callable[[], object], deadline: float = 10.0, what: st
 
 
 def settled(value: Callable[[], Value], quiet: float = 0.3, deadline: float = 10.0) -> Value:
-    """What ``value()`` is once it has stayed the same for ``quiet`` seconds.
+    """The result of ``value()`` once it has stayed the same for ``quiet`` seconds.
 
-    The only way to see that something does *not* happen from outside; such tests cost ``quiet`` seconds.
+    Only this shows from outside that something does *not* happen; such tests cost ``quiet`` seconds.
     """
     end = time.monotonic() + deadline
     last, since = value(), time.monotonic()

@@ -1,4 +1,4 @@
-"""What happens to each packet on a wire: lost, late, overtaken or there twice.
+"""The fate of each packet on a wire: lost, late, overtaken or duplicated.
 
 Pure: time is an argument, and chance is seeded.
 """
@@ -29,7 +29,7 @@ class Counts:
 
 
 class Weather:
-    """`arrivals` tells a packet's fate, `command` changes the weather."""
+    """The faults of one wire: `arrivals` decides on one packet, `command` changes the faults."""
 
     def __init__(self, delay: float, seed: int = 0) -> None:
         """``delay``: one way, in seconds."""
@@ -63,7 +63,7 @@ class Weather:
         return None
 
     def arrivals(self, direction: int, now: float) -> list[float]:
-        """When the packet that is sent now comes out at the other end: never, once or twice."""
+        """The times at which a packet sent now arrives at the other end: none, one or two."""
         if direction in self._cut:
             self.counts.cut += 1
             return []

@@ -1,6 +1,6 @@
 """A wire between two network namespaces: `python -m tests.support.wire NAMESPACE NAMESPACE DELAY_MS [SEED]`.
 
-Each namespace gets a TUN device; this program carries packets from one to the other as `weather` says. It needs no
+Each namespace gets a TUN device; this program carries packets between them with the faults of `weather`. It needs no
 scheduler in the kernel (netem is a module that not every kernel has). Commands on stdin are those of the weather, and
 each is answered with a line; the wire ends with its stdin.
 """
@@ -60,7 +60,7 @@ class Wire:
         self._number = 0
 
     def carry(self) -> None:
-        """Until stdin ends."""
+        """Carry packets until stdin ends."""
         while True:
             timeout = max(0.0, self._underway[0][0] - time.monotonic()) if self._underway else None
             readable, _, _ = select.select([_STDIN, *self._routes], [], [], timeout)
@@ -72,7 +72,7 @@ class Wire:
             self._deliver()
 
     def _obey(self) -> bool:
-        """Do what stdin says; False at its end. The sender waits for the answer, so a read is one whole line."""
+        """Execute a command from stdin; False at its end. The sender awaits each answer, so a read is one line."""
         line = os.read(_STDIN, 4096).decode()
         if line:
             print(self._weather.command(line) or "done", flush=True)

@@ -80,7 +80,7 @@ def test_a_seed_has_64_bits() -> None:
         ("shard_remainder", ("drop", "repeat"), ("keep", None, 0)),
     ],
 )
-def test_a_choice_is_one_of_those_that_there_are(name: str, good: tuple[Any, ...], bad: tuple[Any, ...]) -> None:
+def test_a_choice_is_one_of_the_listed_values(name: str, good: tuple[Any, ...], bad: tuple[Any, ...]) -> None:
     for value in good:
         make(**{name: value})
     for value in bad:
@@ -136,7 +136,7 @@ def test_addresses_beside_bind_need_bind(name: str) -> None:
         make(**{name: "tcp://127.0.0.1:5556"})
 
 
-def test_a_key_is_for_remote_workers_and_not_for_an_open_door(tmp_path: Path) -> None:
+def test_a_key_file_needs_bind_and_contradicts_insecure(tmp_path: Path) -> None:
     keys = tmp_path / "coordinator.key"
     with pytest.raises(ConfigurationError, match="needs bind"):
         make(key_file=keys)
@@ -144,7 +144,7 @@ def test_a_key_is_for_remote_workers_and_not_for_an_open_door(tmp_path: Path) ->
         make(bind="tcp://*:5555", key_file=keys, insecure=True)
 
 
-def test_what_is_advertised_is_not_bound_and_may_be_anywhere() -> None:
+def test_an_advertised_address_may_be_on_any_host() -> None:
     make(bind="tcp://127.0.0.1:*", advertise="tcp://gateway.example:4000")
 
 

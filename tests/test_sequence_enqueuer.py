@@ -126,14 +126,14 @@ def test_a_start_that_delivered_nothing_still_used_its_number(make: Make) -> Non
 
 
 @pytest.mark.parametrize("arguments", [{"epoch": -1}, {"workers": -2}, {"max_queue_size": "deep"}])
-def test_a_number_that_cannot_be_is_a_value_error_and_nothing_runs(make: Make, arguments: dict[str, Any]) -> None:
+def test_an_impossible_epoch_number_is_a_value_error_and_nothing_runs(make: Make, arguments: dict[str, Any]) -> None:
     made = make(Bare())
     with pytest.raises(ValueError, match=next(iter(arguments))):
         made.start(**arguments)
     assert not made.is_running()
 
 
-def test_numpy_integers_will_do_for_all_that_is_counted(make: Make) -> None:
+def test_numpy_integers_are_accepted_for_all_counts(make: Make) -> None:
     made = make(Bare(length=4), True, seed=np.int64(3), shuffle=True, max_batches_per_worker=np.int32(3))
     made.start(np.int64(1), np.int8(3), epoch=np.int16(2))
     assert sorted(take(made.get(), 4)) == [(1, index) for index in range(4)]
@@ -197,7 +197,7 @@ def test_an_idle_enqueuer_has_statistics_too(make: Make) -> None:
 # ---------------------------------------------------------------- endpoint and waiting
 
 
-def test_the_endpoint_is_there_while_it_runs(make: Make) -> None:
+def test_the_endpoint_is_set_while_the_enqueuer_runs(make: Make) -> None:
     made = make(as_spec(Bare()), bind=LOOPBACK)
     assert made.endpoint is None
     made.start(0)
@@ -251,7 +251,7 @@ def test_wait_for_workers_needs_a_run_and_ends_with_it(make: Make) -> None:
     stopper.join(DEADLINE)
 
 
-def test_wait_for_workers_raises_what_keeps_them_from_coming(make: Make) -> None:
+def test_wait_for_workers_raises_the_error_that_keeps_workers_from_joining(make: Make) -> None:
     class Connected(Bare):
         def __reduce__(self) -> Any:
             raise TypeError("holds a connection")
@@ -321,7 +321,7 @@ def test_every_caller_of_stop_returns_when_all_has_ended(make: Make, use_multipr
     assert left == [[], [], [], []]
 
 
-def test_two_threads_go_through_one_epoch_and_both_come_out(make: Make) -> None:
+def test_two_threads_share_one_epoch_and_both_end_with_it(make: Make) -> None:
     """The next epoch waits until somebody wants it, and neither does."""
     made = make(Bare(length=5), True)
     made.start(2)
@@ -475,7 +475,7 @@ def test_each_worker_process_has_as_many_threads_for_numbers_as_it_is_told(
 
 
 @pytest.mark.proves("a remote worker meets a live object")
-def test_a_remote_worker_is_turned_away_from_a_live_object_and_both_sides_say_why(
+def test_a_remote_worker_is_rejected_for_a_live_object_and_both_sides_log_the_reason(
     make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = make(Bare(), bind=free_address())
@@ -490,7 +490,7 @@ def test_a_remote_worker_is_turned_away_from_a_live_object_and_both_sides_say_wh
     assert made.is_running(), "another worker, or a spec at the next start, may still come"
 
 
-def test_a_remote_worker_that_drains_closes_its_sequence_and_what_it_said_is_in_the_trainers_log(
+def test_a_draining_remote_worker_closes_its_sequence_and_its_lines_are_in_the_trainers_log(
     make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "enqueuer.remote")

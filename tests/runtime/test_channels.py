@@ -94,7 +94,7 @@ def test_a_key_file_that_is_not_right_is_an_error_at_once(keys: Path, monkeypatc
 
 
 @pytest.mark.parametrize("address", ["tcp://*:5555", "tcp://0.0.0.0:5555", "tcp://10.0.0.1:*", "tcp://[::]:5555"])
-def test_binding_beyond_loopback_must_be_meant(address: str) -> None:
+def test_binding_beyond_loopback_needs_a_key_or_insecure(address: str) -> None:
     choices: list[dict[str, Any]] = [{"bind": address}, {"bind": "tcp://127.0.0.1:*", "data_bind": address}]
     for options in choices:
         with pytest.raises(ConfigurationError, match=r"enqueuer keygen DIR.*insecure=True"):
@@ -102,7 +102,7 @@ def test_binding_beyond_loopback_must_be_meant(address: str) -> None:
         settle(**options, insecure=True)
 
 
-def test_pickles_are_taken_only_from_those_who_have_a_key(keys: Path) -> None:
+def test_allow_pickle_needs_a_key(keys: Path) -> None:
     for options in ({}, {"bind": "tcp://127.0.0.1:*"}, {"bind": "tcp://127.0.0.1:*", "insecure": True}):
         with pytest.raises(ConfigurationError, match="allow_pickle=True lets remote workers run code"):
             settle(allow_pickle=True, **options)

@@ -105,7 +105,7 @@ def test_a_batch_that_took_too_long_on_a_worker_that_could_not_say_where_says_so
     assert text.endswith("(where it was is not known)")
 
 
-def test_a_pickled_batch_that_cannot_be_made_here_is_a_sequence_error_with_the_reason() -> None:
+def test_a_batch_that_cannot_be_unpickled_is_a_sequence_error_with_the_reason() -> None:
     encoded = encode_batch(Unpicklable(), Trust.LOCAL)
     results = Results(b"i" * 16, 0, 0, 1, 0.1, (1,), [encoded])
     frames = [bytes(frame) for frame in encode_results(b"s" * 16, results)]

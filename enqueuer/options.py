@@ -271,6 +271,10 @@ class Options:
             return None
         return AUTO_HEDGE_FACTOR if self.hedge == "auto" else float(self.hedge)
 
+    def may_retry(self, failures_count: int) -> bool:
+        """Whether a batch is tried again, after its ``__getitem__`` raised this many times."""
+        return failures_count <= self.retries
+
     def may_skip(self, skipped_count: int) -> bool:
         """Whether one more batch that failed is skipped, after this many."""
         return self.on_error == "skip" and skipped_count < self.max_skipped

@@ -92,7 +92,7 @@ def in_place_error(
     failure = f"{_describe_source(index)} raised {name}"
     where: dict[str, Any] = {"index": index, "epoch": epoch, "worker": worker, "host": host}
     if not isinstance(error, Exception):
-        substitute = SequenceError(f"{failure}: {_safe_text(error)} ({location})", **where)
+        substitute = SequenceError(f"{failure}: {safe_text(error)} ({location})", **where)
         set_cause(substitute, error)
         return substitute
     cause = get_cause(error)
@@ -113,7 +113,7 @@ def _record_one(error: BaseException, text: str, cause: ErrorRecord | None, trus
     return ErrorRecord(
         module=_utf8(str(cls.__module__)[:NAME_LIMIT]),
         qualname=_utf8(cls.__qualname__[:NAME_LIMIT]),
-        text=_safe_text(error),
+        text=safe_text(error),
         traceback=text,
         args=take_args(error, max_bytes=ARGS_LIMIT_BYTES),
         attributes=take_attributes(error, max_bytes=ATTRIBUTES_LIMIT_BYTES),
@@ -146,7 +146,8 @@ def _format_traceback(error: BaseException) -> str:
     return _utf8(text)
 
 
-def _safe_text(error: BaseException) -> str:
+def safe_text(error: BaseException) -> str:
+    """The exception's text, bounded in length, also if its ``__str__`` raises."""
     try:
         text = str(error)
     except Exception as problem:

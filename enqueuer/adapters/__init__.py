@@ -1,1 +1,1 @@
-"""The enqueuer in each framework's own idiom. Import the module of your framework; nothing here imports another."""
+"""Adapters: the enqueuer in each framework's own idiom, a module each. Importing one loads no other framework."""

@@ -1,6 +1,6 @@
-"""Which samples each batch of an epoch holds: a function of the epoch's number, the same in every process.
+"""The order of an epoch: which samples each batch holds, as a function of the epoch's number.
 
-Each worker works it out for itself, so nothing is sent at an epoch's end and the next epoch can be computed ahead.
+Each worker works the order out for itself: nothing is sent at an epoch's end, and the next epoch is computed ahead.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Order(ABC):
 
     @abstractmethod
     def samples(self, epoch: int, index: int) -> Any:
-        """What the dataset is asked for: a list of its keys, or a slice."""
+        """The keys to ask the dataset for: a list, or a slice."""
 
 
 class PlainOrder(Order):
-    """Batches of consecutive samples, or of consecutive places in a permutation of them.
+    """Batches of consecutive samples, or of consecutive entries of a permutation of them.
 
     ``permutation(length, seed, epoch)`` gives an integer array; None: no shuffling, and batches are slices.
     """
@@ -67,7 +67,7 @@ class PlainOrder(Order):
 
 
 class EpochMemo:
-    """What was worked out for an epoch, and for the one before: threads of one worker may be in both at once."""
+    """Values worked out for an epoch and for the one before it, since threads of one worker may be in both at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -80,7 +80,7 @@ class EpochMemo:
                 values = self._values
                 if epoch not in values:
                     kept = {number: value for number, value in values.items() if abs(number - epoch) == 1}
-                    # Replaced as a whole: others read it without the lock.
+                    # Replaced as a whole: other threads read it without the lock.
                     values = self._values = {**kept, epoch: make()}
         return values[epoch]
 

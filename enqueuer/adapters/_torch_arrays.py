@@ -1,4 +1,4 @@
-"""Batches of tensors as batches of NumPy arrays, and back, on the same memory."""
+"""Conversion of batches: tensors to NumPy arrays and back, on the same memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
 
-# Those that NumPy has no type for: the integer type of the same width, and the name of the type in ml_dtypes.
+# Types unknown to NumPy: the integer type of the same width, and the name of the type in ml_dtypes.
 _EXTENSIONS = {
     torch.bfloat16: (torch.uint16, "bfloat16"),
     torch.float8_e4m3fn: (torch.uint8, "float8_e4m3fn"),
@@ -36,7 +36,7 @@ def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
 
 
 def to_arrays(batch: Any) -> Any:
-    """The batch with each tensor as an array: what has to travel, and is the same whatever computed it."""
+    """The batch with each tensor as an array, which is how it is sent, from a thread as from a process."""
     return map_leaves(_to_array, batch)
 
 
@@ -54,9 +54,9 @@ def _to_array(leaf: Any) -> Any:
 
 
 def collate_into_arrays(samples: Any) -> Any:
-    """What ``default_collate`` gives, with arrays in place of tensors.
+    """The batch of ``default_collate``, with arrays in place of tensors.
 
-    Large batches are stacked right into memory that NumPy owns: a worker sends that as it lies, and would copy a
+    Large batches are stacked right into memory owned by NumPy: a worker sends that as it lies, and would copy a
     tensor's.
     """
     return to_arrays(collate(samples, collate_fn_map=_COLLATORS))
@@ -73,9 +73,9 @@ def _stack(samples: Any, *, collate_fn_map: Any = None) -> Any:
         or any(one.requires_grad or one.dtype != first.dtype or one.shape != first.shape for one in samples)
     ):
         return collate_tensor_fn(samples, collate_fn_map=collate_fn_map)
-    room = np.empty((len(samples), *first.shape), torch.empty(0, dtype=first.dtype).numpy().dtype)
-    torch.stack(tuple(samples), out=torch.from_numpy(room))
-    return room
+    stacked = np.empty((len(samples), *first.shape), torch.empty(0, dtype=first.dtype).numpy().dtype)
+    torch.stack(tuple(samples), out=torch.from_numpy(stacked))
+    return stacked
 
 
 _COLLATORS = {**default_collate_fn_map, torch.Tensor: _stack}
@@ -85,10 +85,10 @@ _COLLATORS = {**default_collate_fn_map, torch.Tensor: _stack}
 
 
 def to_tensors(batch: Any, *, pin_memory: bool = False) -> Any:
-    """The batch with each array as a tensor on the same memory, which it keeps alive; a pinned copy, if asked for.
+    """The batch with each array as a tensor on the same memory, kept alive by it; on request a pinned copy.
 
-    Copied are read-only arrays, and those that torch cannot describe (negative strides, another byte order). What no
-    tensor can hold (text, objects, dates) and plain Python values stay as they are.
+    Read-only arrays are copied, and so are those that torch cannot describe (negative strides, another byte order).
+    Values that no tensor can hold (text, objects, dates) and plain Python values stay as they are.
     """
     return map_leaves(_to_pinned_tensor if pin_memory else _to_tensor, batch)
 

@@ -9,8 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import datasets
 import numpy as np
+
+from enqueuer.adapters._frameworks import raise_for_framework
+
+try:
+    import datasets
+except ModuleNotFoundError as error:
+    raise_for_framework(error)
+    raise
 
 from enqueuer.adapters._order import Order, PlainOrder
 from enqueuer.compute.context import item_epoch
@@ -18,12 +25,12 @@ from enqueuer.sequence import Sequence
 
 __all__ = ["DatasetSequence", "from_dataset"]
 
-# What a formatted dataset gives as dicts of columns. Tables and data frames are for a collate_fn to take apart.
+# The formats that give dicts of columns. Tables and data frames need a collate_fn to take them apart.
 _FORMATS = frozenset({"numpy", "torch", "tensorflow", "jax", "python", "custom"})
 
 
 def from_dataset(
-    dataset: Any,
+    dataset: datasets.Dataset,
     batch_size: int,
     *,
     shuffle: bool = False,
@@ -34,17 +41,17 @@ def from_dataset(
     """The dataset's rows in batches: dicts of columns, each a NumPy array of ``batch_size`` values.
 
     Without a format the columns are those of ``with_format("numpy")``. A format that was set (``set_format`` with its
-    columns, ``set_transform``, ``with_transform``) is applied to whole batches, and what it gives, tensors too, becomes
-    NumPy arrays; values that have unequal shapes, text and images remain lists. ``collate_fn`` gets the batch's rows,
-    formatted, as a list of dicts, as a ``DataLoader``'s does.
+    columns, ``set_transform``, ``with_transform``) is applied to whole batches, and its values, tensors too, become
+    NumPy arrays; values of unequal shapes, text and images remain lists. ``collate_fn`` gets the batch's formatted rows
+    as a list of dicts, as in a ``DataLoader``.
 
-    The order of an epoch depends on its number and on ``seed``, which must be the same on all ranks and is not the
-    enqueuer's. Without shuffling, batches are contiguous slices, which Arrow reads fastest; ``shuffle=True`` permutes
+    The order of an epoch depends on its number and on ``seed``. This seed is not the enqueuer's, and must be the same
+    on all ranks. Without shuffling, batches are contiguous slices, which Arrow reads fastest; ``shuffle=True`` permutes
     rows. For remote workers put the call, and ``load_from_disk``, into a function of a module that they have, and name
-    that with `SequenceSpec`.
+    it with `SequenceSpec`.
 
     Raises TypeError for a streaming (iterable) dataset and for a format of tables without a ``collate_fn``;
-    ConfigurationError for a size or seed that cannot be.
+    ConfigurationError for an invalid ``batch_size`` or ``seed``.
     """
     if not isinstance(dataset, datasets.Dataset):
         raise TypeError(
@@ -56,7 +63,7 @@ def from_dataset(
         if kind is None:
             dataset = dataset.with_format("numpy")
         elif kind not in _FORMATS:
-            raise TypeError(f"batches of the format {kind!r} cannot be carried: give a collate_fn that makes arrays")
+            raise TypeError(f"batches of the format {kind!r} cannot be sent: give a collate_fn that makes arrays")
     order = PlainOrder(
         dataset, batch_size, drop_last=drop_last, seed=seed, permutation=_permutation if shuffle else None
     )
@@ -64,9 +71,9 @@ def from_dataset(
 
 
 class DatasetSequence(Sequence):
-    """Made by `from_dataset`. ``dataset`` is the formatted dataset."""
+    """The batches of a dataset, made by `from_dataset`. ``dataset`` is the formatted dataset."""
 
-    def __init__(self, dataset: Any, order: Order, collate_fn: Callable[[list[Any]], Any] | None) -> None:
+    def __init__(self, dataset: datasets.Dataset, order: Order, collate_fn: Callable[[list[Any]], Any] | None) -> None:
         self.dataset = dataset
         self._order = order
         self._collate_fn = collate_fn
@@ -75,7 +82,7 @@ class DatasetSequence(Sequence):
         return len(self._order)
 
     def __getitem__(self, index: int) -> Any:
-        """The batch as `from_dataset` says. The epoch is the present item's; outside of an enqueuer it is 0."""
+        """Batch ``index`` of the epoch that is being computed; outside of an enqueuer, of epoch 0."""
         chosen = self._order.samples(item_epoch(), index)
         if self._collate_fn is None:
             return _columns(self.dataset[chosen])
@@ -105,7 +112,7 @@ def _column(values: Any) -> Any:
 
 
 def _array(value: Any) -> Any:
-    """Tensors of any framework as arrays, writable as all that is delivered; anything else as it is."""
+    """A tensor of any framework as a writable array, as every delivered array is; any other value unchanged."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
     if hasattr(value, "__array__") and not isinstance(value, np.generic):

@@ -1,4 +1,4 @@
-"""Keras 3 (any backend), tf-keras 2 and TensorFlow's own Keras: an enqueuer as what their ``fit`` takes.
+"""Keras 3 (any backend), tf-keras 2 and TensorFlow's own Keras: an enqueuer as a dataset for their ``fit``.
 
 with SequenceEnqueuer(sequence, use_multiprocessing=True, shuffle=True) as enq:
     enq.start(workers=8)
@@ -10,25 +10,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from functools import cache
-from importlib import import_module
 from inspect import CO_GENERATOR
 from types import FrameType, ModuleType
 from typing import Any
 
-from enqueuer.adapters._passes import Passes
+from enqueuer.adapters._frameworks import import_framework
+from enqueuer.adapters._loops import EpochLoops
 from enqueuer.sequence_enqueuer import SequenceEnqueuer
 
 
 def as_dataset(enqueuer: SequenceEnqueuer, keras: ModuleType | None = None) -> Any:
     """A ``keras.utils.PyDataset`` for ``fit``, ``evaluate``, ``predict`` and ``validation_data=``.
 
-    ``keras`` is the module that the model comes from, where that is not ``import keras``: with ``tf_keras`` (or
-    ``tf.keras`` before 2.16, or with ``TF_USE_LEGACY_KERAS``) it is a ``keras.utils.Sequence`` instead.
+    ``keras`` is the module that the model comes from, if that is not ``import keras``: with ``tf_keras`` (or
+    ``tf.keras`` before 2.16, or with ``TF_USE_LEGACY_KERAS``) the dataset is a ``keras.utils.Sequence`` instead.
 
-    It is a view: ``start()`` the enqueuer before, ``stop()`` it after. Keras' epochs are the enqueuer's; batches come
-    in the enqueuer's order, each once, whatever Keras peeks at or prefetches. Keras' own shuffling (``fit(shuffle=)``)
-    changes nothing: the order is ``SequenceEnqueuer(shuffle=)``'s. ``on_epoch_end`` of the Sequence is called once an
-    epoch, by the enqueuer; what a callback changes in the Sequence is in force from the next epoch on.
+    The dataset is a view: ``start()`` the enqueuer before, ``stop()`` it after. Keras' epochs are the enqueuer's;
+    batches come in the enqueuer's order, each once, whatever Keras peeks at or prefetches. Keras' own shuffling
+    (``fit(shuffle=)``) changes nothing: ``SequenceEnqueuer(shuffle=)`` decides the order. The enqueuer calls
+    ``on_epoch_end`` of the Sequence, once an epoch; a callback's changes of the Sequence are in force from the next
+    epoch on.
 
     A training that ended in the middle of an epoch (an exception, Ctrl-C, ``stop_training`` in a batch) leaves the
     enqueuer running, and the next ``fit`` begins a new pass. Under ``fit(steps_per_epoch=n)`` Keras 3 goes on in the
@@ -36,7 +37,7 @@ def as_dataset(enqueuer: SequenceEnqueuer, keras: ModuleType | None = None) -> A
 
     Leave Keras' own ``workers`` and ``use_multiprocessing`` alone: a second layer of workers is refused.
     """
-    return _view_class(import_module("keras") if keras is None else keras)(enqueuer)
+    return _view_class(import_framework("keras") if keras is None else keras)(enqueuer)
 
 
 @cache
@@ -51,38 +52,38 @@ def _view_class(keras: ModuleType) -> Any:
         def __init__(self, enqueuer: SequenceEnqueuer) -> None:
             if has_constructor:
                 super().__init__(workers=1, use_multiprocessing=False, max_queue_size=1)
-            self._passes = Passes(enqueuer)
+            self._loops = EpochLoops(enqueuer, counted=True)
 
         def __len__(self) -> int:
-            return len(self._passes.enqueuer)
+            return len(self._loops)
 
         def __getitem__(self, index: int) -> Any:
-            """The next batch of the pass. ``index`` says how far Keras is, in an order that may be shuffled."""
-            return self._passes.next(_loop_of(sys._getframe(1)))
+            """The next batch of the pass. ``index`` is ignored: Keras may ask in a shuffled order."""
+            return self._loops.next_batch(_loop_of(sys._getframe(1)))
 
         def __iter__(self) -> Iterator[Any]:
             loop = object()
             for _ in range(len(self)):
-                yield self._passes.next(loop)
+                yield self._loops.next_batch(loop)
 
         def on_epoch_end(self) -> None:
-            """Not the end of the Sequence's epoch, which the enqueuer sees by itself."""
-            # Keras 3 says this also between its peek and its first epoch; tf-keras only when an epoch was trained.
+            """The end of Keras' epoch. The enqueuer sees the end of the Sequence's epoch by itself."""
+            # Keras 3 calls this also between its peek and its first epoch; tf-keras only after an epoch of training.
             if not has_constructor:
-                self._passes.break_off()
+                self._loops.break_off()
 
     return EnqueuerDataset
 
 
 def _loop_of(frame: FrameType | None) -> object | None:
-    """The loop on whose behalf ``frame`` asks for a batch; None for somebody who only looks.
+    """The loop that ``frame`` asks for a batch for; None for a caller outside of any loop, such as a look at shapes.
 
-    Keras tells a dataset nothing but indices, which may be shuffled, and runs several loops over them: a peek, each
-    epoch's, one whose prefetching thread has not ended yet. All versions do it in generators, and a generator has one
-    frame for its life. The frame itself is the name, and not its id(), which the next generator's could get.
+    Keras gives a dataset nothing but indices, which may be shuffled, and runs several loops over them: a peek, each
+    epoch's, one with a prefetching thread that has not ended yet. All versions run them in generators, and a generator
+    has one frame for its life. The frame itself is the name: the next generator's frame could have the same id().
     """
     while frame is not None and frame.f_code.co_name == "__getitem__":
-        frame = frame.f_back  # a dataset of the user's around this one
+        frame = frame.f_back  # of a user's dataset around this one
     if frame is None:
         return None
     if frame.f_code.co_name == "get_index":

@@ -1,4 +1,4 @@
-"""Run by `test_datasets`: Hugging Face datasets as what an enqueuer computes."""
+"""Run by `test_datasets`: Hugging Face datasets as the Sequence of an enqueuer."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def big() -> Any:
 
 
 def saved(path: str) -> Any:
-    """For a remote worker."""
+    """The Sequence of a remote worker."""
     return from_dataset(datasets.load_from_disk(path), 4, shuffle=True, seed=3)
 
 
@@ -50,7 +50,7 @@ def received(enq: SequenceEnqueuer, sequence: Any, epochs: int = 1, workers: int
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[SequenceEnqueuer]:
-    """Importing datasets takes a process seconds: they live for all tests."""
+    """Worker processes for all tests, since importing datasets takes each of them seconds."""
     with SequenceEnqueuer(from_dataset(rows(), 4), use_multiprocessing=True, persistent_workers=True, seed=1) as made:
         yield made
 
@@ -67,7 +67,7 @@ def test_batches_are_dicts_of_columns() -> None:
     assert len(from_dataset(rows(), 4, drop_last=True)) == 2
 
 
-def test_processes_deliver_the_same(processes: SequenceEnqueuer) -> None:
+def test_processes_deliver_the_same_batches(processes: SequenceEnqueuer) -> None:
     batches = received(processes, from_dataset(rows(), 4), 2)
     assert [batch["label"].tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]] * 2
     assert [part.tolist() for part in batches[1]["ragged"]] == [[0], [0, 1], [], [0]]
@@ -135,7 +135,7 @@ def test_streams_and_tables_are_refused() -> None:
 
 
 def _footprint(rows: list[Any]) -> Any:
-    """What a worker holds of the dataset: bytes that Arrow has allocated, and the files that are mapped."""
+    """The dataset's memory in a worker: bytes allocated by Arrow, and the mapped files."""
     mapped = {
         line.split(maxsplit=5)[5].strip() for line in Path("/proc/self/maps").read_text().splitlines() if "/" in line
     }

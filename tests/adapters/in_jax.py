@@ -34,10 +34,10 @@ def values(batches: Any) -> list[int]:
     return [int(batch[0]) for batch in batches]
 
 
-# ---------------------------------------------------------------- what is delivered
+# ---------------------------------------------------------------- values and devices
 
 
-def test_numbers_are_on_the_device_and_the_rest_is_as_it_was() -> None:
+def test_numbers_are_on_the_device_and_other_values_stay_as_they_were() -> None:
     with enqueuer(Nested()) as enq:
         batch = next(iter(device_iterator(enq, workers=1)))
     assert isinstance(batch["pair"][0], jax.Array) and type(batch["pair"]) is tuple
@@ -50,7 +50,7 @@ def test_numbers_are_on_the_device_and_the_rest_is_as_it_was() -> None:
     assert batch["empty"].shape == (0, 3)
 
 
-def test_a_device_or_a_sharding_says_where() -> None:
+def test_batches_go_to_the_given_device_or_sharding() -> None:
     first, second = jax.devices()
     with enqueuer(Regression(2)) as enq:
         for x, y in device_iterator(enq, device=second, workers=1):
@@ -63,16 +63,18 @@ def test_a_device_or_a_sharding_says_where() -> None:
             device_iterator(enq, device=first, sharding=sharding)
         with pytest.raises(ConfigurationError, match="size"):
             device_iterator(enq, size=0)
+        with pytest.raises(TypeError, match="max_queue"):
+            device_iterator(enq, workers=2, max_queue=8)  # type: ignore[call-arg]
 
 
 # ---------------------------------------------------------------- memory
 
 
 def test_arrays_keep_memory_that_would_be_recycled() -> None:
-    """On the CPU JAX does not copy what is aligned: the block must not be used again before the array is gone."""
+    """On the CPU JAX does not copy aligned arrays: a block must not be used again before its array is gone."""
     blocks = Blocks()
     with enqueuer(Large(), processes=True) as enq:
-        enq.start(1)  # else nobody but this process would compute batches
+        enq.start(1)  # without workers this process would compute the batches
         stream = device_iterator(enq)
         held: dict[int, jax.Array] = {}
         aliased = 0
@@ -109,10 +111,10 @@ def test_thousands_of_batches_held_and_dropped_keep_their_contents() -> None:
 
 
 @pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
-def test_what_is_computed_here_is_copied_since_the_sequence_may_change_it(processes: bool) -> None:
+def test_batches_computed_in_this_process_are_copied_since_the_sequence_may_change_them(processes: bool) -> None:
     """Without workers the loop computes batches itself, also where there would be processes."""
     with enqueuer(OneBuffer(), processes) as enq:
-        # One at a time: what a Sequence overwrites before it is delivered is its own affair.
+        # One at a time: a Sequence must not overwrite a batch before its delivery.
         batches = list(device_iterator(enq, size=1, workers=0))
     assert [set(np.asarray(batch).tolist()) for batch in batches] == [{index} for index in range(6)]
 

@@ -68,7 +68,7 @@ class AtEpochEnd(keras.callbacks.Callback):  # type: ignore[misc]
 
 @pytest.fixture(scope="module")
 def compiled() -> tuple[Any, list[np.ndarray]]:
-    """One model for all tests, since compiling is what takes time, and its first weights."""
+    """One model for all tests, since compiling it takes long, and its first weights."""
     made = make_model(keras.layers.Input((4,)))
     return made, made.get_weights()
 
@@ -97,12 +97,12 @@ Result = tuple[list[float], list[np.ndarray]]
 
 
 def result(model: Any, history: Any) -> Result:
-    """The loss curve, and the weights that the training came to."""
+    """The loss curve, and the weights after the training."""
     return history.history["loss"], model.get_weights()
 
 
 def result_of_own_loader(model: Any, *epochs: list[Batch], weights: list[np.ndarray]) -> Result:
-    """The same training with Keras' own loader, given what each epoch consists of."""
+    """The training of a model with Keras' own loader over the batches of each epoch, from these first weights."""
     model.set_weights(weights)
     curve: list[float] = []
     for batches in epochs:
@@ -160,7 +160,7 @@ def test_predict_and_evaluate_see_each_batch_once_and_in_order(model: Any) -> No
         wait_until(lambda: sequence.ends_count == 3)
 
 
-def test_class_weights_are_keras_own_business(model: Any) -> None:
+def test_class_weights_work_as_with_keras_own_loader(model: Any) -> None:
     first, weights = model.get_weights(), {0: 1.0, 1: 5.0}
     labelled = Own([(x, (y > 2).astype(np.int64)) for x, y in batches_of(Linear(6))])
     with SequenceEnqueuer(labelled) as enq:
@@ -182,7 +182,7 @@ def test_a_view_is_a_dataset_of_this_keras_and_iterates_over_one_epoch() -> None
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
-def test_datasets_as_short_as_a_peek(length: int, model: Any) -> None:
+def test_fit_on_an_epoch_as_short_as_a_peek_sees_each_batch_once(length: int, model: Any) -> None:
     weights = model.get_weights()
     sequence = Linear(length)
     with SequenceEnqueuer(sequence) as enq:
@@ -192,7 +192,7 @@ def test_datasets_as_short_as_a_peek(length: int, model: Any) -> None:
     assert_same(mine, result_of_own_loader(model, *[batches_of(sequence)] * 2, weights=weights))
 
 
-def test_the_generator_itself_with_steps_per_epoch(model: Any) -> None:
+def test_fit_on_the_generator_with_steps_per_epoch_sees_each_batch_once(model: Any) -> None:
     weights = model.get_weights()
     with SequenceEnqueuer(Linear()) as enq:
         enq.start(2)
@@ -220,7 +220,7 @@ def test_after_a_training_that_ended_within_an_epoch_the_next_begins_a_pass(
         with contextlib.nullcontext() if error is None else pytest.raises(type(error)):
             model.fit(dataset, epochs=3, callbacks=[until], verbose=0)
         assert until.left_count == 0
-        # Where the first training came to is the framework's business; the second one's batches are ours.
+        # The framework decides how far the first training came; the test is about the second one's batches.
         model.set_weights(weights)
         mine = result(model, model.fit(dataset, epochs=2, verbose=0))
     assert_same(mine, result_of_own_loader(model, *[batches_of(Linear())] * 2, weights=weights))
@@ -237,7 +237,7 @@ def test_early_stopping_at_the_end_of_an_epoch_leaves_the_enqueuer_at_the_next(m
         assert float(next(enq.get())[0][0, 0]) == 0
 
 
-def test_steps_per_epoch_means_what_it_does_with_keras_own_datasets(model: Any) -> None:
+def test_steps_per_epoch_works_as_with_keras_own_datasets(model: Any) -> None:
     weights = model.get_weights()
     with SequenceEnqueuer(Linear()) as enq:
         enq.start(2)
@@ -276,7 +276,7 @@ def test_an_error_of_the_sequence_comes_out_of_fit() -> None:
         assert not enq.is_running()
 
 
-def test_an_enqueuer_that_was_not_started_says_so() -> None:
+def test_fit_on_an_enqueuer_that_was_not_started_is_an_error() -> None:
     with pytest.raises(Exception, match="call its start"):
         make_model().fit(as_dataset(SequenceEnqueuer(Linear()), keras), verbose=0)
 
@@ -296,7 +296,7 @@ def test_a_second_layer_of_workers_is_refused() -> None:
 
 
 @pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
-def test_what_a_callback_changes_is_in_force_from_the_next_epoch_on(processes: bool) -> None:
+def test_a_callbacks_change_is_in_force_from_the_next_epoch_on(processes: bool) -> None:
     images = Images()
     sizes = [8, 16, 12]
     seen: list[int] = []

@@ -1,4 +1,4 @@
-"""Run by `test_keras` and `test_tf_keras`: Keras' own datasets as what an enqueuer distributes."""
+"""Run by `test_keras` and `test_tf_keras`: Keras' own datasets as the Sequence of an enqueuer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Batch = tuple[np.ndarray, ...]
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a remote worker waits for trainers."""
+    """The address of a remote worker's trainers."""
     found = free_address()
     log = tmp_path_factory.mktemp("remote") / "worker.log"
     with RemoteWorker(found, log, processes=1, arguments=("--drain-timeout", "2")):

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from enqueuer import SequenceEnqueuer
 from enqueuer.adapters.tensorflow import as_dataset
+from enqueuer.runtime.epoch_view import EpochView
 from tests.adapters.sources import Failing, Given, Linear, Sizes
 from tests.support.frameworks import left_behind
 from tests.support.leaks import resources
@@ -44,7 +45,7 @@ def test_the_spec_is_inferred_from_the_first_batch_which_is_delivered_all_the_sa
             assert indices(dataset) == list(range(20))
 
 
-def test_lists_dicts_texts_and_scalars() -> None:
+def test_lists_dicts_texts_and_scalars_become_tensors() -> None:
     batch = ({"b": [np.zeros((2, 3)), np.array(["a", "ü"])], "a": "text"}, 4, np.float16(0.5))
     with SequenceEnqueuer(Given(batch)) as enq:
         enq.start(1)
@@ -81,7 +82,7 @@ def test_a_loop_that_was_left_is_followed_by_a_new_pass(taken: int) -> None:
         assert indices(dataset) == list(range(20))
 
 
-def test_errors_name_what_was_wrong() -> None:
+def test_errors_name_the_failed_batch_and_the_missing_start() -> None:
     with SequenceEnqueuer(Failing()) as enq:
         enq.start(2)
         with pytest.raises(tf.errors.OpError, match="batch 13"):
@@ -98,21 +99,21 @@ def test_aligned_arrays_become_tensors_without_a_copy_and_others_with_one(
     received: list[np.ndarray] = []
     with SequenceEnqueuer(sequence, processes) as enq:
         enq.start(1)
-        next_batch = enq._next_batch
+        next_batch = EpochView.next_batch
 
-        def note(*_: Any) -> Any:
-            received.append(next_batch())
+        def note(view: EpochView, only_epoch: int | None = None) -> Any:
+            received.append(next_batch(view, only_epoch))
             return received[-1]
 
-        monkeypatch.setattr(enq, "_next_batch", note)
+        monkeypatch.setattr(EpochView, "next_batch", note)
         dataset = as_dataset(enq, tf.TensorSpec((64, 4096), tf.float32))
         copied = [address(tensor) != array.ctypes.data for tensor, array in zip(dataset, received, strict=False)]
-    assert copied == [False, not processes], "what other processes send is always aligned"
+    assert copied == [False, not processes], "arrays from other processes are always aligned"
 
 
 @pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
 def test_tensors_keep_their_contents_however_long_they_are_held(processes: bool) -> None:
-    """Each is looked at when it comes and once more when it goes; memory is used again and again meanwhile."""
+    """Each is checked when it comes and again before it goes; memory is reused many times meanwhile."""
     held: deque[tuple[int, Any]] = deque()
     rng = np.random.default_rng(0)
     with SequenceEnqueuer(Sizes(1500), processes) as enq:

@@ -1,4 +1,4 @@
-"""Run by `test_torch`: PyTorch datasets as what an enqueuer computes."""
+"""Run by `test_torch`: PyTorch datasets as the Sequence of an enqueuer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.remote import RemoteWorker, free_address
 
 
 class Places:
-    """Everywhere that batches are computed. Importing torch takes a process seconds, so each lives for all tests."""
+    """Threads, processes and a remote worker, for all tests, since importing torch takes each process seconds."""
 
     def __init__(self, address: str) -> None:
         self._enqueuers = {
@@ -65,7 +65,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
 
 
 def received(sequence: Any, workers: int = 1, epochs: int = 2, **options: Any) -> list[list[Any]]:
-    """Of local threads."""
+    """The batches of these epochs from local threads."""
     with SequenceEnqueuer(sequence, **options) as enq:
         enq.start(workers)
         return [list(enq.epoch()) for _ in range(epochs)]
@@ -291,7 +291,7 @@ class NoLength(Sampler):
         ({"sampler": NoLength()}, TypeError, "len"),
     ],
 )
-def test_arguments_that_cannot_be_are_refused(arguments: dict[str, Any], error: type[Exception], text: str) -> None:
+def test_invalid_arguments_are_refused(arguments: dict[str, Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         from_dataset(Numbers(), **arguments)
 
@@ -307,7 +307,7 @@ def test_tensors_of_a_dataset_reach_the_workers(places: Places) -> None:
 
 
 class Located(TensorDataset):
-    """Says in what mapping of its process the first tensor lies."""
+    """Each sample names the mapping of its process in which the first tensor lies."""
 
     def __getitem__(self, index: int) -> Any:
         address = self.tensors[0].data_ptr()

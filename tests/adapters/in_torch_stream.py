@@ -159,7 +159,7 @@ def test_the_epoch_among_the_arguments_is_where_the_first_loop_begins() -> None:
         assert values(loader) == fourth
 
 
-def test_a_loop_that_another_one_followed_is_told_so() -> None:
+def test_a_loop_that_another_one_replaced_gets_an_error() -> None:
     with enqueuer(FailsAt(5, bad=-1)) as enq:
         loader = as_iterable(enq, workers=1)
         first, second = iter(loader), iter(loader)
@@ -175,6 +175,18 @@ def test_an_enqueuer_that_is_not_running_and_cannot_be_started_is_an_error() -> 
         next(iter(as_iterable(enq)))
 
 
+def test_a_wrong_argument_is_an_error_at_once() -> None:
+    with enqueuer(FailsAt()) as enq, pytest.raises(TypeError, match="max_queue"):
+        as_iterable(enq, workers=2, max_queue=8)  # type: ignore[call-arg]
+
+
+def test_no_number_of_workers_means_one_a_cpu_as_for_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("enqueuer.sequence_enqueuer.usable_cpus", lambda: 3)
+    with enqueuer(FailsAt(5, bad=-1)) as enq:
+        next(iter(as_iterable(enq, workers=None)))
+        assert enq.workers == 3
+
+
 def test_an_error_comes_in_its_batchs_place_and_the_loader_can_be_used_again() -> None:
     with enqueuer(FailsAt()) as enq:
         loader = as_iterable(enq, workers=2)
@@ -188,7 +200,7 @@ def test_an_error_comes_in_its_batchs_place_and_the_loader_can_be_used_again() -
 # ---------------------------------------------------------------- inside torch's own loaders
 
 
-def test_it_works_inside_a_data_loader_in_this_process() -> None:
+def test_a_loader_works_inside_a_data_loader_without_workers() -> None:
     with enqueuer(Regression(5)) as enq:
         direct = list(as_iterable(enq, workers=1))
     with enqueuer(Regression(5)) as enq:
@@ -218,7 +230,7 @@ def test_pinning_without_an_accelerator_warns_and_does_nothing() -> None:
 
 
 def test_pinning_is_torchs_own_copy_of_every_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine with an accelerator, which this one need not be."""
+    """Torch is told that there is an accelerator, so that the test runs on any machine."""
     copied: list[int] = []
 
     def pin(tensor: torch.Tensor) -> torch.Tensor:
@@ -236,7 +248,7 @@ def test_pinning_is_torchs_own_copy_of_every_tensor(monkeypatch: pytest.MonkeyPa
     assert isinstance(batch["when"], np.ndarray) and batch["text"] == "hello"
 
 
-def test_pinning_asks_cuda_where_torch_has_no_word_for_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pinning_asks_cuda_in_a_torch_without_an_accelerator_module(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch, "accelerator")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with enqueuer(Regression(2)) as enq, pytest.warns(UserWarning, match="no accelerator"):
@@ -276,7 +288,7 @@ def _all(loader: Any) -> Iterator[Any]:
         yield from loader
 
 
-def test_a_running_loader_can_be_taken_back() -> None:
+def test_a_running_loader_can_load_an_earlier_state() -> None:
     with enqueuer(Regression(6), shuffle=True) as enq:
         loader = as_iterable(enq, workers=2)
         stream = iter(loader)
@@ -290,7 +302,7 @@ def test_a_running_loader_can_be_taken_back() -> None:
 # torchdata 0.11 calls what PyTorch 2.13 has deprecated.
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
 @pytest.mark.parametrize("count", [0, 2, 6, 8])
-def test_torchdatas_stateful_data_loader_resumes_it(count: int) -> None:
+def test_torchdatas_stateful_data_loader_resumes_a_loader(count: int) -> None:
     expected = uninterrupted(2)
     with enqueuer(Regression(6), shuffle=True) as enq:
         loader = StatefulDataLoader(as_iterable(enq, workers=2), batch_size=None, num_workers=0)
@@ -342,7 +354,7 @@ def test_training_has_the_very_losses_of_a_data_loader_and_leaves_nothing_behind
 
 
 class Tracked(Large):
-    """Knows whether the arrays that it gave are still there."""
+    """Keeps a weak reference to each array that it returned."""
 
     def __init__(self) -> None:
         super().__init__(4)

@@ -1,4 +1,4 @@
-"""Sources of Keras' own kinds, as remote workers build them. ENQUEUER_TEST_KERAS names the module."""
+"""Datasets of Keras' own kinds, importable by remote workers. ENQUEUER_TEST_KERAS names the module."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ keras = import_module(os.environ["ENQUEUER_TEST_KERAS"])
 
 
 class Dataset(keras.utils.Sequence):  # type: ignore[misc]
-    """A PyDataset, which tf-keras calls a Sequence."""
+    """A PyDataset; tf-keras calls it a Sequence."""
 
     def __init__(self, length: int) -> None:
         if hasattr(keras.utils, "PyDataset"):
@@ -39,6 +39,6 @@ def image_iterator(shuffle: bool) -> Any:
     images = np.arange(20 * 64, dtype=np.float32).reshape(20, 8, 8, 1)
     generator = ImageDataGenerator(horizontal_flip=True, width_shift_range=2)
     iterator = generator.flow(images, np.arange(20), batch_size=4, shuffle=shuffle)
-    # Draws the order of the first epoch now: else each worker would draw its own, with its first batch.
+    # Draws the order of the first epoch now: otherwise each worker would draw its own with its first batch.
     iterator.on_epoch_end()
     return iterator

@@ -1,4 +1,4 @@
-"""Sequences of NumPy batches for the loaders' tests, importable by worker processes that have no framework."""
+"""Sequences of NumPy batches for the loaders' tests, importable by worker processes without a framework."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from enqueuer import item_rng
 
-# Above what travels inside a message: an array of its own memory.
+# Elements of an array too large for the inside of a message: it has memory of its own.
 LARGE = 16_384
 
 
@@ -30,7 +30,7 @@ class Regression:
 
 @dataclass
 class Large:
-    """Batches of 64 KiB that hold their index: ``{"x": float32 (16384,), "parts": [int64 ()]}``."""
+    """Batches of 64 KiB filled with their index: ``{"x": float32 (16384,), "parts": [int64 ()]}``."""
 
     length: int = 1000
 
@@ -65,7 +65,7 @@ class Nested:
 
 @dataclass
 class FailsAt:
-    """Batch ``bad`` raises, others are their index."""
+    """Batch ``bad`` raises; any other holds its index."""
 
     length: int = 8
     bad: int = 4
@@ -81,7 +81,7 @@ class FailsAt:
 
 @dataclass
 class OneBuffer:
-    """Returns the same array each time, changed in place: what only local threads show to the trainer."""
+    """Returns one array each time, changed in place. The trainer sees the change only from local threads."""
 
     length: int = 6
 

@@ -1,4 +1,4 @@
-"""Memory that is used again as soon as nothing refers to it any more, as a shared block would be."""
+"""Memory that is reused as soon as nothing refers to it, like a shared block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SPOILT = 0xAB
 
 
 class Blocks:
-    """Hands out arrays on blocks that are overwritten, and handed out again, when their last user is gone."""
+    """Hands out arrays on blocks. A block is overwritten and handed out again when its last user is gone."""
 
     def __init__(self) -> None:
         self._free: deque[Any] = deque()
@@ -25,7 +25,7 @@ class Blocks:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         memory = self._free.popleft() if self._free else np.empty(size + ALIGNMENT, np.uint8)
         assert memory.nbytes == size + ALIGNMENT, "blocks are of one size"
-        # Not a view of the array: NumPy refers a view's view to the array itself, and the one between dies early.
+        # ctypes instead of a view: the view of a view refers to the array itself, so a view between them dies early.
         user = (ctypes.c_ubyte * memory.nbytes).from_buffer(memory)
         weakref.finalize(user, self._recycle, memory).atexit = False
         array = np.ndarray(shape, dtype, user, -memory.ctypes.data % ALIGNMENT)

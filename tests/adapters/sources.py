@@ -1,4 +1,4 @@
-"""What the frameworks train on: Sequences without a framework, so that any worker can build them quickly."""
+"""Sequences for the trainings in the frameworks; without a framework, so that any worker builds them quickly."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Linear:
 
 
 class Augmented(Linear):
-    """As `Linear`, with noise of the item's own."""
+    """Batches of `Linear` with noise from each item's own generator."""
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         x, y = super().__getitem__(index)
@@ -41,7 +41,7 @@ class Augmented(Linear):
 
 
 class Failing(Linear):
-    """As `Linear`, but for batch 13."""
+    """Batches of `Linear`; batch 13 raises ZeroDivisionError."""
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         if index == 13:
@@ -50,7 +50,7 @@ class Failing(Linear):
 
 
 class Images:
-    """Squares of ``image_size`` pixels, which a callback may change."""
+    """Square images; a callback may change ``image_size``."""
 
     image_size = 8
 
@@ -62,7 +62,7 @@ class Images:
 
 
 class Sizes:
-    """Arrays of many sizes, filled with their index: contents can be checked wherever they are."""
+    """Arrays of many sizes, filled with their index, so that their contents can be checked."""
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -75,7 +75,7 @@ class Sizes:
 
 
 class Given:
-    """These batches."""
+    """A Sequence of the given batches."""
 
     def __init__(self, *batches: Any) -> None:
         self.batches = batches

@@ -9,5 +9,5 @@ from tests.support.frameworks import run_tests_in_framework
 HERE = Path(__file__).parent
 
 
-def test_datasets_as_sources(tmp_path: Path) -> None:
+def test_an_enqueuer_distributes_hugging_face_datasets(tmp_path: Path) -> None:
     run_tests_in_framework(HERE / "in_datasets.py", "datasets", HF_HOME=str(tmp_path), HF_DATASETS_OFFLINE="1")

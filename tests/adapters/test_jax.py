@@ -9,5 +9,5 @@ from tests.support.frameworks import run_tests_in_framework
 HERE = Path(__file__).parent
 
 
-def test_batches_on_a_device() -> None:
+def test_jax_loops_get_an_enqueuers_batches_on_a_device() -> None:
     run_tests_in_framework(HERE / "in_jax.py", "jax", XLA_FLAGS="--xla_force_host_platform_device_count=2")

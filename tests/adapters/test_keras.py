@@ -12,11 +12,11 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch", "tensorflow"])
-def test_an_enqueuer_is_at_home_in_keras_3(backend: str) -> None:
+def test_keras_3_trains_from_an_enqueuer(backend: str) -> None:
     run_tests_in_framework(HERE / "in_keras.py", "keras", backend, ENQUEUER_TEST_KERAS="keras", KERAS_BACKEND=backend)
 
 
-def test_its_own_datasets_are_sources() -> None:
+def test_an_enqueuer_distributes_keras_3_datasets() -> None:
     run_tests_in_framework(
         HERE / "in_keras_sources.py", "keras", "jax", ENQUEUER_TEST_KERAS="keras", KERAS_BACKEND="jax"
     )

@@ -1,4 +1,4 @@
-"""The snippets of the page on moving from PyTorch, JAX and Ray: extracted from it, and run."""
+"""The snippets of the guide's page on moving from PyTorch, JAX and Ray run, and train on the same batches."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ BLOCKS = re.findall(r"^```python (file|name)=(\S+)\n(.*?)^```$", PAGE, re.M | re
 FILES = {name: text for kind, name, text in BLOCKS if kind == "file"}
 SNIPPETS = {name: text for kind, name, text in BLOCKS if kind == "name"}
 
-# Runs snippets one after another in one interpreter: importing torch takes seconds. What the reader has to bring is a
-# step, which here writes down what it was given.
+# Runs snippets one after another in one interpreter, since importing torch takes seconds. The reader has to bring a
+# training step; the one here writes down its batches.
 PROGRAM = """
 import hashlib, json, sys, warnings
 import numpy as np
@@ -47,7 +47,7 @@ Steps = list[tuple[list[str], list[int]]]
 
 
 def run(directory: Path, *names: str, settings: tuple[dict[str, object], ...] = ()) -> list[Steps]:
-    """What each snippet trained on: the digests of each step's arrays, and the labels."""
+    """The steps of each snippet: the digests of the step's arrays, and the labels."""
     for file, text in FILES.items():
         (directory / file).write_text(text)
     job = [(SNIPPETS[name], setting) for name, setting in zip_longest(names, settings, fillvalue={})]
@@ -119,7 +119,7 @@ def test_rows_train_without_ray(tmp_path: Path) -> None:
 
 
 def test_the_same_rows_train_with_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it is: 80 MB and a cluster of processes, for one snippet, are in no extra of ours."""
+    """Only where Ray is installed: no extra of this package has its 80 MB and cluster of processes for one snippet."""
     require_frameworks("torch", "datasets")
     if find_spec("ray") is None:
         pytest.skip("needs Ray: pip install 'ray[data,train]'")

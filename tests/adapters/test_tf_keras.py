@@ -1,4 +1,4 @@
-"""The Keras 2 that goes on beside Keras 3."""
+"""tf-keras: Keras 2, maintained beside Keras 3."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tests.support.frameworks import run_tests_in_framework
 HERE = Path(__file__).parent
 
 
-def test_an_enqueuer_is_at_home_in_tf_keras_2() -> None:
+def test_tf_keras_2_trains_from_an_enqueuer() -> None:
     run_tests_in_framework(HERE / "in_keras.py", "tf_keras", ENQUEUER_TEST_KERAS="tf_keras", TF_USE_LEGACY_KERAS="1")
 
 
-def test_its_own_datasets_are_sources() -> None:
+def test_an_enqueuer_distributes_tf_keras_2_datasets() -> None:
     run_tests_in_framework(
         HERE / "in_keras_sources.py", "tf_keras", ENQUEUER_TEST_KERAS="tf_keras", TF_USE_LEGACY_KERAS="1"
     )

@@ -14,11 +14,11 @@ from tests.support.remote import REPOSITORY, environment
 HERE = Path(__file__).parent
 
 
-def test_datasets_as_sources() -> None:
+def test_an_enqueuer_distributes_pytorch_datasets() -> None:
     run_tests_in_framework(HERE / "in_torch.py", "torch")
 
 
-def test_the_enqueuer_as_a_loader() -> None:
+def test_pytorch_loops_iterate_over_an_enqueuer() -> None:
     run_tests_in_framework(HERE / "in_torch_stream.py", "torch", "torchdata")
 
 
@@ -55,5 +55,5 @@ def test_the_example_learns_the_digits_from_two_processes_and_a_remote_worker(tm
     assert float(re.search(r"accuracy: ([\d.]+)", printed)[1]) > 0.95
     counts = {name: int(count) for name, count in re.findall(r"^(\S+) on \S+: (\d+) batches$", printed, re.M)}
     assert len(counts) == 3 and all(counts.values()), counts
-    # What workers computed ahead is in it.
+    # Batches computed ahead count too.
     assert sum(counts.values()) >= 8 * 45

@@ -15,7 +15,7 @@ Point = namedtuple("Point", ["x", "y"])
 
 
 class Numbers(Dataset):
-    """Sample ``i`` is ``(tensor of shape (5,) made from i, i)``, augmented by noise where asked for."""
+    """Sample ``i`` is ``(tensor of shape (5,) made from i, i)``; with ``noise`` the tensor is augmented at random."""
 
     def __init__(self, length: int = 20, noise: bool = False) -> None:
         self.length = length
@@ -30,7 +30,7 @@ class Numbers(Dataset):
 
 
 class Kinds(Dataset):
-    """Samples of every kind that ``default_collate`` knows."""
+    """Samples with a value of each kind known to ``default_collate``."""
 
     def __len__(self) -> int:
         return 6
@@ -53,14 +53,14 @@ class Kinds(Dataset):
 
 
 class Fetched(Numbers):
-    """Has the batch-wise access that ``DataLoader`` prefers."""
+    """Has ``__getitems__``, which ``DataLoader`` prefers."""
 
     def __getitems__(self, indices: list[int]) -> list[tuple[torch.Tensor, int]]:
         return [(torch.full((5,), -1.0), index) for index in indices]
 
 
 class Rotating(Sampler):
-    """A sampler with a state of its own: each iteration begins one further on, and draws from global `random`."""
+    """A sampler with a state of its own: each iteration begins one sample further on."""
 
     def __init__(self, length: int) -> None:
         self.length = length

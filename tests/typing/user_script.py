@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from enqueuer import OrderedEnqueuer, Sequence, SequenceEnqueuer, SequenceSpec, Stats, Timing, WorkerStats
+from enqueuer.adapters.jax import device_iterator
+from enqueuer.adapters.torch import as_iterable, from_dataset
 
 
 class Batches(Sequence):
@@ -41,3 +43,11 @@ with SequenceEnqueuer(
 ordered = OrderedEnqueuer(SequenceSpec("mydata:Batches", count=3), False, True, hedge="off", worker_init="m:f")
 ordered.start(4, 20)
 ordered.stop(timeout=1.5)
+
+source = from_dataset(list(range(40)), batch_size=4, shuffle=True, drop_last=True, collate_fn=len, seed=3)
+loader = as_iterable(SequenceEnqueuer(source), pin_memory=True, workers=None, max_queue_size="auto", epoch=2)
+while loader.epoch < 3:
+    for batch in loader:
+        print(len(loader), batch)
+arrays = device_iterator(ordered, 3, workers=2, max_queue_size=8)
+arrays.load_state_dict(arrays.state_dict())

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from enqueuer import OrderedEnqueuer, SequenceEnqueuer, Timing
+from enqueuer.adapters.datasets import from_dataset as from_rows
+from enqueuer.adapters.jax import device_iterator
+from enqueuer.adapters.torch import as_iterable, from_dataset
 
 SequenceEnqueuer([1, 2], retry=3)  # wrong
 SequenceEnqueuer([1, 2], retries="3")  # wrong
@@ -20,3 +23,10 @@ enq.start(workers="4")  # wrong
 enq.start(max_queue_size="deep")  # wrong
 enq.start(queue_size=3)  # wrong
 print(enq.stats().batch_total)  # wrong
+
+from_dataset([1, 2], batchsize=4)  # wrong
+from_rows([1, 2], batch_size="4")  # wrong
+as_iterable(enq, worker=2)  # wrong
+as_iterable(enq, workers="2")  # wrong
+device_iterator(enq, max_queue=3)  # wrong
+device_iterator(enq, workers=2, max_queue_size="deep")  # wrong

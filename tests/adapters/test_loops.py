@@ -1,0 +1,298 @@
+"""The batches that training loops receive, without any framework."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from enqueuer import SequenceEnqueuer
+from enqueuer.adapters._loops import KEPT_COUNT, NOT_GIVEN, EpochLoop, EpochLoops, start_arguments
+from tests.support.waiting import wait_until
+
+
+class Numbers:
+    """Batch ``i`` is ``i`` + 100 for each ``on_epoch_end`` + ``level``; the batches in ``absent`` are None."""
+
+    def __init__(self, length: int = 20, absent: tuple[int, ...] = ()) -> None:
+        self.length, self.absent, self.ends_count = length, absent, 0
+        self.level = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self.asked: list[int] = []
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> int | None:
+        self.asked.append(index)
+        assert self.gate.wait(10)
+        return None if index in self.absent else index + 100 * self.ends_count + self.level
+
+    def on_epoch_end(self) -> None:
+        self.ends_count += 1
+
+
+class Loop:
+    """A loop that counts its batches, as a generator of Keras does."""
+
+    def __init__(self, loops: EpochLoops) -> None:
+        self.loops = loops
+
+    def take(self, count: int) -> list[Any]:
+        return [self.loops.next_batch(self) for _ in range(count)]
+
+
+def is_asked(loops: EpochLoops) -> bool:
+    """Whether another thread is waiting for a batch."""
+    if loops._lock.acquire(blocking=False):
+        loops._lock.release()
+        return False
+    return True
+
+
+@pytest.fixture
+def numbers() -> Numbers:
+    return Numbers()
+
+
+@pytest.fixture(params=[0, 2], ids=["serial", "threads"])
+def workers(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture
+def loops(numbers: Numbers, workers: int) -> Iterator[EpochLoops]:
+    with SequenceEnqueuer(numbers) as enq:
+        enq.start(workers, 4)
+        yield EpochLoops(enq, counted=True)
+
+
+def test_one_loop_after_another_gets_one_epoch_after_another(loops: EpochLoops) -> None:
+    assert Loop(loops).take(20) == list(range(20))
+    assert Loop(loops).take(20) == list(range(100, 120))
+
+
+def test_the_same_loop_goes_on_with_the_next_epoch(loops: EpochLoops) -> None:
+    assert Loop(loops).take(45) == [*range(20), *range(100, 120), *range(200, 205)]
+
+
+@pytest.mark.parametrize("count", [1, KEPT_COUNT])
+def test_the_batches_of_a_loop_that_was_left_early_come_again(loops: EpochLoops, numbers: Numbers, count: int) -> None:
+    assert Loop(loops).take(count) == list(range(count))
+    assert Loop(loops).take(20) == list(range(20))
+    assert sorted(numbers.asked)[:20] == list(range(20)), "nothing is computed twice"
+
+
+def test_a_look_uses_no_batch_up(loops: EpochLoops) -> None:
+    assert [loops.next_batch(None) for _ in range(3)] == [0, 1, 2]
+    assert Loop(loops).take(20) == list(range(20))
+
+
+def test_a_look_at_the_whole_of_a_short_epoch_uses_no_batch_up() -> None:
+    with SequenceEnqueuer(Numbers(2)) as enq:
+        enq.start(1)
+        loops = EpochLoops(enq, counted=True)
+        assert [loops.next_batch(None) for _ in range(2)] == [0, 1]
+        assert Loop(loops).take(4) == [0, 1, 100, 101]
+
+
+def test_a_loop_that_was_left_late_is_followed_by_a_new_pass_without_on_epoch_end(
+    loops: EpochLoops, numbers: Numbers
+) -> None:
+    assert Loop(loops).take(12) == list(range(12))
+    assert Loop(loops).take(20) == list(range(20))
+    wait_until(lambda: numbers.ends_count == 1 or not loops.enqueuer.workers)
+
+
+def test_a_pass_that_was_broken_off_is_not_taken_up_again_however_short_it_was() -> None:
+    with SequenceEnqueuer(Numbers(), shuffle=True, seed=3) as enq:
+        enq.start(2)
+        loops = EpochLoops(enq, counted=True)
+        first = Loop(loops).take(5)
+        loops.break_off()
+        second = Loop(loops).take(20)
+        assert sorted(second) == list(range(20)) and second[:5] != first
+
+
+def test_a_replaced_loop_gets_an_error_and_takes_nothing(loops: EpochLoops) -> None:
+    late = Loop(loops)
+    late.take(2)
+    current = Loop(loops)
+    current.take(1)
+    with pytest.raises(RuntimeError, match="another loop"):
+        late.take(1)
+    assert current.take(19) == list(range(1, 20))
+
+
+def test_a_thread_of_a_loop_that_was_left_takes_nothing_from_the_next(numbers: Numbers) -> None:
+    """Such as a prefetching thread, which waits for a batch while the next loop begins."""
+    with SequenceEnqueuer(numbers) as enq:
+        numbers.gate.clear()
+        enq.start(2)
+        loops = EpochLoops(enq, counted=True)
+        thread = threading.Thread(target=Loop(loops).take, args=(1,))
+        thread.start()
+        wait_until(lambda: is_asked(loops))
+        taken: list[int] = []
+        follower = threading.Thread(target=lambda: taken.extend(Loop(loops).take(20)))
+        follower.start()
+        numbers.gate.set()
+        follower.join(10)
+        thread.join(10)
+    assert taken == list(range(20))
+
+
+def test_a_restart_by_the_caller_begins_a_pass(loops: EpochLoops, workers: int) -> None:
+    loop = Loop(loops)
+    loop.take(3)
+    loops.enqueuer.stop()
+    with pytest.raises(RuntimeError, match="call its start"):
+        loop.take(1)
+    loops.enqueuer.start(workers)
+    assert loop.take(20) == list(range(20))
+
+
+def test_stop_releases_a_loop_that_waits_with_an_error_that_says_so(numbers: Numbers) -> None:
+    """An ordinary end of the stream would be a short epoch to a framework."""
+    with SequenceEnqueuer(numbers) as enq:
+        numbers.gate.clear()
+        enq.start(2)
+        stopper = threading.Thread(target=lambda: (wait_until(lambda: numbers.asked), enq.stop()))
+        stopper.start()
+        with pytest.raises(RuntimeError, match=r"was stopped|is not running"):
+            Loop(EpochLoops(enq, counted=True)).take(1)
+        numbers.gate.set()
+        stopper.join(10)
+
+
+def test_a_pass_whose_epoch_lacks_batches_is_filled_up_from_the_next_epoch() -> None:
+    with SequenceEnqueuer(Numbers(4, absent=(1,))) as enq:
+        enq.start(2)
+        loops = EpochLoops(enq, counted=True)
+        assert [Loop(loops).take(4) for _ in range(3)] == [[0, 2, 3, 100], [102, 103, 200, 202], [203, 300, 302, 303]]
+
+
+def test_a_change_between_two_epochs_is_in_force_for_the_whole_of_the_next(loops: EpochLoops, numbers: Numbers) -> None:
+    for epoch, level in enumerate([0, 1000, 5000]):
+        numbers.level = level
+        assert Loop(loops).take(20) == [index + 100 * epoch + level for index in range(20)]
+        # The hook after the last take would let threads begin at once.
+        wait_until(lambda epoch=epoch: numbers.ends_count == epoch + 1 or not loops.enqueuer.workers)
+
+
+def test_an_error_is_raised_as_it_is_and_the_next_start_goes_well(numbers: Numbers) -> None:
+    with SequenceEnqueuer(Numbers(length=0)) as enq:
+        enq.start(1)
+        loops = EpochLoops(enq, counted=True)
+        with pytest.raises(ValueError, match="empty"):
+            loops.next_batch(None)
+        enq.sequence = numbers
+        enq.start(1)
+        assert Loop(loops).take(20) == list(range(20))
+
+
+# ------------------------------------------------------------ loops that end with their epoch
+
+
+@pytest.fixture
+def iterated(numbers: Numbers, workers: int) -> Iterator[EpochLoops]:
+    """As PyTorch's and JAX's loops use it; the first loop starts the enqueuer."""
+    with SequenceEnqueuer(numbers) as enq:
+        yield EpochLoops(enq, start={"workers": workers, "max_queue_size": 4})
+
+
+def test_a_for_loop_ends_with_its_epoch(iterated: EpochLoops) -> None:
+    assert list(EpochLoop(iterated)) == list(range(20))
+    loop = EpochLoop(iterated)
+    assert list(loop) == list(range(100, 120))
+    assert list(loop) == [], "a loop that is over stays so"
+
+
+def test_a_for_loop_over_an_epoch_that_lacks_batches_is_shorter() -> None:
+    with SequenceEnqueuer(Numbers(4, absent=(1,))) as enq:
+        loops = EpochLoops(enq, start={"workers": 2})
+        assert [list(EpochLoop(loops)) for _ in range(2)] == [[0, 2, 3], [100, 102, 103]]
+
+
+def test_a_for_loop_that_was_left_is_followed_by_the_next_epoch(iterated: EpochLoops, numbers: Numbers) -> None:
+    assert list(islice(EpochLoop(iterated), 1)) == [0]
+    assert list(EpochLoop(iterated)) == list(range(20))
+    assert iterated.epoch == 2 and iterated.enqueuer.is_running()
+    assert iterated.enqueuer.workers in (0, 2), "started again as it was"
+
+
+def test_a_for_loop_that_was_left_after_its_last_batch_is_over(iterated: EpochLoops) -> None:
+    assert list(islice(EpochLoop(iterated), 20)) == list(range(20))
+    assert list(EpochLoop(iterated)) == list(range(100, 120))
+
+
+def test_an_iterator_that_was_never_used_is_no_loop(iterated: EpochLoops) -> None:
+    unused, loop = EpochLoop(iterated), EpochLoop(iterated)
+    assert next(loop) == 0
+    EpochLoop(iterated)
+    assert list(loop) == list(range(1, 20))
+    assert list(unused) == list(range(100, 120))
+
+
+def test_a_for_loop_that_another_one_replaced_gets_an_error(iterated: EpochLoops) -> None:
+    first, second = EpochLoop(iterated), EpochLoop(iterated)
+    assert next(first) == next(second) == 0
+    with pytest.raises(RuntimeError, match="another loop"):
+        next(first)
+    assert len(list(second)) == 19
+
+
+def test_a_for_loop_ends_when_the_enqueuer_is_stopped(iterated: EpochLoops) -> None:
+    loop = EpochLoop(iterated)
+    next(loop)
+    iterated.enqueuer.stop()
+    assert list(loop) == []
+    assert list(EpochLoop(iterated)) == list(range(20)), "the next one starts the enqueuer"
+
+
+@pytest.mark.parametrize("count", [0, 7, 20, 27])
+def test_a_loaded_state_continues_in_the_middle_and_at_the_end_of_an_epoch(iterated: EpochLoops, count: int) -> None:
+    taken: list[Any] = []
+    while len(taken) < count:
+        taken += islice(EpochLoop(iterated), count - len(taken))
+    state = iterated.state_dict()
+    with SequenceEnqueuer(Numbers()) as enq:
+        loops = EpochLoops(enq, start={"workers": 1, "epoch": 5})
+        loops.load_state_dict(state)
+        assert loops.epoch == count // 20
+        while loops.epoch < 2:
+            taken += EpochLoop(loops)
+    assert taken == [*range(20), *range(100, 120)]
+
+
+def test_the_first_loop_begins_at_the_epoch_that_was_given(numbers: Numbers) -> None:
+    with SequenceEnqueuer(numbers) as enq:
+        loops = EpochLoops(enq, start={"epoch": 5})
+        next(EpochLoop(loops))
+        assert loops.epoch == 5
+        next(EpochLoop(loops))
+        assert loops.epoch == 6, "later loops go on from there"
+
+
+def test_without_arguments_of_start_the_enqueuer_must_be_running(numbers: Numbers) -> None:
+    with SequenceEnqueuer(numbers) as enq:
+        loops = EpochLoops(enq, start=start_arguments(NOT_GIVEN, None, None))
+        loop = EpochLoop(loops)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match=r"call its start\(workers=…\) first, or give workers= here"):
+                next(loop)
+        enq.start(2, 3)
+        assert next(loop) == 0
+        assert list(EpochLoop(loops)) == list(range(20))
+        view = enq._epoch_view()
+        assert view is not None and (enq.workers, view.max_queue_size) == (2, 3), "started again as it was"
+
+
+def test_only_arguments_that_were_given_go_to_start() -> None:
+    assert start_arguments(NOT_GIVEN, None, None) == {}
+    assert start_arguments(None, "auto", 3) == {"workers": None, "max_queue_size": "auto", "epoch": 3}
+    assert start_arguments(0, 0, 0) == {"workers": 0, "max_queue_size": 0, "epoch": 0}

@@ -1,4 +1,4 @@
-"""A coordinator that does what a test says: ROUTER and PULL, and nothing by itself but answering heartbeats."""
+"""A coordinator that a test scripts: ROUTER and PULL. By itself it only answers heartbeats."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MessageType = TypeVar("MessageType")
 
 
 class ScriptedCoordinator:
-    """Every wait has a deadline, after which it fails with all that was heard."""
+    """Every wait has a deadline; a wait in vain fails with the last messages heard."""
 
     def __init__(self, address: str = "tcp://127.0.0.1:*", trust: Trust = Trust.REMOTE, **welcome: Any) -> None:
         self.session = os.urandom(16)
@@ -72,7 +72,7 @@ class ScriptedCoordinator:
             self._sockets.router.send_multipart([route, frame])
 
     def let_in(self, role: Role = Role.WORKER, count: int = 1) -> list[bytes]:
-        """Welcome as many as say Hello in this role; their routes."""
+        """Welcome the next ``count`` peers that say Hello in this role; returns their routes."""
         routes: list[bytes] = []
         while len(routes) < count:
             route, _ = self.expect(Hello, lambda hello: hello.role is role)
@@ -82,7 +82,7 @@ class ScriptedCoordinator:
         return routes
 
     def serve(self, *, state: Any = None, epoch: int = 0) -> bytes:
-        """Let one worker in and have it build its Sequence; its route."""
+        """Let one worker in and have it build its Sequence; returns its route."""
         (route,) = self.let_in()
         self.send(route, Epoch(epoch, 0, 7, state))
         self.expect(Ready)
@@ -96,7 +96,7 @@ class ScriptedCoordinator:
     def expect(
         self, kind: type[MessageType], condition: Callable[[MessageType], bool] = lambda _: True
     ) -> tuple[bytes, MessageType]:
-        """The next message of this kind, after those that this method gave before; its route and itself."""
+        """Wait for the next message of this kind, after all those returned before; returns its route and itself."""
         end = time.monotonic() + DEADLINE
         while True:
             for number in range(self._taken, len(self.heard)):
@@ -111,7 +111,7 @@ class ScriptedCoordinator:
         return [message for _, _, message in self.heard if isinstance(message, kind)]
 
     def batches(self, count: int) -> dict[int, Any]:
-        """The next ``count`` batches that arrive, by lease."""
+        """Wait for the next ``count`` batches; returns them by lease."""
         end = time.monotonic() + DEADLINE
         found: dict[int, Any] = {}
         while len(found) < count:
@@ -125,7 +125,7 @@ class ScriptedCoordinator:
         return found
 
     def poll(self, milliseconds: int = 50) -> None:
-        """Hear what there is, for a moment."""
+        """Receive the messages of a moment."""
         poller = zmq.Poller()
         for socket in (self._sockets.router, self._sockets.pull):
             poller.register(socket, zmq.POLLIN)
@@ -136,7 +136,7 @@ class ScriptedCoordinator:
             self.heard.append((route, session, message))
             if isinstance(message, Heartbeat) and self.acknowledge:
                 seqs = [header.seq for header, _ in self.received]
-                # Who has said it may have closed its link since, as after a Stop.
+                # The sender may have closed its link since, as after a Stop.
                 with contextlib.suppress(zmq.ZMQError):
                     self.send(route, HeartbeatReply(max(seqs, default=0), 0, message.sent_at))
         if self._sockets.pull in ready:

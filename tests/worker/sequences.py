@@ -1,4 +1,4 @@
-"""Sequences that worker processes build in these tests, by name."""
+"""Sequences for worker processes to build by name in these tests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Numbers:
 
 
 class Moody(Numbers):
-    """What an index does is written in ``moods``, by its decimal text."""
+    """``moods`` maps an index, as decimal text, to the deed of its item."""
 
     def __init__(self, moods: dict[str, str], note: str = "") -> None:
         super().__init__()
@@ -114,7 +114,7 @@ def recurse(depth: int) -> None:
 
 
 def end_by_sigterm() -> list[int]:
-    """How a program and a forked child of user code end when they are asked to: the signals that ended them."""
+    """Terminate a program and a forked child of user code; returns the signals that ended them."""
     program = subprocess.Popen(["sleep", "30"])
     program.terminate()
     ready, tell = os.pipe()
@@ -129,5 +129,5 @@ def end_by_sigterm() -> list[int]:
 
 
 def broken() -> Any:
-    """A target that cannot be built."""
+    """A target whose Sequence cannot be built."""
     raise OSError("the dataset is not here")

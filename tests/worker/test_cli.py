@@ -80,7 +80,7 @@ def test_options_reach_the_workers_settings(started: list[tuple[Settings, int]])
     assert ChildSettings.from_line(child.to_line()) == child
 
 
-def test_the_environment_sets_options_too(started: list[tuple[Settings, int]]) -> None:
+def test_environment_variables_set_options_too(started: list[tuple[Settings, int]]) -> None:
     result = invoke(
         ENQUEUER_CONNECT="tcp://[fe80::1%eth0]:5555",
         ENQUEUER_PROCESSES="auto",
@@ -136,7 +136,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments: tuple[str, ...], words
         "ipc://x",
     ],
 )
-def test_an_address_that_cannot_be_connected_to_is_refused(address: str) -> None:
+def test_a_malformed_address_is_an_error(address: str) -> None:
     result = invoke("--connect", address, "--allow", "p")
     assert result.exit_code == 2
     assert "tcp://host:port" in result.output and address in result.output
@@ -151,7 +151,7 @@ def test_an_address_that_cannot_be_connected_to_is_refused(address: str) -> None
         ("worker_threads", -1),
     ],
 )
-def test_run_worker_checks_its_numbers_itself(option: str, value: float) -> None:
+def test_run_worker_rejects_numbers_out_of_range(option: str, value: float) -> None:
     arguments: dict[str, Any] = {option: value}
     with pytest.raises(ConfigurationError, match=option):
         enqueuer_worker.run_worker("tcp://127.0.0.1:5555", allow="p", **arguments)

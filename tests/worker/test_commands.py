@@ -1,4 +1,4 @@
-"""JSON lines from the parent process."""
+"""Commands as JSON lines from the parent process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def pipe() -> Iterator[tuple[CommandReader, int]]:
     os.close(reading)
 
 
-def test_what_follows_the_first_line_is_left_for_the_poller(pipe: tuple[CommandReader, int]) -> None:
+def test_lines_after_the_first_are_left_for_the_poller(pipe: tuple[CommandReader, int]) -> None:
     commands, writing = pipe
     os.write(writing, b'{"a": 1}\n{"b": 2}\n{"c"')
     assert commands.first_line() == b'{"a": 1}\n'
@@ -30,7 +30,7 @@ def test_what_follows_the_first_line_is_left_for_the_poller(pipe: tuple[CommandR
     assert commands.read() == [] and commands.ended
 
 
-def test_a_parent_that_says_nothing_is_an_error(pipe: tuple[CommandReader, int]) -> None:
+def test_a_parent_that_ends_before_its_first_line_is_an_error(pipe: tuple[CommandReader, int]) -> None:
     commands, writing = pipe
     os.write(writing, b"half a li")
     os.close(writing)

@@ -44,7 +44,7 @@ def ends() -> Iterator[Ends]:
     made.context.term()
 
 
-def test_what_is_sent_before_anyone_listens_waits_and_a_hello_replaces_it(ends: Ends) -> None:
+def test_messages_wait_for_a_listener_and_a_hello_replaces_them(ends: Ends) -> None:
     link = ends.link
     link.open_control()
     link.send_control(b"hello 1", replaces_waiting=True)
@@ -59,7 +59,7 @@ def test_what_is_sent_before_anyone_listens_waits_and_a_hello_replaces_it(ends: 
         sockets.close()
 
 
-def test_the_last_message_is_heard_before_the_break(ends: Ends) -> None:
+def test_the_last_message_is_received_before_the_break(ends: Ends) -> None:
     link = ends.link
     sockets = listening(link, ends.context)
     link.open_control()
@@ -72,7 +72,7 @@ def test_the_last_message_is_heard_before_the_break(ends: Ends) -> None:
     assert ends.received == [b"bye"]
 
 
-def test_results_wait_for_the_data_connection_and_its_break_is_the_links(ends: Ends) -> None:
+def test_results_wait_for_the_data_connection_and_its_break_breaks_the_link(ends: Ends) -> None:
     link = ends.link
     sockets = listening(link, ends.context)
     link.open_control()
@@ -88,13 +88,13 @@ def test_results_wait_for_the_data_connection_and_its_break_is_the_links(ends: E
 
 
 @pytest.mark.parametrize("endpoint", ["nonsense", "tcp://", "ipc:///tmp/somebody-elses", "inproc://x", ""])
-def test_a_data_endpoint_that_is_none_of_the_coordinators_is_a_broken_link(ends: Ends, endpoint: str) -> None:
+def test_a_data_endpoint_that_cannot_be_the_coordinators_breaks_the_link(ends: Ends, endpoint: str) -> None:
     ends.link.open_control()
     ends.link.open_data(endpoint, now=100.0)
     assert ends.link.broken
 
 
-def test_nothing_is_sent_where_nothing_is_open(ends: Ends) -> None:
+def test_sending_without_a_connection_does_nothing(ends: Ends) -> None:
     ends.link.send_control(b"x")
     ends.link.send_data([b"x"])
     assert ends.link.handle({}) == [] and not ends.link.broken
@@ -110,7 +110,7 @@ def test_nothing_is_sent_where_nothing_is_open(ends: Ends) -> None:
         ("ipc:///run/data", "ipc:///run/control", "ipc:///run/data"),
     ],
 )
-def test_a_data_endpoint_without_a_host_is_on_the_host_that_was_connected_to(
+def test_a_data_endpoint_without_a_host_is_on_the_coordinators_host(
     endpoint: str, connected_to: str, address: str
 ) -> None:
     assert fill_in_host(endpoint, connected_to) == address

@@ -1,4 +1,4 @@
-"""Checks of the arguments of `run_worker`, and so of the command's options; each error says what to give instead."""
+"""Checks of the arguments of `run_worker`, and so of the command's options; each error names the remedy."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def check_address(address: str) -> None:
 
 
 def check_trust(connect: str, token: WorkerToken | None, *, insecure: bool, allow_pickle: bool) -> None:
-    """Raise ConfigurationError for another machine without a token, unless the owner takes that risk (``insecure``)."""
+    """Raise ConfigurationError for another machine without a token, unless the owner takes the risk (``insecure``)."""
     if token is None and not insecure and not is_loopback(connect):
         raise ConfigurationError(
             f"{connect} is another machine, and without a token this worker would serve any program that answers "

@@ -12,7 +12,7 @@ _CHUNK = 64 * 1024
 
 
 def take_stdin() -> int:
-    """Move stdin to a private descriptor and return that; user code then reads an empty stdin, not the commands."""
+    """Move stdin to a private descriptor and return it; user code then reads an empty stdin, not the commands."""
     private = os.dup(0)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -29,7 +29,7 @@ class CommandReader:
         self._buffer = b""
 
     def first_line(self) -> bytes:
-        """Wait for one line and return it. Raises EOFError if the parent ends before that."""
+        """Wait for one line and return it. Raises EOFError if the parent ends first."""
         # Byte by byte, so a command behind it stays in the pipe, where a poller sees it.
         line = b""
         while not line.endswith(b"\n"):
@@ -48,7 +48,7 @@ class CommandReader:
 
 
 def parse_command(line: bytes) -> dict[str, Any]:
-    """Parse a line that holds a JSON object. Raises `ProtocolError`, and nothing else."""
+    """Parse one line with a JSON object. Raises `ProtocolError`, and nothing else."""
     try:
         command = json.loads(line)
     except (ValueError, RecursionError) as error:

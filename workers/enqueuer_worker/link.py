@@ -48,14 +48,14 @@ _CONNECT_MS = 3_000
 _FLUSH_MS = 1_000
 # How long to wait for a last control message once the data connection has broken.
 _LAST_WORD_MS = 100
-# A data port that does not answer for this long, beside a control connection that works, is behind a firewall.
+# A data port without an answer for this long, beside a working control connection, is behind a firewall.
 _DATA_CONNECT_SECONDS = 10.0
 # Plain integers: it takes a microsecond to compare the enumeration's members.
 _POLLIN, _POLLOUT = int(zmq.POLLIN), int(zmq.POLLOUT)
 
 
 class Connection:
-    """One connecting socket, its monitor, and the messages that wait to be sent through it.
+    """One connecting socket, its monitor, and the messages waiting to be sent through it.
 
     With a ``token`` it connects only to the coordinator with the token's key.
     """
@@ -109,7 +109,7 @@ class Connection:
             self.flush()
 
     def drop_waiting(self) -> None:
-        """Forget the messages that were not sent yet."""
+        """Forget all unsent messages."""
         self._waiting.clear()
 
     def flush(self) -> None:
@@ -182,19 +182,19 @@ class Link:
         self._token = token
         self.control: Connection | None = None
         self.data: Connection | None = None
-        # When a data connection that is not established yet counts as unreachable.
+        # When a data connection still without a handshake counts as unreachable.
         self.data_due = math.inf
         self._context = context
         self._poller = poller
         self._retry_ms = retry_ms
 
     def open_control(self) -> None:
-        """Close whatever is open and connect a control socket."""
+        """Close any open connection and connect a control socket."""
         self.close()
         self.control = Connection(self._context, self._poller, zmq.DEALER, self.address, self._retry_ms, self._token)
 
     def open_data(self, endpoint: str, now: float) -> str:
-        """Connect the data socket; returns the address used, in which the coordinator's host is filled in."""
+        """Connect the data socket; returns the address used, with the coordinator's host filled in."""
         if self.data is not None:
             self.data.close()
         address = fill_in_host(endpoint, self.address)
@@ -225,7 +225,7 @@ class Link:
             self.data.send(frames)
 
     def handle(self, ready: dict[Any, int]) -> list[bytes]:
-        """Serve the sockets that the poller found ready; returns the control messages that have arrived, in order."""
+        """Serve the ready sockets of a poll; returns the control messages that have arrived, in order."""
         received: list[bytes] = []
         if self.control is not None and ready.get(self.control.socket, 0) & _POLLIN:
             # Before the monitor: a coordinator's last message (Stop, Reject) comes before its disconnection.

@@ -14,7 +14,7 @@ The first line on stdin is a JSON object with
     python_path         the PYTHONPATH for programs that user code starts, or null (null)
 
 Each further line is the next session, ``{"connect": …, "secret": …, "processes": …}``, or the clean end,
-``{"leave": seconds}``: each worker closes its Sequence, unless an item takes longer than that. At the end of stdin, or
+``{"leave": seconds}``: each worker closes its Sequence, unless its item takes longer. At the end of stdin, or
 of the trainer, everything ends at once: by then the trainer needs no more batches, or is dead.
 """
 
@@ -45,7 +45,7 @@ _TRAINER_CHECK_SECONDS = 0.25
 
 def main() -> None:
     """Serve the trainer that started this process."""
-    # After one of these the trainer may still finish an epoch or write a checkpoint, and needs batches for that.
+    # After one of these the trainer may still finish an epoch or write a checkpoint, and needs batches for it.
     take_no_notice((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     commands = CommandReader(take_stdin())
     try:

@@ -1,4 +1,4 @@
-"""The running lease of a worker, in memory that its supervisor can read even when the worker is stuck or dead.
+"""The running lease of a worker, readable by its supervisor even when the worker is stuck or dead.
 
 Worker and supervisor share one nameless file. Its first bytes hold the running task and lease; behind them the worker
 appends its stack whenever the supervisor sends it `STACK_SIGNAL`.
@@ -22,10 +22,10 @@ STACK_SIGNAL = signal.SIGUSR2
 
 
 class Running(NamedTuple):
-    """A worker's running task and the lease that it is for.
+    """A worker's running task and its lease.
 
     ``task`` counts the tasks this process has begun (0: idle), so unlike a lease's number it never comes again in
-    another session. ``lease`` is 0 for a task of a session that has ended.
+    another session. ``lease`` is 0 for a task of an earlier session.
     """
 
     task: int
@@ -33,10 +33,10 @@ class Running(NamedTuple):
 
 
 class RunningLease:
-    """The worker's side, which writes: the compute thread sets the lease, and the I/O loop disowns it."""
+    """The worker's side, for writing: the compute thread sets the lease, and the I/O loop disowns it."""
 
     def __init__(self, fd: int | None) -> None:
-        """``fd`` is a file of at least `RUNNING_BYTES` that the supervisor holds as well; None: memory of its own."""
+        """``fd`` is a file of at least `RUNNING_BYTES`, shared with the supervisor; None: memory of its own."""
         self._memory = mmap.mmap(-1 if fd is None else fd, RUNNING_BYTES)
         self._tasks_count = 0
 

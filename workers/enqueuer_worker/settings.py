@@ -1,7 +1,7 @@
 """The settings of worker processes: a supervisor writes them as one JSON line to each process's stdin.
 
-An option of ``enqueuer worker`` is a parameter of `run_worker`, which checks it, and a field of `Settings` or of the
-`Policy` that it extends.
+An option of ``enqueuer worker`` is a parameter of `run_worker`, checked there, and a field of `Settings` or of its base
+class `Policy`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from enqueuer_worker.core.events import Policy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(Policy):
-    """The settings that all workers of a supervisor share. Times in seconds; ids and the secret are hex text."""
+    """The settings common to all workers of a supervisor. Times in seconds; ids and the secret are hex text."""
 
     # The coordinator's address.
     connect: str
@@ -26,25 +26,25 @@ class Settings(Policy):
     secret: str = field(default="", repr=False)
     # The text of a remote worker's token: its key and its coordinator's. '' for none, on loopback or by --insecure.
     token: str = field(default="", repr=False)
-    # 'local' for a trainer's own processes, 'remote' for all others: the `Trust` that the batch codec works with.
+    # The batch codec's `Trust`: 'local' for a trainer's own processes, 'remote' for all others.
     trust: str = "remote"
     # Until a Welcome says otherwise.
     heartbeat_interval: float = 1.0
     # Threads for BLAS, OpenMP and their like in each process.
     worker_threads: int = 1
-    # The targets and the packages that a remote worker imports for a trainer.
+    # Targets and packages from which a remote worker imports for a trainer.
     sequences: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
-    # Whether it unpickles live objects as well, from a coordinator that has proved its key.
+    # Whether it unpickles live objects as well, from a coordinator with a proven key.
     allow_pickle: bool = False
-    # Bytes of memory that each process may have; None: no limit.
+    # Bytes of memory for each process; None: no limit.
     max_memory: int | None = None
-    # The lock file that processes take before they allocate shared memory; None where there is none.
+    # The file to lock for an allocation of shared memory; None where there is none.
     lock_fd: int | None = None
     # Whether a Sequence of another length or code than the trainer's is a warning instead of a rejection.
     allow_skew: bool = False
     sys_path: tuple[str, ...] = ()
-    # The PYTHONPATH that programs started by user code get; None: none.
+    # The PYTHONPATH for programs that user code starts; None: none.
     python_path: str | None = None
     forward_logs: bool = True
     log_level: str = "INFO"

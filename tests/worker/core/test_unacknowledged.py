@@ -1,4 +1,4 @@
-"""Which results are kept, and when they are sent again."""
+"""Results are kept until they are acknowledged, and sent again in time."""
 
 from __future__ import annotations
 

@@ -410,7 +410,7 @@ def test_a_link_that_breaks_again_and_again_is_opened_ever_more_rarely() -> None
     assert rig.core.next_deadline() - rig.now == 0.5, "a welcome makes it prompt again"
 
 
-def test_a_coordinator_that_stays_away_is_forgotten_with_the_memory_of_its_batches(rig: Rig) -> None:
+def test_the_session_of_a_coordinator_that_stays_away_is_dropped_with_its_memory(rig: Rig) -> None:
     rig.serve()
     rig.get(Grant(0, 0, 0, 1, (5, 6)))
     rig.step(computed(1))
@@ -424,7 +424,7 @@ def test_a_coordinator_that_stays_away_is_forgotten_with_the_memory_of_its_batch
     assert {(action.session, action.message.held) for action in rig.of(Send)} == {(NO_ID, ())}  # type: ignore[union-attr]
 
 
-def test_a_coordinator_that_comes_back_too_late_gets_results_with_the_numbers_that_follow(rig: Rig) -> None:
+def test_results_are_numbered_on_for_a_coordinator_that_comes_back_too_late(rig: Rig) -> None:
     rig.serve()
     rig.get(Grant(0, 0, 0, 1, (5, 6)))
     rig.step(computed(1))
@@ -438,7 +438,7 @@ def test_a_coordinator_that_comes_back_too_late_gets_results_with_the_numbers_th
     assert rig.seqs == [2]
 
 
-def test_a_coordinator_that_comes_back_in_time_is_waited_for_as_long_the_next_time(rig: Rig) -> None:
+def test_a_worker_waits_the_full_time_again_after_each_return_of_its_coordinator(rig: Rig) -> None:
     rig.serve()
     for _ in range(3):
         rig.step(LinkBroken())

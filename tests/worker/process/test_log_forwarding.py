@@ -1,4 +1,4 @@
-"""Lines of user code that are forwarded to the trainer."""
+"""Lines of user code, forwarded to the trainer."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def exit_code(child: Child) -> int:
     return code
 
 
-def test_its_hello_says_who_it_is(start: Start) -> None:
+def test_a_worker_introduces_itself_in_its_hello(start: Start) -> None:
     with ScriptedCoordinator() as coordinator:
         child = start(coordinator, secret="beef")
         _, hello = coordinator.expect(Hello)
@@ -85,7 +85,7 @@ def test_its_hello_says_who_it_is(start: Start) -> None:
     assert hello.numpy_version == np.__version__
 
 
-def test_it_builds_the_sequence_and_computes_what_it_is_granted(start: Start) -> None:
+def test_a_worker_builds_the_sequence_and_computes_its_leases(start: Start) -> None:
     with ScriptedCoordinator(sequence=NUMBERS) as coordinator:
         start(coordinator)
         (route,) = coordinator.let_in()
@@ -131,7 +131,7 @@ def test_a_large_batch_arrives_whole(start: Start) -> None:
     np.testing.assert_array_equal(batches[2][1], np.full(size, 16))
 
 
-def test_what_an_item_raises_is_its_answer_and_the_worker_goes_on(start: Start) -> None:
+def test_an_items_error_is_its_answer_and_the_worker_goes_on(start: Start) -> None:
     sequence = moody(i0="raise", i1="exit", i2="interrupt", i3="unsendable")
     with ScriptedCoordinator(sequence=sequence) as coordinator:
         start(coordinator)
@@ -212,7 +212,7 @@ def test_heartbeats_go_on_during_a_long_item_and_name_it(start: Start, tmp_path:
         assert len(coordinator.received) == 1, "the revoked lease was not computed"
 
 
-def test_the_lease_that_killed_it_can_be_read_afterwards(start: Start) -> None:
+def test_the_running_lease_of_a_dead_worker_can_be_read(start: Start) -> None:
     with ScriptedCoordinator(sequence=moody(i1="die")) as coordinator:
         child = start(coordinator)
         route = coordinator.serve()
@@ -221,7 +221,7 @@ def test_the_lease_that_killed_it_can_be_read_afterwards(start: Start) -> None:
         assert child.running().lease == 2
 
 
-def test_drain_answers_everything_says_goodbye_and_closes_the_sequence(start: Start, tmp_path: Path) -> None:
+def test_a_drain_answers_all_leases_says_goodbye_and_closes_the_sequence(start: Start, tmp_path: Path) -> None:
     gate, note = tmp_path / "gate", tmp_path / "note"
     with ScriptedCoordinator(sequence=moody(note, i0=f"wait for {gate}")) as coordinator:
         child = start(coordinator)
@@ -240,7 +240,7 @@ def test_drain_answers_everything_says_goodbye_and_closes_the_sequence(start: St
     assert note.read_text() == "closed"
 
 
-def test_a_lost_coordinator_is_found_again_and_gets_what_it_never_acknowledged(start: Start) -> None:
+def test_a_lost_coordinator_is_found_again_and_gets_unacknowledged_results(start: Start) -> None:
     with ScriptedCoordinator(sequence=NUMBERS) as first:
         start(first)
         first.acknowledge = False
@@ -270,7 +270,7 @@ def test_a_new_coordinator_on_the_same_address_gets_no_results_of_the_old_one(st
         assert second.batches(1)[1][0] == 8
 
 
-def test_it_waits_for_a_coordinator_that_is_not_there_yet(start: Start) -> None:
+def test_a_worker_waits_for_a_coordinator_that_starts_later(start: Start) -> None:
     with ScriptedCoordinator() as first:
         address = first.address
         start(first)
@@ -326,7 +326,7 @@ def test_printed_and_logged_lines_reach_the_trainer_and_stderr(start: Start, cap
     assert "complained" in output.err and "logged" in output.err and "warned" in output.err
 
 
-def test_signals_from_a_terminal_do_not_end_it(start: Start) -> None:
+def test_signals_from_a_terminal_do_not_end_a_worker(start: Start) -> None:
     with ScriptedCoordinator(sequence=NUMBERS) as coordinator:
         child = start(coordinator)
         route = coordinator.serve()
@@ -336,7 +336,7 @@ def test_signals_from_a_terminal_do_not_end_it(start: Start) -> None:
         assert coordinator.batches(1)[1][0] == 3
 
 
-def test_what_user_code_starts_can_still_be_terminated(start: Start) -> None:
+def test_processes_of_user_code_can_still_be_terminated(start: Start) -> None:
     with ScriptedCoordinator(sequence=moody(i0="terminate")) as coordinator:
         start(coordinator)
         route = coordinator.serve()
@@ -344,7 +344,7 @@ def test_what_user_code_starts_can_still_be_terminated(start: Start) -> None:
         assert coordinator.batches(1) == {1: [signal.SIGTERM, signal.SIGTERM]}
 
 
-def test_it_ends_with_its_supervisor_even_in_the_middle_of_an_item(start: Start, tmp_path: Path) -> None:
+def test_a_worker_ends_with_its_supervisor_even_in_the_middle_of_an_item(start: Start, tmp_path: Path) -> None:
     program = f"""
 import sys, time
 from enqueuer_worker.supervisor.children import Child

@@ -57,14 +57,14 @@ def test_a_batch_does_not_wait_for_a_slow_one_behind_it() -> None:
     assert leases(outbox, 5.0 + COALESCE_SECONDS) == [(1, 2)]
 
 
-def test_a_batch_that_took_long_is_not_kept_back() -> None:
+def test_a_batch_that_took_long_does_not_wait() -> None:
     outbox = Outbox(Waker())
     outbox.add(finished(1, took=COALESCE_SECONDS), 10, more_to_come=True)
     outbox.add(finished(2, COALESCE_SECONDS), 10, more_to_come=True)
     assert leases(outbox, COALESCE_SECONDS) == [(1, 2)]
 
 
-def test_many_bytes_are_not_kept_back() -> None:
+def test_many_bytes_do_not_wait() -> None:
     outbox = Outbox(Waker())
     outbox.add(finished(1), COALESCE_BYTES - 1, more_to_come=True)
     assert leases(outbox, SHORT) == []
@@ -72,7 +72,7 @@ def test_many_bytes_are_not_kept_back() -> None:
     assert leases(outbox, 2 * SHORT) == [(1, 2)]
 
 
-def test_epochs_and_generations_are_events_of_their_own() -> None:
+def test_each_epoch_and_generation_gets_its_own_event() -> None:
     outbox = Outbox(Waker())
     for lease, generation in ((1, 0), (2, 0), (3, 1)):
         outbox.add(finished(lease, generation=generation), 10, more_to_come=lease < 3)
@@ -90,7 +90,7 @@ def test_a_message_has_a_limited_number_of_batches_and_the_rest_follows() -> Non
     assert leases(outbox, SHORT) == [(COALESCE_COUNT,)]
 
 
-def test_other_events_are_never_kept_back() -> None:
+def test_other_events_never_wait() -> None:
     waker = Waker()
     outbox = Outbox(waker)
     outbox.put(DrainRequested())

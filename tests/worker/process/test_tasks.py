@@ -1,4 +1,4 @@
-"""The compute thread's queue, and the running lease in shared memory."""
+"""The compute thread's queue, and the running lease in the shared file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_tasks_come_out_in_order_item_by_item(tasks: TaskQueue) -> None:
     assert tasks.take() is None and tasks.running.get() == 0
 
 
-def test_who_waits_for_a_task_is_woken_by_it(tasks: TaskQueue) -> None:
+def test_a_new_task_wakes_a_waiting_thread(tasks: TaskQueue) -> None:
     waiting = threading.Thread(target=tasks.wait, daemon=True)
     waiting.start()
     tasks.add(PREPARE)
@@ -46,7 +46,7 @@ def test_who_waits_for_a_task_is_woken_by_it(tasks: TaskQueue) -> None:
     assert not waiting.is_alive() and tasks.take() is PREPARE
 
 
-def test_cancelled_leases_are_gone_and_nothing_is_remembered_of_them(tasks: TaskQueue) -> None:
+def test_cancelled_leases_leave_the_queue_and_their_numbers_can_come_again(tasks: TaskQueue) -> None:
     tasks.add(PREPARE)
     tasks.add(Compute(SESSION, EPOCH, 1, (10, 11, 12)))
     tasks.cancel(frozenset({2, 99}))
@@ -56,14 +56,14 @@ def test_cancelled_leases_are_gone_and_nothing_is_remembered_of_them(tasks: Task
     assert take_leases(tasks, 1) == [99]
 
 
-def test_the_end_of_a_session_empties_the_queue_and_hides_what_is_still_running(tasks: TaskQueue) -> None:
+def test_the_end_of_a_session_empties_the_queue_and_disowns_the_running_task(tasks: TaskQueue) -> None:
     tasks.add(Compute(SESSION, EPOCH, 1, (10, 11)))
     tasks.take()
     tasks.cancel(None)
     assert len(tasks) == 0 and tasks.running.get() == 0
 
 
-def test_a_closed_queue_gives_nothing_more(tasks: TaskQueue) -> None:
+def test_a_closed_queue_has_no_more_tasks(tasks: TaskQueue) -> None:
     tasks.add(Compute(SESSION, EPOCH, 1, (10, 11)))
     tasks.take()
     tasks.close()
@@ -78,7 +78,7 @@ def test_the_running_lease_can_be_read_through_the_shared_file() -> None:
         assert read_running(os.pread(file.fileno(), RUNNING_BYTES, 0)) == Running(task=1, lease=2**40)
 
 
-def test_a_lease_that_is_run_again_is_another_task_and_what_a_session_leaves_behind_is_nobodys_lease() -> None:
+def test_a_repeated_lease_is_another_task_and_a_disowned_task_has_no_lease() -> None:
     with tempfile.TemporaryFile() as file:
         os.ftruncate(file.fileno(), RUNNING_BYTES)
         running = RunningLease(file.fileno())

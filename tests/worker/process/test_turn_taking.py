@@ -1,4 +1,4 @@
-"""Two threads and one loop: who turns it when, and that neither waits for the other in vain."""
+"""Two threads take turns at one loop, and neither waits for the other in vain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NEVER = 10.0
 
 
 class Loop:
-    """What is turned: waits for news like a poller, and notes who turned it."""
+    """A loop that waits for news like a poller, and counts the rounds of each thread."""
 
     def __init__(self) -> None:
         self.turn_taking = TurnTaking(self.turn, self.wake)
@@ -26,7 +26,7 @@ class Loop:
         self.handled: list[str] = []
         self._inside = False
         self._news = threading.Event()
-        self.standby = threading.Thread(target=self.turn_taking.run_io, name="standby", daemon=True)
+        self.io_thread = threading.Thread(target=self.turn_taking.run_io, name="io_thread", daemon=True)
 
     def turn(self, block: bool) -> bool:
         self.overlaps += self._inside
@@ -46,7 +46,7 @@ class Loop:
         self._news.set()
 
     def post(self, word: str) -> None:
-        """As a peer would: it can be read, whoever reads."""
+        """Send a message as a peer would: either thread can read it."""
         self.inbox.append(word)
         self._news.set()
 
@@ -56,13 +56,13 @@ def loop() -> Iterator[Loop]:
     made = Loop()
     yield made
     made.post("end")
-    made.standby.join(_NEVER)
-    assert not made.standby.is_alive() and made.turn_taking.has_ended
+    made.io_thread.join(_NEVER)
+    assert not made.io_thread.is_alive() and made.turn_taking.has_ended
     assert made.overlaps == 0
 
 
 class _Handled:
-    """What was handled beyond ``done``, as it is when it is looked at."""
+    """The messages handled beyond ``done``, counted at each look."""
 
     def __init__(self, loop: Loop) -> None:
         self.done = 0
@@ -72,101 +72,101 @@ class _Handled:
         return len(self._loop.handled) - self.done
 
 
-def take_wheel(loop: Loop) -> None:
-    """Without waiting: as if something to do had come with it."""
+def take_loop(loop: Loop) -> None:
+    """Take the loop in this thread without waiting in it: there is work."""
     loop.turn_taking.wait_for(["work"])
 
 
-def test_who_took_the_other_one_for_standing_by_gets_the_wheel_all_the_same(loop: Loop) -> None:
-    loop.standby.start()
-    wait_until(lambda: loop.turns["standby"] > 0, what="the I/O thread to have the turn_taking")
-    loop.turn_taking._io_runs = False  # as it was a moment before, when the one who computes looked
-    taker = threading.Thread(target=take_wheel, args=(loop,), daemon=True)
+def test_a_stale_view_of_the_io_thread_does_not_keep_the_loop_from_the_compute_thread(loop: Loop) -> None:
+    loop.io_thread.start()
+    wait_until(lambda: loop.turns["io_thread"] > 0, what="the I/O thread to run the loop")
+    loop.turn_taking._io_runs = False  # the compute thread may see a value from a moment ago
+    taker = threading.Thread(target=take_loop, args=(loop,), daemon=True)
     taker.start()
     taker.join(_NEVER / 2)
     assert not taker.is_alive()
 
 
-def test_the_io_thread_has_the_wheel_until_the_other_one_wants_it(loop: Loop) -> None:
-    loop.standby.start()
+def test_the_io_thread_runs_the_loop_until_the_compute_thread_wants_it(loop: Loop) -> None:
+    loop.io_thread.start()
     loop.post("first")
     wait_until(lambda: loop.handled == ["first"])
-    assert set(loop.turns) == {"standby"} and not loop.turn_taking.is_free
+    assert set(loop.turns) == {"io_thread"} and not loop.turn_taking.is_free
     loop.turn_taking.wait_for(loop.handled)
     assert loop.turn_taking.is_free
 
 
-def test_while_the_io_thread_has_the_wheel_it_is_told_and_sends(loop: Loop) -> None:
-    loop.standby.start()
-    wait_until(lambda: loop.turns["standby"] > 0)
+def test_a_result_is_sent_by_the_io_thread_while_that_runs_the_loop(loop: Loop) -> None:
+    loop.io_thread.start()
+    wait_until(lambda: loop.turns["io_thread"] > 0)
     loop.inbox.append("result")
     loop.turn_taking.turn_once()
     wait_until(lambda: loop.handled == ["result"])
-    assert set(loop.turns) == {"standby"}
+    assert set(loop.turns) == {"io_thread"}
 
 
-def test_between_short_items_the_compute_thread_turns_and_nobody_else(loop: Loop) -> None:
+def test_between_short_items_only_the_compute_thread_runs_the_loop(loop: Loop) -> None:
     me = threading.current_thread().name
-    loop.standby.start()
-    take_wheel(loop)
-    turned_by_standby, turned_by_me = loop.turns["standby"], loop.turns[me]
+    loop.io_thread.start()
+    take_loop(loop)
+    turned_by_io_thread, turned_by_me = loop.turns["io_thread"], loop.turns[me]
     for _ in range(200):
         loop.inbox.append("result")
         loop.turn_taking.turn_once()
-    assert loop.turns["standby"] == turned_by_standby
+    assert loop.turns["io_thread"] == turned_by_io_thread
     assert loop.turns[me] == turned_by_me + 200
 
 
-def test_the_io_thread_takes_over_when_an_item_takes_long_and_gives_back(loop: Loop) -> None:
-    loop.standby.start()
+def test_the_io_thread_takes_the_loop_during_a_long_item_and_gives_it_back(loop: Loop) -> None:
+    loop.io_thread.start()
     for number in range(3):
-        take_wheel(loop)
+        take_loop(loop)
         assert loop.turn_taking.is_free
-        # The item: nobody turns until somebody has to.
-        turned = loop.turns["standby"]
+        # During the item neither thread runs the loop until the I/O thread has to.
+        turned = loop.turns["io_thread"]
         loop.post(f"heartbeat {number}")
         wait_until(lambda number=number: f"heartbeat {number}" in loop.handled)  # type: ignore[misc]
-        assert loop.turns["standby"] > turned
+        assert loop.turns["io_thread"] > turned
 
 
-def test_while_the_compute_thread_waits_at_the_wheel_the_io_thread_sleeps(loop: Loop) -> None:
-    loop.standby.start()
-    take_wheel(loop)
+def test_the_io_thread_sleeps_while_the_compute_thread_waits_in_the_loop(loop: Loop) -> None:
+    loop.io_thread.start()
+    take_loop(loop)
     waiting = threading.Thread(target=loop.turn_taking.wait_for, args=([],), name="compute", daemon=True)
     waiting.start()
     wait_until(lambda: loop.turns["compute"] == 1)
     wait_until(lambda: not loop.turn_taking._round_over.is_set())
     used = time.process_time()
-    turned = loop.turns["standby"]
+    turned = loop.turns["io_thread"]
     time.sleep(0.1)
-    assert loop.turns["standby"] == turned and time.process_time() - used < 0.05
+    assert loop.turns["io_thread"] == turned and time.process_time() - used < 0.05
     loop.post("news")
     waiting.join(_NEVER)
     assert not waiting.is_alive() and loop.handled[-1] == "news"
 
 
-def test_the_last_round_ends_the_io_threads_watch_whoever_has_turned_it(loop: Loop) -> None:
-    loop.standby.start()
-    take_wheel(loop)
+def test_the_last_round_ends_the_io_thread_whichever_thread_ran_it(loop: Loop) -> None:
+    loop.io_thread.start()
+    take_loop(loop)
     loop.inbox.append("end")
     loop.turn_taking.turn_once()
     assert loop.turn_taking.has_ended
-    loop.standby.join(_NEVER)
-    assert not loop.standby.is_alive()
-    loop.turn_taking.wait_for([])  # not for what will not come
+    loop.io_thread.join(_NEVER)
+    assert not loop.io_thread.is_alive()
+    loop.turn_taking.wait_for([])  # returns at once, as no round will come
     loop.inbox.clear()
 
 
-def test_what_came_before_the_wheel_did_is_not_waited_for(loop: Loop) -> None:
-    loop.standby.start()
-    wait_until(lambda: loop.turns["standby"] > 0)
+def test_taking_the_loop_with_work_at_hand_does_not_wait(loop: Loop) -> None:
+    loop.io_thread.start()
+    wait_until(lambda: loop.turns["io_thread"] > 0)
     loop.turn_taking.wait_for(["work"])
     loop.turn_taking.wait_for(["work"])
     assert loop.handled == []
 
 
-def test_the_wheel_changes_hands_thousands_of_times_and_nothing_is_left_unread(loop: Loop) -> None:
-    loop.standby.start()
+def test_the_loop_changes_threads_thousands_of_times_and_no_message_is_left_unread(loop: Loop) -> None:
+    loop.io_thread.start()
     work = _Handled(loop)
     for number in range(3000):
         work.done = number
@@ -176,7 +176,7 @@ def test_the_wheel_changes_hands_thousands_of_times_and_nothing_is_left_unread(l
         if number % 3 == 0:
             loop.turn_taking.turn_once()
         if number % 100 == 1:
-            # Long enough, now and then, for the other one to take it.
-            turned = loop.turns["standby"]
-            wait_until(lambda turned=turned: loop.turns["standby"] > turned)  # type: ignore[misc]
+            # From time to time long enough for the I/O thread to take the loop.
+            turned = loop.turns["io_thread"]
+            wait_until(lambda turned=turned: loop.turns["io_thread"] > turned)  # type: ignore[misc]
     assert loop.handled == [f"grant {number}" for number in range(3000)]

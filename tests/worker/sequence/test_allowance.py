@@ -22,7 +22,7 @@ number = 3
 
 @pytest.fixture(autouse=True)
 def project(tmp_path, monkeypatch):
-    """Two packages whose names begin alike."""
+    """Two packages with the same beginning of their names."""
     for package in ("allowproj", "allowproj_evil"):
         folder = tmp_path / package / "sub"
         folder.mkdir(parents=True)
@@ -59,7 +59,7 @@ def test_other_modules_are_refused_before_they_are_imported(target):
         "enqueuer_worker.run:run_worker",
     ],
 )
-def test_what_this_library_unpickles_imports_and_starts_with_is_never_allowed(target):
+def test_this_librarys_own_packages_are_never_allowed(target):
     allowed = Allowance(packages=("enqueuer", "enqueuer_worker"))
     with pytest.raises(AuthenticationError, match="may not run"):
         allowed.resolve(target)
@@ -75,7 +75,7 @@ def test_a_sub_package_does_not_allow_what_is_above_or_beside_it():
 
 
 @pytest.mark.parametrize("name", ["getoutput", "Renamed"])
-def test_what_a_module_only_imports_is_refused(name):
+def test_a_callable_that_a_module_only_imports_is_refused(name):
     with pytest.raises(AuthenticationError, match=r"not defined in allowproj\.data but in (subprocess|collections)"):
         Allowance(packages=("allowproj",)).resolve(f"allowproj.data:{name}")
 
@@ -83,14 +83,14 @@ def test_what_a_module_only_imports_is_refused(name):
 @pytest.mark.parametrize(
     "target", ["allowproj.data:subprocess.getoutput", "allowproj.data:os.system", "allowproj.data"]
 )
-def test_the_callable_is_one_name(target):
+def test_a_target_with_a_dotted_callable_is_refused(target):
     for allowed in (Allowance(packages=("allowproj",)), Allowance(local=True), Allowance(sequences=(target,))):
         with pytest.raises(ConfigurationError):
             allowed.resolve(target)
 
 
 @pytest.mark.parametrize("target", ["myproject_evil.data:Train", "myproj.data:subprocess.getoutput"])
-def test_neither_a_name_that_begins_alike_nor_a_way_through_a_module_leads_out(target):
+def test_a_package_covers_neither_a_longer_name_nor_a_path_through_its_modules(target):
     with pytest.raises((AuthenticationError, ConfigurationError)):
         Allowance(packages=("myproject", "myproj")).resolve(target)
 
@@ -135,7 +135,7 @@ def test_a_remote_worker_refuses_a_live_object_and_names_the_spec():
         Allowance(packages=("allowproj",)).check_live_object()
 
 
-def test_live_objects_are_for_those_whose_owner_said_so_and_name_no_file_here():
+def test_allow_pickle_allows_live_objects_but_no_files():
     allowed = Allowance(pickle=True)
     allowed.check_live_object()
     with pytest.raises(AuthenticationError, match="may not name this worker's files"):

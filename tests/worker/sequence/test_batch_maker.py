@@ -1,4 +1,4 @@
-"""Batches that a Sequence fills in where the trainer reads them: when it is asked to, and what comes of it."""
+"""Batches that a Sequence writes directly into shared memory, and batches that are copied there."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def equal(one: Any, other: Any) -> bool:
     )
 
 
-def test_after_the_first_batch_it_is_asked_to_fill_and_the_batches_are_the_same() -> None:
+def test_batches_after_the_first_are_filled_in_place_and_are_the_same() -> None:
     bench, sequence, plain = Bench(), Filled(), Filled()
     for index in range(5):
         there = bench.arrives(bench.make(sequence, index))
@@ -86,7 +86,7 @@ def test_after_the_first_batch_it_is_asked_to_fill_and_the_batches_are_the_same(
     assert (sequence.copied, sequence.filled) == ([0], [1, 2, 3, 4])
 
 
-def test_the_same_random_numbers_are_drawn_whichever_way() -> None:
+def test_the_random_numbers_are_the_same_with_and_without_filling() -> None:
     bench = Bench()
     sequence = Filled()
     bench.make(sequence, 0)
@@ -96,14 +96,14 @@ def test_the_same_random_numbers_are_drawn_whichever_way() -> None:
     assert random.random() == first
 
 
-def test_another_shape_is_returned_and_is_the_next_ones_template() -> None:
+def test_a_batch_of_another_shape_is_the_next_template() -> None:
     bench, sequence = Bench(), Filled({2: 9_000, 3: 9_000})
     sizes = [bench.arrives(bench.make(sequence, index))["x"][0].shape[0] for index in range(6)]
     assert sizes == [20_000, 20_000, 9_000, 9_000, 20_000, 20_000]
     assert sequence.filled == [1, 3, 5]
 
 
-def test_without_shared_memory_it_is_never_asked() -> None:
+def test_without_shared_memory_no_batch_is_filled() -> None:
     bench, sequence = Bench(), Filled()
     for index in range(3):
         bench.make(sequence, index, in_arena=False)
@@ -124,7 +124,7 @@ def test_an_item_that_raises_gives_its_block_back() -> None:
 
 
 class Pair(Filled):
-    """Two large arrays of one shape; ``give`` makes of ``out`` what is returned."""
+    """Two large arrays of one shape; ``give`` makes the return value from ``out``."""
 
     def __init__(self, give: Callable[[Any], Any]) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class Pair(Filled):
         (lambda out: out.__setitem__(1, np.full(20_000, 5)) or out, (1, 5)),
     ],
 )
-def test_a_batch_of_parts_of_what_was_to_be_filled_is_what_it_was(
+def test_a_batch_made_of_parts_of_the_buffer_arrives_unchanged(
     give: Callable[[Any], Any], expected: tuple[int, int]
 ) -> None:
     bench, sequence = Bench(), Pair(give)
@@ -193,7 +193,7 @@ def reshape(out: Any) -> None:
         (reshape, lambda batch: batch["x"] if batch["x"].shape == (200, 100) else np.zeros(0)),
     ],
 )
-def test_a_batch_that_was_built_anew_around_what_was_filled_is_what_it_is_now(
+def test_a_batch_restructured_around_the_buffer_arrives_in_its_new_form(
     change: Callable[[Any], None], read: Callable[[Any], Any]
 ) -> None:
     bench, sequence = Bench(), Named(change)
@@ -202,7 +202,7 @@ def test_a_batch_that_was_built_anew_around_what_was_filled_is_what_it_is_now(
     assert array.size == 20_000 and (array == 1).all()
 
 
-def test_batches_that_are_more_than_arrays_are_copied() -> None:
+def test_batches_with_other_values_than_arrays_are_copied() -> None:
     class Named(Filled):
         def __getitem__(self, index: int) -> Any:
             return super().__getitem__(index), "name"
@@ -220,7 +220,7 @@ def test_small_batches_are_copied() -> None:
     assert sequence.filled == []
 
 
-def test_what_is_filled_is_the_trainers_own_until_it_lets_go() -> None:
+def test_a_filled_buffer_is_not_reused_while_the_trainer_holds_it() -> None:
     bench, sequence = Bench(), Filled()
     held = [bench.arrives(bench.make(sequence, index)) for index in range(40)]
     assert all((batch["y"][0] == index).all() for index, batch in enumerate(held))
@@ -228,7 +228,7 @@ def test_what_is_filled_is_the_trainers_own_until_it_lets_go() -> None:
 
 
 class Keeps:
-    """Returns what ``make`` made of its array, each time; whether it keeps that as well is the question."""
+    """Returns the batch that ``make`` makes of an array: a new one each time, or with ``keeps`` always the same."""
 
     def __init__(self, make: Callable[[np.ndarray], Any], *, keeps: bool) -> None:
         self._make = make
@@ -239,7 +239,7 @@ class Keeps:
 
 
 @pytest.mark.parametrize("make", [lambda array: array, lambda array: (array,), lambda array: {"x": [array]}])
-def test_what_the_sequence_keeps_and_may_change_is_copied(make: Callable[[np.ndarray], Any]) -> None:
+def test_a_batch_that_the_sequence_keeps_is_copied(make: Callable[[np.ndarray], Any]) -> None:
     sequence = Keeps(make, keeps=True)
     maker = BatchMaker(sequence, EPOCH, Trust.REMOTE)
     for _ in range(3):
@@ -253,7 +253,7 @@ def test_what_the_sequence_keeps_and_may_change_is_copied(make: Callable[[np.nda
 
 
 @pytest.mark.parametrize("make", [lambda array: array, lambda array: (array,), lambda array: {"x": [array]}])
-def test_what_is_new_is_sent_as_it_lies(make: Callable[[np.ndarray], Any]) -> None:
+def test_a_new_batch_is_sent_without_a_copy(make: Callable[[np.ndarray], Any]) -> None:
     addresses: list[int] = []
 
     def noting(array: np.ndarray) -> Any:

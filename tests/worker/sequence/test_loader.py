@@ -67,7 +67,7 @@ MODULE = "loaderproj.data"
 
 @pytest.fixture
 def events(tmp_path, monkeypatch):
-    """What happened in the user's module."""
+    """The events noted by the user's module."""
     (tmp_path / "loaderproj").mkdir()
     (tmp_path / "loaderproj" / "__init__.py").write_text("")
     (tmp_path / "loaderproj" / "data.py").write_text(SOURCE)
@@ -91,7 +91,7 @@ def local(events):
 
 @pytest.fixture
 def publish(tmp_path):
-    """Puts a bundle into a segment; gives the state that names it."""
+    """Puts a bundle into a segment; returns the state to name it."""
     made = []
 
     def pack(sequence, worker_init=None):
@@ -138,7 +138,7 @@ def test_all_instances_shuffle_alike_however_late_they_join(loader, events):
     assert late.order.tolist() == early.order.tolist() != list(range(20))
 
 
-def test_replaying_leaves_the_global_numbers_alone(loader):
+def test_replaying_leaves_the_global_random_state_alone(loader):
     before = np.random.get_state()[1].tolist()
     load(loader, 2, ends=[(7, 0, 2)])
     assert np.random.get_state()[1].tolist() == before
@@ -150,7 +150,7 @@ def test_the_same_epoch_again_does_nothing(loader, events):
     assert first.hooks == 1
 
 
-def test_a_session_begins_anew_with_the_numbers_of_the_last(loader):
+def test_another_session_with_the_same_epoch_number_is_loaded_anew(loader):
     load(loader, 1, ends=[(7, 0, 1)])
     order = load(loader, 1, ends=[(8, 0, 1)], session=b"t" * 16).order.tolist()
     assert order == load(SequenceLoader(Allowance(local=True)), 1, ends=[(8, 0, 1)]).order.tolist()
@@ -173,7 +173,7 @@ def test_a_history_that_does_not_continue_makes_a_fresh_instance(loader, events,
     assert events == ["made", "closed", "made"]
 
 
-def test_set_epoch_is_called_instead_where_it_is_there(loader, events):
+def test_set_epoch_is_called_instead_of_a_replay(loader, events):
     sequence = load(loader, 5, "Counting", ends=[(7, 0, 5)])
     assert (sequence.epoch, sequence.hooks) == (5, 0)
     draw = sequence.draw
@@ -183,18 +183,18 @@ def test_set_epoch_is_called_instead_where_it_is_there(loader, events):
     assert sequence.draw == draw
 
 
-def test_without_a_hook_of_its_own_there_is_nothing_to_replay(loader):
+def test_a_sequence_without_on_epoch_end_is_never_replayed(loader):
     first = load(loader, 3, "Still", ends=[(7, 0, 3)])
     assert load(loader, 1, "Still") is first
 
 
-def test_another_spec_takes_the_place_of_the_first(loader, events):
+def test_another_spec_replaces_the_first(loader, events):
     load(loader)
     assert len(load(loader, count=5, session=b"t" * 16)) == 5
     assert events == ["made", "closed", "made"]
 
 
-def test_an_error_in_a_replayed_hook_comes_out_and_the_half_way_instance_is_dropped(loader, events):
+def test_an_error_in_a_replayed_hook_is_raised_and_the_instance_dropped(loader, events):
     with pytest.raises(OSError, match="no next epoch"):
         load(loader, 3, ends=[(7, 0, 3)], fail_at=2)
     assert events == ["made", "closed"]
@@ -214,7 +214,7 @@ def test_a_callable_that_gives_no_sequence_is_a_type_error(loader):
         load(loader, name="nothing")
 
 
-def test_what_the_owner_did_not_allow_is_refused(loader):
+def test_a_target_outside_the_allowance_is_refused(loader):
     with pytest.raises(AuthenticationError):
         load_state(loader, {}, ["subprocess:getoutput", {"cmd": "true"}])
     with pytest.raises(ConfigurationError):
@@ -230,12 +230,12 @@ def test_an_epoch_without_a_sequence_is_the_peers_error(loader, sequence):
 @pytest.mark.parametrize(
     "ends", [3, [3], [[1, 2]], [[7, 0, -1]], [[7, 0, 1.5]], [[7, 0, EPOCH_ENDS_LIMIT], [7, 0, 1]], [[7, 0, 2**60]]]
 )
-def test_a_history_that_makes_no_sense_is_the_peers_error(loader, ends):
+def test_a_malformed_history_is_the_peers_error(loader, ends):
     with pytest.raises(ProtocolError):
         load_state(loader, {"epoch_ends": ends}, [f"{MODULE}:Shuffled", {}])
 
 
-def test_no_state_at_all_is_a_first_epoch(loader):
+def test_an_epoch_without_a_state_is_the_first(loader):
     assert load_state(loader, None, [f"{MODULE}:Shuffled", {}]).hooks == 0
 
 
@@ -302,7 +302,7 @@ def test_a_remote_worker_unpickles_nothing_unless_its_owner_said_so(loader):
         load_state(trusting, carried_state(pack_bundle(Bomb())))
 
 
-def test_a_live_object_that_has_travelled_is_each_workers_own_and_can_be_written_to():
+def test_a_live_object_from_a_message_is_each_workers_own_and_writable():
     loader = SequenceLoader(Allowance(pickle=True))
     state = carried_state(pack_bundle(Live()))
     first = load_state(loader, state)
@@ -311,7 +311,7 @@ def test_a_live_object_that_has_travelled_is_each_workers_own_and_can_be_written
 
 
 @pytest.mark.parametrize("parts", [None, [], [b"x"], "ab", [b"x", "y"], {"a": 1}])
-def test_parts_that_are_none_are_the_peers_error(parts):
+def test_malformed_parts_are_the_peers_error(parts):
     with pytest.raises(ProtocolError):
         load_state(SequenceLoader(Allowance(pickle=True)), {"parts": parts, "python": "3.11"})
 
@@ -337,7 +337,7 @@ def test_a_bundle_may_hold_a_spec_whose_instance_lasts(local, publish, events):
     assert local.digest() == sequence_digest(f"{MODULE}:Shuffled", {"count": 6})
 
 
-def test_a_live_object_after_a_spec_and_back(local, publish, events):
+def test_a_live_object_replaces_a_spec_and_a_spec_a_live_object(local, publish, events):
     load(local)
     assert len(load_state(local, publish(Live()), epoch=Epoch(1, 1, 7, None))) == 4
     assert local.digest() == b""
@@ -378,7 +378,7 @@ def test_a_live_worker_init_runs_once_and_before_the_sequence_is_made(local, pub
     assert sys.modules.pop("loaderproj_order").events == ["prepare", "made", "made"]
 
 
-def test_worker_init_is_under_the_same_allowance(loader, events):
+def test_worker_init_must_be_allowed_as_well(loader, events):
     with pytest.raises(AuthenticationError):
         load(loader, worker_init="os:getpid")
     assert events == []
@@ -409,7 +409,7 @@ def test_an_error_while_closing_is_logged(loader, caplog):
     assert "cannot close" in caplog.text
 
 
-def test_a_sequence_without_close_just_goes(loader):
+def test_a_sequence_without_close_is_dropped_without_an_error(loader):
     load(loader, name="Still")
     loader.close()
     assert worker_info() is None

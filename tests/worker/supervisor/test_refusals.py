@@ -1,4 +1,4 @@
-"""Why a worker was not let in, as far as its owner can be told."""
+"""The reasons for a refused worker, in words for its owner."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.waiting import wait_until
 
 @pytest.fixture(params=["NULL", "CURVE"])
 def listener(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
-    """A coordinator's address, and how it wants to be spoken to."""
+    """A coordinator's address, and its security mechanism."""
     context = new_context()
     router = configure(context.socket(zmq.ROUTER))
     if request.param == "CURVE":
@@ -32,12 +32,12 @@ def listener(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
     context.term()
 
 
-def test_a_coordinator_says_in_its_greeting_whether_it_has_keys(listener: tuple[str, str]) -> None:
+def test_a_coordinators_greeting_names_its_mechanism(listener: tuple[str, str]) -> None:
     address, mechanism = listener
     assert ask_mechanism(address) == mechanism
 
 
-def test_nobody_and_somebody_else_are_told_apart() -> None:
+def test_a_closed_port_and_another_program_are_told_apart() -> None:
     assert ask_mechanism(free_address()) is None
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -63,12 +63,14 @@ def test_nobody_and_somebody_else_are_told_apart() -> None:
         (None, True, None),
     ],
 )
-def test_each_mismatch_has_its_words(mechanism: str | None, has_token: bool, words: str | None) -> None:
+def test_each_mismatch_of_keys_is_explained(mechanism: str | None, has_token: bool, words: str | None) -> None:
     reason = explain(mechanism, has_token=has_token)
     assert reason is None if words is None else words in str(reason)
 
 
-def test_it_is_said_at_once_and_then_now_and_then(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refusal_is_logged_at_once_and_then_every_half_minute(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     notes = RefusalNotes(logging.getLogger("enqueuer.worker.test"), has_token=True)
     for now in range(29):
         notes.note(Refusal.KEY, "tcp://trainer:5555", float(now))

@@ -32,11 +32,11 @@ def test_a_refusal_is_never_followed_by_a_start_at_once() -> None:
     assert [backoff.delay(ExitCode.REFUSED, 3600.0) for _ in range(5)] == [0.5, 1.0, 2.0, 4.0, 5.0]
 
 
-def test_a_worker_that_dies_at_work_again_and_again_is_soon_back() -> None:
+def test_a_worker_that_dies_at_batches_repeatedly_waits_half_a_second_at_most() -> None:
     backoff = RestartBackoff(5.0)
     assert [backoff.delay(-9, 1.0, at_work=True) for _ in range(5)] == [0.0, 0.5, 0.5, 0.5, 0.5]
 
 
-def test_many_failures_do_not_overflow() -> None:
+def test_the_delay_does_not_overflow_after_many_failures() -> None:
     backoff = RestartBackoff(longest=5.0)
     assert [backoff.delay(1, 0.0) for _ in range(5000)][-1] == 5.0

@@ -52,7 +52,7 @@ def is_worker(hello: Hello) -> bool:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts ``python -m enqueuer_worker``, which is killed after the test if it still runs."""
+    """Starts ``python -m enqueuer_worker``; killed after the test if it still runs."""
     started: list[RemoteWorker] = []
 
     def start_one(coordinator: ScriptedCoordinator, *arguments: str, processes: int = 1) -> RemoteWorker:
@@ -73,7 +73,7 @@ def has_ended(worker: RemoteWorker) -> int:
 # ---------------------------------------------------------------- remote
 
 
-def test_it_introduces_itself_and_vouches_for_its_children(start: Start) -> None:
+def test_a_supervisor_says_hello_and_lists_its_live_children(start: Start) -> None:
     with ScriptedCoordinator(sequence=NUMBERS) as coordinator:
         worker = start(coordinator, "--name", "box", processes=2)
         coordinator.let_in(Role.SUPERVISOR)
@@ -88,7 +88,7 @@ def test_it_introduces_itself_and_vouches_for_its_children(start: Start) -> None
     assert set(children.alive) == {hello.incarnation for hello in workers.values()}
 
 
-def test_a_killed_worker_is_reported_with_what_it_was_running_and_is_back_at_once(start: Start) -> None:
+def test_a_killed_worker_is_reported_with_its_running_lease_and_restarted_at_once(start: Start) -> None:
     with ScriptedCoordinator(sequence=moody(i1="die")) as coordinator:
         worker = start(coordinator)
         coordinator.let_in(Role.SUPERVISOR)
@@ -115,7 +115,7 @@ def test_a_death_without_a_coordinator_is_reported_to_it_later(start: Start) -> 
         assert exited.incarnation == hello.incarnation
 
 
-def test_a_stopped_child_is_not_vouched_for(start: Start) -> None:
+def test_a_stopped_child_is_not_listed_as_alive(start: Start) -> None:
     with ScriptedCoordinator(sequence=NUMBERS) as coordinator:
         start(coordinator)
         coordinator.let_in(Role.SUPERVISOR)
@@ -128,7 +128,7 @@ def test_a_stopped_child_is_not_vouched_for(start: Start) -> None:
 
 
 @pytest.mark.proves("a remote worker cannot import or build it")
-def test_one_that_is_refused_again_and_again_is_started_ever_more_rarely(start: Start) -> None:
+def test_a_worker_refused_repeatedly_is_restarted_ever_more_rarely(start: Start) -> None:
     with ScriptedCoordinator(sequence=["tests.worker.sequences:broken", {}]) as coordinator:
         worker = start(coordinator)
         coordinator.let_in(Role.SUPERVISOR)
@@ -143,7 +143,7 @@ def test_one_that_is_refused_again_and_again_is_started_ever_more_rarely(start: 
     assert "the dataset is not here" in worker.output()
 
 
-def test_a_supervisor_that_is_asked_who_it_is_says_hello_again(start: Start) -> None:
+def test_who_are_you_makes_a_supervisor_say_hello_again(start: Start) -> None:
     with ScriptedCoordinator() as coordinator:
         start(coordinator)
         (route,) = coordinator.let_in(Role.SUPERVISOR)
@@ -151,7 +151,7 @@ def test_a_supervisor_that_is_asked_who_it_is_says_hello_again(start: Start) -> 
         coordinator.expect(Hello, lambda hello: hello.role is Role.SUPERVISOR)
 
 
-def test_a_death_that_was_told_to_somebody_who_did_not_know_the_supervisor_is_told_again(start: Start) -> None:
+def test_who_are_you_makes_a_supervisor_report_unconfirmed_deaths_again(start: Start) -> None:
     with ScriptedCoordinator() as coordinator:
         start(coordinator)
         (route,) = coordinator.let_in(Role.SUPERVISOR)
@@ -221,7 +221,7 @@ def test_a_drain_ends_at_its_deadline(start: Start, tmp_path: Path) -> None:
     assert "deadline" in worker.output()
 
 
-def test_once_ends_with_the_session(start: Start) -> None:
+def test_a_supervisor_for_one_session_exits_with_it(start: Start) -> None:
     with ScriptedCoordinator(sequence=NUMBERS) as coordinator:
         worker = start(coordinator, "--once", processes=2)
         coordinator.let_in(Role.SUPERVISOR)
@@ -230,7 +230,7 @@ def test_once_ends_with_the_session(start: Start) -> None:
         assert has_ended(worker) == 0
 
 
-def test_once_and_refused_is_a_failure(start: Start) -> None:
+def test_a_supervisor_for_one_session_fails_if_its_worker_is_refused(start: Start) -> None:
     with ScriptedCoordinator() as coordinator:
         worker = start(coordinator, "--once")
         route, _ = coordinator.expect(Hello, is_worker)
@@ -239,7 +239,7 @@ def test_once_and_refused_is_a_failure(start: Start) -> None:
     assert "another NumPy" in worker.output()
 
 
-def test_its_log_tells_the_story_of_a_coordinator_that_goes_and_comes_back(start: Start) -> None:
+def test_the_log_tells_when_a_coordinator_goes_and_comes_back(start: Start) -> None:
     with ScriptedCoordinator(sequence=NUMBERS) as first:
         address = first.address
         worker = start(first)
@@ -350,7 +350,7 @@ def test_signals_do_not_end_a_local_supervisor(train: Callable[..., Trainer], tm
             coordinator.expect(Children)
 
 
-def test_the_next_session_has_the_same_processes_and_as_many_as_it_wants(
+def test_the_next_session_keeps_processes_up_to_the_number_it_wants(
     train: Callable[..., Trainer], tmp_path: Path
 ) -> None:
     with ScriptedCoordinator(local_address(tmp_path / "1"), Trust.LOCAL) as first:
@@ -406,6 +406,6 @@ time.sleep(30)
         trainer.kill()
         trainer.wait()
         wait_until(lambda: not alive(family), what="the end of the supervisor and its worker")
-        # The forked one, which held stdin open.
+        # The forked process has held stdin open.
         os.killpg(trainer.pid, signal.SIGKILL)
         trainer.stdout.close()

@@ -1,4 +1,4 @@
-"""A real supervisor whose workers compute a batch for too long."""
+"""A real supervisor with workers that take too long for a batch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Start = Callable[..., RemoteWorker]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts ``python -m enqueuer_worker``, which is killed after the test if it still runs."""
+    """Starts ``python -m enqueuer_worker``; killed after the test if it still runs."""
     started: list[RemoteWorker] = []
 
     def start_one(coordinator: ScriptedCoordinator, processes: int = 1) -> RemoteWorker:
@@ -37,7 +37,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def serve_one(coordinator: ScriptedCoordinator) -> tuple[bytes, Hello]:
-    """Let the supervisor and one worker in; the worker's route and who it is."""
+    """Let the supervisor and one worker in; returns the worker's route and Hello."""
     coordinator.let_in(Role.SUPERVISOR)
     route = coordinator.serve()
     return route, next(
@@ -53,7 +53,9 @@ def frames(stack: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("mood", "function"), [("hang", "hang_for_ever"), ("hold the GIL", "hold_the_gil_for_ever")])
-def test_a_worker_that_takes_too_long_is_replaced_and_says_where_it_was(start: Start, mood: str, function: str) -> None:
+def test_a_worker_that_takes_too_long_is_replaced_and_its_stack_reported(
+    start: Start, mood: str, function: str
+) -> None:
     with ScriptedCoordinator(sequence=moody(i1=mood), batch_timeout=TIMEOUT) as coordinator:
         worker = start(coordinator)
         route, first = serve_one(coordinator)
@@ -68,7 +70,7 @@ def test_a_worker_that_takes_too_long_is_replaced_and_says_where_it_was(start: S
 
 
 @pytest.mark.parametrize("mood", ["stop", "be deaf"])
-def test_a_worker_that_cannot_say_where_it_is_is_replaced_all_the_same(start: Start, mood: str) -> None:
+def test_a_worker_that_writes_no_stack_is_replaced_as_well(start: Start, mood: str) -> None:
     with ScriptedCoordinator(sequence=moody(i0=mood), batch_timeout=TIMEOUT) as coordinator:
         start(coordinator)
         route, first = serve_one(coordinator)
@@ -77,7 +79,7 @@ def test_a_worker_that_cannot_say_where_it_is_is_replaced_all_the_same(start: St
         assert exited == WorkerExited(first.incarnation, 0, -signal.SIGKILL, 1, True, "")
 
 
-def test_a_stack_is_bounded(start: Start) -> None:
+def test_a_reported_stack_is_bounded(start: Start) -> None:
     with ScriptedCoordinator(sequence=moody(i0="recurse"), batch_timeout=TIMEOUT) as coordinator:
         start(coordinator)
         route, _ = serve_one(coordinator)
@@ -87,7 +89,7 @@ def test_a_stack_is_bounded(start: Start) -> None:
         assert frames(exited.stack)[:3] == ["hang_for_ever", "recurse", "recurse"]
 
 
-def test_what_takes_long_together_but_not_singly_is_left_alone(start: Start) -> None:
+def test_batches_within_the_time_limit_may_take_longer_together(start: Start) -> None:
     with ScriptedCoordinator(sequence=moody(**{f"i{i}": "sleep 0.1" for i in range(10)}), batch_timeout=1.0) as other:
         start(other)
         route, _ = serve_one(other)
@@ -98,7 +100,7 @@ def test_what_takes_long_together_but_not_singly_is_left_alone(start: Start) -> 
 
 
 @pytest.mark.parametrize("timeout", [None, "soon", -1.0, True])
-def test_without_a_timeout_that_makes_sense_a_worker_may_take_for_ever(start: Start, timeout: Any) -> None:
+def test_without_a_valid_batch_timeout_there_is_no_time_limit(start: Start, timeout: Any) -> None:
     with ScriptedCoordinator(sequence=moody(i0="hang"), batch_timeout=timeout) as coordinator:
         worker = start(coordinator)
         route, _ = serve_one(coordinator)
@@ -129,14 +131,14 @@ def test_the_other_workers_go_on_while_one_is_replaced(start: Start) -> None:
         assert set(coordinator.batches(1)) == {200}
 
 
-def test_a_supervisor_that_was_stopped_does_not_count_that_time(start: Start, tmp_path: Path) -> None:
+def test_a_supervisor_does_not_count_the_time_in_which_it_was_stopped(start: Start, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with ScriptedCoordinator(sequence=moody(i0=f"wait for {gate}"), batch_timeout=2.0) as coordinator:
         worker = start(coordinator)
         route, hello = serve_one(coordinator)
         coordinator.grant(route, 1, [0])
         coordinator.expect(Heartbeat, lambda beat: beat.running == 1)
-        settled(lambda: 0, quiet=0.5)  # has been seen at work by then
+        settled(lambda: 0, quiet=0.5)  # by then the supervisor has seen it at work
         for pid in (worker.pid, hello.pid):
             os.kill(pid, signal.SIGSTOP)
 
@@ -183,7 +185,7 @@ def test_each_session_has_its_own_timeout(tmp_path: Path) -> None:
             trainer.leave()
 
 
-def test_an_earlier_sessions_timeout_does_not_hold_for_one_that_the_supervisor_has_yet_to_join(start: Start) -> None:
+def test_an_earlier_sessions_timeout_does_not_apply_before_the_supervisor_joins_the_next(start: Start) -> None:
     sequence = moody(i0="sleep 1")
     with ScriptedCoordinator(sequence=sequence, batch_timeout=TIMEOUT) as coordinator:
         start(coordinator)
@@ -196,7 +198,7 @@ def test_an_earlier_sessions_timeout_does_not_hold_for_one_that_the_supervisor_h
         assert coordinator.all_of(WorkerExited) == []
 
 
-def test_one_that_dies_by_itself_while_it_is_asked_where_it_is_took_too_long(start: Start) -> None:
+def test_an_overdue_worker_that_dies_before_it_is_killed_counts_as_timed_out(start: Start) -> None:
     with ScriptedCoordinator(sequence=moody(i0="die of the question"), batch_timeout=TIMEOUT) as coordinator:
         start(coordinator)
         route, first = serve_one(coordinator)
@@ -205,7 +207,7 @@ def test_one_that_dies_by_itself_while_it_is_asked_where_it_is_took_too_long(sta
         assert exited == WorkerExited(first.incarnation, 0, -signal.SIGUSR2, 1, True, "")
 
 
-def test_one_that_gets_done_after_all_is_spared(start: Start) -> None:
+def test_an_overdue_worker_that_finishes_before_it_is_killed_is_spared(start: Start) -> None:
     with ScriptedCoordinator(sequence=moody(i0="wake up when asked"), batch_timeout=TIMEOUT) as coordinator:
         worker = start(coordinator)
         route, _ = serve_one(coordinator)
@@ -215,7 +217,7 @@ def test_one_that_gets_done_after_all_is_spared(start: Start) -> None:
         assert coordinator.all_of(WorkerExited) == []
 
 
-def test_one_that_is_stuck_in_a_batch_of_an_earlier_session_is_replaced_in_the_next(start: Start) -> None:
+def test_a_worker_stuck_in_an_earlier_sessions_batch_is_replaced_in_the_next(start: Start) -> None:
     with ScriptedCoordinator(sequence=moody(i0="hang"), batch_timeout=1.0) as coordinator:
         start(coordinator)
         (supervisor,) = coordinator.let_in(Role.SUPERVISOR)

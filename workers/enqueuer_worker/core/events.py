@@ -1,6 +1,6 @@
 """The input of the worker's core (events) and its output (actions): one small frozen type each.
 
-Types that come with every batch are named tuples: a frozen dataclass takes four times as long to make.
+The types of each batch are named tuples: a frozen dataclass takes four times as long to make.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The rules that a worker's owner has set. Times in seconds."""
+    """The rules of a worker's owner. Times in seconds."""
 
     # A remote worker looks for the next session by itself; a local one waits for its trainer to name it.
     reconnects: bool = True
     # Leave after one session.
     once: bool = False
-    # The longest that a drain takes before the worker leaves with leases unanswered.
+    # The longest drain; after it the worker leaves with leases unanswered.
     drain_timeout: float = 30.0
     # The pause before another attempt to connect: the first, doubled up to the longest.
     first_reconnect_interval: float = 0.1
     max_reconnect_interval: float = 5.0
-    # The pause between two Hellos that get no answer.
+    # The pause between two Hellos without an answer.
     hello_interval: float = 1.0
 
 
@@ -130,7 +130,7 @@ class DrainRequested:
 
 @dataclass(frozen=True, slots=True)
 class EndpointGiven:
-    """The next session of a local worker is at another address (which the link has by now), with another secret."""
+    """The next session of a local worker has this secret, and another address, which the link already knows."""
 
     secret: bytes = field(repr=False)
 
@@ -155,7 +155,7 @@ class OpenData:
 
 @dataclass(frozen=True, slots=True)
 class CloseLink:
-    """Close both sockets at once, with all that is still in them."""
+    """Close both sockets at once and drop all unsent messages."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@
                        └── failed, revoked ────────────────────────────────┴──► forgotten
 
 The worker *holds* a lease while it is queued or unacknowledged, and lists it in each Heartbeat and Hello. Results are
-kept until they are acknowledged, so a broken link loses none of them. Failures are not kept: the coordinator grants a
-lease again that the worker neither holds nor has answered.
+kept until they are acknowledged, so a broken link loses none of them. Failures are not kept: if one is lost, the worker
+no longer lists its lease, and the coordinator grants it again.
 
-Methods return the actions that follow from what they are told. They know neither phases nor links: `WorkerCore` does,
-and drops what cannot be sent. The books survive a new link and are dropped with the session.
+Methods return the actions to perform. They know neither phases nor links: `WorkerCore` does, and sends nothing without
+a link. The books survive a new link and are dropped with the session.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Session:
 
     @classmethod
     def joined(cls, session_id: bytes, welcome: Welcome) -> Session:
-        """New books. The worker may have given up this very session: its results are numbered on from there."""
+        """Open new books. Results are numbered on from the Welcome's number: the worker may return to this session."""
         return cls(session_id, welcome, Unacknowledged(welcome.heartbeat_interval, welcome.received_seq))
 
     @property
@@ -69,7 +69,7 @@ class Session:
         return isinstance(limit, int) and self.answered_count >= limit
 
     def held(self) -> tuple[int, ...]:
-        """The leases that this worker holds, for Heartbeat and Hello."""
+        """The leases held, for Heartbeat and Hello."""
         # The oldest of very many are left out: at worst they are granted again.
         return tuple(sorted(self.unacknowledged.leases().union(self.queued))[-MAX_LEASES:])
 
@@ -78,10 +78,10 @@ class Session:
         sent_seq = self.unacknowledged.sent_seq
         return Heartbeat(self.held(), self.highest_grant, self.generation, sent_seq, running, now, round_trip)
 
-    # ------------------------------------------------------------ what the coordinator says
+    # ------------------------------------------------------------ messages of the coordinator
 
     def announce(self, epoch: Epoch) -> list[Action]:
-        """Take note of an epoch and have it prepared; one that was announced before gets its answer again."""
+        """Take note of an epoch and have it prepared; a repeated one gets its answer again."""
         key = (epoch.epoch, epoch.generation)
         if key in self.epochs:
             return [Send(self.id, self.prepared[key])] if key in self.prepared else []
@@ -94,9 +94,9 @@ class Session:
         return [Prepare(self.id, self.welcome, epoch)]
 
     def grant(self, grant: Grant) -> list[Action]:
-        """Queue new leases, but ignore a grant that came before, or of an epoch that is not known here."""
+        """Queue new leases; a repeated grant, or one of an unknown epoch, is ignored."""
         epoch = self.epochs.get((grant.epoch, grant.generation))
-        # Lease numbers only grow, so one that is not above the highest is a duplicate.
+        # Lease numbers only grow, so a grant at or below the highest is a repetition.
         if epoch is None or grant.first_lease <= self.highest_grant:
             return []
         self.highest_grant = grant.first_lease + len(grant.indices) - 1
@@ -111,16 +111,16 @@ class Session:
         return [Cancel(dropped)] if dropped else []
 
     def leave_shared_memory(self) -> list[Action]:
-        """Name blocks no more, and send all that is kept as frames; nothing the second time.
+        """Name blocks no more, and send all kept results as frames.
 
-        The coordinator asks once for each message with blocks that was on its way.
+        The coordinator asks once for each message with blocks on its way, so a second time does nothing.
         """
         if not self.blocks:
             return []
         self.blocks = False
         return [LeaveSharedMemory(), *self.results(self.unacknowledged)]
 
-    # ------------------------------------------------------------ what the compute thread has done
+    # ------------------------------------------------------------ answers of the compute thread
 
     def add_results(self, computed: Computed, now: float) -> list[Action]:
         """Number and keep these batches."""
@@ -130,7 +130,7 @@ class Session:
         return self.results([(self.unacknowledged.add(computed, now), computed)])
 
     def add_failure(self, failed: Failed) -> list[Action]:
-        """Take note of an item that raised."""
+        """Take note of a failed item."""
         self.queued.pop(failed.lease, None)
         self.answered_count += 1
         return [Send(self.id, Failure(failed.epoch, failed.generation, failed.lease, failed.error))]
@@ -143,5 +143,5 @@ class Session:
         return [Send(self.id, answer)]
 
     def results(self, numbered: Iterable[tuple[int, Computed]]) -> list[Action]:
-        """The actions that send these results, each under its number."""
+        """The actions to send these results, each under its number."""
         return [SendResults(self.id, seq, computed, self.blocks) for seq, computed in numbered]

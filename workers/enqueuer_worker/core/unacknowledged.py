@@ -1,4 +1,4 @@
-"""The result messages of a session that the coordinator has not acknowledged yet, and when to send them again."""
+"""The unacknowledged result messages of a session, and when to send them again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Unacknowledged:
         return iter(self._kept.items())
 
     def leases(self) -> set[int]:
-        """The leases that these results answer."""
+        """The leases answered by these results."""
         return {lease for computed in self._kept.values() for lease in computed.leases}
 
     def add(self, computed: Computed, now: float) -> int:
@@ -52,7 +52,7 @@ class Unacknowledged:
             self._restart_wait(now)
 
     def below(self, highest_seq: int) -> list[tuple[int, Computed]]:
-        """The results that are missing before a number that has arrived: lost, since one pipe keeps its order."""
+        """The missing results before a number that has arrived: they are lost, since one pipe keeps its order."""
         return [(seq, computed) for seq, computed in self._kept.items() if seq < highest_seq]
 
     def overdue(self, now: float) -> list[tuple[int, Computed]]:

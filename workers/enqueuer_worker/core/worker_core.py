@@ -7,10 +7,10 @@ performs the actions; the simulated cluster drives hundreds of these machines wi
        ▲                  │                     │                    │                            │
        └── link broken, Stop, coordinator silent, another address ───┴────────────────────────────┘
 
-GONE is also the end of every other phase: on Reject, at the drain deadline, and where there is nobody to drain for.
+GONE is also the end of every other phase: on Reject, at the drain deadline, and for a drain without a session.
 
 A *link* is one pair of connections, a *session* one start of a trainer. The session survives a lost link: the worker
-goes on computing, says Hello over the next link with the leases it holds, and sends again what was not acknowledged
+goes on computing, says Hello over the next link with the leases it holds, and sends unacknowledged results again
 (`Session`). After the coordinator's time-out without a link it gives the session up, as the coordinator has then long
 granted those leases to others. A drain survives a lost link as well: a Welcome leads to DRAINING then.
 """
@@ -86,7 +86,7 @@ class Phase(Enum):
 TRANSITIONS: dict[Phase, frozenset[Phase]] = {
     Phase.OFFLINE: frozenset({Phase.HELLO, Phase.GONE}),
     Phase.HELLO: frozenset({Phase.SERVING, Phase.DRAINING, Phase.OFFLINE, Phase.GONE}),
-    # Each of these three may be welcomed to another session on the same link: it then serves that one, or drains it.
+    # From each of these three: a Welcome to another session on the same link leads to SERVING, in a drain to DRAINING.
     Phase.SERVING: frozenset({Phase.SERVING, Phase.DRAINING, Phase.OFFLINE, Phase.GONE}),
     Phase.DRAINING: frozenset({Phase.DRAINING, Phase.LEAVING, Phase.OFFLINE, Phase.GONE}),
     Phase.LEAVING: frozenset({Phase.DRAINING, Phase.OFFLINE, Phase.GONE}),
@@ -102,7 +102,7 @@ _UNLINKED_DRAIN_SECONDS = 5.0
 
 
 class WorkerCore:
-    """The protocol state of one worker. One thread at a time calls it: the one that runs the I/O loop."""
+    """The protocol state of one worker. Only the I/O loop calls it."""
 
     def __init__(self, identity: Identity, policy: Policy, now: float) -> None:
         self.identity = identity
@@ -113,7 +113,7 @@ class WorkerCore:
         self._secret = identity.secret
         self._session: Session | None = None
         self._exit_code = ExitCode.DONE
-        # What the coordinator asks for in its Welcome.
+        # Both are the coordinator's, from its Welcome.
         self._heartbeat_interval = _DEFAULT_HEARTBEAT
         self._coordinator_timeout = _DEFAULT_COORDINATOR_TIMEOUT
         # The lease being computed, as of the last Tick; 0 for none.
@@ -123,12 +123,12 @@ class WorkerCore:
         self._last_heard = now
         # Deadlines; infinite where there is none. The next Heartbeat or, before a Welcome, the next Hello:
         self._heartbeat_at = math.inf
-        # The next attempt to open a link, and the pause before the one after that.
+        # The next attempt to open a link; the pause after the next loss of a link.
         self._open_at = now
         self._reconnect_interval = policy.first_reconnect_interval
         # The end of a drain, answered or not; finite while one is going on.
         self._drain_deadline = math.inf
-        # The end of a session that has no link.
+        # The end of a session without a link.
         self._session_ends_at = math.inf
         # Collected during one `handle`.
         self._actions: list[Action] = []
@@ -136,7 +136,7 @@ class WorkerCore:
     # ------------------------------------------------------------ the two entry points
 
     def handle(self, events: Iterable[Event], now: float) -> list[Action]:
-        """Take events that happened by ``now`` and return what to do, in order."""
+        """Take events that happened by ``now`` and return the actions to perform, in order."""
         self._shift_deadlines_over_a_gap(now)
         for event in events:
             if self.phase is Phase.GONE:
@@ -217,7 +217,7 @@ class WorkerCore:
             self._session_ends_at = min(self._session_ends_at, now + self._coordinator_timeout)
         self._heartbeat_at = math.inf
         if self._is_draining:
-            # The coordinator may be gone for good, so that nothing takes the answers.
+            # The coordinator may be gone for good.
             self._drain_deadline = min(self._drain_deadline, now + _UNLINKED_DRAIN_SECONDS)
         self._open_at = now + self._reconnect_interval
         self._reconnect_interval = min(2 * self._reconnect_interval, self.policy.max_reconnect_interval)
@@ -259,7 +259,7 @@ class WorkerCore:
 
     def _on_received(self, event: Received, now: float) -> None:
         if self.phase is Phase.OFFLINE:
-            return  # an earlier event of this call has closed the link that it came over
+            return  # an earlier event of this call has closed the link of this message
         self._last_heard = now
         match event.message:
             case Welcome() as welcome:
@@ -273,11 +273,11 @@ class WorkerCore:
                 self._handle_in_session(event.session, message, now)
 
     def _on_answer(self, event: Computed | Failed | Loaded | LoadFailed, now: float) -> None:
-        """From the compute thread, which may still have been at work for a session that has ended."""
+        """Handle an answer of the compute thread, perhaps a late one of an earlier session."""
         self._handle_in_session(event.session, event, now)
 
     def _handle_in_session(self, session_id: bytes, item: Any, now: float) -> None:
-        """Handle a message or an answer of the current session; ignore that of any other."""
+        """Handle a message or an answer, if it belongs to the current session."""
         session, handler = self._session, _IN_SESSION.get(type(item))
         if session is not None and session.id == session_id and handler is not None:
             handler(self, session, item, now)
@@ -469,8 +469,7 @@ _EVENTS: dict[type, Callable[[WorkerCore, Any, float], None]] = {
     EndpointGiven: WorkerCore._on_endpoint_given,
 }
 
-# What counts within the current session only: a coordinator's messages, and the answers of the compute thread. A
-# message that is missing here is none of a coordinator's and is ignored.
+# Messages and answers of the current session, by type. All other messages are ignored: no coordinator sends them.
 _IN_SESSION: dict[type, Callable[[WorkerCore, Session, Any, float], None]] = {
     Epoch: WorkerCore._on_epoch,
     Grant: WorkerCore._on_grant,

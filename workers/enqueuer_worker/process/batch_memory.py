@@ -1,4 +1,4 @@
-"""The shared memory for large batches: an arena that a trainer on the same host reads."""
+"""The shared memory for large batches: an arena, read by a trainer on the same host."""
 
 from __future__ import annotations
 

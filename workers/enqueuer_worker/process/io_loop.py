@@ -2,9 +2,9 @@
 
     link, commands, outbox ── events ──► WorkerCore ── actions ──► link, tasks, memory, log
 
-After each poll the loop hands all input that is there to the core before the core looks at its timers. So a process
-that was stopped for a while does not take its own pause for the coordinator's silence. Two threads take turns at the
-loop: see ``turn_taking.py``.
+After each poll the loop hands all input to the core before the core looks at its timers. So a process does not take its
+own pause (it was stopped for a while) for the coordinator's silence. Two threads take turns at the loop: see
+``turn_taking.py``.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _FAILED = 1
 
 
 class IoLoop:
-    """Drives one `WorkerCore`. The main thread makes it; then the thread uses it that `turn_taking` lets run the loop.
+    """Drives one `WorkerCore`. The main thread makes it; from then on `turn_taking` decides which thread uses it.
 
     `exit_code` is valid once `turn_taking` has ended.
     """
@@ -106,7 +106,7 @@ class IoLoop:
         os._exit(self.exit_code)
 
     def _turn(self, block: bool) -> bool:
-        """Run one round: send what was computed, then handle what has come in. False after the last round."""
+        """Run one round: send computed batches, then handle the input. False after the last round."""
         try:
             self._step(block)
         except BaseException:
@@ -125,9 +125,9 @@ class IoLoop:
         ready = dict(self._poller.poll(self._timeout_ms() if block else 0))
         if self._waker.fd in ready:
             self._waker.clear()
-        # The Tick is first, so the core handles the other events by the lease that is running now.
+        # The Tick is first: the core handles the other events by the lease now running.
         events: list[Event] = [Tick(self._tasks.running.get())]
-        # Before the commands: they may name another session, and messages of the old link do not belong to that.
+        # Before the commands: they may name another session, and messages of the old link do not belong to it.
         events += self._read_link(ready)
         if self._commands.fd in ready:
             events += self._read_commands()

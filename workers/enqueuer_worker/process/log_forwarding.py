@@ -1,4 +1,4 @@
-"""Log forwarding: the lines that user code on a remote worker prints, warns and logs also go to the trainer."""
+"""Log forwarding: lines printed, warned or logged by user code on a remote worker also go to the trainer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def forward_logs(outbox: Outbox, level: str, json_lines: bool) -> None:
 
 
 class LimitedSink:
-    """Passes `LINES_PER_SECOND` on and drops the rest; once a second, a line that passes tells how many were dropped.
+    """Passes `LINES_PER_SECOND` on and drops the rest; reports the number of dropped lines once a second.
 
     Any thread may call it. A race miscounts a line at worst.
     """
@@ -60,7 +60,7 @@ class LimitedSink:
 
 
 class LineTee:
-    """A text stream that passes everything on to another one, and each complete line to a sink as well."""
+    """A text stream: writes everything to another stream, and each complete line to a sink as well."""
 
     def __init__(self, stream: TextIO, level: int, name: str, sink: Sink) -> None:
         self._stream = stream

@@ -1,7 +1,7 @@
 """The outbox of the compute thread: events on their way into the I/O loop. Small batches leave together.
 
-    compute thread ── add ──► finished batches ──┐
-    any thread that logs ── put ──► events ──────┴── collect ──► I/O loop
+    compute thread ───── add ──► finished batches ──┐
+    any thread, to log ─ put ──► events ────────────┴── collect ──► I/O loop
 
 A batch waits for others until one of these holds: no more items are queued, it has waited `COALESCE_SECONDS`, or
 `COALESCE_BYTES` are waiting.
@@ -65,18 +65,19 @@ class Followup(Enum):
     """The compute thread's duty after it has added a batch."""
 
     NOTHING = auto()  # the batch waits with others
-    NEW_DEADLINE = auto()  # it is the first to wait: a loop that polls in the I/O thread must learn the deadline
+    NEW_DEADLINE = auto()  # it is the first to wait: a loop in the I/O thread must learn the new deadline
     SEND = auto()  # all waiting batches are due: run the loop
 
 
 class Outbox:
-    """The compute thread fills it (and each thread that logs), the I/O loop empties it."""
+    """The compute thread fills it, and logging in any thread; the I/O loop empties it."""
 
     def __init__(self, waker: Waker) -> None:
         self.waker = waker
         self._events: deque[Event] = deque()
         self._finished: deque[Finished] = deque()
-        # Whether the waiting batches are due. The compute thread sets it; the loop clears it before it takes them.
+        # Whether the waiting batches are due. The compute thread sets it. The loop clears it before it takes them, and
+        # sets it if some are left.
         self._complete = False
         # Written by the compute thread only: start and bytes of the batches since it last set `_complete`.
         self._first_started = math.inf
@@ -108,7 +109,7 @@ class Outbox:
         return self._finished[0][4] + COALESCE_SECONDS if self._finished else math.inf
 
     def collect(self, now: float) -> list[Event]:
-        """Take the events that are due; batches of one epoch come as one event."""
+        """Take all due events; batches of one epoch come as one event."""
         events: list[Event] = []
         while self._events:
             events.append(self._events.popleft())

@@ -1,4 +1,4 @@
-"""The objects that the two threads of a worker process share.
+"""The objects shared by the two threads of a worker process.
 
     I/O loop ──── Prepare, Compute, Cancel ────► tasks ────► compute thread (user code)
     I/O loop ◄─── Computed, Failed, Loaded, … ── outbox ◄─── compute thread

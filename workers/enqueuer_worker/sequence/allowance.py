@@ -1,4 +1,4 @@
-"""The allowance: the callables and objects that a worker's owner lets a coordinator run. Nothing else is imported."""
+"""The allowance: the callables and live objects that a coordinator may run here, as decided by the worker's owner."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Allowance:
     """The rules of one worker.
 
     Attributes:
-        sequences: targets that are allowed exactly as written (``--sequence``).
-        packages: packages whose own callables are allowed, with all packages below them (``--allow``).
+        sequences: targets, allowed exactly as written (``--sequence``).
+        packages: packages; callables defined in them or below are allowed (``--allow``).
         local: the trainer itself started this worker and may run anything, live objects included.
         pickle: the trainer, known by its key, may send live objects (``--allow-pickle``).
     """
@@ -30,8 +30,8 @@ class Allowance:
     def resolve(self, target: str) -> Callable[..., Any]:
         """Import an allowed 'package.module:callable'.
 
-        Raises AuthenticationError for a target that is not allowed, before the import where the name shows it;
-        ConfigurationError for a malformed name or one that leads to no callable; and any error of the import itself.
+        Raises AuthenticationError for any other target, before the import where the name shows it; ConfigurationError
+        for a malformed name, or if there is no such callable; and any error of the import itself.
         """
         module, name = split_target(target)
         if self.local or target in self.sequences:
@@ -43,7 +43,7 @@ class Allowance:
                 f"--sequence {target}" + ("" if package is None else f" or --allow {package}")
             )
         found = import_target(target)
-        # Otherwise 'myproject.data:getoutput' would run any callable that this module has imported.
+        # Otherwise 'myproject.data:getoutput' would run a function merely imported there.
         if getattr(found, "__module__", None) != module:
             raise AuthenticationError(
                 f"this worker may not run {target!r}: {name} is not defined in {module} but in "
@@ -53,7 +53,7 @@ class Allowance:
         return found
 
     def check_live_object(self) -> None:
-        """Raise AuthenticationError unless this worker may unpickle what the trainer sends."""
+        """Raise AuthenticationError unless this worker may unpickle the trainer's objects."""
         if not (self.local or self.pickle):
             raise AuthenticationError(
                 "this remote worker does not take a live Sequence, since unpickling one runs any code in it. "
@@ -63,12 +63,12 @@ class Allowance:
             )
 
     def check_segment(self) -> None:
-        """Raise AuthenticationError unless the trainer may name a file that this worker opens and unpickles."""
+        """Raise AuthenticationError unless the trainer may name a file here, to be opened and unpickled."""
         if not self.local:
             raise AuthenticationError("a trainer on another machine may not name this worker's files")
 
     def describe(self) -> str:
-        """The options that the owner has given, for an error text."""
+        """The owner's options, for an error text."""
         allowed = [f"--sequence {target}" for target in self.sequences]
         allowed += [f"--allow {package}" for package in self.packages]
         allowed += ["--allow-pickle"] if self.pickle else []

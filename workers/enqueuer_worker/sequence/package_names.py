@@ -1,4 +1,4 @@
-"""The package names that ``--allow`` covers. A supervisor loads this file without the code that resolves targets."""
+"""The package names for ``--allow``. A supervisor loads this file without the code to resolve targets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def is_internal(module: str) -> bool:
 
 
 def outermost_package(module: str) -> str | None:
-    """The outermost package that ``--allow`` could name to cover this module; None if none does."""
+    """The outermost package to name with ``--allow`` for this module; None if ``--allow`` never covers it."""
     if is_internal(module):
         return None
     return _OPEN if is_within(module, _OPEN) else module.partition(".")[0]

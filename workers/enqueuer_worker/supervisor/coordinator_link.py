@@ -1,11 +1,11 @@
 """A supervisor's connection to the coordinator: it reports deaths at once, and which children are alive.
 
     death ──► unsent ── Welcome ──► sent, unheard ── reply to a later Children ──► forgotten
-                 ▲                       │
-                 └── link lost, WhoAreYou┘
+                 ▲                        │
+                 └── link lost, WhoAreYou ┘
 
-The coordinator answers each `Children` with a HeartbeatReply. One connection keeps its order, so a reply to a later
-`Children` shows that a `WorkerExited` sent before it was heard. Everything else is sent again over the next link.
+The coordinator answers each `Children` with a HeartbeatReply. One connection keeps its order, so the reply confirms
+each `WorkerExited` sent before that `Children`. Unconfirmed ones are sent again over the next link.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class SupervisorLink:
         self._open_at = now
 
     def handle(self, ready: dict[Any, int], alive: Callable[[], Iterable[bytes]], now: float) -> None:
-        """Handle messages and deadlines. ``alive`` returns the incarnations of the children that can compute."""
+        """Handle messages and deadlines. ``alive`` returns the incarnations of the live children."""
         for frame in self._link.handle(ready):
             try:
                 session, message = decode_control(frame)
@@ -212,7 +212,7 @@ class SupervisorLink:
         self._reconnect_interval = min(2 * self._reconnect_interval, self._settings.max_reconnect_interval)
 
     def _report_again(self) -> None:
-        """Put the reports back that may not have been heard."""
+        """Put unconfirmed reports back among the unsent ones."""
         self._unsent.extendleft(exited for _, exited in reversed(self._unheard))
         self._unheard.clear()
 

@@ -1,4 +1,4 @@
-"""The delay before a worker process that has ended is started again: none, unless it keeps failing."""
+"""The delay before the restart of an ended worker process: none, unless it keeps failing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enqueuer.protocol.messages import ExitCode
 # A process that lived this long has started well.
 _YOUNG_SECONDS = 10.0
 _FIRST_DELAY = 0.5
-# A process that died at a batch had started well, and the trainer gives up a batch that kills workers.
+# A process killed by a batch had started well, and the trainer gives up such batches.
 _LONGEST_AT_WORK = 0.5
 
 

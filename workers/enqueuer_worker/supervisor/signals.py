@@ -44,7 +44,7 @@ class SignalPipe:
         os.close(self._write_fd)
 
     def read(self) -> list[int]:
-        """Return the signals that have arrived since the last call, in order."""
+        """Return the signals since the last call, in order."""
         with contextlib.suppress(BlockingIOError):
             return list(os.read(self.fd, 4096))
         return []

@@ -1,11 +1,11 @@
 """The supervisor: the parent of N worker processes. It starts, restarts and ends them, and reports their deaths.
 
-    coordinator ◄── SupervisorLink ──┐               ┌── commands ──► Child ── stdin ──► worker process
-    signals, health, (trainer) ──► poll loop ── Slot ┤
-    batch_timeout ──── TimeLimit ────┘               └── restart after its RestartBackoff
+    coordinator ◄──► SupervisorLink ─┐                ┌─ Child ◄──► worker process
+    signals, health, (trainer) ──────┼─ Supervisor ── slots
+    batch_timeout ───── TimeLimit ───┘                └─ RestartBackoff
 
-It runs no user code and imports no NumPy, so it lives and answers no matter what a Sequence does. Everything happens
-in one thread, which polls its link to the coordinator, the signals and, for a local supervisor, its trainer's commands.
+It runs no user code and imports no NumPy, so no Sequence can stop it. It has one thread, which polls the link to the
+coordinator, the signals and, in a local supervisor, the trainer's commands.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Supervisor:
         self.exit_status = 0
         self._logger = logger
         self._slots: dict[int, _Slot] = {}
-        # The processes of slots that were given up, until they end.
+        # The processes of former slots, until they end.
         self._leaving: list[Child] = []
         self._poller = zmq.Poller()
         self._link = SupervisorLink(settings, self._poller, logger, time.monotonic())
@@ -114,7 +114,7 @@ class Supervisor:
         return self.exit_status
 
     def step(self, ready: dict[Any, int]) -> None:
-        """Handle the events that the poller found, then the deadlines that have come."""
+        """Handle the events of a poll, then the deadlines."""
         now = time.monotonic()
         for number in self._signals.read() if self._signals.fd in ready else ():
             if number in self.end_signals:
@@ -154,7 +154,7 @@ class Supervisor:
             child.kill()
 
     def kill_and_reap(self) -> None:
-        """Kill every child and wait for its end, so that no zombie is left: not every pid 1 reaps them."""
+        """Kill every child and wait for its end. This leaves no zombies: not every pid 1 reaps them."""
         self.kill_all()
         deadline = time.monotonic() + _REAP_SECONDS
         for child in self._children():
@@ -210,7 +210,7 @@ class Supervisor:
                 self._plan_restart(slot, code, slot.backoff.delay(code, now - child.started_at, at_work=at_work), now)
 
     def _report(self, child: Child) -> None:
-        """Report a child's end to the coordinator at once, so that it need not wait for a time-out."""
+        """Report a child's end to the coordinator, which would otherwise wait for a time-out."""
         code = child.exit_code()
         assert code is not None
         last = self._time_limit.last_item(child)
@@ -240,7 +240,7 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _closing(self) -> Iterator[None]:
-        """Leave no process behind, no matter what ends the loop."""
+        """Leave no process behind, not even after an error in the loop."""
         try:
             yield
         finally:

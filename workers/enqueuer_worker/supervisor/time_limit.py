@@ -25,9 +25,9 @@ _STACK_POLL_SECONDS = 0.005
 
 @dataclass(slots=True)
 class _Overdue:
-    """A worker that was asked for its stack, and perhaps killed since."""
+    """A worker asked for its stack, and perhaps killed since."""
 
-    # What it was running then.
+    # The overdue task.
     running: Running
     kill_at: float
     stack: str = ""
@@ -36,7 +36,7 @@ class _Overdue:
 
 @dataclass(frozen=True, slots=True)
 class LastItem:
-    """The item that a worker was computing when it ended: its lease (0: none), and whether it took too long."""
+    """The last item of an ended worker: its lease (0: none), whether it took too long, and then the stack."""
 
     lease: int
     timed_out: bool = False
@@ -59,7 +59,7 @@ class TimeLimit:
         return min(self._watch.next_look(), self._poll_at)
 
     def enforce(self, children: Sequence[Child], timeout: float | None, now: float) -> None:
-        """Ask each worker that has become overdue for its stack, and kill those that wrote it. None: no time-out."""
+        """Ask newly overdue workers for their stacks, and kill those that wrote it. ``timeout`` None: no limit."""
         self._watch.limit(timeout)
         if now >= self._watch.next_look():
             running = {child.incarnation: child.running() for child in children}
@@ -75,7 +75,7 @@ class TimeLimit:
                 self._kill_if_overdue(child, now)
 
     def last_item(self, child: Child) -> LastItem:
-        """Return the last item of a worker that has ended, and forget the worker."""
+        """Return the last item of an ended worker, and forget the worker."""
         running, overdue = child.running(), self._overdue.pop(child.incarnation, None)
         if overdue is None:
             return LastItem(running.lease)

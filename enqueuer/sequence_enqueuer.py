@@ -1,6 +1,6 @@
 """The public class: TensorFlow's `SequenceEnqueuer`, on any number of processes and machines.
 
-Nothing but the API and the hand-over to the runtime.
+It is the API alone: a `Session` of the runtime, or a `SerialSession`, does the work between ``start()`` and ``stop()``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from enqueuer.stream.order import shard_length
 
 _uids = itertools.count()
 _alive: weakref.WeakSet[SequenceEnqueuer] = weakref.WeakSet()
-# How often `wait_for_workers` looks.
+# The time between two looks of `wait_for_workers`.
 _POLL_SECONDS = 0.02
 
 
@@ -112,7 +112,7 @@ class SequenceEnqueuer:
             ConfigurationError: an option that cannot be; the text names it. Also a ValueError.
         """
         self._session: Session | SerialSession | None = None
-        # A session that is being stopped: the next one may want its port, and needs its processes.
+        # The session that is being stopped: the next one may need its port, and its processes.
         self._ending: Session | SerialSession | None = None
         if not isinstance(sequence, SequenceSpec):
             check_sequence(sequence)
@@ -159,10 +159,10 @@ class SequenceEnqueuer:
         self._processes = LocalProcesses(self._options.worker_threads, self._options.timing.heartbeat_interval)
         self._built: tuple[SequenceSpec, Any] | None = None
         self._histories = Histories()
-        # The place in the stream of the session that runs, or ran last; and the place that was loaded for the next one.
+        # The progress of the session that runs or ran last, and the progress loaded for the next one.
         self._bookmark: Bookmark | None = None
         self._loaded: ResumePoint | None = None
-        # The last session's: skips and the reason of its end are asked for afterwards.
+        # The last session's statistics, which stay available after its end.
         self._last_stats = Stats()
 
     # ------------------------------------------------------------ life cycle
@@ -170,16 +170,22 @@ class SequenceEnqueuer:
     def start(self, workers: int | None = 1, max_queue_size: QueueSize = 10, *, epoch: int | None = None) -> None:
         """Begin a new pass and prefetch at once. Returns before the first batch is there.
 
-        ``workers`` local threads or processes; 0 with ``bind``: remote workers only; 0 without: batches are computed
-        in the consumer's own thread, on demand; None: as many as CPUs. ``max_queue_size`` bounds the undelivered
-        batches, but for one more a slot; 0 or less: only the epoch does; 'auto': as many as it takes for the trainer
-        not to wait while workers are idle, within ``max_bytes`` (by default then an eighth of the machine's memory).
-        ``epoch`` sets the epoch's number; otherwise each start takes the next one, and the first after
-        `load_state_dict` goes on there.
+        Args:
+            workers: the number of local threads or processes. None: the number of CPUs. 0 with ``bind``: remote workers
+                alone compute. 0 without ``bind``: the consumer's own thread computes each batch on demand.
+            max_queue_size: the bound on undelivered batches, apart from one more for each slot. 0 or less: the epoch
+                alone bounds them. 'auto': as many as keep the trainer from waiting while workers are idle, within
+                ``max_bytes`` (here by default an eighth of the machine's memory).
+            epoch: the number of the first epoch. None: the next number, or after `load_state_dict` the state's.
 
-        Raises ValueError or TypeError for a bad argument, RuntimeError if it is running, OSError if an address cannot
-        be bound, StateError if `sequence` was replaced since `load_state_dict`. Errors of the Sequence come out of
-        ``next()``.
+        Raises:
+            ValueError: an argument is out of range.
+            TypeError: an argument has the wrong type.
+            RuntimeError: the enqueuer is running.
+            OSError: an address cannot be bound.
+            StateError: `sequence` was replaced after `load_state_dict`.
+
+        Errors of the Sequence come out of ``next()``.
         """
         count = usable_cpus() if workers is None else operator.index(workers)
         queue_size = read_queue_size(max_queue_size)
@@ -214,10 +220,10 @@ class SequenceEnqueuer:
         )
 
     def _make_bookmark(self, epoch: int | None) -> Bookmark:
-        """Where the next session begins."""
+        """The beginning of the next session."""
         options, loaded = self._options, self._loaded
         seed = options.seed if loaded is None or loaded.state.seed is None else loaded.state.seed
-        seed = random.getrandbits(64) if seed is None else operator.index(seed)
+        seed = random.getrandbits(64) if seed is None else seed
         if loaded is None:
             own = OwnSequence(SequenceReader(self), self._histories)
             return Bookmark(own, options, seed=seed, first_epoch=self._next_epoch if epoch is None else epoch)
@@ -228,19 +234,19 @@ class SequenceEnqueuer:
         return Bookmark(loaded.own, options, seed=seed, first_epoch=loaded.epoch, resume=loaded)
 
     def is_running(self) -> bool:
-        """Whether ``start()`` was called, and neither ``stop()`` nor an error has ended it."""
+        """Whether a session runs: ``start()`` was called, and neither ``stop()`` nor an error has ended it."""
         return self._session is not None
 
     def stop(self, timeout: float | None = None) -> None:
-        """End the pass: pending batches are dropped, waiting consumers released, workers ended.
+        """End the pass: drop pending batches, release waiting consumers, end the workers.
 
         Idempotent, and callable from any thread, also from ``on_epoch_end``. Takes at most ``timeout`` seconds
-        (default: ``timing.stop``, 10); a thread that is inside a user's call then ends with that call.
+        (default: ``timing.stop``, 10); a thread that is still inside a user's call ends after that call.
         """
         self._stop(timeout, keep_processes=self._options.persistent_workers)
 
     def close(self) -> None:
-        """As ``stop()``; also ends the processes that ``persistent_workers`` kept."""
+        """Stop, and end the processes that ``persistent_workers`` keeps over ``stop()``."""
         self._stop(None, keep_processes=False)
 
     def _stop(self, timeout: float | None, *, keep_processes: bool) -> None:
@@ -248,12 +254,12 @@ class SequenceEnqueuer:
         with self._start_lock:
             session, self._session = self._session, None
             if session is not None:
-                # A broken-off epoch is not repeated under its number: seeds would repeat with it.
+                # The number of a broken-off epoch is not used again: its seeds would repeat.
                 self._next_epoch = max(self._next_epoch, session.epoch + 1)
                 self._ending = session
             ending = self._ending
         if ending is not None:
-            # Of several callers one does it and the others wait for it.
+            # One of several callers stops the session, and the others wait for it.
             if ending.stop(limit):
                 self._last_stats = ending.stats()
             ending.let_go(limit)
@@ -262,7 +268,7 @@ class SequenceEnqueuer:
                     self._ending = None
         if not keep_processes:
             with self._start_lock:
-                if self._session is None:  # else they are a new session's by now
+                if self._session is None:  # otherwise a new session uses them by now
                     self._processes.stop(limit)
 
     def __enter__(self) -> SequenceEnqueuer:
@@ -272,7 +278,7 @@ class SequenceEnqueuer:
         self.close()
 
     def __del__(self) -> None:
-        # Not there if __init__ raised; at interpreter exit anything may be gone.
+        # The attributes are missing if __init__ raised; at interpreter exit anything may be gone.
         if getattr(self, "_session", None) is not None or hasattr(self, "_processes"):
             with contextlib.suppress(Exception):
                 self.close()
@@ -280,19 +286,19 @@ class SequenceEnqueuer:
     # ------------------------------------------------------------ the stream
 
     def get(self) -> Generator[Any, None, None]:
-        """An endless generator of batches: a lazy view of the one stream that all of them share.
+        """An endless generator of batches: a lazy view of the one stream, shared by all generators.
 
         It looks at the enqueuer only when pulled, ends after ``stop()``, and is empty before ``start()``. ``next()``
-        returns a batch; raises StopIteration at the end, the Sequence's own exception (its ``__cause__`` a
-        `SequenceError`) in the failed batch's place, or another `EnqueuerError`; after an error the enqueuer is stopped
-        and can be started again.
+        returns a batch, or raises StopIteration at the end. In a failed batch's place it raises the Sequence's own
+        exception, with a `SequenceError` as its ``__cause__``; other failures raise another `EnqueuerError`. After an
+        error the enqueuer is stopped, and can be started again.
         """
         with contextlib.suppress(StreamEnd):
             while True:
                 yield self._next_batch()
 
     def epoch(self) -> Generator[Any, None, None]:
-        """As `get`, but it ends with the epoch of the next batch."""
+        """A generator like `get`'s, which ends with the epoch of the next batch."""
         session = self._session
         if session is None:
             return
@@ -321,25 +327,27 @@ class SequenceEnqueuer:
             raise
 
     def _epoch_view(self) -> EpochView | None:
-        """The stream of the session that runs, for the adapters; None when not running."""
+        """The running session's stream, for the adapters; None when not running."""
         session = self._session
         return None if session is None else EpochView(session, self._next_batch, lambda: self._session is session)
 
     # ------------------------------------------------------------ resuming
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream is, as JSON values: below 4 KB with ``ordered=True``, but for the Sequence's own state and
-        some 30 bytes for each earlier ``start()`` whose on_epoch_end calls are to be repeated.
+        """The progress in the stream, as JSON values. With ``shard`` each rank has its own.
 
-        What was *received* counts: what ``next()`` returned, and the skipped and None ones before it; not a batch that
-        it raised for, nor what is only prefetched. Callable at any time, from any thread and from ``on_epoch_end``
-        (whose run is then still to come): before ``start()`` it is the beginning, or what was loaded; after ``stop()``
-        where it ended. With ``shard`` each rank has its own.
+        *Received* batches count: those that ``next()`` returned, and the skipped and None ones before them. Failed and
+        prefetched batches do not count. Before ``start()`` it is the beginning, or the loaded state; after ``stop()``
+        the progress at the end. Callable at any time and from any thread, also from ``on_epoch_end``: that call counts
+        as still to come.
 
-        A live Sequence that has ``state_dict`` and ``load_state_dict`` is asked for its state (JSON values), which is
-        then part of this one; raises what that raises, and StateError if it is made of other values.
+        Its size is below 4 KB with ``ordered=True``, apart from the Sequence's own state and some 30 bytes for each
+        earlier ``start()`` with on_epoch_end calls to repeat.
+
+        The own state of a live Sequence, if that has ``state_dict`` and ``load_state_dict``, becomes part of it. Raises
+        the errors of that ``state_dict``, and StateError if it returns anything but JSON values.
         """
-        # In this order: start() sets the one before it clears the other.
+        # Read in this order: start() sets the bookmark before it clears the loaded state.
         loaded, bookmark = self._loaded, self._bookmark
         if loaded is not None:
             return loaded.state.to_json()
@@ -353,26 +361,28 @@ class SequenceEnqueuer:
         return state.to_json()
 
     def load_state_dict(self, state: Any) -> None:
-        """Have the next ``start()`` go on at the batch after the last one that was received when ``state`` was saved.
+        """Resume: the next ``start()`` goes on after the last batch received when ``state`` was saved.
 
-        ``state`` is what `state_dict` gave, in this process or another, also through JSON; any number and kind of
-        workers may go on. With another ``shard``, give every new rank the list of all ranks' states: what is left of
-        the epoch is dealt to the new ranks, each batch exactly once (some may get one more than others).
+        ``state`` is a result of `state_dict`, from this process or another, also through JSON. The number and kind of
+        workers may differ. With another ``shard``, pass the list of all ranks' states to every new rank: the rest of
+        the epoch is dealt to the new ranks, each batch exactly once (some ranks may get one more than others).
 
-        The Sequence is brought to the state that its ``on_epoch_end`` had left it in: a live one by its own
-        ``load_state_dict``, if it has that and ``state_dict``; else by ``set_epoch(epoch)``, if it has that; else by
-        the same calls of ``on_epoch_end`` under the same seeds. If the epoch was over and its ``on_epoch_end`` had not
-        run, it does now.
+        The Sequence is brought to its state at that time: a live one by its own ``load_state_dict``, if it has that and
+        ``state_dict``; else by ``set_epoch(epoch)``, if it has that; else by the same calls of ``on_epoch_end`` under
+        the same seeds. If the epoch was over and its ``on_epoch_end`` had not run, it runs now.
 
-        Raises StateError that names what does not fit (version, seed, length, options, ranks) or is malformed,
-        RuntimeError while it is running, and whatever the Sequence's own code raises.
+        Raises:
+            StateError: the state is malformed, or its version, seed, length, options or ranks do not fit; the text
+                names the cause.
+            RuntimeError: the enqueuer is running.
+            Exception: the errors of the Sequence's own code.
         """
         ending = self._ending
-        if ending is not None:  # its last on_epoch_end may still run
+        if ending is not None:  # its last on_epoch_end may be running
             ending.stop(self._options.timing.stop)
         self._check_stopped()
         own = OwnSequence(SequenceReader(self), self._histories)
-        # Not under the lock: it runs the user's code, and stop() must be bounded.
+        # Outside of the lock: it runs the user's code, and stop() must not wait for that.
         loaded = load_state(state, own, self._options, self.sequence)
         with self._start_lock:
             self._check_stopped()
@@ -397,7 +407,7 @@ class SequenceEnqueuer:
         return self._built[1]
 
     def __repr__(self) -> str:
-        """What it is and how it does: the Sequence, the workers, the state, and the place in the stream."""
+        """The Sequence, the kind and number of workers, whether a session runs, and its epoch."""
         kind = "processes" if self.use_multiprocessing else "threads"
         remote = "" if self._options.bind is None else f", bind={self.endpoint or self._options.bind!r}"
         name = f"{type(self).__name__}({_describe_sequence(self.sequence)}, {kind}{remote}"
@@ -408,26 +418,29 @@ class SequenceEnqueuer:
 
     @property
     def endpoint(self) -> str | None:
-        """The bound address that workers connect to, with its real port; None without ``bind`` or when not running."""
+        """The address for remote workers, with its real port; None without ``bind`` or when not running."""
         session = self._session
         return None if session is None else session.endpoint
 
     @property
     def key_file(self) -> str | None:
-        """The key file that is used for remote workers, be it of the argument or of the environment; None: no keys."""
+        """The key file for remote workers, from the argument or the environment; None: no keys."""
         found = self._options.key_file
         return None if found is None else str(found)
 
     def stats(self) -> Stats:
-        """A snapshot of what happens, after ``stop()`` or an error of what had happened: see `Stats`."""
+        """A snapshot of the running session's statistics, or else of the last session's: see `Stats`."""
         session = self._session
         return self._last_stats if session is None else session.stats()
 
     def wait_for_workers(self, n: int, timeout: float | None = None) -> None:
-        """Wait until ``n`` workers serve (a local thread or process counts as one).
+        """Wait until ``n`` workers serve; a local thread or process counts as one.
 
-        Raises TimeoutError after ``timeout`` seconds (None: no limit), NoWorkersError for more than can ever come
-        (without ``bind``), RuntimeError when it is not running, and what ``next()`` will raise if the run has failed.
+        Raises:
+            TimeoutError: after ``timeout`` seconds (None: no limit).
+            NoWorkersError: without ``bind``, ``n`` is above the number of local workers.
+            RuntimeError: the enqueuer is not running.
+            Exception: the session has failed; ``next()`` raises the same error.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -446,9 +459,9 @@ class SequenceEnqueuer:
     # ------------------------------------------------------------ forks
 
     def _disarm(self) -> None:
-        """In a forked child of the trainer: the threads and sockets are the parent's; touch nothing."""
+        """In a forked child of the trainer: let go of the session. Its threads and sockets are the parent's."""
         session, self._session, self._ending = self._session, None, None
-        # Their locks may be held for ever.
+        # New ones: a thread that is not in this process may hold their locks for ever.
         self._bookmark, self._histories = None, Histories()
         self._start_lock = threading.RLock()
         self._processes.disarm()

@@ -186,7 +186,7 @@ def test_an_automatic_depth_stays_within_an_eighth_of_the_memory_unless_told_oth
 ) -> None:
     made = make(Bare(), max_bytes=max_bytes)
     made.start(1, depth)
-    assert made._session.coordinator.settings.max_bytes == bound
+    assert made._session.coordinator.state.facts.max_bytes == bound
 
 
 def test_an_idle_enqueuer_has_statistics_too(make: Make) -> None:

@@ -1,8 +1,12 @@
-"""Where the trainer is in the stream, at any time, also after the session: what `state_dict` says."""
+"""The bookmark: the trainer's progress in a session's stream, as `state_dict` returns it, during and after the session.
+
+EpochKeeper ── make_plan ──►  Bookmark  ◄── ReadyQueue or SerialSession: the received positions
+                                 │      ◄── OwnSequence: on_epoch_end calls, and the Sequence's own state
+                                 └── state ──► state_dict()
+"""
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,14 +19,16 @@ from enqueuer.stream.plan import EpochPlan
 from enqueuer.stream.ranges import Ranges
 from enqueuer.stream.state import SKIPPED_KEPT, ResumeState
 
-# It only saves memory, so a user's call is not waited for.
+# Freezing only saves memory, so it waits no longer than this for a user's call.
 _FREEZE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """Where a session goes on. ``state`` is what it was told, ``own`` the Sequence, brought there; ``plan`` what is
-    left of ``epoch`` (None: it begins).
+    """The beginning of a session that resumes.
+
+    ``state`` is the loaded state, and ``own`` the Sequence, brought to it. ``source`` is the enqueuer's ``sequence`` at
+    that time. The session begins in ``epoch`` with the rest of ``plan``; None: with the epoch's first batch.
     """
 
     state: ResumeState
@@ -32,14 +38,8 @@ class ResumePoint:
     plan: EpochPlan | None
 
 
-def own_shard(options: Options) -> tuple[int, int]:
-    """Plain numbers, which become JSON and compare."""
-    rank, world_size = options.shard
-    return operator.index(rank), operator.index(world_size)
-
-
 class Bookmark:
-    """One session's. Made by ``start()``; `state` may be called by any thread."""
+    """The progress of one session. ``start()`` makes it; any thread may call `state`."""
 
     def __init__(
         self, own: OwnSequence, options: Options, *, seed: int, first_epoch: int, resume: ResumePoint | None = None
@@ -56,14 +56,15 @@ class Bookmark:
 
     @property
     def skipped_before(self) -> int:
+        """The number of batches skipped before this session."""
         return 0 if self._resume is None else self._resume.state.skipped_count
 
     def follow(self, get_received: Callable[[], Received]) -> None:
-        """Who knows what the trainer has received."""
+        """Ask ``get_received`` for the trainer's progress, until `freeze`."""
         self._get_received = get_received
 
     def freeze(self, timeout: float) -> None:
-        """The session has ended: let go of all but its place. Not if the Sequence's ``state_dict`` runs meanwhile."""
+        """After the session: keep the progress alone. Gives up if the Sequence's ``state_dict`` runs for too long."""
         if not self.own.lock.acquire(timeout=min(timeout, _FREEZE_SECONDS)):
             return
         try:
@@ -74,26 +75,26 @@ class Bookmark:
             self.own.lock.release()
 
     def make_plan(self, epoch: int, length: int) -> EpochPlan:
-        """This rank's part of the epoch that opens. Raises StateError if the resumed one's length has changed."""
+        """This rank's part of the epoch that opens. Raises StateError if a resumed epoch's length has changed."""
         resume = self._resume
         if resume is not None and resume.plan is not None and resume.epoch == epoch:
             plan = resume.plan
             if plan.length != length:
                 raise StateError(f"the state is of a Sequence with {plan.length} batches, and this one has {length}")
         else:
-            plan = EpochPlan.fresh(length, own_shard(self.options), self.options.shard_remainder)
-        # The trainer may be at the end of the last epoch but one, if the last is as good as over. Replaced as a whole:
-        # other threads read it.
+            plan = EpochPlan.fresh(length, self.options.shard, self.options.shard_remainder)
+        # The plans of the two epochs before it stay: the next epoch may open ahead, once all of this one is leased,
+        # while the trainer is still at the end of the one before. Replaced as a whole: other threads read it.
         self._plans = {number: old for number, old in self._plans.items() if number >= epoch - 2} | {epoch: plan}
         return plan
 
     def state(self) -> ResumeState | None:
-        """None if no epoch has opened yet, and none was loaded.
+        """The progress as a `ResumeState`; None if no epoch has opened and no state was loaded.
 
-        Raises what the Sequence's own ``state_dict`` does, and StateError if that gives no JSON values.
+        Raises the errors of the Sequence's own ``state_dict``, and StateError if that returns no JSON values.
         """
         own = self.own
-        # Under it no epoch ends, so place, `epoch_end` and the Sequence's state belong together.
+        # No epoch ends under this lock, so progress, `epoch_end` and the Sequence's state belong together.
         with own.lock:
             received = self._received if self._get_received is None else self._get_received()
             if not received.began and self._resume is not None:
@@ -109,7 +110,7 @@ class Bookmark:
                 seed=self.seed,
                 epoch=received.epoch,
                 length=plan.length,
-                shuffle=bool(self.options.shuffle),
+                shuffle=self.options.shuffle,
                 shard=plan.shard,
                 shard_remainder=self.options.shard_remainder,
                 total=plan.total,
@@ -125,21 +126,20 @@ class Bookmark:
 
 
 def fresh_state(own: OwnSequence, options: Options, epoch: int, seed: int | None) -> ResumeState:
-    """The state of an epoch that has not opened yet. Runs the Sequence's ``__len__``, and its ``state_dict``."""
-    shard = own_shard(options)
+    """The state at the beginning of an epoch, before a session. Runs the Sequence's ``__len__`` and ``state_dict``."""
     own.read()
     own.begin(epoch)
     own.enter(epoch, own.spec, own.instance)
     length = own.length()
     with own.lock:
         return ResumeState(
-            seed=None if seed is None else operator.index(seed),
+            seed=seed,
             epoch=epoch,
             length=length,
-            shuffle=bool(options.shuffle),
-            shard=shard,
+            shuffle=options.shuffle,
+            shard=options.shard,
             shard_remainder=options.shard_remainder,
-            total=EpochPlan.fresh(length, shard, options.shard_remainder).total,
+            total=EpochPlan.fresh(length, options.shard, options.shard_remainder).total,
             epoch_ends=own.epoch_ends(0, epoch),
             sequence=own.state(),
         )

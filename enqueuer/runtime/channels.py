@@ -1,4 +1,7 @@
-"""Channels: a bound pair of sockets each, with the trust that its peers have. Local processes have one of their own."""
+"""Channels: each is a bound pair of sockets (control and data) with a level of trust.
+
+Local processes connect to the local channel, in a directory private to this user; remote workers to the remote one.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +29,17 @@ from enqueuer.security.keys import read_coordinator_key
 from enqueuer.transport.addresses import is_loopback
 from enqueuer.transport.sockets import CoordinatorSockets
 
-# The kernel's limit on a socket's path is 107 characters; a name follows the directory.
+logger = logging.getLogger("enqueuer")
+
+# The kernel's limit on a socket's path is 107 characters; a file name follows the directory.
 _MAX_PATH = 80
 
 
 class PrivateDirectory:
-    """Mode 0700 from the start (`mkdtemp`), with a random name: an ``ipc://`` path must never be used twice."""
+    """A new directory with mode 0700 from the start (`mkdtemp`).
+
+    Its name is random: an ``ipc://`` path must never be used twice.
+    """
 
     def __init__(self) -> None:
         path = tempfile.mkdtemp(prefix="enqueuer-")
@@ -41,32 +49,30 @@ class PrivateDirectory:
         self.path = Path(path)
 
     def endpoint(self, name: str) -> str:
+        """The ``ipc://`` address of a socket in this directory."""
         return f"ipc://{self.path / name}"
 
     def remove(self) -> None:
-        """With all that is in it. May be called again."""
+        """Remove the directory and its content. May be called again."""
         with contextlib.suppress(OSError):
             shutil.rmtree(self.path)
 
 
-logger = logging.getLogger("enqueuer")
-
-
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A ``secret`` must be in every Hello."""
+    """One channel. Every Hello on it must carry the ``secret``."""
 
     name: str
     sockets: CoordinatorSockets
     trust: Trust
     secret: bytes = field(default=b"", repr=False)
-    # Where workers on this host show their shared memory; None where there is no such thing.
+    # Receives the shared memory of workers on this host; None: not available, or turned off.
     slabs: SlabReceiver | None = None
-    # Reads what its workers were asked to compress; None where they were not.
+    # Decompresses batches; None: the workers are not asked to compress.
     codec: Codec | None = None
 
     def close(self, linger_seconds: float = 0.0) -> None:
-        """Close what is open; ``linger_seconds`` gives the last control messages time to leave."""
+        """Close the sockets; ``linger_seconds`` gives the last control messages time to leave."""
         self.sockets.close(linger_seconds)
         if self.slabs is not None:
             self.slabs.close()
@@ -75,7 +81,7 @@ class Channel:
 def bind_local(
     context: zmq.Context[Any], directory: PrivateDirectory, secret: bytes, *, shared_memory: bool
 ) -> Channel:
-    """For the trainer's own processes, in a directory that nobody else may enter. Raises OSError."""
+    """Bind the channel of the local processes, in the private directory. Raises OSError."""
     raise_file_limit()
     sockets = CoordinatorSockets(context, directory.endpoint("control"), directory.endpoint("data"))
     with _closed_if_interrupted(sockets):
@@ -84,16 +90,16 @@ def bind_local(
 
 
 def bind_remote(context: zmq.Context[Any], address: str, options: Options) -> Channel:
-    """Where the caller said, with the keys that he named. Raises OSError."""
+    """Bind the channel of remote workers at this address, with the keys of ``options.key_file``. Raises OSError."""
     raise_file_limit(for_remote=True)
     data_address = options.data_bind or f"{address.rpartition(':')[0]}:*"
     gate = None
     if options.key_file is not None:
-        # Before the sockets: nobody is to come in while nobody looks.
+        # Started before the sockets are bound, so every peer is checked.
         gate = Gatekeeper(context, str(options.key_file))
         gate.start()
     elif not (is_loopback(address) and is_loopback(data_address)):
-        logger.warning("%s has no keys (insecure=True): whoever reaches it can feed this training job", address)
+        logger.warning("%s has no keys (insecure=True): anyone who reaches it can feed this training job", address)
     sockets = CoordinatorSockets(context, address, data_address, gate)
     with _closed_if_interrupted(sockets):
         slabs = receive_slabs() if options.shared_memory else None
@@ -103,28 +109,29 @@ def bind_remote(context: zmq.Context[Any], address: str, options: Options) -> Ch
 
 
 def settle_keys(options: Options) -> Options:
-    """The options with the key file that will be used: the caller's, or the one that the environment names.
+    """The options with the key file to use: the caller's, or the one that the environment names.
 
-    Raises ConfigurationError, before anything is started, for keys that cannot be used, for a door that would stand
-    open without keys, and for a compression library that is not installed.
+    Raises ConfigurationError, before anything is started, for unusable keys, for an address that is reachable from
+    other machines without keys, and for a compression library that is not installed.
     """
     if options.compression is not None:
         try:
             find_codec(options.compression)
         except ImportError as error:
             raise ConfigurationError(str(error)) from error
-    # The environment's file is for trainers that bind, and a key that is there is always used.
+    # The environment's file counts only with ``bind``; where there is a key, it is used, whatever ``insecure`` says.
     found = None if options.bind is None else find_key_file(options.key_file)
     if found is None:
-        _refuse_open_doors(options)
+        _refuse_unprotected(options)
         return options
-    # It is read again and again, from whatever directory the trainer is in by then.
+    # The file is read again and again, and the trainer may change its working directory.
     path = str(Path(found).expanduser().absolute())
     read_coordinator_key(path)
     return replace(options, key_file=path, insecure=False)
 
 
-def _refuse_open_doors(options: Options) -> None:
+def _refuse_unprotected(options: Options) -> None:
+    """Raise ConfigurationError for options that need keys."""
     if options.allow_pickle:
         raise ConfigurationError(
             "allow_pickle=True lets remote workers run code in this process, so it needs bind=… and key_file=…: "

@@ -1,19 +1,24 @@
-"""The life of epochs: when one opens, with which order and state, and when the user's hook runs.
+"""The life of an epoch: opened, computed ahead, checked, and ended with the user's hook.
 
-    opened ──computed──► exhausted ──┬── prefetch: the next one opens, gated
-                                     └── taken ──► on_epoch_end ──► the next one opens, gated where it can be checked
-    on demand: the next one opens when its first batch is asked for, where a change could not be seen otherwise
-    gated: at the next epoch's first take, length and state are compared with what was sent; if the trainer changed the
-    Sequence meanwhile, a newer state generation replaces what was computed ahead.
+    open(N) ──► all leased: exhausted(N) ──► prefetch: open(N + 1), gated
+            ──► last batch taken: taken(N) ──► on_epoch_end ──► open(N + 1), gated, unless it is open already
+                                                   first batch awaited: wanted(N + 1) ──► confirmed, or opened anew
 
-Everything here runs in the hook thread, since it calls the user's object.
+An epoch opens with the Sequence's length and state at that time. A gated epoch is computed, but nothing of it is
+delivered before it is confirmed: `wanted` compares length and state with those it was opened with. If the trainer has
+changed the Sequence meanwhile, the epoch opens anew under the next state generation, and the core gives up the batches
+computed under the old one. A change cannot be seen in an object that threads share, nor cheaply in a large one: there
+no epoch is gated, and with ``on_demand`` it opens in `wanted`, not in `taken`.
+
+`open`, `exhausted`, `taken` and `wanted` run in the hook thread, since they call the user's object. `instance` runs in
+the I/O thread: it reads one entry of a dict, set before the core hears of the epoch and deleted after the take of its
+last batch. ``on_demand`` is set by any thread. `close` runs in the thread that stops the session.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,35 +35,35 @@ from enqueuer.runtime.bookmark import Bookmark
 
 # Above this, comparing the whole object at every epoch would cost more than a tenth of a second.
 CHEAP_STATE_BYTES = 256 * 1024 * 1024
-# The segments of this many newest state generations stay: the current epoch's and the next one's.
+# The segments of the newest state generations are kept: the current epoch's and the next one's.
 _SEGMENTS_KEPT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where batches are computed, as far as the Sequence's journey there is concerned."""
+    """The kinds of workers that a session may have; they decide how the Sequence travels."""
 
     threads: bool
     processes: bool
     remote: bool
-    # Remote workers have keys, so that those whose owners want it get a live object.
+    # Remote workers have keys, so a live object may travel to them, if their owners allow it.
     keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What one generation was sent as."""
+    """One state generation of the Sequence, as workers receive it."""
 
     generation: int
     wire: dict[str, Any]
     sequence: list[Any] | None
     segment: SharedSegment | None
-    # What remote workers get in place of ``wire``; None: the same, or nothing, for that reason.
+    # In place of ``wire`` for remote workers. None: they get ``wire`` too, or nothing, for the reason in the refusal.
     remote_wire: dict[str, Any] | None = None
     remote_refusal: str = ""
 
-    def is_as(self, other: _State) -> bool:
-        """Whether a worker that has one has the other."""
+    def is_same(self, other: _State) -> bool:
+        """Whether both are the same to workers, apart from the generation's number."""
         return self.segment is other.segment and (self.sequence, self.wire, self.remote_wire) == (
             other.sequence,
             other.wire,
@@ -68,7 +73,7 @@ class _State:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """An epoch that is being computed or taken, and the Sequence that it is of."""
+    """An open epoch, and its Sequence: live, or built from ``spec``."""
 
     event: EpochOpened
     spec: SequenceSpec | None
@@ -76,8 +81,10 @@ class _Opened:
 
 
 class EpochKeeper:
-    """Opens epochs for one session, and writes them into its ``bookmark``. ``post`` hands events to the core;
-    ``set_length`` tells the ready queue; ``directory`` is private, for systems where shared memory needs a file.
+    """Opens and ends the epochs of one session, and writes their plans into its ``bookmark``.
+
+    ``post`` hands events to the core; ``set_length`` tells the ready queue an epoch's length; ``directory`` is private,
+    for systems where shared memory needs a file.
     """
 
     def __init__(
@@ -100,16 +107,16 @@ class EpochKeeper:
         self._segments: list[SharedSegment] = []
         self._opened: dict[int, _Opened] = {}
         self._exhausted = -1
-        # Set by any thread, once.
+        # Where a change cannot be seen, epochs open when their first batch is asked for. Any thread may set it.
         self.on_demand = False
 
-    # ------------------------------------------------------------ what the session asks for
+    # ------------------------------------------------------------ events of an epoch's life
 
     def open(self, epoch: int, *, gated: bool = False) -> None:
-        """Read the Sequence as it is now and let the epoch be computed.
+        """Read the Sequence as it is now, and have the epoch computed.
 
-        Raises ValueError for an empty Sequence, ConfigurationError for one that cannot be sent, StateError for one that
-        is not what a resumed epoch is of, and whatever the user's ``__len__`` or pickling raises.
+        Raises ValueError for an empty Sequence, ConfigurationError if it cannot be sent, StateError if its length is
+        not that of the resumed epoch, and the errors of the user's ``__len__`` and of pickling.
         """
         own = self._own
         own.read()
@@ -147,12 +154,12 @@ class EpochKeeper:
         self._post(opened)
 
     def exhausted(self, epoch: int) -> None:
-        """Every position of the epoch is leased: compute the next one ahead, if nothing can come in between."""
+        """Every position of the epoch is leased: compute the next epoch ahead, if it may be prefetched."""
         self._exhausted = max(epoch, self._exhausted)
         self._prefetch(epoch + 1)
 
     def taken(self, epoch: int) -> None:
-        """The trainer took the epoch's last batch: run the hook, and open the next epoch."""
+        """The epoch's last batch was taken: run ``on_epoch_end``, and open the next epoch."""
         self._own.end_epoch(self._seed, epoch, self._opened[epoch].instance)
         del self._opened[epoch]
         following = self._opened.get(epoch + 1)
@@ -165,7 +172,7 @@ class EpochKeeper:
             self._prefetch(epoch + 2)
 
     def wanted(self, epoch: int) -> None:
-        """The trainer waits for the epoch's first batch: is what was computed ahead what it wants?"""
+        """The trainer waits for the epoch's first batch: confirm a gated epoch, or open it anew."""
         opened = self._opened.get(epoch)
         if opened is None and self.on_demand:
             self.open(epoch)
@@ -181,11 +188,11 @@ class EpochKeeper:
             self.open(epoch)
 
     def instance(self, epoch: int) -> Any:
-        """The object that this process's own threads index for an epoch that is open."""
+        """The object that the trainer's own threads index in this epoch, which is open."""
         return self._opened[epoch].instance
 
     def close(self) -> None:
-        """Give the shared segments up. The session's threads must have ended."""
+        """Release the shared segments. The session's threads must have ended."""
         for segment in self._segments:
             segment.close()
         self._segments.clear()
@@ -193,17 +200,19 @@ class EpochKeeper:
     # ------------------------------------------------------------ the Sequence and its state
 
     def _make_state(self) -> _State:
-        """What workers need to have the Sequence as it is now; the old state if nothing changed."""
+        """The present state of the Sequence; its generation is the old one if nothing changed."""
         old, generation = self._state, 0 if self._state is None else self._state.generation
         state = self._describe(generation)
-        if old is not None and not state.is_as(old):
+        if old is not None and not state.is_same(old):
             state = dataclasses.replace(state, generation=generation + 1)
         self._state = state
         return state
 
     def _describe(self, generation: int) -> _State:
-        """A live Sequence, or a live ``worker_init``, travels in shared memory, to the trainer's own processes; to
-        remote workers a live Sequence travels in the message itself, and a live ``worker_init`` with it.
+        """Pack the Sequence for workers.
+
+        A live Sequence, or a live ``worker_init``, travels in shared memory to local processes. To remote workers a
+        live Sequence travels in the message itself, with a live ``worker_init``.
         """
         spec = self._own.spec
         if spec is None:
@@ -225,7 +234,7 @@ class EpochKeeper:
         return _State(generation, {**live_state(segment.path), **ends}, sequence, segment, ends)
 
     def _pack(self, sequence: Any, *, needed: bool) -> tuple[list[memoryview], str]:
-        """The bundle, or, unless it is ``needed``, why there is none."""
+        """Pack the Sequence and ``worker_init``. If that fails and is not ``needed``: no parts, and the reason."""
         if not needed and not self._placement.keys:
             return [], ""
         init = self._options.worker_init if callable(self._options.worker_init) else None
@@ -237,6 +246,7 @@ class EpochKeeper:
             return [], str(error)
 
     def _keep_segment(self, parts: list[memoryview]) -> SharedSegment:
+        """A segment with these parts: the newest one, if it has the same, or a new one."""
         newest = self._segments[-1] if self._segments else None
         if newest is not None and newest.matches(parts):
             return newest
@@ -247,28 +257,28 @@ class EpochKeeper:
         return segment
 
     def _worker_options(self, length: int, digest: bytes) -> dict[str, Any]:
-        init, limit = self._options.worker_init, self._options.max_batches_per_worker
+        init = self._options.worker_init
         return {
             "sequence_length": length,
             "sequence_digest": digest,
-            "max_batches": limit if limit is None else operator.index(limit),
+            "max_batches": self._options.max_batches_per_worker,
             "worker_init": init if isinstance(init, str) else None,
-            # What is pickled inside of a batch is taken.
+            # Pickles inside of batches are accepted.
             "allow_pickle": self._options.allow_pickle,
         }
 
     # ------------------------------------------------------------ prefetch
 
     def _can_check(self, state: _State) -> bool:
-        """Whether a change by the trainer can be seen: not in an object that this process's threads share."""
+        """Whether a change by the trainer can be seen, in time: not in an object that threads share or a large one."""
         if self._placement.threads and not self._placement.processes:
             return False
         return state.segment is None or state.segment.nbytes <= CHEAP_STATE_BYTES
 
     def _prefetch(self, epoch: int) -> None:
-        """At most one epoch ahead of the trainer's: without a bound on the queue there would be no end to it."""
+        """Open the epoch if it may be computed ahead: one epoch at most, or an unbounded queue would never be full."""
         if self._exhausted == epoch - 1 == min(self._opened) and epoch not in self._opened and self._may_prefetch():
-            # What fails now fails again when the epoch before is over, which is where its error belongs.
+            # An error here comes again when the epoch before is over, and belongs there.
             with contextlib.suppress(Exception):
                 self.open(epoch, gated=True)
 

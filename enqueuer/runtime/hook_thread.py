@@ -1,6 +1,6 @@
-"""The thread in which the user's own object is called in the trainer: ``len``, ``on_epoch_end``, pickling.
+"""The hook thread: calls the user's own object in the trainer (``len``, ``on_epoch_end``, pickling).
 
-Never the I/O thread, which must go on answering workers while a hook takes its time.
+The I/O thread never does: it must go on answering workers while a hook takes its time.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 
 class HookThread:
-    """Runs tasks one after the other. A task's exception goes to ``on_error``; the thread goes on."""
+    """Runs tasks one after the other. An exception of a task is passed to ``on_error``, and the next task runs."""
 
     def __init__(self, name: str, on_error: Callable[[BaseException], None]) -> None:
-        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[tuple[Callable[[int], None], int] | None] = queue.SimpleQueue()
         self._on_error = on_error
         self._stopping = False
         # Daemon: a hook that never returns must not keep the interpreter from exiting.
@@ -23,22 +23,22 @@ class HookThread:
     def start(self) -> None:
         self._thread.start()
 
-    def submit(self, task: Callable[[], None]) -> None:
-        """Run it after what was submitted before. Callable from any thread."""
-        self._tasks.put(task)
+    def submit(self, task: Callable[[int], None], epoch: int) -> None:
+        """Run the task with this epoch, after all tasks submitted before. Callable from any thread."""
+        self._tasks.put((task, epoch))
 
     def stop(self) -> None:
-        """Skip what has not begun, and end. Returns at once."""
+        """End after the running task, and skip those that have not begun. Returns at once."""
         self._stopping = True
         self._tasks.put(None)
 
     @property
     def is_current(self) -> bool:
-        """Whether it is the thread that asks."""
+        """Whether the caller runs in this thread."""
         return threading.current_thread() is self._thread
 
     def join(self, timeout: float) -> bool:
-        """Wait for the end; True if it came. At once True in the thread itself (``stop()`` in ``on_epoch_end``)."""
+        """Wait for the thread's end; True if it came, at once in the thread itself (``stop()`` in ``on_epoch_end``)."""
         if self.is_current:
             return True
         if self._thread.ident is None:
@@ -47,9 +47,10 @@ class HookThread:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while (task := self._tasks.get()) is not None and not self._stopping:
+        while (entry := self._tasks.get()) is not None and not self._stopping:
+            task, epoch = entry
             try:
-                task()
+                task(epoch)
             except BaseException as error:
-                # SystemExit and KeyboardInterrupt in a hook too: the trainer's thread gets them.
+                # Also SystemExit and KeyboardInterrupt in a hook: the consumer gets them.
                 self._on_error(error)

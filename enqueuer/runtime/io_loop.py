@@ -1,13 +1,12 @@
-"""The thread that owns all sockets: poll ► events ► core ► actions.
+"""The I/O thread, which owns all sockets and alone calls the core: poll ► events ► core ► actions.
 
-It is the only one that calls the core. Others hand it events through `post`, and calls through `call`.
+Other threads hand it events through `post` and functions through `call`; both wake the poll.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import socket
 import threading
 import time
@@ -30,6 +29,7 @@ from enqueuer.runtime.ready_queue import ReadyQueue
 from enqueuer.runtime.receiver import Receiver
 from enqueuer.transport.connection_limit import ConnectionLimit
 from enqueuer.transport.frames import send_frames
+from enqueuer.transport.sockets import poll_timeout_ms
 
 logger = logging.getLogger("enqueuer")
 remote_logger = logging.getLogger("enqueuer.remote")
@@ -41,7 +41,10 @@ _LINGER_SECONDS = 0.2
 
 
 class IoLoop:
-    """Drives one `Coordinator`. ``in_process`` takes what the core sends to routes that are no sockets."""
+    """Drives one `Coordinator`. ``in_process`` gets the messages to the trainer's own threads, which have no socket.
+
+    `post`, `wake`, `call`, `watch` and `join` may be called by any thread; the callbacks run in the I/O thread.
+    """
 
     def __init__(
         self,
@@ -50,7 +53,7 @@ class IoLoop:
         channels: list[Channel],
         ready: ReadyQueue,
         *,
-        in_process: Callable[[Message], None] | None,
+        in_process: Callable[[Message], None],
         on_exhausted: Callable[[int], None],
         on_fleet_failed: Callable[[FleetFailed], None],
         on_failure: Callable[[BaseException], None],
@@ -66,7 +69,7 @@ class IoLoop:
         self._inbox: deque[Event] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._watched: dict[int, Callable[[], None]] = {}
-        # Socket objects, not bare descriptors: one that is closed cannot be written to by its old number.
+        # Socket objects, not bare descriptors: after `close`, no write can hit a reused descriptor number.
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
@@ -96,10 +99,10 @@ class IoLoop:
         self.wake()
 
     def wake(self) -> None:
-        """Make the loop turn once. The flag is only a saving: a lost race writes one byte too many."""
+        """Make the loop turn once. The flag only saves writes: a lost race writes one byte too many."""
         if not self._wake_pending:
             self._wake_pending = True
-            with contextlib.suppress(OSError):  # full: it will turn; closed: it has ended
+            with contextlib.suppress(OSError):  # full: the loop will turn; closed: it has ended
                 self._wake_writer.send(b"\0")
 
     def call(self, function: Callable[[], T]) -> Future[T]:
@@ -117,15 +120,15 @@ class IoLoop:
 
     @property
     def is_current(self) -> bool:
-        """Whether it is the I/O thread that asks."""
+        """Whether the caller runs in the I/O thread."""
         return threading.current_thread() is self._thread
 
     def join(self, timeout: float) -> bool:
-        """Wait for the end; True if it came. At once True in the thread itself."""
+        """Wait for the thread's end; True if it came, at once in the thread itself."""
         if self.is_current:
             return True
         if self._thread.ident is None:
-            # Never started, so nobody else will close what it was to own.
+            # Never started, so its sockets are closed here.
             if not self._finished.is_set():
                 self._finish()
             return True
@@ -139,10 +142,9 @@ class IoLoop:
             while self._turn():
                 pass
         except BaseException as error:
-            # A defect of ours must not become a hang of theirs.
+            # A defect of this library must raise in the training loop, not hang it.
             logger.exception("the I/O thread failed")
-            failure = error
-            self._on_failure(EnqueuerError(f"internal error in the I/O thread: {failure!r}"))
+            self._on_failure(EnqueuerError(f"internal error in the I/O thread: {error!r}"))
         finally:
             self._finish()
 
@@ -154,8 +156,7 @@ class IoLoop:
     def _turn(self) -> bool:
         """One round; False when the session has ended."""
         now = time.monotonic()
-        wait = self._coordinator.next_deadline() - now
-        timeout = None if wait == math.inf else max(0, math.ceil(wait * 1000))
+        timeout = poll_timeout_ms(self._coordinator.next_deadline(), now)
         readable = self._poller.poll(0 if self._inbox or self._calls else timeout)
         events = self._collect(dict(readable))
         stopping = any(type(event) is StopRequested for event in events)
@@ -170,13 +171,13 @@ class IoLoop:
         return not stopping
 
     def _collect(self, readable: dict[Any, int]) -> list[Event]:
-        """All that is readable, before any timer is looked at."""
+        """Read everything that is readable. The core looks at its timers after that."""
         events: list[Event] = []
         if self._wake_reader.fileno() in readable:
             self._wake_reader.recv(4096)
-        # Emptied, then cleared, then the inbox is read: an event that is posted after the clearing wakes again. The
-        # other way round, a byte written in between would be read while the flag says that it is still there. Cleared
-        # in every turn, since a Ctrl-C in the middle of `wake` leaves the flag without a byte.
+        # Read the pipe, then clear the flag, then read the inbox: an event posted after the clearing wakes the loop
+        # again. The other way round, a byte written in between would be read while the flag says that it is still
+        # there. Cleared in every turn, since a Ctrl-C in the middle of `wake` leaves the flag without a byte.
         self._wake_pending = False
         for channel in self._channels.values():
             if channel.slabs is not None:
@@ -199,7 +200,7 @@ class IoLoop:
     # ------------------------------------------------------------ performing
 
     def _perform(self, action: Action) -> Event | None:
-        """Do it; an event if it went wrong in a way that the core must know."""
+        """Perform the action; an event if it failed in a way that the core must know."""
         if isinstance(action, Send):
             return self._send(action.route, action.message)
         if isinstance(action, Deliver):
@@ -219,14 +220,13 @@ class IoLoop:
     def _send(self, route: Route, message: Message) -> RouteLost | None:
         channel = self._channels.get(route.channel)
         if channel is None:
-            if self._in_process is not None:
-                self._in_process(message)
+            self._in_process(message)
             return None
         frame = encode_control(self._session, message)
         try:
             send_frames(channel.sockets.router, (route.address, frame))
         except zmq.ZMQError:
-            # Unreachable or full (ROUTER_MANDATORY): in either case nothing more can be told to that peer.
+            # Unreachable or full (ROUTER_MANDATORY): in either case no message reaches that peer any more.
             return RouteLost(route)
         return None
 
@@ -252,7 +252,7 @@ class IoLoop:
                 return  # another thread took it
 
     def _close(self) -> None:
-        """The last Stop messages leave; then nothing of the session's sockets is left."""
+        """Close all sockets, after the last Stop messages have left or `_LINGER_SECONDS` have passed."""
         routes = self._coordinator.routes
         for channel in self._channels.values():
             if channel.trust is not Trust.LOCAL:

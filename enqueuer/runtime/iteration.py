@@ -1,4 +1,4 @@
-"""The stream as an iterator: a generator cannot be pulled by two threads at once; this can."""
+"""The end of the stream, and the stream as an iterator for several threads, which a generator cannot be."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class StreamEnd(Exception):
 
 
 class SharedIterator:
-    """``next_batch`` raises `StreamEnd` at the end."""
+    """Iterates over the results of ``next_batch`` until it raises `StreamEnd`. Any thread may call ``next()``."""
 
     def __init__(self, next_batch: Callable[[], Any]) -> None:
         self._next_batch = next_batch

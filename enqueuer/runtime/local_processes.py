@@ -1,7 +1,10 @@
 """The trainer's own worker processes: a supervisor, started by name as a fresh interpreter, and its children.
 
-Never a fork of the trainer (fork with threads or CUDA deadlocks), and never an import of its ``__main__`` (no guard
-needed). The supervisor ends, with its children, when the pipe to its stdin closes: also when the trainer is killed.
+    trainer ── stdin: a line of JSON for each session; closed: end ──► supervisor ──► workers
+            ◄── life pipe: closed when the supervisor dies ──
+
+The trainer never forks itself (fork with threads or CUDA deadlocks), and no process imports its ``__main__`` (no guard
+is needed). The supervisor and its children end when the pipe to its stdin closes, so also when the trainer is killed.
 """
 
 from __future__ import annotations
@@ -22,21 +25,17 @@ from typing import Any
 from enqueuer.errors import ConfigurationError
 
 _PROGRAM = "enqueuer_worker"
-# A supervisor that dies this soon, this often in a row, will not live the next time either.
+# After this many deaths in a row, each this soon after the start, the supervisor is not started again.
 _YOUNG_SECONDS = 5.0
 _MAX_YOUNG_DEATHS = 3
-# An idle worker leaves in some 10 ms; one that is inside an item is not waited for any longer than this.
+# An idle worker leaves in some 10 ms. A worker inside an item gets this long.
 _LEAVE_SECONDS = 0.3
-# The least that the supervisor gets to kill its children itself.
+# The least time for the supervisor to kill its children itself.
 _KILL_SECONDS = 0.1
 
 
 class LocalProcesses:
-    """One supervisor process, restarted if it dies.
-
-    ``watch(fd, callback)`` calls back when the fd becomes readable; ``on_death(supervisor_id)`` and
-    ``on_hopeless(reason)`` are told from the same thread. `attach` names them, and the session's address.
-    """
+    """One supervisor process, restarted if it dies."""
 
     def __init__(self, worker_threads: int, heartbeat_interval: float) -> None:
         self._worker_threads = worker_threads
@@ -47,7 +46,7 @@ class LocalProcesses:
         self._started = 0.0
         self._young_deaths = 0
         self._stopping = False
-        # Several threads may stop at once, and each descriptor must be closed once. Reentrant, for signal handlers.
+        # Several threads may call `stop`, and each descriptor must be closed once. Reentrant, for signal handlers.
         self._stop_lock = threading.RLock()
 
     def attach(
@@ -60,7 +59,11 @@ class LocalProcesses:
         on_death: Callable[[bytes], None],
         on_hopeless: Callable[[str], None],
     ) -> None:
-        """Serve this session: start the supervisor, or tell a running one where to connect."""
+        """Serve this session: start the supervisor, or send a running one the session's address.
+
+        ``watch(fd, callback)`` calls back, in the I/O thread, when the descriptor becomes readable. In that thread each
+        death is reported to ``on_death(supervisor_id)``, and too many early deaths to ``on_hopeless(reason)``.
+        """
         self._session = {"connect": connect, "secret": secret.hex(), "processes": processes}
         self._stopping, self._young_deaths = False, 0
         self._watch, self._on_death, self._on_hopeless = watch, on_death, on_hopeless
@@ -81,7 +84,7 @@ class LocalProcesses:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", f"{_PROGRAM}.local"],
                 stdin=subprocess.PIPE,
-                # Held open by the supervisor alone: its death, whatever the cause, closes the other end.
+                # The supervisor alone holds this end open, so its death, whatever the cause, closes the pipe.
                 pass_fds=(life_writer,),
                 env={**os.environ, "PYTHONPATH": python_path},
                 # A session of its own: Ctrl-C in the terminal is the trainer's to handle.
@@ -99,7 +102,7 @@ class LocalProcesses:
             "worker_threads": self._worker_threads,
             "heartbeat_interval": self._heartbeat_interval,
             "trainer_pid": os.getpid(),
-            # What programs that user code starts in a worker shall see again.
+            # Restored in the workers, for programs that user code starts there.
             "python_path": os.environ.get("PYTHONPATH"),
         }
         self._tell(first_line)
@@ -108,12 +111,12 @@ class LocalProcesses:
     def _tell(self, line: dict[str, Any]) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it died: the life pipe says so
+        with contextlib.suppress(BrokenPipeError):  # it died: the life pipe reports that
             self._process.stdin.write(json.dumps(line).encode() + b"\n")
             self._process.stdin.flush()
 
     def _died(self) -> None:
-        """In the I/O thread: the supervisor's end of the life pipe closed."""
+        """Report the death and restart the supervisor. Called in the I/O thread when the life pipe closes."""
         if self._stopping or self._process is None:
             return
         self._process.wait()
@@ -129,8 +132,9 @@ class LocalProcesses:
             self._start()
 
     def stop(self, timeout: float) -> None:
-        """End the supervisor and its children within ``timeout`` seconds: in order where a worker is not inside a long
-        item (its Sequence is closed, its exit handlers run), else by force.
+        """End the supervisor and its children within ``timeout`` seconds.
+
+        Workers leave in order (their Sequence is closed, their exit handlers run); inside a long item they are killed.
         """
         self._stopping = True
         with self._stop_lock:
@@ -156,7 +160,7 @@ class LocalProcesses:
             process.wait()
 
     def disarm(self) -> None:
-        """In a forked child of the trainer: close our copies of the pipes, so that they end with the trainer."""
+        """In a forked child of the trainer: close its copies of the pipes, so they end with the trainer."""
         self._stopping = True
         self._stop_lock = threading.RLock()
         self._close_pipes()
@@ -172,7 +176,7 @@ class LocalProcesses:
 
 
 def _python_path() -> str:
-    """Where the fresh interpreter finds this very library and the worker program, before anything of that name."""
+    """The PYTHONPATH of the fresh interpreter: this very library and the worker program come first."""
     spec = importlib.util.find_spec(_PROGRAM)
     if spec is None or spec.origin is None:
         raise ConfigurationError(

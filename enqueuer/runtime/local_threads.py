@@ -1,7 +1,13 @@
-"""The trainer's own worker threads: one in-process worker with many slots, a plain queue for a route.
+"""The trainer's own worker threads: to the core one worker with a slot for each thread.
 
-They index the caller's own object and hand batches over by reference. To the core they are a worker like others, except
-that they cannot be lost: a thread that is stuck in a user's call is left alone and another takes its place.
+    I/O thread ── handle(Grant) ──► tasks ──► threads ── results, failures ──► core
+                                      watch ── a thread took too long: a substitute starts ──► core
+
+The threads index the caller's own object and hand batches over by reference. Their worker is never lost: a thread stuck
+in a user's call is left alone, and a substitute takes its slot.
+
+A lease is answered once, by its thread or by the watch that gave the thread up: by the first to remove the lease's
+entry from ``_computing``, which is atomic.
 """
 
 from __future__ import annotations
@@ -27,16 +33,17 @@ from enqueuer.protocol.results_codec import BuiltPayload
 from enqueuer.runtime.outcomes import InPlaceError, weigh
 
 ROUTE = Route("threads", b"")
-# A thread inside a user's call is not waited for; an idle one needs about this long to end.
+# Enough for idle threads to end; `join` does not wait for a thread inside a user's call.
 _JOIN_SECONDS = 0.2
-
+# The longest stack in a `ThreadTimedOut`.
+_STACK_CHARACTERS = 16 * 1024
 
 # Instance, epoch, generation, lease, index. A plain tuple, since one is made for every batch.
 _Task = tuple[Any, int, int, int, int]
 
 
 class _Thread(threading.Thread):
-    """One of the threads; its number is its place's, which a substitute takes over."""
+    """One worker thread. Its number is its slot's; a substitute takes it over."""
 
     def __init__(self, number: int, run: Callable[[_Thread], None]) -> None:
         super().__init__(target=run, args=(self,), name=f"enqueuer-worker-{number}", daemon=True)
@@ -44,10 +51,11 @@ class _Thread(threading.Thread):
 
 
 class LocalThreads:
-    """``count`` threads; `handle` takes the core's messages for them, from the I/O thread.
+    """``count`` threads, from `start` to `stop`.
 
-    ``get_instance(epoch)`` is the object to index for that epoch. A thread that computes one batch for longer than
-    ``batch_timeout`` seconds is replaced, and told to the core; its answer is dropped if it ever comes.
+    ``get_instance(epoch)`` returns the object to index in that epoch; it is called in the I/O thread. A thread that
+    computes one batch for longer than ``batch_timeout`` seconds is replaced and reported to the core; its answer, if it
+    comes, is dropped.
     """
 
     def __init__(
@@ -72,20 +80,21 @@ class LocalThreads:
         self._host = socket.gethostname()
         self._numbers = itertools.count(1)
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
-        # What is being computed, by lease, and by whom. Who takes an entry out, which is atomic, answers for the lease:
-        # the thread with what it has computed, or the watch because it took too long.
+        # By lease: the thread and its running task.
         self._computing: dict[int, tuple[_Thread, _Task]] = {}
         self._count = count
         self._threads: list[_Thread] = []
         self._stopping = False
-        # Ends the watch. Both are reentrant: the collector may run a finalizer that stops all this in the watch itself.
+        # An entry ends the watch. This queue and the lock are reentrant: the garbage collector may run a finalizer, and
+        # so `stop`, in the watch's own thread.
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
+        # Held while ``_threads`` changes.
         self._replacing = threading.RLock()
         self._overdue: OverdueWatch[int] = OverdueWatch(batch_timeout)
         self._watcher = None if batch_timeout is None else threading.Thread(target=self._watch, daemon=True)
 
     def start(self) -> None:
-        """Start the threads, and tell the core that they are there: from then on, `handle` is called.
+        """Start the threads and report them to the core, which may call `handle` from then on.
 
         Raises RuntimeError if the system has no more threads; `stop` ends those that were started.
         """
@@ -102,17 +111,17 @@ class LocalThreads:
         self._threads.append(thread)
 
     def handle(self, message: Message) -> None:
-        """Perform what the core sends to this route."""
+        """Take a message of the core to these threads. Called in the I/O thread."""
         if isinstance(message, Grant):
             instance = self._get_instance(message.epoch)
             for lease, index in enumerate(message.indices, message.first_lease):
                 self._tasks.put((instance, message.epoch, message.generation, lease, index))
 
     def stop(self) -> None:
-        """Begin nothing more. Returns at once; a thread that is inside a user's call ends with that item."""
+        """Begin no more items. Returns at once; a thread inside a user's call ends after that item."""
         self._stopping = True
         self._ended.put(None)
-        # The lock: no substitute is started that is not told.
+        # Under the lock every thread, also a substitute, gets its entry.
         with self._replacing:
             for _ in self._threads:
                 self._tasks.put(None)
@@ -141,10 +150,10 @@ class LocalThreads:
         while (task := self._tasks.get()) is not None and not self._stopping:
             if not self._serve(task, me):
                 return
-            del task  # the Sequence must not live on in an idle thread
+            del task  # an idle thread must not keep the Sequence alive
 
     def _serve(self, task: _Task, me: _Thread) -> bool:
-        """Compute it and answer; False if that took so long that another thread has taken this one's place."""
+        """Compute the task and answer its lease; False if that took so long that a substitute has taken the slot."""
         instance, epoch, generation, lease, index = task
         self._computing[lease] = me, task
         started = time.monotonic()
@@ -160,7 +169,7 @@ class LocalThreads:
         nbytes = weigh(batch)
         if self._computing.pop(lease, None) is None:
             return False
-        # Numbered only now: the core would wait for a number that never comes.
+        # Numbered here, where it is sure to be sent: the core would wait for a number that never comes.
         number, payload = next(self._numbers), BuiltPayload(batch, nbytes)
         self._post(ResultsReceived(self._incarnation, epoch, generation, number, busy, (lease,), (payload,), nbytes))
         return True
@@ -173,7 +182,7 @@ class LocalThreads:
                 for lease in self._overdue.look(self._computing.copy(), time.monotonic()):
                     self._replace(lease)
         except BaseException as error:
-            # Such as no thread to be had: a place that stays empty would keep the leases that it is given.
+            # For example no substitute could be started: leases of its slot would never be answered.
             self._on_error(error)
 
     def _has_ended(self, timeout: float) -> bool:
@@ -184,7 +193,7 @@ class LocalThreads:
         return True
 
     def _replace(self, lease: int) -> None:
-        """Give the place of the thread that computes this lease to another, unless it has just got done."""
+        """Give the slot of the thread that computes this lease to a substitute, unless it has just finished."""
         computing = self._computing.get(lease)
         if computing is None:
             return
@@ -196,22 +205,19 @@ class LocalThreads:
             self._threads.remove(thread)
             self._start_one(thread.number)
             if self._stopping:
-                self._tasks.put(None)  # `stop` may have come while it was not in the list
+                self._tasks.put(None)  # `stop`, in a finalizer, may have missed the substitute
         self._post(ThreadTimedOut(self._incarnation, epoch, generation, lease, stack))
-
-
-_MAX_CHARACTERS = 16 * 1024
 
 
 def describe_stack(thread: threading.Thread) -> str:
     """The stack of a thread that computes an item, from the user's own code on; '' if it has ended.
 
-    At most 16 384 characters of it: of a recursion without end, the innermost calls.
+    At most its last 16 384 characters: the innermost calls of an endless recursion.
     """
     frame = sys._current_frames().get(thread.ident or 0)
     if frame is None:
         return ""
     frames = list(traceback.extract_stack(frame))
-    ours = [place for place, summary in enumerate(frames) if summary.filename == item.__file__]
+    ours = [depth for depth, summary in enumerate(frames) if summary.filename == item.__file__]
     text = "".join(traceback.format_list(frames[ours[0] + 1 :] if ours else frames))
-    return f"Stack (most recent call last):\n{text[-_MAX_CHARACTERS:]}"
+    return f"Stack (most recent call last):\n{text[-_STACK_CHARACTERS:]}"

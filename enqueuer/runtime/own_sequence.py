@@ -1,4 +1,10 @@
-"""The trainer's own instance of the Sequence: the caller's object, or one that is built from a `SequenceSpec`."""
+"""The trainer's own instance of the Sequence (the caller's object, or one built from a `SequenceSpec`) and its state.
+
+    read() ──► enter(N): epoch N is computed from this instance ──► end_epoch(N): its on_epoch_end ──► read() …
+
+The instance may be one epoch ahead of the trainer, since the next epoch may open early. `state` and `epoch_ends`
+describe the *entered* instance: that of the epoch after the last one that ended.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +25,19 @@ from enqueuer.stream.state import HookRun, ResumeState
 
 
 class Histories:
-    """The ``on_epoch_end`` calls that live objects have had from one enqueuer, over all its sessions.
+    """The ``on_epoch_end`` calls of one enqueuer on live objects, over all its sessions.
 
-    By identity, since many a Sequence has no hash; without keeping the objects alive, where they can be referred to
-    weakly.
+    Objects are told apart by identity, since some have no hash, and held by weak references where possible.
     """
 
     def __init__(self) -> None:
-        # The hook thread and who asks for a state may meet a new object at once. Reentrant: as all that a signal
-        # handler's stop() could come upon.
+        # The hook thread, and a thread that asks for a state, may meet a new object at once. Reentrant, as a signal
+        # handler may call stop() in the middle.
         self._lock = threading.RLock()
         self._entries: list[tuple[Callable[[], Any], EpochEnds]] = []
 
     def of(self, instance: Any) -> EpochEnds:
+        """The calls on this object; kept from now on."""
         with self._lock:
             for refer, ends in self._entries:
                 if refer() is instance:
@@ -39,6 +45,7 @@ class Histories:
             return self._put(instance, EpochEnds())
 
     def replace(self, instance: Any, ends: EpochEnds) -> None:
+        """Set the calls on this object."""
         with self._lock:
             self._put(instance, ends)
 
@@ -56,10 +63,10 @@ class Histories:
 
 
 class OwnSequence:
-    """Reads the enqueuer's ``sequence``, ends its epochs, and knows (and restores) the state that this left it in.
+    """Reads the enqueuer's ``sequence``, ends its epochs, and saves and restores its state.
 
-    Called by the thread that runs hooks; what `lock` protects may be read by any thread that holds it. The lock is
-    held while the Sequence's own ``state_dict`` runs, and never while ``on_epoch_end`` does.
+    Used by the thread that runs hooks; other threads read state under `lock`. The lock is held while the Sequence's own
+    ``state_dict`` runs, and never while ``on_epoch_end`` runs.
     """
 
     def __init__(self, get_sequence: Callable[[], Any], histories: Histories | None = None) -> None:
@@ -70,7 +77,8 @@ class OwnSequence:
         self._spec_ends = EpochEnds()
         # Reentrant: the Sequence's state_dict may ask the enqueuer for its own.
         self.lock = threading.RLock()
-        # The last epoch whose end was dealt with, and the instance that the epoch after it is, or was, read from.
+        # Under `lock`: the last epoch that ended (its hook has run); the entered epoch, its instance, whether that is
+        # live, and its on_epoch_end calls; while a hook runs, the Sequence's own state before it, as the only element.
         self.over_epoch = -1
         self.entered_epoch = -1
         self._entered: Any = None
@@ -82,7 +90,7 @@ class OwnSequence:
     # ------------------------------------------------------------ the instance
 
     def read(self) -> Any:
-        """`enq.sequence` may have been replaced: that takes effect with the next epoch."""
+        """Return the instance for the next epoch: the enqueuer's ``sequence`` may have been replaced meanwhile."""
         if self._released:
             raise EnqueuerError("the session has ended")
         source = self._get_sequence()
@@ -94,19 +102,19 @@ class OwnSequence:
         return self.instance
 
     def length(self) -> int:
-        """``len()`` of the instance that was read last; runs the user's ``__len__``."""
+        """``len()`` of the instance read last; runs the user's ``__len__``."""
         return operator.index(len(self.instance))
 
     @property
     def ends(self) -> EpochEnds:
-        """The epoch ends that the instance read last has had."""
+        """The ``on_epoch_end`` calls on the instance read last."""
         return self._ends_of(self.instance)
 
     def _ends_of(self, instance: Any) -> EpochEnds:
         return self._spec_ends if self.spec is not None and instance is self.instance else self._histories.of(instance)
 
     def release(self) -> None:
-        """The session has ended: an instance that was built for it need not live on."""
+        """After the session: drop an instance that was built for it."""
         self._released = True
         if not self._entered_live:
             self._entered = None
@@ -116,12 +124,12 @@ class OwnSequence:
     # ------------------------------------------------------------ epochs
 
     def begin(self, epoch: int) -> None:
-        """The session's first epoch is this one."""
+        """Begin the session with this epoch."""
         with self.lock:
             self.over_epoch = epoch - 1
 
     def enter(self, epoch: int, spec: SequenceSpec | None, instance: Any) -> None:
-        """The epoch after the last that ended is computed from this instance (built from ``spec``, or live)."""
+        """Note the instance of this epoch (built from ``spec``, or live), if it follows the last one that ended."""
         with self.lock:
             if epoch == self.over_epoch + 1:
                 self.entered_epoch, self._entered, self._entered_live = epoch, instance, spec is None
@@ -130,8 +138,8 @@ class OwnSequence:
     def end_epoch(self, seed: int, epoch: int, instance: Any) -> None:
         """Run the instance's ``on_epoch_end``, if it has its own.
 
-        Under seeded global generators, which are restored: other instances, and later runs, repeat it. Until it has
-        returned, and if it raises, `lock` shows the state before it.
+        The global generators are seeded for the call and restored after it, so other instances, and later runs, repeat
+        it. Until the call has returned, and if it raises, `state` is the state before it.
         """
         hook, ends = own_on_epoch_end(instance), self._ends_of(instance)
         if hook is not None:
@@ -148,9 +156,9 @@ class OwnSequence:
     # ------------------------------------------------------------ its state
 
     def epoch_ends(self, seed: int, epoch: int) -> tuple[HookRun, ...]:
-        """What the Sequence of this epoch of the trainer has had, as runs. Under `lock`.
+        """The ``on_epoch_end`` calls on the Sequence of the trainer's epoch. Called under `lock`.
 
-        With ``prefetch_epochs=True`` the trainer may be ahead of a hook, which is then as good as run.
+        With ``prefetch_epochs=True`` the trainer may be ahead of a hook; that call counts as made.
         """
         if epoch <= self.over_epoch + 1 or own_on_epoch_end(self._entered) is None:
             return self._ends.runs
@@ -160,7 +168,7 @@ class OwnSequence:
         return ends.runs
 
     def state(self) -> Any:
-        """The live Sequence's own state as JSON values, or None. Under `lock`. StateError if it is nothing JSON."""
+        """The live Sequence's own state, or None. Called under `lock`. Raises StateError for values other than JSON."""
         state = self._before_hook[0] if self._before_hook else self._state_or_error()
         if isinstance(state, Exception):
             raise state
@@ -172,7 +180,7 @@ class OwnSequence:
         try:
             state = self._entered.state_dict()
             try:
-                # A copy: the Sequence goes on changing its own.
+                # A copy: the Sequence may go on changing the original.
                 return json.loads(json.dumps(state))
             except (TypeError, ValueError) as error:
                 raise StateError(f"state_dict() of the Sequence is not made of JSON values: {error}") from error
@@ -180,9 +188,9 @@ class OwnSequence:
             return error
 
     def restore(self, state: ResumeState) -> None:
-        """Bring the Sequence to where it was when the state was saved, and check its length.
+        """Bring the Sequence to the saved state, and check its length.
 
-        Raises StateError if that cannot be, and whatever the user's own code raises.
+        Raises StateError if that is impossible, and the errors of the user's own code.
         """
         instance = self.read()
         seed = 0 if state.seed is None else state.seed
@@ -198,6 +206,7 @@ class OwnSequence:
         self.enter(state.epoch + ended, self.spec, instance)
 
     def _replay(self, instance: Any, seed: int, epoch: int, saved: EpochEnds) -> None:
+        """Bring a Sequence without a state of its own to this epoch, by ``set_epoch`` or the saved hook calls."""
         had = self._ends_of(instance)
         if callable(getattr(instance, "set_epoch", None)):
             catch_up(instance, epoch, seed, (), had.append)

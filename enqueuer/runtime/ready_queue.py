@@ -1,7 +1,19 @@
-"""The bounded local queue between the I/O thread, which fills it, and the training loop, which takes from it.
+"""The ready queue: one stream of outcomes in the order of delivery, for any number of consumers.
 
-It holds outcomes in the order of delivery and knows where the stream is: which epoch, and how much of it was taken.
-Its length is bounded by the core, which grants no more leases than there is room for.
+    hook thread ── set_length ─┐                              ┌─ take ──► consumer threads
+                               ├──►  a │ b c d │ e f   ───────┤
+    I/O thread ── put, wake_at ┘     epochs, end to end       ├─ epoch_taken, epoch_wanted ──► hook thread
+                                                              └─ wake ──► I/O thread
+
+The core bounds the queue: it grants no more leases than there is room for. A take makes room; the I/O thread is woken
+at the number of takes that it named with `wake_at`, since waking it for each would cost more than a short batch.
+
+Inside an epoch a take only counts down. At its boundaries more happens: the last take reports the epoch with
+``epoch_taken`` and releases the consumers that wait for more of that epoch alone; a consumer that finds no first
+outcome reports ``epoch_wanted``, once, and waits; the first take moves the queue on to the next epoch.
+
+One lock protects everything, held for about a microsecond. It is reentrant: an abandoned enqueuer's finalizer or a
+user's signal handler may call `close` in the middle of any method, in the same thread.
 """
 
 from __future__ import annotations
@@ -16,7 +28,8 @@ from typing import Any
 
 from enqueuer.runtime.receipts import Receipts, Received
 
-# A signal handler that calls `close` between a waiting consumer's look and its sleep wakes nobody.
+# The longest wait of a consumer before it looks again: a `close` by a signal handler, run by the consumer's own thread
+# just before it sleeps, comes too early to wake it.
 _LOOK_AGAIN_SECONDS = 0.5
 
 
@@ -28,12 +41,11 @@ class End(Enum):
 
 
 class ReadyQueue:
-    """One stream for any number of consumers.
+    """The queue of one session. Any thread may call any method.
 
-    The lock protects a few integers and the deque; it is held for about a microsecond, except that a consumer waits
-    on the condition. ``wake`` tells the I/O thread that room was made. ``epoch_taken(epoch)`` says that its last
-    outcome was taken, and ``epoch_wanted(epoch)`` that a consumer waits for its first. These two are called while the
-    lock is held, so that their order is the stream's, and must only hand something over.
+    ``wake()`` tells the I/O thread of room. ``epoch_taken(epoch)`` reports the take of an epoch's last outcome,
+    ``epoch_wanted(epoch)`` a consumer that waits for its first. Both are called under the lock, so their order is the
+    stream's; they must only hand the report over.
     """
 
     def __init__(
@@ -43,9 +55,8 @@ class ReadyQueue:
         epoch_taken: Callable[[int], None],
         epoch_wanted: Callable[[int], None],
     ) -> None:
-        # Reentrant: an abandoned enqueuer's finalizer and a user's signal handler may call `close` in the middle of any
-        # of these methods. Entered as itself and not through the condition, whose Python-level __enter__ a Ctrl-C could
-        # leave after the lock was taken.
+        # Entered as itself and not through the condition: a Ctrl-C could leave the condition's Python-level __enter__
+        # after the lock was taken.
         self._lock = threading.RLock()
         self._condition = threading.Condition(self._lock)
         self._wake = wake
@@ -56,15 +67,14 @@ class ReadyQueue:
         self._lengths: dict[int, int] = {}
         self._epoch = first_epoch
         self._taken_in_epoch = 0
-        # How many outcomes may be taken without a look at where the epoch ends: all between its first and its last.
+        # Outcomes left before the epoch's last one; 0: the next take is at a boundary, or must look whether it is.
         self._inner_left = 0
-        self._wanted_epoch = -1
-        # The last one of which was told that it is over.
-        self._told_epoch = -1
+        # The newest epochs that `epoch_wanted` and `epoch_taken` have reported.
+        self._wanted_epoch = self._over_epoch = -1
         self._wake_at: float = math.inf
-        # Not the outcome itself, whose memory goes back when its consumer is done with it.
-        self._last_taken = 0
-        self._error: Callable[[], BaseException] | None = None
+        # The id of the outcome taken last. A reference would keep its memory in use after its consumer dropped it.
+        self._last_taken_id = 0
+        self._error: BaseException | None = None
         self._closed = False
         # Read by other threads without the lock: each is one attribute, written under it.
         self.taken_total = 0
@@ -73,38 +83,38 @@ class ReadyQueue:
     # ------------------------------------------------------------ the filling side
 
     def set_length(self, epoch: int, length: int) -> None:
-        """The epoch will have this many outcomes; said before the first of them is put."""
+        """Set the number of the epoch's outcomes, before the first of them is put."""
         with self._lock:
             self._lengths[epoch] = length
 
     def put(self, epoch: int, positions: Sequence[int], outcomes: Sequence[Any]) -> None:
-        """Add outcomes of these positions, in the order of delivery; epochs follow one another."""
+        """Add the outcomes of these positions, in the order of delivery. Epochs follow one another."""
         with self._lock:
             if self._closed:
                 return
             self._receipts.count(self.taken_total)
             self._receipts.note_put(epoch, positions, outcomes)
             self._outcomes.extend(outcomes)
-            # All: one that was told and then interrupted (Ctrl-C) would keep the news from the others.
+            # All consumers: a single one could be interrupted (Ctrl-C), and the others would sleep on.
             self._condition.notify_all()
 
     def wake_at(self, taken_total: int | None) -> None:
-        """Call ``wake`` once this many outcomes were taken in all, at once if they were; None: never."""
+        """Call ``wake``, once, when this many outcomes have been taken in all; at once if they have. None: never."""
         with self._lock:
             due = taken_total is not None and self.taken_total >= taken_total
             self._wake_at = math.inf if due or taken_total is None else taken_total
         if due:
             self._wake()
 
-    def fail(self, make_error: Callable[[], BaseException]) -> None:
-        """End the stream with this error, after what is in the queue; only the first one counts."""
+    def fail(self, error: BaseException) -> None:
+        """End the stream with this error, after the outcomes in the queue. Only the first error counts."""
         with self._lock:
             if self._error is None:
-                self._error = make_error
+                self._error = error
             self._condition.notify_all()
 
     def close(self) -> None:
-        """Drop everything; every consumer, also a waiting one, gets `End.CLOSED`."""
+        """Drop all outcomes; every consumer, also a waiting one, gets `End.CLOSED`."""
         with self._lock:
             self._closed = True
             self._outcomes.clear()
@@ -113,10 +123,10 @@ class ReadyQueue:
     # ------------------------------------------------------------ the taking side
 
     def take(self, only_epoch: int | None = None) -> Any:
-        """The next outcome. Waits for it as long as the session lives.
+        """Return the next outcome. Waits for it as long as the session lives.
 
-        Returns `End.CLOSED` after `close()`, `End.EPOCH` if the stream has passed ``only_epoch``; raises the error
-        given to `fail` once everything before it was taken.
+        Returns `End.CLOSED` after `close`, and `End.EPOCH` once the stream has passed ``only_epoch``. Raises the error
+        given to `fail` after all outcomes before it were taken.
         """
         with self._lock:
             if not (self._outcomes and self._inner_left and (only_epoch is None or only_epoch == self._epoch)):
@@ -124,19 +134,19 @@ class ReadyQueue:
                 if end is not None:
                     return end
             try:
-                # No call from here to where it is counted: a Ctrl-C comes at calls, and would lose it.
+                # No call between here and the count: a Ctrl-C is handled at calls, and would lose the outcome.
                 outcome = self._outcomes[0]
                 del self._outcomes[0]
             except IndexError:
-                return End.CLOSED  # by this very thread, in a signal handler
+                return End.CLOSED  # a signal handler in this very thread closed the queue
             self.taken_total += 1
-            # Looked at only now: while this one waited, others may have taken all before the epoch's last one.
+            # Looked at after the wait, in which other consumers may have taken all before the epoch's last outcome.
             if self._inner_left:
                 self._taken_in_epoch += 1
                 self._inner_left -= 1
             else:
                 self._take_at_boundary()
-            self._last_taken = id(outcome)
+            self._last_taken_id = id(outcome)
             wake = self.taken_total >= self._wake_at
             if wake:
                 self._wake_at = math.inf
@@ -145,7 +155,7 @@ class ReadyQueue:
         return outcome
 
     def _take_at_boundary(self) -> None:
-        """What was taken may be an epoch's first or last outcome."""
+        """Count an outcome that may be an epoch's first or last."""
         if self.taken_total == 1 or self._taken_in_epoch == self._lengths[self._epoch]:
             self._enter_next_epoch()
         self._taken_in_epoch += 1
@@ -153,10 +163,11 @@ class ReadyQueue:
         self._inner_left = max(0, length - self._taken_in_epoch - 1)
         if self._taken_in_epoch == length:
             self._end_epoch()
-            # Those who wait for more of this epoch wait in vain.
+            # Consumers that wait for more of this epoch alone get `End.EPOCH`.
             self._condition.notify_all()
 
     def _wait_for_outcome(self, only_epoch: int | None) -> End | None:
+        """Return None once an outcome is in the queue; else as `take`."""
         started: float | None = None
         while True:
             if only_epoch is not None and self._next_epoch > only_epoch:
@@ -166,9 +177,9 @@ class ReadyQueue:
             if self._outcomes:
                 break
             if self._error is not None:
-                raise self._error()
+                raise self._error
             if self._at_boundary and self._wanted_epoch < self._next_epoch:
-                # Told, then noted: a Ctrl-C in between has it told twice, which does no harm.
+                # Reported, then noted: a Ctrl-C in between repeats the report, which does no harm.
                 self._epoch_wanted(self._next_epoch)
                 self._wanted_epoch = self._next_epoch
             if started is None:
@@ -198,16 +209,17 @@ class ReadyQueue:
             self._taken_in_epoch = 0
 
     def _end_epoch(self) -> None:
-        """Its last outcome was taken. With a failed batch the epoch is not over: a resume tries that one again."""
+        """Report the epoch, unless a batch of it failed: then it is not over, and a resume tries that batch again."""
         self._receipts.count(self.taken_total)
-        if self._receipts.received_count == self._lengths[self._epoch] and self._told_epoch < self._epoch:
-            self._told_epoch = self._epoch
+        if self._receipts.received_count == self._lengths[self._epoch] and self._over_epoch < self._epoch:
+            self._over_epoch = self._epoch
             self._epoch_taken(self._epoch)
 
     def take_back(self) -> None:
-        """What this consumer took last could not be used: it was not received.
+        """Count the last outcome as not received: its consumer could not use it.
 
-        Called at once, so with a single consumer exact. An epoch that is over stays so: its ``on_epoch_end`` may run.
+        Called right after `take`, so it is exact with a single consumer. An epoch that is over stays over: its
+        ``on_epoch_end`` may be running.
         """
         with self._lock:
             self._receipts.count(self.taken_total)
@@ -215,13 +227,13 @@ class ReadyQueue:
                 self._receipts.take_back()
 
     def put_back(self, outcome: Any) -> None:
-        """What this consumer took last is there to be taken again: it was interrupted before it could use it.
+        """Make the outcome the next one again: its consumer was interrupted before it could use it.
 
-        Called at once; where another consumer has taken one since, its place is gone, and so is it. An epoch that is
-        over stays so, as with `take_back`: its last outcome counts as received, and that it is over is not told again.
+        Called right after `take`. If another consumer has taken an outcome since, this one is lost. An epoch that is
+        over stays over, as with `take_back`: its last outcome counts as received, and the epoch is not reported again.
         """
         with self._lock:
-            if self._closed or self._last_taken != id(outcome):
+            if self._closed or self._last_taken_id != id(outcome):
                 return
             self._receipts.count(self.taken_total)
             if self._taken_in_epoch < self._lengths[self._epoch]:
@@ -229,30 +241,30 @@ class ReadyQueue:
             self._outcomes.appendleft(outcome)
             self.taken_total -= 1
             self._taken_in_epoch -= 1
-            self._inner_left = 0  # found again with the next one that is taken
+            self._inner_left = 0  # the next take looks for the boundary
             self._condition.notify_all()
 
-    # ------------------------------------------------------------ for everybody
+    # ------------------------------------------------------------ asking
 
     def received(self) -> Received:
-        """What the consumers have received, as of one moment."""
+        """A consistent snapshot of the positions that the consumers have received."""
         with self._lock:
             self._receipts.count(self.taken_total)
             return self._receipts.received()
 
     def raise_failure(self) -> None:
-        """Raise the error given to `fail`, if there is one, although something may still be in front of it."""
+        """Raise the error given to `fail`, if there is one, also while outcomes stand before it."""
         if self._error is not None:
-            raise self._error()
+            raise self._error
 
     @property
     def next_epoch(self) -> int:
-        """The epoch that the next outcome belongs to."""
+        """The epoch of the next outcome."""
         with self._lock:
             return self._next_epoch
 
     @property
     def progress(self) -> tuple[int, int, int, int]:
-        """Epoch, outcomes taken of it, its length (0: not known yet), and outcomes ready to take."""
+        """The epoch, its outcomes taken, its length (0: not known yet), and the number of outcomes in the queue."""
         with self._lock:
             return self._epoch, self._taken_in_epoch, self._lengths.get(self._epoch, 0), len(self._outcomes)

@@ -1,7 +1,7 @@
-"""Which positions of the current epoch the trainer has received, worked out from how many outcomes it took.
+"""Receipts: the positions of the current epoch that the trainer has received, derived from the number of takes.
 
-Outcomes are taken in the order in which they were put, so their positions need not be looked at when they are taken,
-which happens 100 000 times a second, but only when more are put or somebody asks.
+Outcomes are taken in the order in which they were put, so a take only counts: there may be 100 000 a second. Positions
+are looked up when more outcomes are put, and when a state is asked for.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ _NOT_A_BATCH = frozenset({BatchFailed, BatchSkipped})
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A place in the session's stream. ``positions`` are those of the order that was opened for ``epoch``;
-    ``skipped`` all (epoch, index) of the session. ``began``: whether anything was taken at all.
+    """The trainer's progress in a session's stream.
+
+    ``positions`` are the received ones of ``epoch``, in the order that the session opened it with. ``skipped`` has the
+    (epoch, index) of every batch that the session skipped. ``began``: whether any outcome was taken.
     """
 
     epoch: int
@@ -30,51 +32,53 @@ class Received:
 
 
 class Receipts:
-    """The ready queue's own, under its lock."""
+    """The receipts of one ready queue, which calls every method under its lock."""
 
     def __init__(self, first_epoch: int) -> None:
         self._epoch = first_epoch
         self._positions = Ranges()
         self._skipped: list[tuple[int, int]] = []
-        # What was put and not yet counted as taken: epoch and positions of each delivery, and how many of the first.
-        self._chunks: deque[tuple[int, Sequence[int]]] = deque()
+        # Epoch and positions of the deliveries not yet counted, and the number already counted of the first one.
+        self._deliveries: deque[tuple[int, Sequence[int]]] = deque()
         self._of_first = 0
         self._put_total = 0
         self._counted_total = 0
-        # Failures and skips among them, with their numbers in the stream.
-        self._special: deque[tuple[int, Any]] = deque()
+        # The failures and skips of these deliveries, with their numbers in the stream.
+        self._not_batches: deque[tuple[int, Any]] = deque()
+        # The position counted last, if its outcome was a batch.
         self._last: int | None = None
 
     def note_put(self, epoch: int, positions: Sequence[int], outcomes: Sequence[Any]) -> None:
+        """Add a delivery: outcomes that were put into the queue."""
         if not _NOT_A_BATCH.isdisjoint(map(type, outcomes)):
-            self._special.extend(
+            self._not_batches.extend(
                 (number, outcome)
                 for number, outcome in enumerate(outcomes, self._put_total)
                 if type(outcome) in _NOT_A_BATCH
             )
         self._put_total += len(outcomes)
-        self._chunks.append((epoch, positions))
+        self._deliveries.append((epoch, positions))
 
     def count(self, taken_total: int) -> None:
-        """So many were taken in all."""
+        """Count outcomes as taken, up to this many in all."""
         while self._counted_total < taken_total:
-            epoch, positions = self._chunks[0]
+            epoch, positions = self._deliveries[0]
             size = min(len(positions) - self._of_first, taken_total - self._counted_total)
-            special = self._special[0] if self._special else None
-            if special is not None:
-                # Up to it, and then it alone.
-                size = min(size, max(1, special[0] - self._counted_total))
+            number, outcome = self._not_batches[0] if self._not_batches else (None, None)
+            if number is not None:
+                # The batches before a failure or skip are counted together; then it alone.
+                size = min(size, max(1, number - self._counted_total))
             if epoch != self._epoch:
                 self._epoch, self._positions = epoch, Ranges()
-            if special is not None and special[0] == self._counted_total:
-                self._special.popleft()
-                self._count_special(positions[self._of_first], special[1])
+            if number == self._counted_total:
+                self._not_batches.popleft()
+                self._count_not_batch(positions[self._of_first], outcome)
             else:
                 self._count_batches(positions, size)
             self._counted_total += size
             self._of_first += size
             if self._of_first == len(positions):
-                self._chunks.popleft()
+                self._deliveries.popleft()
                 self._of_first = 0
 
     def _count_batches(self, positions: Sequence[int], size: int) -> None:
@@ -86,33 +90,34 @@ class Receipts:
                 self._positions.add(position, position + 1)
         self._last = chosen[-1]
 
-    def _count_special(self, position: int, outcome: Any) -> None:
-        """A skip is as good as received. A batch whose error came out of ``next()`` was not."""
+    def _count_not_batch(self, position: int, outcome: Any) -> None:
+        """Count a skip as received, and a failure, raised by ``next()``, as not received."""
         self._last = None
         if type(outcome) is BatchSkipped:
             self._positions.add(position, position + 1)
             self._skipped.append((outcome.epoch, outcome.index))
 
     def take_back(self) -> None:
-        """The last one that was counted could not be used after all."""
+        """Undo the receipt of the outcome counted last; it stays taken."""
         if self._last is not None:
             self._positions.discard(self._last)
 
     def put_back(self) -> None:
-        """The last one that was counted, a batch, is to be taken again."""
+        """Undo the take of the outcome counted last, a batch; it will be taken again."""
         assert self._last is not None
         self._positions.discard(self._last)
         if self._of_first:
             self._of_first -= 1
         else:
-            self._chunks.appendleft((self._epoch, (self._last,)))
+            self._deliveries.appendleft((self._epoch, (self._last,)))
         self._counted_total -= 1
         self._last = None
 
     @property
     def received_count(self) -> int:
-        """Of the epoch that was counted last."""
+        """The number of received positions of the epoch counted last."""
         return len(self._positions)
 
     def received(self) -> Received:
+        """A snapshot; later counts do not change it."""
         return Received(self._epoch, self._positions.copy(), tuple(self._skipped), self._counted_total > 0)

@@ -1,4 +1,7 @@
-"""From the bytes that anybody may have sent to the core's events: what is not as it should be goes no further."""
+"""The receiver: reads messages from the sockets, where any peer may send, and makes events for the core of them.
+
+Malformed messages, and those of banned or unauthenticated peers, go no further: at most an event reports them.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,10 @@ _MALFORMED_LOGGED = 10
 
 
 class Receiver:
-    """Used by the I/O thread. Peers that ``ignores`` are dropped unread; ``refuse`` sends a peer the reason."""
+    """Reads the channels of one session, in the I/O thread.
+
+    ``ignores`` tells whether to drop a peer's messages unread; ``refuse`` sends a peer the reason of its rejection.
+    """
 
     def __init__(
         self,
@@ -51,20 +57,20 @@ class Receiver:
         self._session = session
         self._ignores = ignores
         self._refuse = refuse
-        # Messages of banned peers, which were dropped.
+        # Messages of banned peers, dropped unread.
         self.ignored_count = 0
-        # Bytes of all batches; of those that may have been compressed; and the bytes that compression saved.
+        # Bytes of all batches; of the batches that may have been compressed; and the bytes that compression saved.
         self.bytes_total = self._compressible_bytes = self._saved_bytes = 0
         self._malformed_count = 0
 
     @property
     def compression_ratio(self) -> float:
-        """Bytes of batches to bytes that were sent for them, where workers were asked to compress."""
+        """Bytes of batches per byte sent for them, where workers were asked to compress."""
         saved = self._saved_bytes
         return self._compressible_bytes / (self._compressible_bytes - saved) if saved else 1.0
 
     def control(self, channel: Channel) -> Iterator[Event]:
-        """What has come on the control channel, up to some hundred messages."""
+        """Yield the events of waiting control messages, at most `_MESSAGES_PER_TURN` of them."""
         for _ in range(_MESSAGES_PER_TURN):
             try:
                 frames, key = channel.sockets.receive_control()
@@ -75,7 +81,8 @@ class Receiver:
                 self.ignored_count += 1
                 continue
             if key is None:
-                # Its leases are others' once that is known; libzmq has no way to close one peer's connection.
+                # The peer's key was revoked. The core gives its leases to other workers; its connection stays, since
+                # libzmq cannot close a single one.
                 self._refuse(route, Reject("its key was revoked"))
                 yield RouteLost(route)
                 continue
@@ -98,7 +105,7 @@ class Receiver:
             yield ControlReceived(route, session, message, key)
 
     def results(self, channel: Channel) -> Iterator[Event]:
-        """The same of the data channel."""
+        """Yield the events of waiting result messages, at most `_MESSAGES_PER_TURN` of them."""
         open_blocks = channel.slabs.blocks.open if channel.slabs is not None else None
         for _ in range(_MESSAGES_PER_TURN):
             try:
@@ -111,7 +118,7 @@ class Receiver:
                 session, header = decode_header(frames)
             except ProtocolError as error:
                 self._note_malformed(channel, error)
-                yield self._unknown(error, key)
+                yield self._refuse_unread(error, key)
                 continue
             if session != self._session:
                 continue
@@ -144,14 +151,14 @@ class Receiver:
             )
 
     def _note_compression(self, header: ResultsHeader, payloads: Sequence[Payload | BuiltPayload]) -> None:
-        """Shared memory is never compressed."""
+        """Count the batches that came as frames; those in shared memory are never compressed."""
         for payload, ref in zip(payloads, header.blocks, strict=True):
             if ref is None:
                 self._compressible_bytes += payload.nbytes
                 self._saved_bytes += payload.saved_bytes
 
-    def _unknown(self, error: ProtocolError, key: str) -> ResultsRefused:
-        """On this channel nobody has an address: who sent it is what the header says, if it comes that far."""
+    def _refuse_unread(self, error: ProtocolError, key: str) -> ResultsRefused:
+        """Refuse a message with a malformed header. Only the header names its sender, if it can be read that far."""
         incarnation = NO_ID
         if isinstance(error, FalseHeaderError) and error.session == self._session:
             incarnation = error.incarnation
@@ -166,7 +173,7 @@ class Receiver:
 
 
 def _refuse_pickles(error: ErrorRecord | None) -> None:
-    """Only the trainer's own processes may name a class by a pickle."""
+    """Raise ProtocolError if the record, or a cause of it, carries a pickle; only local processes may send one."""
     while error is not None:
         if error.pickled_type is not None:
             raise ProtocolError("an error from a remote worker carries a pickle")

@@ -1,28 +1,27 @@
-"""From what ``load_state_dict`` is given to where the next session goes on."""
+"""Resuming: checks the argument of ``load_state_dict`` and makes the next session's `ResumePoint` of it."""
 
 from __future__ import annotations
 
-import operator
 from dataclasses import replace
 from typing import Any
 
 from enqueuer.errors import StateError
 from enqueuer.options import Options
-from enqueuer.runtime.bookmark import ResumePoint, own_shard
+from enqueuer.runtime.bookmark import ResumePoint
 from enqueuer.runtime.own_sequence import OwnSequence
 from enqueuer.stream.state import ResumeState, check_agreement, read_states, reshard
 
 
 def load_state(given: Any, own: OwnSequence, options: Options, source: Any) -> ResumePoint:
-    """Check one rank's state or the list of all ranks', and bring ``own`` to it.
+    """Check ``given``, one rank's state or the list of all ranks' states, and bring ``own`` to it.
 
-    Raises StateError that names what does not fit, and whatever the Sequence's own code raises.
+    Raises StateError for a state that does not fit, and the errors of the Sequence's own code.
     """
     states = read_states(given)
     for state in states:
         _check_options(state, options)
     alone = not isinstance(given, (list, tuple))
-    shard = own_shard(options)
+    shard = options.shard
     agreed = states[0] if alone else check_agreement(states)
     mine = [state for state in states if state.shard == shard]
     if mine:
@@ -37,31 +36,33 @@ def load_state(given: Any, own: OwnSequence, options: Options, source: Any) -> R
     else:
         own.restore(agreed)
         state = reshard(states, agreed, shard)
-    return _go_on(state, own, source)
+    return _begin_from(state, own, source)
 
 
 def _check_options(state: ResumeState, options: Options) -> None:
-    seed = None if options.seed is None else operator.index(options.seed)
-    if seed is not None and state.seed is not None and seed != state.seed:
-        raise StateError(f"the state's seed is {state.seed}, and this enqueuer's is {seed}")
+    if state.seed is not None and options.seed not in (None, state.seed):
+        raise StateError(f"the state's seed is {state.seed}, and this enqueuer's is {options.seed}")
     for name in ("shuffle", "shard_remainder"):
         theirs, ours = getattr(state, name), getattr(options, name)
-        if theirs != type(theirs)(ours):
+        if theirs != ours:
             raise StateError(f"the state's {name} is {theirs!r}, and this enqueuer's is {ours!r}")
 
 
-def _go_on(state: ResumeState, own: OwnSequence, source: Any) -> ResumePoint:
-    """An epoch of which nothing is left for this rank is over: if its ``on_epoch_end`` has not run, it does now."""
+def _begin_from(state: ResumeState, own: OwnSequence, source: Any) -> ResumePoint:
+    """The session's beginning: in the state's epoch or, if no batch of it is left for this rank, in the next one.
+
+    In that case ``on_epoch_end`` runs now, unless it has run before.
+    """
     if not state.epoch_is_over:
         return ResumePoint(state, own, source, state.epoch, state.plan)
     if state.seed is None:
-        # Not begun, and too short for these ranks: the epoch says so when it opens.
+        # Not begun, and too short for these ranks: the error comes when the epoch opens.
         return ResumePoint(state, own, source, state.epoch, None)
     if not state.epoch_end:
-        had = len(own.ends)
+        ends_count = len(own.ends)
         own.end_epoch(state.seed, state.epoch, own.instance)
         own.enter(state.epoch + 1, own.spec, own.instance)
-        if len(own.ends) > had:
+        if len(own.ends) > ends_count:
             with own.lock:
                 state = replace(
                     state,

@@ -1,30 +1,34 @@
 """``workers=0`` without ``bind``: each batch is computed in the consumer's own thread, when it is asked for.
 
-The same stream as with workers (order, seeds, errors, skips, epochs) without a thread, a process or a queue: the
-plainest way to debug a Sequence, and the baseline that workers are measured against.
+The stream is the same as with workers (order, seeds, errors, skips, epochs), without a thread, a process or a queue.
+It is the plainest way to debug a Sequence, and the baseline for measurements of workers.
 """
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
-from enqueuer.compute.error_records import in_place_error
 from enqueuer.compute.item import compute_item
+from enqueuer.core.actions import BatchFailed, BatchSkipped
 from enqueuer.monitoring.stats import Stats
-from enqueuer.runtime.bookmark import Bookmark, own_shard
+from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.iteration import StreamEnd
+from enqueuer.runtime.outcomes import InPlaceError, build_error
 from enqueuer.runtime.receipts import Received
 from enqueuer.stream.ranges import Ranges
 
-# What `_compute` returns for a batch that is left out.
-_SKIPPED: Final = object()
+logger = logging.getLogger("enqueuer")
 
 
 class SerialSession:
-    """Has the methods of `Session` that the public class uses."""
+    """A session without workers, with the interface of `Session` as far as the public class and adapters use it.
+
+    Any thread may call any method; one consumer at a time computes, under the lock.
+    """
 
     endpoint: str | None = None
     workers_count = 0
@@ -42,20 +46,22 @@ class SerialSession:
         self._order: Sequence[int] = ()
         self._instance: Any = None
         self._opened = False
-        # Whether on_epoch_end of the epoch that is opened has run.
+        # Whether on_epoch_end of the open epoch has run.
         self._ended = False
         self._hook_error: Exception | None = None
         self._retries_count = 0
         self._taken_total = 0
         self._position = 0
         self._skipped: list[tuple[int, int]] = []
-        # As of one moment, for other threads: replaced as a whole.
-        self._place = (self._epoch, 0, 0)
+        # Epoch, position and number of skips. Replaced as a whole: other threads read it without the lock.
+        self._progress = (self._epoch, 0, 0)
         bookmark.follow(self._get_received)
 
     def next_batch(self, only_epoch: int | None = None) -> Any:
-        """As `Session.next_batch`; on_epoch_end runs in the caller's thread, when something is asked for beyond the
-        epoch's last batch: the next epoch's first, or with ``only_epoch`` one more of the same.
+        """Compute and return the next batch that is not None; raises as `Session.next_batch`.
+
+        ``on_epoch_end`` runs here, in the caller's thread, at the first call after the epoch's last batch: a call for
+        the next epoch's first batch, or with ``only_epoch`` the call that raises StreamEnd.
         """
         with self._lock:
             while True:
@@ -70,31 +76,34 @@ class SerialSession:
                     continue
                 index = self._order[self._position]
                 batch = self._compute(index)
-                # After it: a Ctrl-C in the middle loses no batch.
+                # Counted after the computation: a Ctrl-C in the middle of it loses no batch.
                 self._position += 1
                 self._taken_total += 1
-                if batch is _SKIPPED:
+                is_skipped = type(batch) is BatchSkipped
+                if is_skipped:
                     self._skipped.append((self._epoch, index))
-                self._place = (self._epoch, self._position, len(self._skipped))
-                if batch is not None and batch is not _SKIPPED:
+                self._progress = (self._epoch, self._position, len(self._skipped))
+                if batch is not None and not is_skipped:
                     return batch
 
     def open_epochs_on_demand(self) -> None:
-        """It never does otherwise."""
+        """Nothing to do: a serial session opens an epoch only when its first batch is asked for."""
 
     @property
     def epoch(self) -> int:
+        """The epoch of the batch taken last; before that, the first one."""
         return self._epoch
 
     def raise_failure(self) -> None:
-        """Nothing can break it but what `next_batch` raises."""
+        """Nothing to raise: every error of a serial session comes out of `next_batch`."""
 
     @property
     def next_epoch(self) -> int:
+        """The epoch of the next batch."""
         return self._epoch + (self._opened and self._position == len(self._order))
 
     def _end_epoch_alone(self) -> None:
-        """Its batches are all there, so what the hook raises belongs to what is asked for next, as with workers."""
+        """End an epoch that was asked for alone. An error of the hook is kept for the next epoch, as with workers."""
         try:
             self._end_epoch()
         except Exception as error:
@@ -110,7 +119,7 @@ class SerialSession:
     def _enter_epoch(self) -> None:
         if self._opened:
             self._end_epoch()
-            # The end of an epoch is not run twice if the next one cannot be opened.
+            # Before the next epoch opens, which may fail: on_epoch_end never runs twice for one epoch.
             self._opened = False
             self._epoch += 1
             self._order, self._position = (), 0
@@ -121,40 +130,38 @@ class SerialSession:
         length = own.length()
         plan = self.bookmark.make_plan(self._epoch, length) if length > 0 else None
         if plan is None or plan.left_count < 1:
-            shard = own_shard(self.options)
-            raise ValueError(f"the Sequence is empty (for this rank): len() is {length}, shard is {shard}")
+            raise ValueError(f"the Sequence is empty (for this rank): len() is {length}, shard is {self.options.shard}")
         self._order = plan.order(self.seed, self._epoch, shuffle=self.options.shuffle)
         own.enter(self._epoch, own.spec, own.instance)
         self._position = 0
         self._opened, self._ended = True, False
 
     def _compute(self, index: int) -> Any:
-        for attempt in range(self.options.retries + 1):
+        """The batch at this index, or a `BatchSkipped`; ``retries`` and ``max_skipped`` are followed as in the core."""
+        failures_count = 0
+        while True:
             try:
                 return compute_item(self._instance, index, seed=self.seed, epoch=self._epoch, seed_globals=False)
             except KeyboardInterrupt:
                 raise  # here it is the user's own Ctrl-C, in the training loop's thread
             except BaseException as error:
-                if attempt < self.options.retries:
+                failures_count += 1
+                if self.options.may_retry(failures_count):
                     self._retries_count += 1
                     continue
-                skipped_count = len(self._skipped) + self.bookmark.skipped_before
-                if self.options.on_error == "skip" and skipped_count < self.options.max_skipped:
-                    return _SKIPPED
-                place = in_place_error(
-                    error, index=index, epoch=self._epoch, worker="trainer", host=socket.gethostname()
-                )
-                if place is error:
-                    raise
-                raise place from error
-        raise AssertionError("unreachable: the loop returns or raises")
+                failed = BatchFailed(index, self._epoch, "trainer", socket.gethostname(), InPlaceError.of(error))
+                if self.options.may_skip(self.bookmark.skipped_before + len(self._skipped)):
+                    logger.warning("%s", failed.describe_skip())
+                    return BatchSkipped(index, self._epoch)
+                raise build_error(failed)  # noqa: B904 - the error has its cause, which names the batch
 
     def _get_received(self) -> Received:
-        epoch, position, skipped_count = self._place
+        epoch, position, skipped_count = self._progress
         skipped = tuple(self._skipped[:skipped_count])
         return Received(epoch, Ranges([(0, position)]), skipped, self._taken_total > 0)
 
     def stats(self) -> Stats:
+        """A snapshot; everything about workers is 0."""
         return Stats(
             running=not self._stopped,
             epoch=self._epoch,
@@ -166,12 +173,12 @@ class SerialSession:
         )
 
     def stop(self, timeout: float) -> bool:
-        """Another thread's batch that is being computed is not waited for; its stream ends after it."""
+        """End the stream; True. A batch that another thread computes is not waited for, and is that thread's last."""
         self._stopped = True
         return True
 
     def let_go(self, timeout: float) -> None:
-        """After `stop`: only the place in the stream stays. Not while another thread's batch will yet change it."""
+        """After `stop`: keep the progress alone, unless another thread's last batch will still change it."""
         if self._lock.acquire(blocking=False):
             try:
                 self.bookmark.freeze(timeout)
@@ -179,5 +186,6 @@ class SerialSession:
                 self._lock.release()
 
     def disarm(self) -> None:
+        """In a forked child: end the stream. The lock may be held for ever by a thread that is not there."""
         self._stopped = True
         self._lock = threading.RLock()

@@ -1,7 +1,18 @@
-"""One ``start()`` … ``stop()``: puts the threads, sockets and processes together, and takes them apart again.
+"""A session, from ``start()`` to ``stop()``: makes the threads, sockets and processes, ties them together, ends them.
 
-consumer threads ◄── ReadyQueue ◄── IoLoop ──► Coordinator (pure)
-HookThread ──► EpochKeeper ──events──► IoLoop ◄──► local threads, local processes, remote workers
+    consumers ◄── ReadyQueue ◄── IoLoop ◄──► local threads, local processes, remote workers
+                      │            ▲ └──► Coordinator (pure)
+     epoch taken, epoch wanted     │ epochs to compute
+                      ▼            │
+                  HookThread ──► EpochKeeper
+
+One batch's journey: the keeper opens its epoch (hook thread). The core grants a lease on its position, and the loop
+sends it (I/O thread). A local thread, or a worker process, computes it. The loop receives the result, the core puts it
+in order, and the ready queue gets it (I/O thread). A consumer takes it from the queue and builds the batch.
+
+Owners: the I/O thread alone uses the core and the sockets. The hook thread alone calls the user's object, apart from
+the items that local threads compute. The ready queue has a lock. `stop` may run in any thread; a lock lets one thread
+at a time take the session apart.
 """
 
 from __future__ import annotations
@@ -31,7 +42,7 @@ from enqueuer.monitoring.health import DIRECTORY_VARIABLE, HealthSocket, Status,
 from enqueuer.monitoring.stats import Stats
 from enqueuer.options import AUTO, QueueSize
 from enqueuer.protocol.batch import Trust
-from enqueuer.protocol.messages import ID_BYTES
+from enqueuer.protocol.messages import ID_BYTES, Message
 from enqueuer.protocol.results_codec import BuiltPayload
 from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.channels import Channel, PrivateDirectory, bind_local, bind_remote
@@ -49,16 +60,17 @@ from enqueuer.transport.sockets import io_threads_for, new_context
 logger = logging.getLogger("enqueuer")
 
 _SECRET_BYTES = 32
-# Of the machine's memory, for undelivered batches: what an automatic depth keeps to unless it is told otherwise.
+# The part of the machine's memory for undelivered batches with an automatic depth, unless ``max_bytes`` is given.
 _AUTO_MEMORY = 1 / 8
+# `stats` waits no longer than this for the I/O thread.
 _CALL_SECONDS = 5.0
 
 
 class Session:
-    """A running distribution of one Sequence. Made by ``start()``; never started twice.
+    """A session with workers. ``start()`` makes it; it runs at once, and never again after `stop`.
 
-    ``bookmark`` has the Sequence, the options and where to begin; ``processes`` is the enqueuer's local supervisor,
-    used only where ``local_processes`` > 0.
+    ``bookmark`` has the Sequence, the options and the beginning. ``processes`` is the enqueuer's local supervisor, used
+    only if ``local_processes`` is above 0.
     """
 
     def __init__(
@@ -73,7 +85,7 @@ class Session:
         self.bookmark = bookmark
         self.options = options = bookmark.options
         self.seed = bookmark.seed
-        # First of all, since it may fail.
+        # Looked up first, since it may fail; nothing is open yet.
         thread_init = self._thread_init() if threads else None
         self._processes = processes if local_processes else None
         self._stop_lock = threading.Lock()
@@ -88,22 +100,23 @@ class Session:
         channels = self._bind()
         self.facts = self._session_facts(channels, max_queue_size)
         self.coordinator = Coordinator(options, self.facts, time.monotonic())
-        self._hooks = HookThread("enqueuer-hooks", self._fail)
+        # These four need each other: a lambda looks up an object that is made below it.
         self.ready = ReadyQueue(
             bookmark.first_epoch,
             wake=lambda: self.io.wake(),
-            epoch_taken=lambda epoch: self._hooks.submit(lambda: self._keeper.taken(epoch)),
-            epoch_wanted=lambda epoch: self._hooks.submit(lambda: self._keeper.wanted(epoch)),
+            epoch_taken=lambda epoch: self._hooks.submit(self._keeper.taken, epoch),
+            epoch_wanted=lambda epoch: self._hooks.submit(self._keeper.wanted, epoch),
         )
+        self._hooks = HookThread("enqueuer-hooks", self.ready.fail)
         self.io = IoLoop(
             self.coordinator,
             self._context,
             channels,
             self.ready,
-            in_process=lambda message: self._threads.handle(message) if self._threads else None,
-            on_exhausted=lambda epoch: self._hooks.submit(lambda: self._keeper.exhausted(epoch)),
+            in_process=self._send_to_threads,
+            on_exhausted=lambda epoch: self._hooks.submit(self._keeper.exhausted, epoch),
             on_fleet_failed=self._fleet_failed,
-            on_failure=self._fail,
+            on_failure=self.ready.fail,
         )
         placement = Placement(threads > 0, local_processes > 0, options.bind is not None, options.key_file is not None)
         directory = self._directory.path if self._directory is not None else Path(tempfile.gettempdir())
@@ -120,14 +133,14 @@ class Session:
         local_processes: int,
         thread_init: Callable[[], Any] | None,
     ) -> None:
-        """Set everything going; if that fails or is interrupted, nothing stays behind."""
+        """Start everything. If that fails or is interrupted, nothing is left behind."""
         try:
             self.io.start()
             self._health = open_health_socket(os.environ.get(DIRECTORY_VARIABLE))
             if self._health is not None:
                 self.io.call(self._answer_health)
             self._hooks.start()
-            self._hooks.submit(lambda: self._keeper.open(self.bookmark.first_epoch))
+            self._hooks.submit(self._keeper.open, self.bookmark.first_epoch)
             if threads:
                 self._threads = LocalThreads(
                     threads,
@@ -136,10 +149,10 @@ class Session:
                     self._keeper.instance,
                     thread_init,
                     self.io.post,
-                    self._fail,
+                    self.ready.fail,
                     batch_timeout=self.options.batch_timeout,
                 )
-                # Not before `_threads` is set: the I/O thread, which runs, could have a grant for them at once.
+                # After `_threads` is set: the I/O thread runs, and may have a grant for them at once.
                 self._threads.start()
             if local_processes:
                 self._start_processes(channels, local_processes)
@@ -148,7 +161,7 @@ class Session:
             raise
 
     def _bind(self) -> list[Channel]:
-        """The local channel in a private directory, and the remote one where the caller said."""
+        """Bind the local channel, in a private directory, and the remote one, at the caller's address."""
         options, channels = self.options, []
         self.endpoint: str | None = None
         try:
@@ -170,7 +183,7 @@ class Session:
     def _session_facts(self, channels: list[Channel], max_queue_size: int | None) -> SessionFacts:
         max_bytes = self.options.max_bytes
         if max_bytes is None and max_queue_size is None:
-            # Nothing else would hold an automatic depth back behind a batch that hangs.
+            # Without a bound on bytes, an automatic depth would grow without end behind a batch that hangs.
             max_bytes = int(_AUTO_MEMORY * total_bytes())
         return SessionFacts(
             session=os.urandom(ID_BYTES),
@@ -184,13 +197,13 @@ class Session:
 
     def _channel_facts(self, channel: Channel) -> ChannelFacts:
         local, slabs = channel.trust is Trust.LOCAL, channel.slabs
-        # A worker elsewhere is told a name, not where to connect to.
+        # A remote worker gets a name in the common directory: no trainer may have it connect to another path.
         shared = (str(slabs.path) if local else slabs.path.name, slabs.secret) if slabs is not None else None
         compression = None if channel.codec is None else self.options.compression
         return ChannelFacts(channel.name, self._data_endpoint(channel), local, shared, compression)
 
     def _data_endpoint(self, channel: Channel) -> str:
-        """As workers see it: what the caller advertises, else our port on the host that they connected to."""
+        """The data address for workers: the advertised one, else our port on the host that they have connected to."""
         endpoint = channel.sockets.data_endpoint
         if channel.trust is Trust.LOCAL:
             return endpoint
@@ -198,6 +211,10 @@ class Session:
             host, _, port = self.options.advertise.rpartition(":")
             return f"{host}:{endpoint.rpartition(':')[2]}" if port in ("*", "0") else self.options.advertise
         return f"tcp://*:{endpoint.rpartition(':')[2]}"
+
+    def _send_to_threads(self, message: Message) -> None:
+        if self._threads is not None:
+            self._threads.handle(message)
 
     def _thread_init(self) -> Callable[[], Any] | None:
         init = self.options.worker_init
@@ -217,10 +234,10 @@ class Session:
     # ------------------------------------------------------------ the stream
 
     def next_batch(self, only_epoch: int | None = None) -> Any:
-        """The next batch that is not None. Waits for it as long as the session lives.
+        """Return the next batch that is not None. Waits for it as long as the session lives.
 
-        Raises `StreamEnd` after `stop` and, with ``only_epoch``, once that epoch is over; the Sequence's own
-        exception, or a `SequenceError`, in the failed batch's place; and what broke the session.
+        Raises `StreamEnd` after `stop` and, with ``only_epoch``, once that epoch is over; in a failed batch's place the
+        Sequence's own exception, or a `SequenceError`; and the error that ended the session.
         """
         while True:
             outcome = self.ready.take(only_epoch)
@@ -245,37 +262,36 @@ class Session:
             self.ready.take_back()
             raise
         except BaseException:
-            # A Ctrl-C, as a rule, in the middle of a large batch: it is the next one that is asked for again.
+            # Mostly a Ctrl-C in the middle of a large batch: the batch is the next one again.
             self.ready.put_back(payload)
             raise
 
     @property
     def next_epoch(self) -> int:
+        """The epoch of the next batch."""
         return self.ready.next_epoch
 
     @property
     def epoch(self) -> int:
-        """The epoch of the batch that was taken last; before that, the first one."""
+        """The epoch of the batch taken last; before that, the first one."""
         return self.ready.progress[0]
 
     def raise_failure(self) -> None:
-        """Raise what has broken the session, if anything has; `next_batch` will, after what is ready."""
+        """Raise the error that ended the session, if any. `next_batch` raises it too, after the ready batches."""
         self.ready.raise_failure()
-
-    def _fail(self, error: BaseException) -> None:
-        self.ready.fail(lambda: error)
 
     def _fleet_failed(self, failed: FleetFailed) -> None:
         record = failed.error
         if record is None:
-            self._fail(NoWorkersError(failed.reason))
+            self.ready.fail(NoWorkersError(failed.reason))
         else:
             epoch, _, _, _ = self.ready.progress
-            self._fail(rebuild_error(record, index=None, epoch=epoch, worker=None, host=None, trust_local=True))
+            self.ready.fail(rebuild_error(record, index=None, epoch=epoch, worker=None, host=None, trust_local=True))
 
     def open_epochs_on_demand(self) -> None:
-        """From the next epoch on, nothing of it is computed before its first batch is asked for, unless it can be
-        checked then: what a callback changes between two epochs is in force for the whole of the next one.
+        """Compute no later epoch before its first batch is asked for, unless a change of the Sequence can be seen then.
+
+        So a change that a callback makes between two epochs holds for the whole of the next one.
         """
         self._keeper.on_demand = True
 
@@ -283,24 +299,24 @@ class Session:
 
     @property
     def max_queue_size(self) -> QueueSize:
-        """As `start` was given it."""
+        """The bound on undelivered batches, as ``start()`` takes it."""
         number = self.facts.max_queue_size
         return AUTO if number is None else number
 
     @property
     def workers_count(self) -> int:
-        """Workers (slots) that serve now."""
+        """The number of workers (slots) that serve now."""
         return self.coordinator.slots_count
 
     def stats(self) -> Stats:
-        """A snapshot, taken in the I/O thread while it runs."""
+        """A snapshot, taken in the I/O thread, or here after its end. While that thread hangs: the last snapshot."""
         try:
             self._last_stats = self.io.call(self._snapshot).result(_CALL_SECONDS)
         except futures.CancelledError:
-            # The I/O thread has ended, and nobody else touches the core.
+            # The I/O thread has ended, or closes its sockets: it does not change the core any more.
             self._last_stats = self._snapshot()
         except futures.TimeoutError:  # not the built-in one before 3.11
-            pass  # The I/O thread is kept from running; it alone may look at the core.
+            pass  # the I/O thread is kept from running, and it alone may look at the core
         return self._last_stats
 
     def _snapshot(self) -> Stats:
@@ -308,7 +324,7 @@ class Session:
         return take_snapshot(self.coordinator.state, self.ready, self.io.receiver, running=running)
 
     def _answer_health(self) -> None:
-        """In the I/O thread, which so proves that it turns."""
+        """Answer a health check. It runs in the I/O thread, so an answer proves that the loop turns."""
         assert self._health is not None
         self._health.answer(self._status)
         self.io.watch(self._health.fileno(), self._answer_health)
@@ -320,20 +336,21 @@ class Session:
     # ------------------------------------------------------------ stopping
 
     def stop(self, timeout: float) -> bool:
-        """End everything; True if nothing was left behind within ``timeout`` seconds. May be called again, from any
-        thread, also from a hook.
+        """End everything; True if nothing was left behind within ``timeout`` seconds.
+
+        May be called again, and from any thread, also from a hook.
         """
         deadline = time.monotonic() + timeout
-        # 1. Consumers first: whoever waits in next() is released, whatever else takes its time.
+        # 1. Consumers first: those that wait in next() are released, however long the rest takes.
         self.ready.close()
         if not self._stop_lock.acquire(blocking=False):
-            # Another thread is stopping, or this very one further up its stack (a user's signal handler).
+            # Another thread is stopping the session, or this one, further up its stack (a user's signal handler).
             return self._stopped.wait(0 if self._is_waited_for() else timeout)
         self._stopper = threading.get_ident()
         try:
             if self._stopped.is_set():
                 return True
-            # 2. No new hook and no new item begins; what runs in a user's call cannot be interrupted.
+            # 2. No new hook and no new item begins. A user's call that runs cannot be interrupted.
             self._hooks.stop()
             if self._threads is not None:
                 self._threads.stop()
@@ -342,19 +359,19 @@ class Session:
             done = self.io.join(max(0.0, deadline - time.monotonic()))
             if done and self._health is not None:
                 self._health.close()
-            # 4. Local processes end with their stdin; they have had their Stop.
+            # 4. Local processes, which have their Stop by now, end when their stdin closes.
             if self._processes is not None and not self.options.persistent_workers:
                 self._processes.stop(max(0.1, deadline - time.monotonic()))
             if self._threads is not None:
                 self._threads.join()
             done = self._hooks.join(max(0.0, min(deadline - time.monotonic(), timeout))) and done
-            # 5. Nobody maps the segments or uses the ipc directory any more.
+            # 5. The segments and the ipc directory last: no process maps or uses them any more.
             self._keeper.close()
             pool.clear()
             if self._directory is not None:
                 self._directory.remove()
             self._stopped.set()
-            if not done and timeout > 0:  # who gives no time does not want to know
+            if not done and timeout > 0:  # with no time to wait, a hook that runs is no news
                 logger.warning(
                     "stop() has waited %g s for a call of yours, such as on_epoch_end; it ends by itself", timeout
                 )
@@ -363,15 +380,15 @@ class Session:
             self._stop_lock.release()
 
     def let_go(self, timeout: float) -> None:
-        """After `stop`: only the place in the stream stays."""
+        """After `stop`: keep the progress in the stream alone."""
         self.bookmark.freeze(timeout)
 
     def _is_waited_for(self) -> bool:
-        """Whether who stops this session waits for the very thread that asks."""
+        """Whether the stopping thread waits for the caller's thread, or is it: waiting for it would be a deadlock."""
         return threading.get_ident() == self._stopper or self._hooks.is_current or self.io.is_current
 
     def disarm(self) -> None:
-        """In a forked child: the threads are not there, and sockets and processes are the parent's."""
+        """In a forked child: end the stream, and leave sockets and processes alone, which are the parent's."""
         self.ready = ReadyQueue(0, wake=_nothing, epoch_taken=_nothing, epoch_wanted=_nothing)
         self.ready.close()
         if self._health is not None:
@@ -380,4 +397,4 @@ class Session:
 
 
 def _nothing(*_: Any) -> None:
-    """What a disarmed session does."""
+    """The callbacks of a disarmed session."""

@@ -1,4 +1,4 @@
-"""Makes a `Stats` from what the core, the ready queue and the receiver know."""
+"""Makes a `Stats` of the counters of the core, the ready queue and the receiver."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from enqueuer.runtime.receiver import Receiver
 
 
 def take_snapshot(state: State, ready: ReadyQueue, receiver: Receiver, *, running: bool) -> Stats:
-    """Called in the I/O thread, or after its end."""
+    """The present statistics. Called in the I/O thread, or after its end."""
     epoch, taken, length, ready_count = ready.progress
     runs = state.ledger.runs.values()
     bound = state.scheduler.bound
@@ -37,7 +37,7 @@ def take_snapshot(state: State, ready: ReadyQueue, receiver: Receiver, *, runnin
         ready_count=ready_count,
         received_count=sum(run.buffered_count for run in runs),
         leased_count=sum(run.leased_count for run in runs),
-        # Batches that weigh more than is allowed come one at a time.
+        # Batches above the bound on bytes are computed one at a time.
         queue_limit=0 if bound == math.inf else max(1, int(bound)),
         workers_count=len(workers),
         slots_count=state.scheduler.slots_count if running else 0,

@@ -1,4 +1,4 @@
-"""When epochs open and with what, and when the user's hook runs: called here as the hook thread calls it."""
+"""The opening of epochs, their content and the user's hook, called as the hook thread calls them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from enqueuer.protocol.live_object import (
     unpack_sequence,
     unpack_worker_init,
 )
-from enqueuer.runtime import epochs as epoch_keeper
+from enqueuer.runtime import epochs
 from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.epochs import EpochKeeper, Placement
 from enqueuer.runtime.own_sequence import OwnSequence
@@ -38,7 +38,7 @@ SEED = 11
 
 
 class Trainer:
-    """What a session is to its keeper."""
+    """The part of a session that its `EpochKeeper` uses."""
 
     def __init__(
         self, sequence: Any, placement: Placement, directory: Path, first_epoch: int = 0, **options: Any
@@ -69,7 +69,7 @@ class Trainer:
         return self.newest
 
     def finish(self, epoch: int) -> EpochOpened:
-        """The trainer takes the epoch's last batch and waits for the next one's first."""
+        """Take the epoch's last batch and wait for the first one of the next epoch."""
         self.keeper.taken(epoch)
         self.keeper.wanted(epoch + 1)
         return self.newest
@@ -95,7 +95,7 @@ def train(tmp_path: Path) -> Iterator[Train]:
 
 
 def received(opened: EpochOpened) -> Any:
-    """The Sequence that a worker process makes of the state."""
+    """The Sequence as a worker process builds it from the state."""
     path = live_path(opened.state)
     assert path is not None
     return unpack_sequence(read_parts(map_segment(path)))
@@ -103,7 +103,7 @@ def received(opened: EpochOpened) -> Any:
 
 @dataclass
 class Unpicklable(Bare):
-    """As one that holds an open connection."""
+    """A Sequence that cannot be pickled, like one with an open connection."""
 
     def __reduce__(self) -> Any:
         raise TypeError("holds a connection")
@@ -324,7 +324,7 @@ def test_on_demand_an_epoch_that_can_be_checked_is_still_computed_ahead(train: T
 
 
 def test_a_large_object_is_not_compared(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(epoch_keeper, "CHEAP_STATE_BYTES", 10)
+    monkeypatch.setattr(epochs, "CHEAP_STATE_BYTES", 10)
     trainer = train(Bare(), PROCESSES)
     trainer.open()
     assert not trainer.finish(0).gated
@@ -518,7 +518,7 @@ def test_the_next_epoch_is_prefetched_if_nothing_can_change_in_between_or_as_the
 
 
 def test_a_large_object_is_not_prefetched(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(epoch_keeper, "CHEAP_STATE_BYTES", 10)
+    monkeypatch.setattr(epochs, "CHEAP_STATE_BYTES", 10)
     trainer = train(Bare(), PROCESSES)
     trainer.open()
     trainer.keeper.exhausted(0)

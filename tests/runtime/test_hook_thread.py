@@ -1,10 +1,9 @@
-"""The thread in which the user's object is called."""
+"""The thread that calls the user's object."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from functools import partial
 
 import pytest
 
@@ -38,7 +37,7 @@ def test_tasks_run_in_their_order_in_one_thread_that_is_not_the_callers(ends: En
         ends.done.append(number)
 
     for number in range(20):
-        ends.thread.submit(partial(note, number))
+        ends.thread.submit(note, number)
     wait_until(lambda: len(ends.done) == 20)
     assert ends.done == list(range(20))
     assert threads == {"hooks of a test"}
@@ -46,11 +45,11 @@ def test_tasks_run_in_their_order_in_one_thread_that_is_not_the_callers(ends: En
 
 @pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3), KeyboardInterrupt()])
 def test_an_error_of_a_task_is_reported_and_the_next_task_runs(ends: Ends, error: BaseException) -> None:
-    def fail() -> None:
+    def fail(_: int) -> None:
         raise error
 
-    ends.thread.submit(fail)
-    ends.thread.submit(lambda: ends.done.append(1))
+    ends.thread.submit(fail, 0)
+    ends.thread.submit(ends.done.append, 1)
     wait_until(lambda: ends.done == [1])
     assert ends.errors == [error]
 
@@ -58,12 +57,12 @@ def test_an_error_of_a_task_is_reported_and_the_next_task_runs(ends: Ends, error
 def test_stop_skips_tasks_that_have_not_begun(ends: Ends) -> None:
     entered, release = threading.Event(), threading.Event()
 
-    def block() -> None:
+    def block(_: int) -> None:
         entered.set()
         assert release.wait(DEADLINE)
 
-    ends.thread.submit(block)
-    ends.thread.submit(lambda: ends.done.append(1))
+    ends.thread.submit(block, 0)
+    ends.thread.submit(ends.done.append, 1)
     assert entered.wait(DEADLINE)
     ends.thread.stop()
     assert not ends.thread.join(0.0), "it is still in the first task"
@@ -75,11 +74,11 @@ def test_stop_skips_tasks_that_have_not_begun(ends: Ends) -> None:
 def test_the_hook_thread_may_be_stopped_and_joined_by_its_own_task(ends: Ends) -> None:
     joined: list[bool] = []
 
-    def stop() -> None:
+    def stop(_: int) -> None:
         ends.thread.stop()
         joined.append(ends.thread.join(DEADLINE))
 
-    ends.thread.submit(stop)
+    ends.thread.submit(stop, 0)
     assert ends.thread.join(DEADLINE)
     assert joined == [True]
 
@@ -87,7 +86,7 @@ def test_the_hook_thread_may_be_stopped_and_joined_by_its_own_task(ends: Ends) -
 def test_a_task_submitted_after_the_end_is_never_run(ends: Ends) -> None:
     ends.thread.stop()
     assert ends.thread.join(DEADLINE)
-    ends.thread.submit(lambda: ends.done.append(1))
+    ends.thread.submit(ends.done.append, 1)
     ends.thread.stop()
     assert ends.done == []
 

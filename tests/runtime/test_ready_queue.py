@@ -18,7 +18,7 @@ DEADLINE = 10.0
 
 
 class Ends:
-    """A queue, and what it called back."""
+    """A queue, and the calls of its callbacks."""
 
     def __init__(self, first_epoch: int = 0) -> None:
         self.wakes_count = 0
@@ -36,7 +36,7 @@ class Ends:
         self._lengths[epoch] = length
 
     def put(self, outcomes: list[Any]) -> None:
-        """The next positions in order."""
+        """Put the next positions in order."""
         epoch, first = self._at
         last = first + len(outcomes)
         self._at = (epoch + 1, 0) if last == self._lengths.get(epoch) else (epoch, last)
@@ -51,7 +51,7 @@ class Ends:
         return [self.queue.take() for _ in range(count)]
 
     def consumers(self, pool: ThreadPoolExecutor, *epochs: int | None) -> list[Future[Any]]:
-        """One waiting consumer an entry; returns once all of them wait."""
+        """Start one waiting consumer for each entry; returns once all of them wait."""
         futures = [pool.submit(self.queue.take, epoch) for epoch in epochs]
         wait_until(lambda: len(self.queue._condition._waiters) == len(epochs), what="waiting consumers")  # type: ignore[attr-defined]
         return futures
@@ -93,8 +93,8 @@ def test_close_releases_every_waiting_consumer_and_drops_the_outcomes() -> None:
 def test_an_error_comes_after_the_queued_outcomes_and_on_every_later_take() -> None:
     ends = Ends()
     ends.fill(["a", "b", "c"])
-    ends.queue.fail(lambda: LookupError("first"))
-    ends.queue.fail(lambda: LookupError("second"))
+    ends.queue.fail(LookupError("first"))
+    ends.queue.fail(LookupError("second"))
     assert ends.take(3) == ["a", "b", "c"]
     for _ in range(2):
         with pytest.raises(LookupError, match="first"):
@@ -105,7 +105,7 @@ def test_an_error_releases_every_waiting_consumer() -> None:
     ends = Ends()
     with ThreadPoolExecutor(2) as pool:
         waiting = ends.consumers(pool, None, 0)
-        ends.queue.fail(lambda: LookupError("broken"))
+        ends.queue.fail(LookupError("broken"))
         assert [type(future.exception(DEADLINE)) for future in waiting] == [LookupError] * 2
 
 
@@ -113,7 +113,7 @@ def test_a_failure_can_be_seen_before_its_turn() -> None:
     ends = Ends()
     ends.fill(["a"])
     ends.queue.raise_failure()
-    ends.queue.fail(lambda: LookupError("broken"))
+    ends.queue.fail(LookupError("broken"))
     with pytest.raises(LookupError, match="broken"):
         ends.queue.raise_failure()
     assert ends.queue.take() == "a"
@@ -121,7 +121,7 @@ def test_a_failure_can_be_seen_before_its_turn() -> None:
 
 def test_a_queue_that_is_closed_and_failed_ends_as_closed() -> None:
     ends = Ends()
-    ends.queue.fail(lambda: LookupError("broken"))
+    ends.queue.fail(LookupError("broken"))
     ends.queue.close()
     assert ends.queue.take() is End.CLOSED
 
@@ -240,14 +240,14 @@ def test_an_error_of_the_next_epoch_does_not_spoil_the_end_of_this_one() -> None
     ends = Ends()
     ends.fill(["a"])
     ends.queue.take(0)
-    ends.queue.fail(lambda: LookupError("on_epoch_end"))
+    ends.queue.fail(LookupError("on_epoch_end"))
     assert ends.queue.take(0) is End.EPOCH
     with pytest.raises(LookupError):
         ends.queue.take(1)
 
 
 def test_all_consumers_that_wait_for_an_epoch_are_released_by_its_last_outcome() -> None:
-    """The next epoch may never be delivered: nobody has asked for it."""
+    """The next epoch may never be delivered, because no consumer has asked for it."""
     ends = Ends()
     ends.set_length(0, 1)
     with ThreadPoolExecutor(3) as pool:

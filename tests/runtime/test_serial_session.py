@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from enqueuer import SequenceError, item_rng, worker_info
+from enqueuer import SequenceEnqueuer, SequenceError, item_rng, worker_info
 from enqueuer.compute.seeding import item_generator
 from enqueuer.options import Options
 from enqueuer.runtime.bookmark import Bookmark
@@ -35,7 +35,7 @@ def take(session: SerialSession, count: int) -> list[Any]:
 
 
 class Called(Bare):
-    """Its items are a function of the test."""
+    """A Sequence with a function of the test as its items."""
 
     def __init__(self, function: Callable[[int], Any], length: int = 4) -> None:
         super().__init__(length)
@@ -187,6 +187,23 @@ def test_retries_and_skips_are_counted(tmp_path: Any) -> None:
     stats = session.stats()
     assert (stats.retries_count, stats.skipped) == (2, ((0, 1), (0, 2)))
     assert (stats.taken_count, stats.batches_total, stats.length) == (4, 4, 4)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_skipped_batch_is_logged_with_and_without_workers(workers: int, caplog: pytest.LogCaptureFixture) -> None:
+    sequence = Called(lambda index: 1 // index, length=2)
+    with SequenceEnqueuer(sequence, on_error="skip") as enqueuer:
+        enqueuer.start(workers)
+        assert list(enqueuer.epoch()) == [1]
+    lines = [(record.name, record.levelname, record.message) for record in caplog.records if "skip" in record.message]
+    problem = "ZeroDivisionError: integer division or modulo by zero"
+    assert lines == [("enqueuer", "WARNING", f"skipped batch 0 of epoch 0: {problem}")]
+
+
+def test_a_retried_batch_is_not_logged_as_skipped(caplog: pytest.LogCaptureFixture, tmp_path: Any) -> None:
+    sequence = Flaky(length=2, bad=(0,), failures=1, journal=str(tmp_path / "journal"))
+    assert take(serve(sequence, retries=1, on_error="skip"), 2) == [(0, 0), (0, 1)]
+    assert caplog.records == []
 
 
 def test_one_more_than_max_skipped_is_raised() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from enqueuer.compute.seeding import seeded_globals
+from enqueuer.compute.owned_generators import OwnedGenerators
+from enqueuer.compute.seeding import END, seeded_globals
 from enqueuer.compute.sequence_checks import own_on_epoch_end
 from enqueuer.errors import ProtocolError
 from enqueuer.stream.state import EPOCH_ENDS_LIMIT, HookRun
@@ -15,7 +16,10 @@ EpochEnd = tuple[int, int]
 
 
 class EpochEnds:
-    """The ``on_epoch_end`` calls made on one instance, in order, stored as runs of consecutive epochs."""
+    """The ``on_epoch_end`` calls made on one instance, in order, stored as runs of consecutive epochs.
+
+    ``since`` is the epoch since which the instance is in the state they left it in.
+    """
 
     def __init__(self, runs: Iterable[Iterable[int]] = ()) -> None:
         self._runs = [HookRun(*run) for run in runs]
@@ -23,6 +27,10 @@ class EpochEnds:
     @property
     def runs(self) -> tuple[HookRun, ...]:
         return tuple(self._runs)
+
+    @property
+    def since(self) -> int:
+        return self._runs[-1].first_epoch + self._runs[-1].epochs_count if self._runs else 0
 
     def append(self, end: EpochEnd) -> None:
         seed, epoch = end
@@ -67,14 +75,20 @@ def catch_up(
     """
     set_epoch = getattr(sequence, "set_epoch", None)
     if callable(set_epoch):
-        with seeded_globals(seed, epoch):
-            set_epoch(epoch)
+        run_seeded(set_epoch, OwnedGenerators(sequence), (seed, epoch), epoch)
         return
     hook = own_on_epoch_end(sequence)
     if hook is None:
         return
+    owned = None
     for end in missing:
-        # Seeded as the trainer's own call was; otherwise each instance would shuffle differently.
-        with seeded_globals(*end):
-            hook()
+        owned = OwnedGenerators(sequence) if owned is None else owned
+        run_seeded(hook, owned, end)
         note(end)
+
+
+def run_seeded(hook: Callable[..., object], owned: OwnedGenerators, end: EpochEnd, *args: object) -> None:
+    """Call a hook as every instance calls it, trainer's and workers': otherwise each would shuffle differently."""
+    with seeded_globals(*end):
+        owned.seed(*end, END)
+        hook(*args)

@@ -1,6 +1,7 @@
 """Random seeds that depend on (seed, epoch, index) alone, not on the worker or the time.
 
-    BLAKE2b(seed, epoch, index) → 56 bytes: [0:16] random, [16:20] NumPy, [32:40] torch, [40:56] item_rng()
+    BLAKE2b(seed, epoch, index) → 56 bytes: [0:16] random, [16:20] NumPy, [20:32] fresh entropy, [32:40] torch,
+                                            [40:56] item_rng()
 
 The three numbers are hashed as fixed-width little-endian integers. Unlike `hash()`, the result is the same on every
 platform, Python and NumPy version; unlike sums of the three, it differs between neighbours. Each generator gets its
@@ -23,21 +24,26 @@ from typing import Any
 
 import numpy as np
 
-# Stand for the index: END in `on_epoch_end`, BUILD in the Sequence's constructor.
+from enqueuer.compute.entropy import drawing_from
+
+# Stand for the index: END in `on_epoch_end`, BUILD in the Sequence's constructor, FIRST in the first item of a fresh
+# instance.
 END = -1
 BUILD = -2
+FIRST = -3
 
 # NumPy's stubs leave out get_bit_generator and set_bit_generator, which 1.26 and 2 both have.
 _numpy_random: Any = np.random
 _pack = struct.Struct("<QQq").pack
-_RANDOM, _NUMPY, _TORCH, _ITEM = slice(0, 16), slice(16, 20), slice(32, 40), slice(40, 56)
+_RANDOM, _NUMPY, _ENTROPY, _TORCH, _ITEM = slice(16), slice(16, 20), slice(20, 32), slice(32, 40), slice(40, 56)
 _DIGEST_BYTES = 56
 
 
-def seed_globals(seed: int, epoch: int, index: int) -> None:
+def seed_globals(seed: int, epoch: int, index: int) -> bytes:
     """Seed `random`, NumPy's global generator and, if it is imported, torch's default CPU generator.
 
-    ``seed`` and ``epoch`` are in [0, 2**64), ``index`` in [0, 2**63) or one of `END` and `BUILD`.
+    ``seed`` and ``epoch`` are in [0, 2**64), ``index`` in [0, 2**63) or one of `END`, `BUILD` and `FIRST`. Returns the
+    key of fresh entropy (`entropy.Entropy`).
     """
     digest = _digest(seed, epoch, index)
     random.seed(int.from_bytes(digest[_RANDOM], "little"))
@@ -47,6 +53,7 @@ def seed_globals(seed: int, epoch: int, index: int) -> None:
     if generator is not None:
         # Not torch.manual_seed, which also seeds every accelerator: a worker must not wake one.
         generator.manual_seed(int.from_bytes(digest[_TORCH], "little"))
+    return digest[_ENTROPY]
 
 
 def item_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
@@ -56,7 +63,7 @@ def item_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
 
 @contextmanager
 def seeded_globals(seed: int, epoch: int, index: int = END) -> Iterator[None]:
-    """Run user code under seeded global generators, and restore the caller's state afterwards.
+    """Run user code under seeded global generators and seeded entropy, and restore the caller's state afterwards.
 
     The default index is for ``on_epoch_end``: every instance that replays it must shuffle alike.
     """
@@ -64,9 +71,10 @@ def seeded_globals(seed: int, epoch: int, index: int = END) -> Iterator[None]:
     numpy_bits, numpy_state = _numpy_random.get_bit_generator(), np.random.get_state(legacy=False)
     torch_generator = _torch_generator()
     torch_state = None if torch_generator is None else torch_generator.get_state()
-    seed_globals(seed, epoch, index)
+    key = seed_globals(seed, epoch, index)
     try:
-        yield
+        with drawing_from(key):
+            yield
     finally:
         random.setstate(random_state)
         if _numpy_random.get_bit_generator() is not numpy_bits:

@@ -218,11 +218,12 @@ class EpochKeeper:
         if spec is None:
             parts, refusal = self._pack(self._own.instance, needed=self._placement.processes)
             segment = self._keep_segment(parts) if self._placement.processes else None
-            wire = {} if segment is None else live_state(segment.path)
+            since = {"since": self._own.ends.since}
+            wire = since if segment is None else {**live_state(segment.path), **since}
             remote_wire = None
             if self._placement.keys and not refusal:
                 try:
-                    remote_wire = carried_state(parts)
+                    remote_wire = {**carried_state(parts), **since}
                 except ConfigurationError as error:
                     refusal = str(error)
             return _State(generation, wire, None, segment, remote_wire, refusal)

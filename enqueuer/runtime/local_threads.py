@@ -158,7 +158,7 @@ class LocalThreads:
         self._computing[lease] = me, task
         started = time.monotonic()
         try:
-            batch = compute_item(instance, index, seed=self._seed, epoch=epoch, seed_globals=False)
+            batch = compute_item(instance, index, seed=self._seed, epoch=epoch)
         except BaseException as error:
             failure = Failure(epoch, generation, lease, InPlaceError.of(error))
             if self._computing.pop(lease, None) is None:

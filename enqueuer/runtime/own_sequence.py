@@ -16,8 +16,8 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-from enqueuer.compute.epoch_state import EpochEnds, catch_up
-from enqueuer.compute.seeding import seeded_globals
+from enqueuer.compute.epoch_state import EpochEnds, catch_up, run_seeded
+from enqueuer.compute.owned_generators import OwnedGenerators
 from enqueuer.compute.sequence_checks import own_on_epoch_end
 from enqueuer.compute.spec import SequenceSpec
 from enqueuer.errors import EnqueuerError, StateError
@@ -145,8 +145,7 @@ class OwnSequence:
         if hook is not None:
             with self.lock:
                 self._before_hook = [self._state_or_error()]
-            with seeded_globals(seed, epoch):
-                hook()
+            run_seeded(hook, OwnedGenerators(instance), (seed, epoch))
         with self.lock:
             if hook is not None:
                 ends.append((seed, epoch))

@@ -141,7 +141,7 @@ class SerialSession:
         failures_count = 0
         while True:
             try:
-                return compute_item(self._instance, index, seed=self.seed, epoch=self._epoch, seed_globals=False)
+                return compute_item(self._instance, index, seed=self.seed, epoch=self._epoch)
             except KeyboardInterrupt:
                 raise  # here it is the user's own Ctrl-C, in the training loop's thread
             except BaseException as error:

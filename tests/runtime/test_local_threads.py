@@ -483,7 +483,7 @@ class Recursive:
 
 def test_a_stack_begins_with_the_users_own_code(gate: threading.Event) -> None:
     sequence = Recursive(gate)
-    thread = in_a_thread(lambda: compute_item(sequence, 1, seed=0, epoch=0, seed_globals=False))
+    thread = in_a_thread(lambda: compute_item(sequence, 1, seed=0, epoch=0))
     assert sequence.entered.wait(DEADLINE)
     heading, *lines = describe_stack(thread).splitlines()
     assert heading == "Stack (most recent call last):"
@@ -499,7 +499,7 @@ def test_the_stack_of_a_thread_without_an_item_is_shown_whole(gate: threading.Ev
 
 def test_the_stack_of_a_deep_recursion_shows_the_innermost_calls(gate: threading.Event) -> None:
     sequence = Recursive(gate)
-    thread = in_a_thread(lambda: compute_item(sequence, 300, seed=0, epoch=0, seed_globals=False))
+    thread = in_a_thread(lambda: compute_item(sequence, 300, seed=0, epoch=0))
     assert sequence.entered.wait(DEADLINE)
     text = describe_stack(thread)
     assert 16_000 < len(text) < 17_000

@@ -252,7 +252,7 @@ class TrainerHost:
             assert stuck and outcome.timeouts == max(1, scenario.retries) + 1
             assert outcome.stack == "stack"
         elif isinstance(outcome, BatchFailed) and outcome.error is None:
-            assert killed and outcome.deaths == _MAX_DEATHS
+            assert killed and len(outcome.deaths) == _MAX_DEATHS
         else:
             assert killed or stuck or scenario.failing.get(index, 0) > scenario.retries
 

@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from enqueuer.compute.owned_generators import OwnedGenerators
+from enqueuer.compute.worker_items import WorkerItems
 from enqueuer.memory.arena import Arena
 from enqueuer.memory.mapped_blocks import MappedBlocks
 from enqueuer.protocol.batch import EncodedBatch, Trust
-from enqueuer.protocol.messages import Epoch
 from enqueuer.protocol.results_codec import Results, encode_results
 from enqueuer_worker.sequence.batch_maker import BatchMaker
 from tests.support.results import decode_results
 
 SESSION, INCARNATION = b"s" * 16, b"i" * 16
-EPOCH = Epoch(0, 0, 7, None)
+
+
+def items_of(sequence: Any) -> WorkerItems:
+    return WorkerItems(sequence, OwnedGenerators(sequence), seed=7, epoch=0)
 
 
 class Filled:
@@ -61,7 +65,7 @@ class Bench:
         self._makers: dict[int, BatchMaker] = {}
 
     def make(self, sequence: Any, index: int, *, in_arena: bool = True) -> EncodedBatch:
-        maker = self._makers.setdefault(id(sequence), BatchMaker(sequence, EPOCH, Trust.REMOTE))
+        maker = self._makers.setdefault(id(sequence), BatchMaker(items_of(sequence), Trust.REMOTE))
         return maker.make(index, self.arena if in_arena else None)
 
     def arrives(self, encoded: EncodedBatch) -> Any:
@@ -82,7 +86,7 @@ def test_batches_after_the_first_are_filled_in_place_and_are_the_same() -> None:
     bench, sequence, plain = Bench(), Filled(), Filled()
     for index in range(5):
         there = bench.arrives(bench.make(sequence, index))
-        assert equal(there, bench.arrives(BatchMaker(plain, EPOCH, Trust.REMOTE).make(index, None)))
+        assert equal(there, bench.arrives(BatchMaker(items_of(plain), Trust.REMOTE).make(index, None)))
     assert (sequence.copied, sequence.filled) == ([0], [1, 2, 3, 4])
 
 
@@ -241,7 +245,7 @@ class Keeps:
 @pytest.mark.parametrize("make", [lambda array: array, lambda array: (array,), lambda array: {"x": [array]}])
 def test_a_batch_that_the_sequence_keeps_is_copied(make: Callable[[np.ndarray], Any]) -> None:
     sequence = Keeps(make, keeps=True)
-    maker = BatchMaker(sequence, EPOCH, Trust.REMOTE)
+    maker = BatchMaker(items_of(sequence), Trust.REMOTE)
     for _ in range(3):
         (frame,) = maker.make(0, None).frames
         array = sequence.kept
@@ -260,7 +264,7 @@ def test_a_new_batch_is_sent_without_a_copy(make: Callable[[np.ndarray], Any]) -
         addresses.append(array.ctypes.data)
         return make(array)
 
-    maker = BatchMaker(Keeps(noting, keeps=False), EPOCH, Trust.REMOTE)
+    maker = BatchMaker(items_of(Keeps(noting, keeps=False)), Trust.REMOTE)
     for _ in range(3):
         (frame,) = maker.make(0, None).frames
         assert np.frombuffer(frame).ctypes.data == addresses[-1]

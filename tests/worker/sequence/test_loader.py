@@ -1,4 +1,5 @@
 import logging
+import random
 import sys
 from dataclasses import replace
 
@@ -264,18 +265,20 @@ class Live:
         Live.closed += 1
 
 
-def test_a_live_object_is_made_afresh_for_each_epoch_and_generation(local, publish):
+def test_a_live_object_is_kept_over_epochs_and_made_afresh_for_each_state_generation(local, publish):
     state = publish(Live())
     Live.closed = 0
     first = load_state(local, state)
     first.data[:] = 1
     assert load_state(local, state) is first
-    second = load_state(local, state, epoch=Epoch(1, 0, 7, None))
+    assert load_state(local, state, epoch=Epoch(1, 0, 7, None)) is first, "what it keeps in memory lives on"
     third = load_state(local, state, epoch=Epoch(1, 1, 7, None))
-    assert first is not second is not third
-    assert second.data.sum() == third.data.sum() == 0
-    assert Live.closed == 2
+    assert third is not first
+    assert third.data.sum() == 0
+    assert Live.closed == 0, "a copy that is renewed is not closed"
     assert local.length() == 4
+    local.close()
+    assert Live.closed == 1
     assert local.digest() == b""
 
 
@@ -307,7 +310,7 @@ def test_a_live_object_from_a_message_is_each_workers_own_and_writable():
     state = carried_state(pack_bundle(Live()))
     first = load_state(loader, state)
     first.data[:] = 1
-    assert load_state(loader, state, epoch=Epoch(1, 0, 7, None)).data.sum() == 0
+    assert load_state(loader, state, epoch=Epoch(1, 1, 7, None)).data.sum() == 0
 
 
 @pytest.mark.parametrize("parts", [None, [], [b"x"], "ab", [b"x", "y"], {"a": 1}])
@@ -413,3 +416,58 @@ def test_a_sequence_without_close_is_dropped_without_an_error(loader):
     load(loader, name="Still")
     loader.close()
     assert worker_info() is None
+
+
+# ---------------------------------------------------------------- instances that are built apart agree
+
+
+class Deals:
+    """Deals in its constructor, at its first item and in its hook, each time with a generator made on the spot."""
+
+    def __init__(self):
+        self.built = random.Random().random()
+        self.dealt = None
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if self.dealt is None:
+            self.dealt = np.random.default_rng().integers(1 << 40)
+        return self.built, int(self.dealt)
+
+    def on_epoch_end(self):
+        self.dealt = None
+        self.built = random.Random().random()
+
+
+def items_of(loader, state, epoch, index):
+    load_state(loader, state, epoch=epoch)
+    return loader.make_items(epoch, lambda: None).compute(index)
+
+
+@pytest.mark.parametrize("epoch", [0, 5])
+def test_workers_that_start_with_different_items_agree_on_what_a_live_object_draws_and_keeps(publish, epoch):
+    state = {**publish(Deals()), "since": 3}
+    first, second = (SequenceLoader(Allowance(local=True)) for _ in range(2))
+    one = items_of(first, state, Epoch(epoch, 0, 7, None), 0)
+    assert items_of(second, state, Epoch(epoch + 1, 0, 7, None), 3) == one, "also one that joins an epoch later"
+
+
+def test_workers_that_build_a_spec_agree_on_what_it_draws(publish):
+    def made(index, epoch, ends):
+        loader = SequenceLoader(Allowance(local=True))
+        welcome = Welcome("e", 1.0, 1.0, 0, [f"{__name__}:Deals", {}], {})
+        message = Epoch(epoch, 0, 7, {"epoch_ends": ends})
+        loader.load(b"s", message, welcome)
+        return loader.make_items(message, lambda: None).compute(index)
+
+    assert made(0, 0, []) == made(3, 0, [])
+    after = made(0, 2, [[7, 0, 2]])
+    assert made(2, 2, [[7, 0, 2]]) == after != made(0, 0, [])
+
+
+@pytest.mark.parametrize("since", [-1, 2**63, "3", 1.5, True])
+def test_a_since_that_is_no_epoch_is_the_peers_error(publish, since):
+    with pytest.raises(ProtocolError, match="no epoch"):
+        load_state(SequenceLoader(Allowance(local=True)), {**publish(Live()), "since": since})

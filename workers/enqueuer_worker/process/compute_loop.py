@@ -36,7 +36,7 @@ class ComputeLoop:
         common = settings.common
         self._trust = Trust(common.trust)
         self._local = self._trust is Trust.LOCAL
-        # Pickles are taken only from a coordinator that has proved its key.
+        # Pickles are taken only from a coordinator with a proven key.
         pickle = common.allow_pickle and bool(common.token)
         self._allow_skew = common.allow_skew
         self._threads_count = common.worker_threads
@@ -98,8 +98,9 @@ class ComputeLoop:
             self._trust = Trust.KEYED if options.get("allow_pickle") is True else Trust.REMOTE
         # Released before the loader makes another Sequence: two of them may not fit in memory.
         self._epoch = self._maker = None
-        sequence = self._loader.load(session, epoch, self._welcome)
-        self._maker = BatchMaker(sequence, epoch, self._trust)
+        self._loader.load(session, epoch, self._welcome)
+        items = self._loader.make_items(epoch, on_repeat=self._tasks.begin_again)
+        self._maker = BatchMaker(items, self._trust)
         self._epoch = epoch
         limit_threads(self._threads_count)
 
@@ -112,7 +113,7 @@ class ComputeLoop:
             return
         if self._allow_skew:
             own = (length, digest)
-            # The worker's owner accepts the difference, so the trainer gets the values that it expects.
+            # The worker's owner accepts the difference, so the trainer gets its expected values.
             length, digest = options.get("sequence_length", length), options.get("sequence_digest", digest)
             if own != (length, digest):
                 logger.warning(
@@ -147,7 +148,7 @@ class ComputeLoop:
         if followup is Followup.SEND:
             if self._tasks or not self._turn_taking.is_free:
                 self._turn_taking.turn_once()
-            # Otherwise this thread runs the next round, in which it waits for more tasks, and the batch leaves with it.
+            # Otherwise this thread runs the next round at once, to wait for more tasks, and the batch leaves with it.
         elif followup is Followup.NEW_DEADLINE:
             self._turn_taking.look_again()
 
@@ -163,7 +164,7 @@ def find_compressor(name: str) -> Compressor | None:
 
 
 def limit_threads(count: int) -> None:
-    """Limit the thread pools that no environment variable limits, in libraries that user code has imported."""
+    """Limit the thread pools of imported libraries that no environment variable limits."""
     for module, setter in (("torch", "set_num_threads"), ("cv2", "setNumThreads")):
         set_count = getattr(sys.modules.get(module), setter, None)
         if set_count is not None:

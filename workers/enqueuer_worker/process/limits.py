@@ -1,4 +1,4 @@
-"""Limits that a worker process sets before it imports anything large: its parent's life, its memory, its paths."""
+"""A worker process's surroundings, set before any large import: its parent's life, memory, paths, seed of hashes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
+_HASH_SEED = "PYTHONHASHSEED"
+# Says that the seed is ours, and not the user's.
+_OUR_HASH_SEED = "ENQUEUER_HASH_SEED"
 
 
 def die_with_parent(parent_pid: int) -> None:
@@ -38,3 +41,18 @@ def take_over_paths(sys_path: tuple[str, ...], python_path: str | None) -> None:
         os.environ.pop("PYTHONPATH", None)
     else:
         os.environ["PYTHONPATH"] = python_path
+
+
+def fix_hash_seed(environment: dict[str, str]) -> None:
+    """Give a worker process the hash seed of the whole fleet, unless the environment sets one.
+
+    Without it a set of texts has another order in each process, and so have the class numbers that come out of it.
+    """
+    if not environment.get(_HASH_SEED):
+        environment.update({_HASH_SEED: "0", _OUR_HASH_SEED: "0"})
+
+
+def forget_hash_seed() -> None:
+    """Take our seed out of the environment: it is not for programs that user code starts."""
+    if os.environ.pop(_OUR_HASH_SEED, None) is not None:
+        os.environ.pop(_HASH_SEED, None)

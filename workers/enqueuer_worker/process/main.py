@@ -41,14 +41,15 @@ def main() -> None:
 
 
 def serve(line: bytes, commands: CommandReader) -> None:
-    """Serve with the settings in ``line``. Modules are imported in the order in which they are needed."""
-    from enqueuer_worker.process.limits import die_with_parent, limit_memory, take_over_paths
+    """Serve with the settings in ``line``. Modules are imported in the order of their need."""
+    from enqueuer_worker.process.limits import die_with_parent, forget_hash_seed, limit_memory, take_over_paths
     from enqueuer_worker.settings import ChildSettings
 
     settings = ChildSettings.from_line(line)
     common = settings.common
     die_with_parent(settings.parent_pid)
     take_over_paths(common.sys_path, common.python_path)
+    forget_hash_seed()
     if common.max_memory is not None:
         limit_memory(common.max_memory)
 

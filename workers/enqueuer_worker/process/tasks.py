@@ -1,4 +1,4 @@
-"""The queue of the compute thread's tasks, and the lease that it is computing."""
+"""The queue of the compute thread's tasks, and its running lease."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class TaskQueue:
             self._changed.notify()
 
     def take(self) -> Prepare | Item | None:
-        """Take the next task, which becomes the running one; None if there is none now."""
+        """Take the next task and make it the running one; None if there is none now."""
         with self._lock:
             if not self._tasks:
                 self.running.set(0)
@@ -68,6 +68,11 @@ class TaskQueue:
             task = self._tasks.popleft()
             self.running.set(0 if isinstance(task, Prepare) else task[2])
             return task
+
+    def begin_again(self) -> None:
+        """Count the running task as begun now: its item is computed a second time, and has its whole time for it."""
+        with self._lock:
+            self.running.set(self.running.get())
 
     def wait(self) -> None:
         """Wait until there is a task or the queue is closed."""

@@ -1,8 +1,13 @@
 """The Sequence loader: builds the Sequence in a worker and keeps it in step with the trainer's epochs.
 
-From a spec it builds one instance for the worker's life, so that caches last, and brings it up to date by ``set_epoch``
-or by replaying ``on_epoch_end``. A live object is unpickled afresh for each epoch and state generation, as Keras renews
-its copies. Modules are found through `sys.path`, in which the worker program puts the current directory first.
+A worker has one instance at a time, and keeps it as long as its state is the trainer's, so caches last:
+
+    from a spec     built once, brought up to date by ``set_epoch`` or by replaying ``on_epoch_end``
+    a live object   unpickled for each state generation: after the trainer changed it, or its ``on_epoch_end`` ran
+
+An instance is *fresh* from the moment it is built, unpickled or brought up to date until its first item; `WorkerItems`
+says why that matters. Modules are found through `sys.path`, in which the worker program puts the current directory
+first.
 """
 
 from __future__ import annotations
@@ -14,8 +19,12 @@ from typing import Any
 
 from enqueuer.compute.context import enter_epoch
 from enqueuer.compute.digest import sequence_digest
+from enqueuer.compute.entropy import install_hooks
 from enqueuer.compute.epoch_state import EpochEnd, catch_up, read_epoch_ends
+from enqueuer.compute.owned_generators import OwnedGenerators
+from enqueuer.compute.seeding import BUILD, seeded_globals
 from enqueuer.compute.spec import SequenceSpec, call_factory
+from enqueuer.compute.worker_items import WorkerItems
 from enqueuer.errors import ProtocolError
 from enqueuer.memory.segment import map_segment, read_parts
 from enqueuer.protocol.live_object import carried_parts, is_carried, live_path, unpack_sequence, unpack_worker_init
@@ -35,47 +44,74 @@ class SequenceLoader:
         self._current: tuple[bytes, int, int] | None = None
         self._sequence: Any = None
         self._spec: SequenceSpec | None = None
-        # The (seed, epoch) of each on_epoch_end call that the spec's instance has had.
+        # The (seed, epoch) of each on_epoch_end call of the spec's instance.
         self._replayed: list[EpochEnd] = []
+        # The session and state generation of the live object.
+        self._live: tuple[bytes, int] | None = None
+        self._owned = OwnedGenerators(None)
+        self._since = 0
+        self._is_fresh = False
         self._inits_run: set[str] = set()
+        # For good: only user code draws without a seed in this process.
+        install_hooks()
 
     def load(self, session: bytes, epoch: Epoch, welcome: Welcome) -> Any:
         """Return the Sequence for this session's epoch and state generation; the same call again costs nothing.
 
-        ``epoch.state`` is a dict: for a spec ``epoch_ends``, the on_epoch_end calls that the trainer's own instance has
-        had (``[[seed, first epoch, count], …]``); for a live object ``path`` (a bundle in a shared segment, see
-        `live_object`) or ``parts`` (a bundle that has travelled); ``path`` and ``epoch_ends`` for a bundle with a spec.
+        ``epoch.state`` is a dict: for a spec ``epoch_ends``, the on_epoch_end calls so far of the trainer's instance
+        (``[[seed, first epoch, count], …]``); for a live object ``path`` (a bundle in a shared segment, see
+        `live_object`) or ``parts`` (a bundle in the message); ``path`` and ``epoch_ends`` for a bundle with a spec.
         ``welcome`` has the spec (``sequence``) and the option ``worker_init``.
 
-        Raises AuthenticationError for anything that the worker's owner does not allow, ConfigurationError for a
-        malformed target, ProtocolError for a malformed state, and any error of the user's code or its import. After an
-        error the next call starts anew.
+        Raises AuthenticationError for anything outside the allowance, ConfigurationError for a malformed target,
+        ProtocolError for a malformed state, and any error of the user's code or its import. After an error the next
+        call starts anew.
         """
         wanted = (session, epoch.epoch, epoch.generation)
         if self._current != wanted:
             self._current = None
             enter_epoch(epoch.seed, epoch.epoch)
             self._run_init(welcome.options.get("worker_init"), self._allowed.resolve)
-            parts = self._read_bundle(epoch.state)
-            if parts is not None:
-                self._load_bundle(parts, epoch)
-            else:
-                self._load_spec(_read_spec(welcome.sequence), epoch)
+            if self._live is None or self._live != (session, epoch.generation):
+                self._load(session, epoch, welcome)
             self._current = wanted
         return self._sequence
 
+    def make_items(self, epoch: Epoch, on_repeat: Callable[[], object]) -> WorkerItems:
+        """The items of the epoch loaded last."""
+        is_fresh, self._is_fresh = self._is_fresh, False
+        if is_fresh:
+            self._owned = OwnedGenerators(self._sequence)
+        return WorkerItems(
+            self._sequence,
+            self._owned,
+            seed=epoch.seed,
+            epoch=epoch.epoch,
+            since=self._since,
+            is_fresh=is_fresh,
+            on_repeat=on_repeat,
+        )
+
+    def _load(self, session: bytes, epoch: Epoch, welcome: Welcome) -> None:
+        self._live = None
+        parts = self._read_bundle(epoch.state)
+        if parts is None:
+            self._load_spec(_read_spec(welcome.sequence), epoch)
+        elif self._load_bundle(parts, epoch):
+            self._live = (session, epoch.generation)
+
     def length(self) -> int:
-        """The length of the Sequence that was loaded last; runs the user's ``__len__``."""
+        """The length of the loaded Sequence; runs the user's ``__len__``."""
         return len(self._sequence)
 
     def digest(self) -> bytes:
-        """The digest of a spec's code and arguments; b'' (unknown) for a live object, which the trainer has sent."""
+        """The digest of a spec's code and arguments; b'' (unknown) for a live object, the trainer's own."""
         return b"" if self._spec is None else sequence_digest(self._spec.target, self._spec.kwargs)
 
     def close(self) -> None:
-        """Drop the Sequence and call its ``close()``, if it has one; an error of that is only logged."""
+        """Drop the Sequence and call its ``close()``, if it has one; an error there is only logged."""
         sequence, self._sequence = self._sequence, None
-        self._current, self._spec, self._replayed = None, None, []
+        self._current, self._spec, self._replayed, self._live = None, None, [], None
         close = getattr(sequence, "close", None)
         if callable(close):
             try:
@@ -84,7 +120,7 @@ class SequenceLoader:
                 logger.exception("close() of the Sequence failed")
 
     def _read_bundle(self, state: Any) -> list[memoryview] | None:
-        """The parts of a live object, None without one. Opens and reads only what the owner allows."""
+        """The parts of a live object, None without one. Nothing is opened or read without the owner's permission."""
         path = live_path(state)
         if path is not None:
             self._allowed.check_segment()
@@ -94,42 +130,59 @@ class SequenceLoader:
             return carried_parts(state)
         return None
 
-    def _load_bundle(self, parts: list[memoryview], epoch: Epoch) -> None:
+    def _load_bundle(self, parts: list[memoryview], epoch: Epoch) -> bool:
+        """Unpack a bundle; False if it holds a spec (beside a live ``worker_init``)."""
         init = unpack_worker_init(parts)
         if init is not None:
             self._run_init(_LIVE_INIT, lambda _: init)
         if self._spec is None:
-            # The last epoch's copy goes before the new one is made: both may need the same file or device.
-            self.close()
-        unpacked = unpack_sequence(parts)
+            # The old copy goes before the new one is made: both may need the same file or device. It is not closed:
+            # ``close()`` is for the end, and may end something that all copies share.
+            self._sequence = None
+        since = _read_since(epoch.state)
+        with seeded_globals(epoch.seed, since, BUILD):
+            unpacked = unpack_sequence(parts)
         if isinstance(unpacked, SequenceSpec):
             self._load_spec(unpacked, epoch)
-        else:
-            self.close()
-            self._sequence = unpacked
+            return False
+        self.close()
+        self._sequence, self._since, self._is_fresh = unpacked, since, True
+        return True
 
     def _load_spec(self, spec: SequenceSpec, epoch: Epoch) -> None:
-        factory = self._allowed.resolve(spec.target)
+        with seeded_globals(0, 0, BUILD):  # its module may draw something, too
+            factory = self._allowed.resolve(spec.target)
         state = epoch.state
         ends = read_epoch_ends(state.get("epoch_ends", []) if isinstance(state, dict) else [])
         # Another history (a new session, another trainer) needs a new instance: replayed calls cannot be undone.
         if spec != self._spec or list(islice(ends, len(self._replayed))) != self._replayed:
             self.close()
             self._sequence = call_factory(factory, spec.target, spec.kwargs)
-            self._spec = spec
+            self._spec, self._is_fresh = spec, True
+        replayed_count = len(self._replayed)
         try:
-            missing = islice(ends, len(self._replayed), None)
+            missing = islice(ends, replayed_count, None)
             catch_up(self._sequence, epoch.epoch, epoch.seed, missing, self._replayed.append)
         except BaseException:
             # This instance is half-way between two epochs, so it can neither be used nor brought up to date.
             self.close()
             raise
+        follows_epochs = callable(getattr(self._sequence, "set_epoch", None))
+        self._since = epoch.epoch if follows_epochs else ends.since
+        self._is_fresh = self._is_fresh or follows_epochs or len(self._replayed) > replayed_count
 
     def _run_init(self, name: str | None, resolve: Callable[[str], Callable[[], Any]]) -> None:
         """Run a ``worker_init`` before the first Sequence is built; each name once in the worker's life."""
         if name is not None and name not in self._inits_run:
             resolve(name)()
             self._inits_run.add(name)
+
+
+def _read_since(state: Any) -> int:
+    since = state.get("since", 0) if isinstance(state, dict) else 0
+    if type(since) is not int or not 0 <= since < 2**63:
+        raise ProtocolError(f"an epoch's state is since {since!r:.40}, which is no epoch")
+    return since
 
 
 def _read_spec(sequence: list[Any] | None) -> SequenceSpec:

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from enqueuer_worker.process.limits import fix_hash_seed
 from enqueuer_worker.running import RUNNING_BYTES, STACK_SIGNAL, Running, read_running
 from enqueuer_worker.settings import ChildSettings, Settings, encode_line
 
@@ -25,7 +26,7 @@ _THREAD_COUNTS = (
 _MAX_STACK_BYTES = 16 * 1024
 # The innermost frame of this library's; the frames below it are the same in each worker. `faulthandler` writes the
 # innermost frame first.
-_OUR_FRAME = re.compile(r"enqueuer_worker.(sequence.batch_maker|process.compute_loop)\.py")
+_OUR_FRAME = re.compile(r"(compute.worker_items|sequence.batch_maker|process.compute_loop)\.py")
 # The end of a stack that is too deep for `faulthandler`.
 _CUT = "  ...\n"
 
@@ -52,6 +53,7 @@ class Child:
         environment.update(dict.fromkeys(_THREAD_COUNTS, str(settings.worker_threads)))
         # The process must import the same files as this one, no matter what its current directory contains.
         environment["PYTHONPATH"] = os.pathsep.join(settings.sys_path)
+        fix_hash_seed(environment)
         safe_path = ["-P"] if sys.version_info >= (3, 11) else []
         process = subprocess.Popen(
             [sys.executable, *safe_path, "-m", "enqueuer_worker.process.main"],
@@ -73,7 +75,7 @@ class Child:
         return self._process.poll()
 
     def running(self) -> Running:
-        """Return the task that the process computes, or was computing when it died."""
+        """Return the task of the process, or the last one of a dead process."""
         return read_running(os.pread(self._running_fd, RUNNING_BYTES, 0))
 
     def ask_for_stack(self) -> None:
@@ -111,7 +113,7 @@ class Child:
             self._process.wait(timeout)
 
     def close(self) -> None:
-        """Close the descriptors of a process that has ended."""
+        """Close this side's descriptors of an ended process."""
         with contextlib.suppress(OSError):
             if self._process.stdin is not None:
                 self._process.stdin.close()

@@ -1,0 +1,124 @@
+"""The items of one instance in a worker process: each under its own seeds, whichever worker computes it.
+
+    every item        globals, fresh entropy and owned generators are seeded from (seed, epoch, index)
+    the first item    of a fresh instance: under seeds that all workers share, whatever the index; if it drew anything,
+                      it is computed again under its own
+
+Why the first item is different: many Sequences draw lazily and keep what they drew, such as an order of all samples
+that the first ``__getitem__`` makes. Under the item's own seeds each worker would keep another order. (The cheaper way
+round, own seeds first and a new instance only if something was kept, fails where it is kept outside of the instance: in
+a module, a class, a cache.) So a Sequence that draws pays one item more for each fresh instance, and one that does not
+draw pays nothing.
+"""
+
+from __future__ import annotations
+
+import pickle
+import random
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from enqueuer.compute.context import item_rngs_count
+from enqueuer.compute.entropy import Entropy, set_entropy
+from enqueuer.compute.item import compute_item
+from enqueuer.compute.owned_generators import OwnedGenerators
+from enqueuer.compute.seeding import FIRST, seed_globals
+
+
+class WorkerItems:
+    """Computes items of ``sequence`` in one epoch. Only the worker's compute thread uses it.
+
+    ``since`` is the epoch since which the instance's state is what it is, the same on all workers; ``is_fresh``: no
+    item of it was computed in this process yet. ``on_repeat`` is called before an item is computed a second time.
+    """
+
+    def __init__(
+        self,
+        sequence: Any,
+        owned: OwnedGenerators,
+        *,
+        seed: int,
+        epoch: int,
+        since: int = 0,
+        is_fresh: bool = False,
+        on_repeat: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.sequence = sequence
+        self._owned = owned
+        self._seed = seed
+        self._epoch = epoch
+        self._since = since
+        self._is_fresh = is_fresh
+        self._on_repeat = on_repeat
+
+    def compute(self, index: int, out: Any = None) -> Any:
+        """``sequence[index]``, or ``sequence.getitem_into(index, out)``; raises what that raises."""
+        if self._is_fresh:
+            self._is_fresh = False
+            return self._compute_first(index, out)
+        return self._compute(index, out, (self._seed, self._epoch, index))
+
+    def _compute(self, index: int, out: Any, seeds: tuple[int, int, int]) -> Any:
+        before = set_entropy(Entropy(seed_globals(*seeds)))
+        try:
+            if self._owned:
+                self._owned.seed(*seeds)
+            return compute_item(self.sequence, index, seed=self._seed, epoch=self._epoch, out=out, rng_seeds=seeds)
+        finally:
+            set_entropy(before)
+
+    def _compute_first(self, index: int, out: Any) -> Any:
+        """Compute the item under seeds that all workers share, and again under its own if it drew anything."""
+        watch = DrawWatch((self._seed, self._since, FIRST), self._owned)
+        try:
+            batch = watch.run(
+                lambda: compute_item(
+                    self.sequence, index, seed=self._seed, epoch=self._epoch, out=out, rng_seeds=watch.seeds
+                )
+            )
+        except Exception:
+            if not watch.has_drawn:
+                raise
+        else:
+            if not watch.has_drawn:
+                return batch
+            del batch
+        # From now on a generator that the first item made and kept is seeded, too.
+        self._owned = OwnedGenerators(self.sequence)
+        self._on_repeat()
+        return self.compute(index, out)
+
+
+class DrawWatch:
+    """Runs a call under these seeds, and sees whether it drew from any generator that was seeded."""
+
+    def __init__(self, seeds: tuple[int, int, int], owned: OwnedGenerators) -> None:
+        self.seeds = seeds
+        self.has_drawn = False
+        self._owned = owned
+
+    def run(self, call: Callable[[], Any]) -> Any:
+        """The call's result; raises what it raises."""
+        entropy = Entropy(seed_globals(*self.seeds))
+        self._owned.seed(*self.seeds)
+        states, rngs_count = self._states(), item_rngs_count()
+        before = set_entropy(entropy)
+        try:
+            return call()
+        finally:
+            set_entropy(before)
+            self.has_drawn = (
+                entropy.count > 0
+                or item_rngs_count() != rngs_count
+                or self._owned.has_opaque
+                or self._states() != states
+            )
+
+    def _states(self) -> bytes:
+        torch = getattr(sys.modules.get("torch"), "default_generator", None)
+        torch_state = None if torch is None else torch.get_state().numpy().tobytes()
+        numpy_state = np.random.get_state(legacy=False)
+        return pickle.dumps((random.getstate(), numpy_state, torch_state, self._owned.states()))

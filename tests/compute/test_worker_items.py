@@ -1,0 +1,137 @@
+"""An item depends on seed, epoch and index, whatever its worker computed before and whatever its instance keeps."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from enqueuer import item_rng
+from enqueuer.compute.entropy import install_hooks, remove_hooks
+from enqueuer.compute.owned_generators import OwnedGenerators
+from enqueuer.compute.worker_items import WorkerItems
+
+kept_in_the_module = None
+
+
+@pytest.fixture(autouse=True)
+def hooks():
+    states = random.getstate(), np.random.get_state()
+    install_hooks()
+    yield
+    remove_hooks()
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+
+
+def items(sequence, *, epoch=0, since=0, is_fresh=True, repeats=None):
+    on_repeat = (lambda: None) if repeats is None else lambda: repeats.append(1)
+    owned = OwnedGenerators(sequence)
+    return WorkerItems(sequence, owned, seed=7, epoch=epoch, since=since, is_fresh=is_fresh, on_repeat=on_repeat)
+
+
+class Calls:
+    """Counts its calls; ``draw`` is what each of them draws."""
+
+    def __init__(self, draw):
+        self.draw = draw
+        self.calls = []
+        self.own = np.random.RandomState()
+        self.late = None
+
+    def __getitem__(self, index):
+        self.calls.append(index)
+        return self.draw(self)
+
+
+DRAWS = {
+    "random": lambda _: random.random(),
+    "np.random": lambda _: np.random.rand(),
+    "item_rng": lambda _: item_rng().random(),
+    "a generator on the spot": lambda _: random.Random().random(),
+    "an owned generator": lambda self: self.own.rand(),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_an_item_is_the_same_first_or_later_on_any_instance(draw):
+    first = items(Calls(draw))
+    expected = {index: first.compute(index) for index in (3, 4, 5)}
+    assert len(set(expected.values())) == 3
+    second = items(Calls(draw))
+    assert {index: second.compute(index) for index in (5, 3, 4)} == expected
+    other_epoch = items(Calls(draw), epoch=1)
+    assert other_epoch.compute(3) != expected[3]
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_the_first_item_is_computed_twice_if_it_draws(draw):
+    sequence, repeats = Calls(draw), []
+    made = items(sequence, repeats=repeats)
+    made.compute(3)
+    made.compute(4)
+    assert sequence.calls == [3, 3, 4]
+    assert repeats == [1]
+
+
+def test_an_item_that_draws_nothing_is_computed_once():
+    sequence, repeats = Calls(lambda _: 5), []
+    made = items(sequence, repeats=repeats)
+    assert [made.compute(3), made.compute(4)] == [5, 5]
+    assert sequence.calls == [3, 4]
+    assert repeats == []
+
+
+def keep_in_the_instance(self):
+    self.late = np.random.permutation(50) if self.late is None else self.late
+    return tuple(self.late)
+
+
+def keep_in_the_module(_):
+    global kept_in_the_module
+    if kept_in_the_module is None:
+        kept_in_the_module = np.random.permutation(50)
+    return tuple(kept_in_the_module)
+
+
+def keep_a_generator(self):
+    if self.late is None:
+        self.late = np.random.default_rng()
+    return self.late.random()
+
+
+@pytest.mark.parametrize("keep", [keep_in_the_instance, keep_in_the_module])
+def test_what_the_first_item_draws_and_keeps_is_the_same_whichever_item_is_first(keep):
+    global kept_in_the_module
+    seen = []
+    for index in (0, 3, 9):
+        kept_in_the_module = None
+        seen.append(items(Calls(keep), epoch=index, since=2).compute(index))
+    assert seen[0] == seen[1] == seen[2]
+    kept_in_the_module = None
+    assert items(Calls(keep), since=3).compute(0) != seen[0], "another state of the Sequence, another draw"
+
+
+def test_a_generator_that_the_first_item_keeps_follows_the_item():
+    one, other = items(Calls(keep_a_generator)), items(Calls(keep_a_generator))
+    expected = [one.compute(index) for index in (0, 1, 2)]
+    assert [other.compute(index) for index in (2, 1, 0)] == expected[::-1]
+
+
+def test_a_first_item_that_raises_is_tried_under_its_own_seeds_only_if_it_drew():
+    def draw_and_raise(_):
+        random.random()
+        raise KeyError("no such picture")
+
+    for draw, calls in ((draw_and_raise, [3, 3]), (lambda _: {}["x"], [3])):
+        sequence = Calls(draw)
+        with pytest.raises(KeyError):
+            items(sequence).compute(3)
+        assert sequence.calls == calls
+
+
+def test_an_instance_that_is_not_fresh_computes_each_item_once():
+    sequence = Calls(DRAWS["random"])
+    items(sequence, is_fresh=False).compute(3)
+    assert sequence.calls == [3]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from enqueuer.protocol.messages import Message
+from enqueuer.protocol.messages import Message, SpecOnWire
 
 
 class Route(NamedTuple):
@@ -143,7 +143,7 @@ class EpochOpened:
     length: int
     digest: bytes
     state: Any
-    sequence: list[Any] | None
+    sequence: SpecOnWire | None
     options: dict[str, Any]
     gated: bool
     remote_state: Any = None

@@ -31,6 +31,7 @@ from enqueuer.core.events import EpochConfirmed, EpochOpened, Event
 from enqueuer.errors import ConfigurationError
 from enqueuer.memory.segment import SharedSegment
 from enqueuer.protocol.live_object import carried_state, live_state, pack_bundle
+from enqueuer.protocol.messages import SpecOnWire
 from enqueuer.runtime.bookmark import Bookmark
 
 # Above this, comparing the whole object at every epoch would cost more than a tenth of a second.
@@ -56,7 +57,7 @@ class _State:
 
     generation: int
     wire: dict[str, Any]
-    sequence: list[Any] | None
+    sequence: SpecOnWire | None
     segment: SharedSegment | None
     # In place of ``wire`` for remote workers. None: they get ``wire`` too, or nothing, for the reason in the refusal.
     remote_wire: dict[str, Any] | None = None

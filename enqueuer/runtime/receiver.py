@@ -26,10 +26,9 @@ from enqueuer.protocol.batch import Trust
 from enqueuer.protocol.control_codec import decode_control
 from enqueuer.protocol.messages import NO_ID, ErrorRecord, Failure, Hello, LoadFailure, Reject, ResultsHeader
 from enqueuer.protocol.results_codec import (
+    BatchPayload,
     BlockUnavailableError,
-    BuiltPayload,
     FalseHeaderError,
-    Payload,
     decode_header,
     decode_payloads,
 )
@@ -150,7 +149,7 @@ class Receiver:
                 key,
             )
 
-    def _note_compression(self, header: ResultsHeader, payloads: Sequence[Payload | BuiltPayload]) -> None:
+    def _note_compression(self, header: ResultsHeader, payloads: Sequence[BatchPayload]) -> None:
         """Count the batches that came as frames; those in shared memory are never compressed."""
         for payload, ref in zip(payloads, header.blocks, strict=True):
             if ref is None:

@@ -28,7 +28,7 @@ from enqueuer.compute.worker_items import WorkerItems
 from enqueuer.errors import ProtocolError
 from enqueuer.memory.segment import map_segment, read_parts
 from enqueuer.protocol.live_object import carried_parts, is_carried, live_path, unpack_sequence, unpack_worker_init
-from enqueuer.protocol.messages import Epoch, Welcome
+from enqueuer.protocol.messages import Epoch, SpecOnWire, Welcome
 from enqueuer_worker.sequence.allowance import Allowance
 
 logger = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ def _read_since(state: Any) -> int:
     return since
 
 
-def _read_spec(sequence: list[Any] | None) -> SequenceSpec:
+def _read_spec(sequence: SpecOnWire | None) -> SequenceSpec:
     match sequence:
         case [str() as target, dict() as kwargs] if all(isinstance(name, str) for name in kwargs):
             return SequenceSpec(target, **kwargs)

@@ -71,10 +71,12 @@ def test_the_architecture_lists_every_module_of_the_core() -> None:
     assert set(re.findall(r"`(\w+\.py)`", inside)) == core
 
 
-def test_the_architecture_lists_every_package() -> None:
+def test_the_architecture_lists_every_package_and_every_module_beside_them() -> None:
     named = set(spans(PAGES / "explanation" / "architecture.md"))
-    packages = {f"enqueuer/{path.parent.name}/" for path in (REPOSITORY / "enqueuer").glob("*/__init__.py")}
-    assert packages - named == set()
+    library = REPOSITORY / "enqueuer"
+    packages = {f"enqueuer/{path.parent.name}/" for path in library.glob("*/__init__.py")}
+    beside = {f"enqueuer/{path.name}" for path in library.glob("*.py") if not path.name.startswith("__")}
+    assert (packages | beside) - named == set()
 
 
 @pytest.mark.parametrize("page", ALL, ids=name)

@@ -58,7 +58,10 @@ class SerialSession:
         bookmark.follow(self._get_received)
 
     def next_batch(self, only_epoch: int | None = None) -> Any:
-        """Compute and return the next batch that is not None; raises as `Session.next_batch`.
+        """Compute and return the next batch that is not None.
+
+        Raises `StreamEnd` after `stop` and, with ``only_epoch``, once that epoch is over; in a failed batch's place the
+        Sequence's own exception, or a `SequenceError`.
 
         ``on_epoch_end`` runs here, in the caller's thread, at the first call after the epoch's last batch: a call for
         the next epoch's first batch, or with ``only_epoch`` the call that raises StreamEnd.

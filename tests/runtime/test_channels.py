@@ -77,7 +77,7 @@ def test_with_a_key_any_address_may_be_bound(keys: Path, monkeypatch: pytest.Mon
     assert settle(bind="tcp://*:5555", key_file=keys).key_file == str(keys)
     monkeypatch.setenv("ENQUEUER_KEY_FILE", str(keys))
     assert settle(bind="tcp://*:5555").key_file == str(keys)
-    # It is never left unused, and says nothing about those who bind nothing.
+    # An existing key is always used; without ``bind`` the environment's key does not count.
     assert settle(bind="tcp://127.0.0.1:*", insecure=True).key_file == str(keys)
     assert settle().key_file is None
 

@@ -116,12 +116,12 @@ class Trainer:
 class Peer:
     """A worker that sends only what the test tells it to."""
 
-    def __init__(self, trainer: Trainer, place: str = "remote") -> None:
+    def __init__(self, trainer: Trainer, channel: str = "remote") -> None:
         self.incarnation = os.urandom(16)
-        self.secret = SECRET if place == "local" else b""
+        self.secret = SECRET if channel == "local" else b""
         self._context = new_context()
-        self.control = self._connect(zmq.DEALER, trainer.endpoints[place])
-        self.data = self._connect(zmq.PUSH, trainer.data_endpoints[place])
+        self.control = self._connect(zmq.DEALER, trainer.endpoints[channel])
+        self.data = self._connect(zmq.PUSH, trainer.data_endpoints[channel])
 
     def _connect(self, kind: int, address: str) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
@@ -174,8 +174,8 @@ def trainer() -> Iterator[Trainer]:
 def peer_at(trainer: Trainer) -> Iterator[Callable[[str], Peer]]:
     peers: list[Peer] = []
 
-    def connect(place: str) -> Peer:
-        peers.append(Peer(trainer, place))
+    def connect(channel: str) -> Peer:
+        peers.append(Peer(trainer, channel))
         return peers[-1]
 
     yield connect

@@ -26,6 +26,7 @@ ALLOWED = {
     "enqueuer.transport": {"enqueuer.security", "enqueuer.host", "enqueuer.errors", "enqueuer.rate_limit"},
     "enqueuer.security": {"enqueuer.errors", "enqueuer.rate_limit"},
     "enqueuer.host": set(),
+    "enqueuer.fresh_interpreter": {"enqueuer.errors"},
     "enqueuer.compute": {"enqueuer.stream", "enqueuer.protocol", "enqueuer.errors"},
     "enqueuer.monitoring": set(),
     "enqueuer.runtime": {
@@ -35,6 +36,7 @@ ALLOWED = {
         "enqueuer.security",
         "enqueuer.memory",
         "enqueuer.host",
+        "enqueuer.fresh_interpreter",
         "enqueuer.protocol",
         "enqueuer.compute",
         "enqueuer.monitoring",
@@ -53,6 +55,7 @@ ALLOWED = {
         "enqueuer.security",
         "enqueuer.monitoring.health",
         "enqueuer.host",
+        "enqueuer.fresh_interpreter",
         "enqueuer.compute",
         "enqueuer.errors",
         "enqueuer.rate_limit",

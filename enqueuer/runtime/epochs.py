@@ -220,7 +220,7 @@ class EpochKeeper:
             parts, refusal = self._pack(self._own.instance, needed=self._placement.processes)
             segment = self._keep_segment(parts) if self._placement.processes else None
             since = {"since": self._own.ends.since}
-            wire = since if segment is None else {**live_state(segment.path), **since}
+            wire = {} if segment is None else {**live_state(segment.path), **since}
             remote_wire = None
             if self._placement.keys and not refusal:
                 try:

@@ -10,7 +10,6 @@ is needed). The supervisor and its children end when the pipe to its stdin close
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import signal
@@ -19,12 +18,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enqueuer.errors import ConfigurationError
+from enqueuer.fresh_interpreter import interpreter_command
 
-_PROGRAM = "enqueuer_worker"
+_PROGRAM = "enqueuer_worker.local"
 # After this many deaths in a row, each this soon after the start, the supervisor is not started again.
 _YOUNG_SECONDS = 5.0
 _MAX_YOUNG_DEATHS = 3
@@ -32,6 +32,36 @@ _MAX_YOUNG_DEATHS = 3
 _LEAVE_SECONDS = 0.3
 # The least time for the supervisor to kill its children itself.
 _KILL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What local workers take over from the trainer: its `sys.path`, environment and current directory.
+
+    Taken before any user code runs, since that may change all of them (importing OpenCV does).
+    """
+
+    sys_path: tuple[str, ...]
+    environment: dict[str, str]
+    directory: str
+
+    @classmethod
+    def now(cls) -> Surroundings:
+        """As they are in this moment. Folders of imported modules that no path leads to any more are kept."""
+        directory = str(Path.cwd())
+        path = [entry or directory for entry in sys.path]
+        return cls(tuple(dict.fromkeys([*path, *_folders_of_modules()])), dict(os.environ), directory)
+
+
+def _folders_of_modules() -> list[str]:
+    """The folders from which this process has imported top-level modules, in no particular order."""
+    folders = []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if "." not in name and isinstance(file, str) and name not in sys.stdlib_module_names:
+            path = Path(file)
+            folders.append(str(path.parents[1] if path.name == "__init__.py" else path.parent))
+    return [folder for folder in dict.fromkeys(folders) if Path(folder).is_absolute()]
 
 
 class LocalProcesses:
@@ -42,6 +72,7 @@ class LocalProcesses:
         self._heartbeat_interval = heartbeat_interval
         self._process: subprocess.Popen[bytes] | None = None
         self._session: dict[str, Any] = {}
+        self._surroundings: Surroundings | None = None
         self._life_reader = -1
         self._started = 0.0
         self._young_deaths = 0
@@ -55,6 +86,7 @@ class LocalProcesses:
         connect: str,
         secret: bytes,
         processes: int,
+        surroundings: Surroundings,
         watch: Callable[[int, Callable[[], None]], None],
         on_death: Callable[[bytes], None],
         on_hopeless: Callable[[str], None],
@@ -65,6 +97,7 @@ class LocalProcesses:
         death is reported to ``on_death(supervisor_id)``, and too many early deaths to ``on_hopeless(reason)``.
         """
         self._session = {"connect": connect, "secret": secret.hex(), "processes": processes}
+        self._surroundings = surroundings
         self._stopping, self._young_deaths = False, 0
         self._watch, self._on_death, self._on_hopeless = watch, on_death, on_hopeless
         if self._process is None or self._process.poll() is not None:
@@ -74,19 +107,22 @@ class LocalProcesses:
             self._watch(self._life_reader, self._died)
 
     def _start(self) -> None:
+        surroundings = self._surroundings
+        assert surroundings is not None
         self._close_pipes()
         self._process = None
-        python_path = _python_path()
+        command = interpreter_command(_PROGRAM)
         self._id = os.urandom(16)
         self._started = time.monotonic()
         self._life_reader, life_writer = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", f"{_PROGRAM}.local"],
+                command,
                 stdin=subprocess.PIPE,
                 # The supervisor alone holds this end open, so its death, whatever the cause, closes the pipe.
                 pass_fds=(life_writer,),
-                env={**os.environ, "PYTHONPATH": python_path},
+                env=surroundings.environment,
+                cwd=surroundings.directory,
                 # A session of its own: Ctrl-C in the terminal is the trainer's to handle.
                 start_new_session=True,
             )
@@ -98,12 +134,10 @@ class LocalProcesses:
         first_line = {
             **self._session,
             "supervisor": self._id.hex(),
-            "sys_path": [entry or str(Path.cwd()) for entry in sys.path],
+            "sys_path": surroundings.sys_path,
             "worker_threads": self._worker_threads,
             "heartbeat_interval": self._heartbeat_interval,
             "trainer_pid": os.getpid(),
-            # Restored in the workers, for programs that user code starts there.
-            "python_path": os.environ.get("PYTHONPATH"),
         }
         self._tell(first_line)
         self._watch(self._life_reader, self._died)
@@ -173,15 +207,3 @@ class LocalProcesses:
         if self._life_reader >= 0:
             os.close(self._life_reader)
             self._life_reader = -1
-
-
-def _python_path() -> str:
-    """The PYTHONPATH of the fresh interpreter: this very library and the worker program come first."""
-    spec = importlib.util.find_spec(_PROGRAM)
-    if spec is None or spec.origin is None:
-        raise ConfigurationError(
-            f"the worker program {_PROGRAM!r} is not installed beside this library; reinstall enqueuer with pip"
-        )
-    roots = [str(Path(__file__).parents[2]), str(Path(spec.origin).parents[1])]
-    inherited = os.environ.get("PYTHONPATH")
-    return os.pathsep.join(dict.fromkeys([*roots, *(inherited.split(os.pathsep) if inherited else [])]))

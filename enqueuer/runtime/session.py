@@ -50,7 +50,7 @@ from enqueuer.runtime.epochs import EpochKeeper, Placement
 from enqueuer.runtime.hook_thread import HookThread
 from enqueuer.runtime.io_loop import IoLoop
 from enqueuer.runtime.iteration import StreamEnd
-from enqueuer.runtime.local_processes import LocalProcesses
+from enqueuer.runtime.local_processes import LocalProcesses, Surroundings
 from enqueuer.runtime.local_threads import LocalThreads
 from enqueuer.runtime.outcomes import build_batch, build_error
 from enqueuer.runtime.ready_queue import End, ReadyQueue
@@ -85,7 +85,9 @@ class Session:
         self.bookmark = bookmark
         self.options = options = bookmark.options
         self.seed = bookmark.seed
-        # Looked up first, since it may fail; nothing is open yet.
+        # Before any user code runs: it may change all of it.
+        self._surroundings = Surroundings.now()
+        # Looked up while nothing is open, since it may fail.
         thread_init = self._thread_init() if threads else None
         self._processes = processes if local_processes else None
         self._stop_lock = threading.Lock()
@@ -226,6 +228,7 @@ class Session:
             connect=channels[0].sockets.control_endpoint,
             secret=self._secret,
             processes=count,
+            surroundings=self._surroundings,
             watch=self.io.watch,
             on_death=lambda supervisor: self.io.post(SupervisorDied(supervisor)),
             on_hopeless=lambda reason: self._fleet_failed(FleetFailed(reason)),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing.spawn
 import os
 import select
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from enqueuer.errors import ConfigurationError
 from enqueuer.protocol.batch import Trust
 from enqueuer.protocol.messages import Hello, Role
 from enqueuer.runtime import local_processes
-from enqueuer.runtime.local_processes import LocalProcesses
+from enqueuer.runtime.local_processes import LocalProcesses, Surroundings
 from tests.support.leaks import alive, descendants, resources
 from tests.support.waiting import wait_until
 from tests.worker.scripted_coordinator import ScriptedCoordinator
@@ -38,6 +39,7 @@ class Trainer:
 
     def attach(self, processes: int = 1, address: str | None = None) -> None:
         self.processes.attach(
+            surroundings=Surroundings.now(),
             connect=address or self.address,
             secret=SECRET,
             processes=processes,
@@ -151,6 +153,7 @@ def test_stop_ends_the_supervisor_and_its_workers_and_leaves_nothing(
     assert trainer.deaths == []
 
 
+@pytest.mark.timing("processes")
 def test_stop_kills_hanging_processes_in_time(trainer: Trainer, coordinator: ScriptedCoordinator) -> None:
     trainer.attach(processes=1)
     _, worker = coordinator.expect(Hello, lambda hello: hello.role is Role.WORKER)
@@ -228,8 +231,8 @@ def test_a_program_that_cannot_be_started_leaves_no_descriptor(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = resources()
-    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
-    with pytest.raises(FileNotFoundError):
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", b"/nonexistent/python")
+    with pytest.raises(ConfigurationError, match=r"'/nonexistent/python'.*multiprocessing\.set_executable"):
         trainer.attach()
     assert resources().beyond(before) == []
     monkeypatch.undo()

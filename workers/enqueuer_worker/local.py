@@ -11,7 +11,6 @@ The first line on stdin is a JSON object with
     worker_threads      threads for BLAS, OpenMP and their like in each worker (1)
     heartbeat_interval  seconds (1.0)
     log_level           for the workers' own lines on stderr ("WARNING")
-    python_path         the PYTHONPATH for programs that user code starts, or null (null)
 
 Each further line is the next session, ``{"connect": …, "secret": …, "processes": …}``, or the clean end,
 ``{"leave": seconds}``: each worker closes its Sequence, unless its item takes longer. At the end of stdin, or
@@ -52,7 +51,6 @@ def main() -> None:
         config = json.loads(commands.first_line())
     except EOFError as error:
         sys.exit(str(error))
-    sys.path[:] = config["sys_path"]
     logger = set_up_logger("local", config.get("log_level", "WARNING"), json_lines=False)
     supervisor = LocalSupervisor(make_settings(config), config["processes"], logger, commands, config["trainer_pid"])
     sys.exit(supervisor.run())
@@ -70,7 +68,6 @@ def make_settings(config: dict[str, Any]) -> Settings:
         heartbeat_interval=config.get("heartbeat_interval", 1.0),
         worker_threads=config.get("worker_threads", 1),
         sys_path=tuple(config["sys_path"]),
-        python_path=config.get("python_path"),
         forward_logs=False,
         log_level=config.get("log_level", "WARNING"),
     )

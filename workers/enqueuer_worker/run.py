@@ -82,7 +82,6 @@ def run_worker(
         allow_skew=allow_skew,
         # The user's modules are found from the current directory, also when an installed program was started there.
         sys_path=tuple(dict.fromkeys([str(Path.cwd()), *filter(None, sys.path)])),
-        python_path=os.environ.get("PYTHONPATH"),
         log_level=log_level,
         log_json=log_json,
     )

@@ -44,8 +44,6 @@ class Settings(Policy):
     # Whether a Sequence of another length or code than the trainer's is a warning instead of a rejection.
     allow_skew: bool = False
     sys_path: tuple[str, ...] = ()
-    # The PYTHONPATH for programs that user code starts; None: none.
-    python_path: str | None = None
     forward_logs: bool = True
     log_level: str = "INFO"
     log_json: bool = False

@@ -34,13 +34,9 @@ def limit_memory(nbytes: int) -> None:
     resource.setrlimit(kind, (limit, limit))
 
 
-def take_over_paths(sys_path: tuple[str, ...], python_path: str | None) -> None:
-    """Use the trainer's `sys.path`, and its PYTHONPATH for programs that user code starts; None: it has none."""
+def take_over_paths(sys_path: tuple[str, ...]) -> None:
+    """Use the trainer's `sys.path`, for user code: what this program itself needs is imported by now."""
     sys.path[:] = sys_path
-    if python_path is None:
-        os.environ.pop("PYTHONPATH", None)
-    else:
-        os.environ["PYTHONPATH"] = python_path
 
 
 def fix_hash_seed(environment: dict[str, str]) -> None:

@@ -48,7 +48,6 @@ def serve(line: bytes, commands: CommandReader) -> None:
     settings = ChildSettings.from_line(line)
     common = settings.common
     die_with_parent(settings.parent_pid)
-    take_over_paths(common.sys_path, common.python_path)
     forget_hash_seed()
     if common.max_memory is not None:
         limit_memory(common.max_memory)
@@ -103,7 +102,9 @@ def serve(line: bytes, commands: CommandReader) -> None:
     # (32 workers with batches of 20 ms on two cores: 97 % of the ideal rate without this, 98 % with it.)
     gc.collect()
     gc.freeze()
-    ComputeLoop(settings, identity.host, shared, io_loop.turn_taking).run()
+    compute_loop = ComputeLoop(settings, identity.host, shared, io_loop.turn_taking)
+    take_over_paths(common.sys_path)
+    compute_loop.run()
     # Exit handlers, such as that of `multiprocessing`, which ends the user's pools. The I/O thread limits their time.
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from enqueuer.compute.sequence_checks import fills_buffers
 from enqueuer.compute.worker_items import WorkerItems
 from enqueuer.memory.arena import Arena
 from enqueuer.protocol.batch import BatchTemplate, EncodedBatch, Trust, encode_batch
@@ -20,7 +21,7 @@ class BatchMaker:
     def __init__(self, items: WorkerItems, trust: Trust) -> None:
         self._trust = trust
         self._compute = items.compute
-        self._fills = callable(getattr(items.sequence, "getitem_into", None))
+        self._fills = fills_buffers(items.sequence)
         self._template: BatchTemplate | None = None
 
     def make(self, index: int, arena: Arena | None) -> EncodedBatch:

@@ -23,6 +23,7 @@ from enqueuer.compute.entropy import install_hooks
 from enqueuer.compute.epoch_state import EpochEnd, catch_up, read_epoch_ends
 from enqueuer.compute.owned_generators import OwnedGenerators
 from enqueuer.compute.seeding import BUILD, seeded_globals
+from enqueuer.compute.sequence_checks import optional_method
 from enqueuer.compute.spec import SequenceSpec, call_factory
 from enqueuer.compute.worker_items import WorkerItems
 from enqueuer.errors import ProtocolError
@@ -112,8 +113,8 @@ class SequenceLoader:
         """Drop the Sequence and call its ``close()``, if it has one; an error there is only logged."""
         sequence, self._sequence = self._sequence, None
         self._current, self._spec, self._replayed, self._live = None, None, [], None
-        close = getattr(sequence, "close", None)
-        if callable(close):
+        close = optional_method(sequence, "close")
+        if close is not None:
             try:
                 close()
             except Exception:
@@ -167,7 +168,7 @@ class SequenceLoader:
             # This instance is half-way between two epochs, so it can neither be used nor brought up to date.
             self.close()
             raise
-        follows_epochs = callable(getattr(self._sequence, "set_epoch", None))
+        follows_epochs = optional_method(self._sequence, "set_epoch") is not None
         self._since = epoch.epoch if follows_epochs else ends.since
         self._is_fresh = self._is_fresh or follows_epochs or len(self._replayed) > replayed_count
 

@@ -6,11 +6,11 @@ import contextlib
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from enqueuer.fresh_interpreter import interpreter_command
 from enqueuer_worker.process.limits import fix_hash_seed
 from enqueuer_worker.running import RUNNING_BYTES, STACK_SIGNAL, Running, read_running
 from enqueuer_worker.settings import ChildSettings, Settings, encode_line
@@ -51,12 +51,9 @@ class Child:
     def _start(self, settings: Settings) -> subprocess.Popen[bytes]:
         environment = dict(os.environ)
         environment.update(dict.fromkeys(_THREAD_COUNTS, str(settings.worker_threads)))
-        # The process must import the same files as this one, no matter what its current directory contains.
-        environment["PYTHONPATH"] = os.pathsep.join(settings.sys_path)
         fix_hash_seed(environment)
-        safe_path = ["-P"] if sys.version_info >= (3, 11) else []
         process = subprocess.Popen(
-            [sys.executable, *safe_path, "-m", "enqueuer_worker.process.main"],
+            interpreter_command("enqueuer_worker.process.main"),
             stdin=subprocess.PIPE,
             bufsize=0,
             env=environment,

@@ -59,6 +59,11 @@ class SampledOrder(Order):
     def samples(self, epoch: int, index: int) -> Any:
         return self._lists.get(epoch, lambda: self._draw(epoch))[index]
 
+    def set_random_seed(self, seed: int) -> None:
+        """Do nothing. The method tells `OwnedGenerators` not to seed the sampler's generators for each item: the order
+        of an epoch would depend on the item for which a worker drew it.
+        """
+
     def _draw(self, epoch: int) -> list[list[Any]]:
         parts = list(_sampler_chain(self._sampler))
         if any(hasattr(part, "set_epoch") for part in parts) or all(map(_is_stateless, parts)):

@@ -7,7 +7,7 @@ from typing import Any
 
 from enqueuer.compute.owned_generators import OwnedGenerators
 from enqueuer.compute.seeding import END, seeded_globals
-from enqueuer.compute.sequence_checks import own_on_epoch_end
+from enqueuer.compute.sequence_checks import optional_method, own_on_epoch_end
 from enqueuer.errors import ProtocolError
 from enqueuer.stream.state import EPOCH_ENDS_LIMIT, HookRun
 
@@ -73,8 +73,8 @@ def catch_up(
     Calls its ``set_epoch``, if it has one; otherwise replays the ``missing`` calls of ``on_epoch_end``, and calls
     ``note`` after each.
     """
-    set_epoch = getattr(sequence, "set_epoch", None)
-    if callable(set_epoch):
+    set_epoch = optional_method(sequence, "set_epoch")
+    if set_epoch is not None:
         run_seeded(set_epoch, OwnedGenerators(sequence), (seed, epoch), epoch)
         return
     hook = own_on_epoch_end(sequence)

@@ -1,6 +1,8 @@
-"""Checks that an object can serve as a Sequence, and finds its ``on_epoch_end`` unless that is empty.
+"""Checks that an object can serve as a Sequence, and finds its optional methods.
 
-No base class is required: any object with ``__len__`` and ``__getitem__`` will do.
+No base class is required: any object with ``__len__`` and ``__getitem__`` will do. Many are wrappers whose
+``__getattr__`` passes every question on, answers None, or answers with anything at all; an optional method counts only
+where its answer means something.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ _REQUIRED = {"__len__": "the number of batches in an epoch", "__getitem__": "the
 _KERAS_ROOTS = frozenset({"keras", "tf_keras", "tensorflow"})
 _KERAS_BASES = frozenset({"Sequence", "PyDataset"})
 _EMPTY_MARK = "_enqueuer_empty_hook"
+# No object has it, so only a ``__getattr__`` that answers everything does.
+_UNKNOWN_NAME = "_enqueuer_unknown_method"
 
 
 def empty_hook(function: Hook) -> Hook:
@@ -37,15 +41,74 @@ def check_sequence(candidate: object) -> None:
 
 
 def own_on_epoch_end(sequence: Any) -> Callable[[], Any] | None:
-    """The Sequence's ``on_epoch_end``; None if it is missing or is a base class's empty one."""
-    method: Callable[[], Any] | None = getattr(sequence, "on_epoch_end", None)
-    if not callable(method):
+    """The Sequence's ``on_epoch_end``; None if it is missing or is a base class's empty one.
+
+    A wrapper's ``__getattr__`` may pass the question on: then the wrapped Sequence's hook counts, unless it is empty.
+    """
+    method = _find(sequence, "on_epoch_end")
+    if method is None or not _is_own(sequence, "on_epoch_end"):
+        wrapped = getattr(method, "__self__", None)
+        return None if wrapped is not None and _has_empty_hook(wrapped) else method
+    return None if _has_empty_hook(sequence) else method
+
+
+def optional_method(sequence: Any, name: str) -> Callable[..., Any] | None:
+    """The Sequence's method of this name, or that of an object which its ``__getattr__`` passes questions on to.
+
+    None if there is none, or if ``__getattr__`` answers every name with something that can be called: then its answers
+    mean nothing. What ``__getattr__`` raises counts as no.
+    """
+    method = _find(sequence, name)
+    if method is not None and not _is_own(sequence, name) and _find(sequence, _UNKNOWN_NAME) is not None:
         return None
-    if "on_epoch_end" not in getattr(sequence, "__dict__", {}):
-        for owner in type(sequence).__mro__:
-            if "on_epoch_end" in vars(owner):
-                return None if _is_empty(owner) else method
     return method
+
+
+def fills_buffers(sequence: Any) -> bool:
+    """Whether the Sequence's ``getitem_into`` stands for its ``__getitem__``.
+
+    It must be of the same class or a subclass of that: behind a wrapper, or under an overridden ``__getitem__``, it
+    would give other batches.
+    """
+    if "getitem_into" in _namespace(sequence):
+        return callable(_namespace(sequence)["getitem_into"])
+    for owner in type(sequence).__mro__:
+        if "getitem_into" in vars(owner):
+            return callable(getattr(sequence, "getitem_into", None))
+        if "__getitem__" in vars(owner):
+            return False
+    return False
+
+
+def _find(sequence: Any, name: str) -> Callable[..., Any] | None:
+    """The attribute, if it can be called. Errors are passed on, except those of ``__getattr__``."""
+    try:
+        found = getattr(sequence, name, None)
+    except Exception:
+        if _is_own(sequence, name):
+            raise
+        return None
+    return found if callable(found) else None
+
+
+def _is_own(sequence: Any, name: str) -> bool:
+    """Whether the instance or its class has the attribute, so that ``__getattr__`` is not asked."""
+    return name in _namespace(sequence) or any(name in vars(owner) for owner in type(sequence).__mro__)
+
+
+def _namespace(sequence: Any) -> dict[str, Any]:
+    try:
+        found = object.__getattribute__(sequence, "__dict__")
+    except AttributeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _has_empty_hook(sequence: Any) -> bool:
+    if "on_epoch_end" in _namespace(sequence):
+        return False
+    owner = next((owner for owner in type(sequence).__mro__ if "on_epoch_end" in vars(owner)), None)
+    return owner is not None and _is_empty(owner)
 
 
 def _is_empty(owner: type) -> bool:

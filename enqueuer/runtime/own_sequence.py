@@ -18,7 +18,7 @@ from typing import Any
 
 from enqueuer.compute.epoch_state import EpochEnds, catch_up, run_seeded
 from enqueuer.compute.owned_generators import OwnedGenerators
-from enqueuer.compute.sequence_checks import own_on_epoch_end
+from enqueuer.compute.sequence_checks import optional_method, own_on_epoch_end
 from enqueuer.compute.spec import SequenceSpec
 from enqueuer.errors import EnqueuerError, StateError
 from enqueuer.stream.state import HookRun, ResumeState
@@ -207,7 +207,7 @@ class OwnSequence:
     def _replay(self, instance: Any, seed: int, epoch: int, saved: EpochEnds) -> None:
         """Bring a Sequence without a state of its own to this epoch, by ``set_epoch`` or the saved hook calls."""
         had = self._ends_of(instance)
-        if callable(getattr(instance, "set_epoch", None)):
+        if optional_method(instance, "set_epoch") is not None:
             catch_up(instance, epoch, seed, (), had.append)
         elif own_on_epoch_end(instance) is not None:
             if list(islice(saved, len(had))) != list(had):
@@ -241,4 +241,4 @@ class SequenceReader:
 
 
 def _keeps_state(instance: Any) -> bool:
-    return all(callable(getattr(instance, name, None)) for name in ("state_dict", "load_state_dict"))
+    return all(optional_method(instance, name) is not None for name in ("state_dict", "load_state_dict"))

@@ -1,6 +1,6 @@
 import pytest
 
-from enqueuer.compute.sequence_checks import check_sequence, own_on_epoch_end
+from enqueuer.compute.sequence_checks import check_sequence, fills_buffers, optional_method, own_on_epoch_end
 from enqueuer.sequence import Sequence
 
 
@@ -82,12 +82,109 @@ def test_a_hook_put_on_the_instance_counts():
     assert own_on_epoch_end(sequence)() == "called"
 
 
-def test_a_hook_that_a_wrapper_forwards_counts():
-    class Wrapper(Bare):
-        def __getattr__(self, name):
-            return lambda: name
+class Answering(Bare):
+    """Answers every question for an attribute with the same."""
 
-    assert own_on_epoch_end(Wrapper())() == "on_epoch_end"
+    def __init__(self, answer):
+        self.answer = answer
+
+    def __getattr__(self, name):
+        return self.answer
+
+
+class Passing(Bare):
+    """Passes questions for attributes on to another object."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+class Full(Bare):
+    def on_epoch_end(self):
+        return "ended"
+
+    def set_epoch(self, epoch):
+        return epoch
+
+    def getitem_into(self, index, out):
+        return None
+
+
+@pytest.mark.parametrize("wrapped", [Passing(Full()), Passing(Passing(Full()))])
+def test_methods_that_a_wrapper_passes_on_count(wrapped):
+    assert own_on_epoch_end(wrapped)() == "ended"
+    assert optional_method(wrapped, "set_epoch")(3) == 3
+    assert optional_method(wrapped, "close") is None
+
+
+def test_an_empty_hook_behind_a_wrapper_does_not_count():
+    assert own_on_epoch_end(Passing(Passing(Derived()))) is None
+    assert own_on_epoch_end(Passing(type("Mine", (keras_like("keras"),), {})())) is None
+
+
+def test_an_answer_that_cannot_be_called_is_no_method():
+    for answer in (None, 3, "on_epoch_end"):
+        assert own_on_epoch_end(Answering(answer)) is None
+        assert optional_method(Answering(answer), "state_dict") is None
+
+
+def test_a_getattr_that_answers_everything_with_a_function_has_no_optional_methods():
+    assert optional_method(Answering(print), "state_dict") is None
+    assert optional_method(Answering(print), "close") is None
+
+
+def test_what_getattr_raises_counts_as_no():
+    class Strict(Bare):
+        def __getattr__(self, name):
+            return {}[name]
+
+    class Endless(Bare):
+        def __getattr__(self, name):
+            return getattr(self, name)
+
+    for sequence in (Strict(), Endless()):
+        assert own_on_epoch_end(sequence) is None
+        assert optional_method(sequence, "close") is None
+
+
+def test_an_error_of_a_property_of_the_class_is_passed_on():
+    class Mine(Bare):
+        @property
+        def close(self):
+            raise LookupError("no such file")
+
+    with pytest.raises(LookupError):
+        optional_method(Mine(), "close")
+
+
+def test_a_class_with_slots_and_a_getattr_is_asked_for_no_dict():
+    class Slotted(Bare):
+        __slots__ = ()
+
+        def __getattr__(self, name):
+            return None
+
+    assert own_on_epoch_end(Slotted()) is None
+
+
+def test_getitem_into_counts_only_beside_or_below_getitem():
+    class Doubled(Full):
+        def __getitem__(self, index):
+            return 2 * super().__getitem__(index)
+
+    class Below(Bare):
+        def getitem_into(self, index, out):
+            return None
+
+    assert fills_buffers(Full())
+    assert fills_buffers(Below())
+    assert not fills_buffers(Doubled()), "it would give batches that are not doubled"
+    assert not fills_buffers(Passing(Full()))
+    assert not fills_buffers(Answering(print))
+    assert not fills_buffers(Bare())
 
 
 def test_an_attribute_that_cannot_be_called_is_no_hook():

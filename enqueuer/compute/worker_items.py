@@ -17,6 +17,7 @@ import pickle
 import random
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,51 +29,61 @@ from enqueuer.compute.owned_generators import OwnedGenerators
 from enqueuer.compute.seeding import FIRST, seed_globals
 
 
-class WorkerItems:
-    """Computes items of ``sequence`` in one epoch. Only the worker's compute thread uses it.
+@dataclass(slots=True)
+class Instance:
+    """A worker's instance of the Sequence, as it is loaded, over all epochs that it serves unchanged.
 
-    ``since`` is the epoch since which the instance's state is what it is, the same on all workers; ``is_fresh``: no
-    item of it was computed in this process yet. ``on_repeat`` is called before an item is computed a second time.
+    ``since`` is the epoch since which its state is what it is, the same on all workers. It is fresh until its first
+    item is computed, in whichever epoch that is.
+    """
+
+    sequence: Any
+    since: int = 0
+    is_fresh: bool = True
+    owned: OwnedGenerators = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.find_generators()
+
+    def find_generators(self) -> None:
+        """Walk the instance: after it was loaded, and after its first item, which may have made some."""
+        self.owned = OwnedGenerators(self.sequence)
+
+
+class WorkerItems:
+    """Computes items of an instance in one epoch. Only the worker's compute thread uses it.
+
+    ``on_repeat`` is called before an item is computed a second time.
     """
 
     def __init__(
-        self,
-        sequence: Any,
-        owned: OwnedGenerators,
-        *,
-        seed: int,
-        epoch: int,
-        since: int = 0,
-        is_fresh: bool = False,
-        on_repeat: Callable[[], object] = lambda: None,
+        self, instance: Instance, *, seed: int, epoch: int, on_repeat: Callable[[], object] = lambda: None
     ) -> None:
-        self.sequence = sequence
-        self._owned = owned
+        self.sequence = instance.sequence
+        self._instance = instance
         self._seed = seed
         self._epoch = epoch
-        self._since = since
-        self._is_fresh = is_fresh
         self._on_repeat = on_repeat
 
     def compute(self, index: int, out: Any = None) -> Any:
         """``sequence[index]``, or ``sequence.getitem_into(index, out)``; raises what that raises."""
-        if self._is_fresh:
-            self._is_fresh = False
+        if self._instance.is_fresh:
+            self._instance.is_fresh = False
             return self._compute_first(index, out)
         return self._compute(index, out, (self._seed, self._epoch, index))
 
     def _compute(self, index: int, out: Any, seeds: tuple[int, int, int]) -> Any:
         before = set_entropy(Entropy(seed_globals(*seeds)))
         try:
-            if self._owned:
-                self._owned.seed(*seeds)
+            if self._instance.owned:
+                self._instance.owned.seed(*seeds)
             return compute_item(self.sequence, index, seed=self._seed, epoch=self._epoch, out=out, rng_seeds=seeds)
         finally:
             set_entropy(before)
 
     def _compute_first(self, index: int, out: Any) -> Any:
         """Compute the item under seeds that all workers share, and again under its own if it drew anything."""
-        watch = DrawWatch((self._seed, self._since, FIRST), self._owned)
+        watch = DrawWatch((self._seed, self._instance.since, FIRST), self._instance.owned)
         try:
             batch = watch.run(
                 lambda: compute_item(
@@ -86,8 +97,7 @@ class WorkerItems:
             if not watch.has_drawn:
                 return batch
             del batch
-        # From now on a generator that the first item made and kept is seeded, too.
-        self._owned = OwnedGenerators(self.sequence)
+        self._instance.find_generators()
         self._on_repeat()
         return self.compute(index, out)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from enum import Enum
 from typing import Any
 
@@ -101,19 +101,34 @@ class EpochRun:
 
     # ------------------------------------------------------------ leasing
 
-    def take_pending(self, count: int) -> list[int]:
-        """Take up to ``count`` positions, to lease each at once: lost ones first, lowest first."""
+    def take_pending(self, count: int, busy: Set[int] = frozenset()) -> list[int]:
+        """Take up to ``count`` positions, to lease each at once: lost ones first, lowest first.
+
+        Positions with an index in ``busy`` stay pending.
+        """
         positions: list[int] = []
+        blocked: list[int] = []
         while len(positions) < count:
             self._forget_answered(self._returned)
             if not self._returned:
                 break
-            positions.append(heapq.heappop(self._returned))
+            position = heapq.heappop(self._returned)
+            (blocked if self.order[position] in busy else positions).append(position)
         fresh = min(count - len(positions), self.length - self._next)
-        if fresh > 0:
+        if fresh > 0 and not busy:
             positions.extend(range(self._next, self._next + fresh))
             self._next += fresh
+        while busy and len(positions) < count and self._next < self.length:
+            (blocked if self.order[self._next] in busy else positions).append(self._next)
+            self._next += 1
+        for position in blocked:
+            heapq.heappush(self._returned, position)
         return positions
+
+    def unanswered_indices(self) -> set[int]:
+        """Indices of all positions that were leased and have no answer yet."""
+        pending = [position for position in (*self._returned, *self._suspects) if not self.is_answered(position)]
+        return {self.order[position] for position in (*self._live, *pending)}
 
     def take_suspect(self) -> int:
         """Take a suspect, to lease it at once."""

@@ -95,7 +95,7 @@ def _rebalance(state: State) -> None:
         state.send(move.loser, Revoke((move.lease,)))
         # It queues there and does not run: its place is free at once.
         state.ledger.expire(move.loser, (move.lease,))
-        positions = move.run.take_pending(1)
+        positions = move.run.take_pending(1, state.ledger.busy_indices(move.run))
         if positions:  # none if it has become a suspect meanwhile, which is leased in its own way
             _book(state, Assignment(move.taker, move.run, positions))
     if state.scheduler.has_movable:

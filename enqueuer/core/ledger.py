@@ -90,6 +90,17 @@ class Ledger:
         """Whether any position can be leased."""
         return any(run.has_pending or run.has_suspects for run in self.runs.values())
 
+    def busy_indices(self, run: EpochRun) -> set[int]:
+        """Indices not to be leased in this run yet, because an earlier epoch's item of the same index is not done.
+
+        Two workers computing one index at once would both write its cache file, say.
+        """
+        busy: set[int] = set()
+        for epoch, earlier in self.runs.items():
+            if epoch < run.epoch:
+                busy |= earlier.unanswered_indices()
+        return busy
+
     def find(self, lease: int) -> LeaseEntry | None:
         """The lease's entry, until it is answered or its epoch is closed."""
         return self._leases.get(lease)

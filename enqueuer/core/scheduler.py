@@ -19,7 +19,7 @@ with it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import NamedTuple
 
 from enqueuer.core.bounds import ByteBound, make_depth
@@ -244,15 +244,25 @@ class Scheduler:
             capacity -= given
         return capacity
 
-    @staticmethod
-    def _take(worker: Worker, runs: list[EpochRun], count: int, assignments: list[Assignment]) -> int:
+    def _take(self, worker: Worker, runs: list[EpochRun], count: int, assignments: list[Assignment]) -> int:
         given = 0
         for run in runs:
-            positions = run.take_pending(count - given) if given < count else []
+            if given == count:
+                break
+            busy = frozenset() if run is runs[0] else self._busy_indices(run, assignments)
+            positions = run.take_pending(count - given, busy)
             if positions:
                 assignments.append(Assignment(worker, run, positions))
                 given += len(positions)
         return given
+
+    def _busy_indices(self, run: EpochRun, assignments: list[Assignment]) -> Set[int]:
+        """As `Ledger.busy_indices`, with the positions that were just assigned."""
+        busy = self._ledger.busy_indices(run)
+        for _, other, positions in assignments:
+            if other.epoch < run.epoch:
+                busy.update([other.order[position] for position in positions])
+        return busy
 
     def _assign_suspects(self, runs: list[EpochRun]) -> list[Assignment]:
         """Lease each suspect alone to an empty worker."""

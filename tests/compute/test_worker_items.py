@@ -9,8 +9,7 @@ import pytest
 
 from enqueuer import item_rng
 from enqueuer.compute.entropy import install_hooks, remove_hooks
-from enqueuer.compute.owned_generators import OwnedGenerators
-from enqueuer.compute.worker_items import WorkerItems
+from enqueuer.compute.worker_items import Instance, WorkerItems
 
 kept_in_the_module = None
 
@@ -27,8 +26,7 @@ def hooks():
 
 def items(sequence, *, epoch=0, since=0, is_fresh=True, repeats=None):
     on_repeat = (lambda: None) if repeats is None else lambda: repeats.append(1)
-    owned = OwnedGenerators(sequence)
-    return WorkerItems(sequence, owned, seed=7, epoch=epoch, since=since, is_fresh=is_fresh, on_repeat=on_repeat)
+    return WorkerItems(Instance(sequence, since, is_fresh), seed=7, epoch=epoch, on_repeat=on_repeat)
 
 
 class Calls:
@@ -129,6 +127,17 @@ def test_a_first_item_that_raises_is_tried_under_its_own_seeds_only_if_it_drew()
         with pytest.raises(KeyError):
             items(sequence).compute(3)
         assert sequence.calls == calls
+
+
+def test_an_instance_is_fresh_until_its_first_item_in_whichever_epoch():
+    instance = Instance(Calls(keep_a_generator))
+    WorkerItems(instance, seed=7, epoch=0)
+    later = WorkerItems(instance, seed=7, epoch=1)
+    assert instance.is_fresh
+    draws = [later.compute(0), later.compute(1)]
+    assert not instance.is_fresh
+    following = WorkerItems(instance, seed=7, epoch=1)
+    assert [following.compute(1), following.compute(0)] == draws[::-1], "the late generator is known from now on"
 
 
 def test_an_instance_that_is_not_fresh_computes_each_item_once():

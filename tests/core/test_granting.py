@@ -93,3 +93,45 @@ def test_nothing_is_granted_before_the_wanted_number_of_workers_is_there() -> No
     boss.say(m.WorkerExited(other.incarnation, 0, -9, 0))
     one.answer()
     assert one.leases, "once they were there, the ones that are left go on"
+
+
+# ---------------------------------------------------------------- one index at a time
+
+
+def indices_held(peer: Peer) -> set[tuple[int, int]]:
+    """(epoch, index) of each lease that the coordinator thinks the worker holds."""
+    entries = [peer.driver.core.state.ledger.find(lease) for lease in peer.leases]
+    return {(entry[0].epoch, entry[0].order[entry[1]]) for entry in entries if entry is not None}
+
+
+def answer_all(peer: Peer) -> set[tuple[int, int]]:
+    """Answer until nothing more is granted; returns all that was held meanwhile."""
+    seen = set()
+    while held := indices_held(peer):
+        seen |= held
+        (lease, *_) = peer.leases
+        entry = peer.driver.core.state.ledger.find(lease)
+        assert entry is not None
+        peer.answer([lease], epoch=entry[0].epoch)
+    return seen
+
+
+def test_an_index_of_the_next_epoch_is_leased_only_once_this_epochs_is_done() -> None:
+    driver, (slow, quick) = serving(4, 2, max_queue_size=20)
+    driver.open(4, epoch=1, order=[3, 2, 1, 0])
+    ((_, index),) = indices_held(slow)
+    seen = answer_all(quick)
+    assert {found for epoch, found in seen if epoch == 1} == {0, 1, 2, 3} - {index}
+    slow.answer()
+    assert (1, index) in indices_held(slow) | indices_held(quick)
+
+
+def test_a_lost_lease_keeps_its_index_from_the_next_epoch_until_it_is_answered() -> None:
+    driver, (lost, other) = serving(2, 2, max_queue_size=20)
+    driver.open(2, epoch=1)
+    ((_, index),) = indices_held(lost)
+    driver.step(ev.RouteLost(lost.route))
+    driver.wait(3.0)
+    assert (1, index) not in indices_held(other)
+    seen = answer_all(other)
+    assert {(0, index), (1, index)} <= seen

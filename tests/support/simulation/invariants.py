@@ -29,6 +29,8 @@ class CoordinatorInvariants:
             for run in core.ledger.runs.values():
                 check_run(run)
                 self._check_leases(run)
+                indices = {run.order[position] for position in run._live}
+                assert indices.isdisjoint(core.ledger.busy_indices(run)), "an index is computed for two epochs at once"
 
     def _check_bound(self) -> None:
         """Within the bound, or what was granted under an older one and has not been delivered yet.

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from enqueuer.compute.owned_generators import OwnedGenerators
-from enqueuer.compute.worker_items import WorkerItems
+from enqueuer.compute.worker_items import Instance, WorkerItems
 from enqueuer.memory.arena import Arena
 from enqueuer.memory.mapped_blocks import MappedBlocks
 from enqueuer.protocol.batch import EncodedBatch, Trust
@@ -22,7 +21,7 @@ SESSION, INCARNATION = b"s" * 16, b"i" * 16
 
 
 def items_of(sequence: Any) -> WorkerItems:
-    return WorkerItems(sequence, OwnedGenerators(sequence), seed=7, epoch=0)
+    return WorkerItems(Instance(sequence, is_fresh=False), seed=7, epoch=0)
 
 
 class Filled:

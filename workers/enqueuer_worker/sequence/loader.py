@@ -21,11 +21,10 @@ from enqueuer.compute.context import enter_epoch
 from enqueuer.compute.digest import sequence_digest
 from enqueuer.compute.entropy import install_hooks
 from enqueuer.compute.epoch_state import EpochEnd, catch_up, read_epoch_ends
-from enqueuer.compute.owned_generators import OwnedGenerators
 from enqueuer.compute.seeding import BUILD, seeded_globals
 from enqueuer.compute.sequence_checks import optional_method
 from enqueuer.compute.spec import SequenceSpec, call_factory
-from enqueuer.compute.worker_items import WorkerItems
+from enqueuer.compute.worker_items import Instance, WorkerItems
 from enqueuer.errors import ProtocolError
 from enqueuer.memory.segment import map_segment, read_parts
 from enqueuer.protocol.live_object import carried_parts, is_carried, live_path, unpack_sequence, unpack_worker_init
@@ -49,9 +48,7 @@ class SequenceLoader:
         self._replayed: list[EpochEnd] = []
         # The session and state generation of the live object.
         self._live: tuple[bytes, int] | None = None
-        self._owned = OwnedGenerators(None)
-        self._since = 0
-        self._is_fresh = False
+        self._instance = Instance(None)
         self._inits_run: set[str] = set()
         # For good: only user code draws without a seed in this process.
         install_hooks()
@@ -80,18 +77,7 @@ class SequenceLoader:
 
     def make_items(self, epoch: Epoch, on_repeat: Callable[[], object]) -> WorkerItems:
         """The items of the epoch loaded last."""
-        is_fresh, self._is_fresh = self._is_fresh, False
-        if is_fresh:
-            self._owned = OwnedGenerators(self._sequence)
-        return WorkerItems(
-            self._sequence,
-            self._owned,
-            seed=epoch.seed,
-            epoch=epoch.epoch,
-            since=self._since,
-            is_fresh=is_fresh,
-            on_repeat=on_repeat,
-        )
+        return WorkerItems(self._instance, seed=epoch.seed, epoch=epoch.epoch, on_repeat=on_repeat)
 
     def _load(self, session: bytes, epoch: Epoch, welcome: Welcome) -> None:
         self._live = None
@@ -147,7 +133,7 @@ class SequenceLoader:
             self._load_spec(unpacked, epoch)
             return False
         self.close()
-        self._sequence, self._since, self._is_fresh = unpacked, since, True
+        self._sequence, self._instance = unpacked, Instance(unpacked, since)
         return True
 
     def _load_spec(self, spec: SequenceSpec, epoch: Epoch) -> None:
@@ -155,11 +141,12 @@ class SequenceLoader:
             factory = self._allowed.resolve(spec.target)
         state = epoch.state
         ends = read_epoch_ends(state.get("epoch_ends", []) if isinstance(state, dict) else [])
+        is_new = False
         # Another history (a new session, another trainer) needs a new instance: replayed calls cannot be undone.
         if spec != self._spec or list(islice(ends, len(self._replayed))) != self._replayed:
             self.close()
             self._sequence = call_factory(factory, spec.target, spec.kwargs)
-            self._spec, self._is_fresh = spec, True
+            self._spec, is_new = spec, True
         replayed_count = len(self._replayed)
         try:
             missing = islice(ends, replayed_count, None)
@@ -169,8 +156,8 @@ class SequenceLoader:
             self.close()
             raise
         follows_epochs = optional_method(self._sequence, "set_epoch") is not None
-        self._since = epoch.epoch if follows_epochs else ends.since
-        self._is_fresh = self._is_fresh or follows_epochs or len(self._replayed) > replayed_count
+        if is_new or follows_epochs or len(self._replayed) > replayed_count:
+            self._instance = Instance(self._sequence, epoch.epoch if follows_epochs else ends.since)
 
     def _run_init(self, name: str | None, resolve: Callable[[str], Callable[[], Any]]) -> None:
         """Run a ``worker_init`` before the first Sequence is built; each name once in the worker's life."""

@@ -17,14 +17,11 @@ import io
 import pickle
 import sys
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import Any
 
-import cloudpickle
-
 from enqueuer.errors import ConfigurationError, ProtocolError
+from enqueuer.protocol.object_pickler import ObjectPickler, pickle_alone
 
-_PROTOCOL = 5
 _LEAST_PARTS = 2
 # A smaller buffer stays in the stream: as a view it costs more (opcode, table entry, alignment) than a copy a worker.
 _OUT_OF_BAND_BYTES = 4096
@@ -35,10 +32,21 @@ _PYTHON = "python"
 CARRIED_LIMIT_BYTES = 15 * 1024 * 1024
 
 
-def pack_object(live: Any) -> list[memoryview]:
+class Bundle(list[memoryview]):
+    """The parts of a bundle for local processes, which map files again; `copied` makes them for other hosts."""
+
+    def __init__(self, parts: list[memoryview], copied: Callable[[], list[memoryview]]) -> None:
+        super().__init__(parts)
+        self.copied = copied
+
+
+def pack_object(live: Any, *, maps_files: bool = True) -> list[memoryview]:
     """Pickle any object as ``[stream, buffer, …]``; the buffers are views of its arrays, not copies.
 
-    Raises ConfigurationError, with the reason as its cause, if the object cannot be pickled.
+    Arrays in mapped files travel as the file's name; without ``maps_files``, like other arrays.
+
+    Raises ConfigurationError if the object cannot be pickled, with the reason as its cause, or if a file that it maps
+    is gone.
     """
     buffers: list[memoryview] = []
 
@@ -51,7 +59,9 @@ def pack_object(live: Any) -> list[memoryview]:
 
     try:
         stream = io.BytesIO()
-        _Pickler(stream, keep_in_stream).dump(live)
+        ObjectPickler(stream, keep_in_stream, maps_files=maps_files).dump(live)
+    except ConfigurationError:
+        raise
     except Exception as error:
         raise _cannot_pickle(live, error) from error
     return [stream.getbuffer(), *buffers]
@@ -65,49 +75,17 @@ def unpack_object(parts: Sequence[memoryview]) -> Any:
     return pickle.loads(parts[0], buffers=parts[1:])  # noqa: S301 - from the caller's own trainer
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle's pickler, except that it pickles plain CPU tensors of torch as NumPy arrays.
-
-    torch's own pickling copies a tensor's whole storage into the stream, and so into each worker, and cannot restore
-    float8.
-    """
-
-    def __init__(self, stream: io.BytesIO, buffer_callback: Callable[[pickle.PickleBuffer], Any]) -> None:
-        super().__init__(stream, protocol=_PROTOCOL, buffer_callback=buffer_callback)
-        self._torch = sys.modules.get("torch")
-
-    def reducer_override(self, value: Any) -> Any:
-        if type(value) is getattr(self._torch, "Tensor", None):
-            reduced = _reduce_tensor(value, self._torch)
-            if reduced is not None:
-                return reduced
-        return super().reducer_override(value)
-
-
-def _reduce_tensor(tensor: Any, torch: Any) -> tuple[Any, ...] | None:
-    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
-    if not plain or tensor.requires_grad or tensor.is_conj() or tensor.is_neg() or tensor.__dict__:
-        return None
-    name = str(tensor.dtype).removeprefix("torch.")
-    try:
-        return _restore_tensor, (tensor.numpy(), name)
-    except TypeError:  # NumPy lacks the type: send the bytes
-        return _restore_tensor, (tensor.contiguous().reshape(-1).view(torch.uint8).numpy(), name, tuple(tensor.shape))
-
-
-def _restore_tensor(array: Any, dtype: str, shape: tuple[int, ...] | None = None) -> Any:
-    torch: Any = import_module("torch")
-    tensor = torch.from_numpy(array)
-    return tensor if shape is None else tensor.view(getattr(torch, dtype)).reshape(shape)
-
-
-def pack_bundle(sequence: Any, worker_init: Callable[[], Any] | None = None) -> list[memoryview]:
+def pack_bundle(sequence: Any, worker_init: Callable[[], Any] | None = None) -> Bundle:
     """Pack the bundle of a Sequence. It may be a `SequenceSpec`, if only ``worker_init`` is live."""
     try:
-        init = cloudpickle.dumps(worker_init, protocol=_PROTOCOL)
+        init = pickle_alone(worker_init)
     except Exception as error:
         raise _cannot_pickle(worker_init, error) from error
-    return [memoryview(init), *pack_object(sequence)]
+
+    def pack(maps_files: bool) -> list[memoryview]:
+        return [memoryview(init), *pack_object(sequence, maps_files=maps_files)]
+
+    return Bundle(pack(True), lambda: pack(False))
 
 
 def unpack_worker_init(parts: Sequence[memoryview]) -> Callable[[], Any] | None:
@@ -133,7 +111,12 @@ def live_path(state: Any) -> str | None:
 
 
 def carried_state(parts: Sequence[memoryview]) -> dict[str, Any]:
-    """The ``Epoch.state`` that holds a bundle itself. Raises ConfigurationError if the bundle is too large."""
+    """The ``Epoch.state`` that holds a bundle itself. Raises ConfigurationError if the bundle is too large.
+
+    Another host has other files, so the content of mapped files travels with the bundle.
+    """
+    if isinstance(parts, Bundle):
+        parts = parts.copied()
     nbytes = sum(part.nbytes for part in parts)
     if nbytes > CARRIED_LIMIT_BYTES:
         raise ConfigurationError(

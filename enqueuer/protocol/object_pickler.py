@@ -1,0 +1,122 @@
+"""The pickler of live objects: cloudpickle's, and reductions of what that cannot send, or sends at too high a price.
+
+classes, functions, code   by value, with their file names and lines, and their names in ``__main__`` (`script_code`)
+cached_property, lru_cache of a script's functions (`decorators`)
+instances with a ``__getattr__``, which is not asked (`plain_reduction`)
+arrays in mapped files (`mapped_arrays`)
+plain CPU tensors of torch, as NumPy arrays
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import io
+import pickle
+import sys
+import types
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import cloudpickle
+import numpy as np
+
+from enqueuer.protocol.decorators import MemoisedFunction, reduce_cached_property, reduce_memoised
+from enqueuer.protocol.mapped_arrays import MappedFiles
+from enqueuer.protocol.plain_reduction import is_plain_with_getattr, reduce_plainly
+from enqueuer.protocol.script_code import SourceFiles, with_name, with_source
+
+PROTOCOL = 5
+Reduce = Callable[[Any], Any]
+
+
+class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles one object. ``maps_files``: arrays in mapped files are mapped again by the reader, on this host."""
+
+    def __init__(
+        self,
+        stream: io.BytesIO,
+        buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None,
+        *,
+        maps_files: bool = True,
+    ) -> None:
+        super().__init__(stream, protocol=PROTOCOL, buffer_callback=buffer_callback)
+        self._files = SourceFiles()
+        self._mapped = MappedFiles(copies=not maps_files)
+        # By class: choosing costs more than most reductions, and a Sequence may hold a million objects of one class.
+        self._reductions: dict[type, Reduce] = {}
+
+    def reducer_override(self, value: Any) -> Any:
+        cls = type(value)
+        reduction = self._reductions.get(cls)
+        if reduction is None:
+            reduction = self._reductions[cls] = self._choose(cls)
+        return reduction(value)
+
+    def _choose(self, cls: type) -> Reduce:
+        if issubclass(cls, (type, types.FunctionType)):
+            return self._reduce_definition
+        if cls is types.CodeType:
+            return self._reduce_code
+        if issubclass(cls, functools.cached_property):
+            return reduce_cached_property
+        if cls is MemoisedFunction:
+            return reduce_memoised
+        if cls is type(dataclasses.MISSING):
+            return _reduce_missing
+        if cls in (np.ndarray, np.memmap):
+            return self._mapped.reduce
+        if cls is getattr(sys.modules.get("torch"), "Tensor", None):
+            return self._reduce_tensor
+        return reduce_plainly if is_plain_with_getattr(cls) else _reduce_as_usual
+
+    def _reduce_definition(self, value: Any) -> Any:
+        reduced = super().reducer_override(value)
+        return with_name(reduced, value) if isinstance(reduced, tuple) else reduced
+
+    def _reduce_code(self, value: types.CodeType) -> Any:
+        return with_source(self.dispatch_table[types.CodeType](value), value.co_filename, self._files)
+
+    def _reduce_tensor(self, tensor: Any) -> Any:
+        reduced = _reduce_tensor(tensor)
+        return NotImplemented if reduced is None else reduced
+
+
+def pickle_alone(value: Any) -> bytes:
+    """Pickle a value for any host as one stream, with its arrays in it."""
+    stream = io.BytesIO()
+    ObjectPickler(stream, maps_files=False).dump(value)
+    return stream.getvalue()
+
+
+def _reduce_as_usual(_: object) -> Any:
+    return NotImplemented
+
+
+def _reduce_missing(_: object) -> str:
+    # By its name in `dataclasses`, which compares by identity.
+    return "MISSING"
+
+
+def _reduce_tensor(tensor: Any) -> tuple[Any, ...] | None:
+    """A plain CPU tensor as a NumPy array; None for others.
+
+    torch's own pickling copies a tensor's whole storage into the stream, and so into each worker, and cannot restore
+    float8.
+    """
+    torch = sys.modules["torch"]
+    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    if not plain or tensor.requires_grad or tensor.is_conj() or tensor.is_neg() or tensor.__dict__:
+        return None
+    name = str(tensor.dtype).removeprefix("torch.")
+    try:
+        return _restore_tensor, (tensor.numpy(), name)
+    except TypeError:  # NumPy lacks the type: send the bytes
+        return _restore_tensor, (tensor.contiguous().reshape(-1).view(torch.uint8).numpy(), name, tuple(tensor.shape))
+
+
+def _restore_tensor(array: Any, dtype: str, shape: tuple[int, ...] | None = None) -> Any:
+    torch: Any = import_module("torch")
+    tensor = torch.from_numpy(array)
+    return tensor if shape is None else tensor.view(getattr(torch, dtype)).reshape(shape)

@@ -1,0 +1,163 @@
+"""Classes and functions that travel by value: their source lines, and their names in the worker's ``__main__``.
+
+    trainer:  code object ──► real file name + the file's text (once a file) ──► `linecache` of the worker
+              attribute of ``__main__`` ──► the same attribute of the worker's stand-in for ``__main__``
+
+cloudpickle gives code the file name ``<dynamic-code>``. With the real one and the text, tracebacks and warnings show
+what they show for a module: also those of a notebook's cell, which is no file, and on a host without that file. The
+texts are only shown, and nothing in them is run.
+
+In a worker process ``__main__`` is the worker program. A pool that ``__getitem__`` starts pickles functions of the
+script by their names in ``__main__``; so they are put into a module of that name, which children by fork have, too.
+`script_pools` serves other children.
+"""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import threading
+import types
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+# A longer file travels as its name only; so do all files after these many, or these many characters in one pickle.
+FILE_LIMIT_CHARS = 256 * 1024
+FILES_LIMIT_CHARS = 1024 * 1024
+FILES_LIMIT_COUNT = 64
+_MAIN = "__main__"
+
+
+# ---------------------------------------------------------------- trainer: source lines
+
+
+class SourceFile:
+    """The name and text of one file. It unpickles to its name, after its text was given to `linecache`."""
+
+    __slots__ = ("name", "text")
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.text = text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return add_source, (self.name, self.text)
+
+
+class SourceFiles:
+    """The files of one pickle's code."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, SourceFile] = {}
+        self._left_chars = FILES_LIMIT_CHARS
+
+    def of(self, name: str) -> SourceFile:
+        """The same object for the same file: a pickle holds it once."""
+        file = self._files.get(name)
+        if file is None:
+            text = _read_source(name) if len(self._files) < FILES_LIMIT_COUNT else ""
+            if len(text) > min(self._left_chars, FILE_LIMIT_CHARS):
+                text = ""
+            self._left_chars -= len(text)
+            file = self._files[name] = SourceFile(name, text)
+        return file
+
+
+# The texts as they were when first sent: an edited file must not make the Sequence look changed.
+_first_texts: dict[str, str] = {}
+
+
+def _read_source(name: str) -> str:
+    text = _first_texts.get(name)
+    if text is None:
+        text = "".join(linecache.getlines(name))
+        while len(_first_texts) >= FILES_LIMIT_COUNT:
+            _first_texts.pop(next(iter(_first_texts)))
+        _first_texts[name] = text
+    return text
+
+
+def with_source(reduced: tuple[Any, ...], name: str, files: SourceFiles) -> tuple[Any, ...]:
+    """cloudpickle's reduction of a code object from this file, with its real file name: the first text among them."""
+    make, args, *rest = reduced
+    place = next(place for place, arg in enumerate(args) if isinstance(arg, str))
+    return (make, (*args[:place], files.of(name), *args[place + 1 :]), *rest)
+
+
+# ---------------------------------------------------------------- worker: source lines
+
+_lock = threading.Lock()
+# The files in `linecache` that came from the trainer, oldest first, and their lengths.
+_added: dict[str, int] = {}
+
+
+def add_source(name: str, text: str) -> str:
+    """Show ``text`` as the file's lines in tracebacks of this process; returns the name.
+
+    Bounded in size: the oldest texts are dropped.
+    """
+    if not text or len(text) > FILE_LIMIT_CHARS:
+        return name
+    with _lock:
+        _added.pop(name, None)
+        _added[name] = len(text)
+        # Without a time of change, `linecache.checkcache` does not look for a file of this name here.
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+        while len(_added) > FILES_LIMIT_COUNT or sum(_added.values()) > FILES_LIMIT_CHARS:
+            oldest = next(iter(_added))
+            del _added[oldest]
+            linecache.cache.pop(oldest, None)
+    return name
+
+
+# ---------------------------------------------------------------- names in ``__main__``
+
+
+def with_name(reduced: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+    """cloudpickle's reduction of a class or function; one that ``__main__`` has by its name gets that name again."""
+    is_nested_function = "." in value.__qualname__ and not isinstance(value, type)
+    if len(reduced) == 6 and reduced[5] is not None and not is_nested_function and is_of_main(value):
+        return (*reduced[:5], named_setter(reduced[5], value))
+    return reduced
+
+
+def is_of_main(value: Any) -> bool:
+    """Whether ``__main__`` has the object under its own name."""
+    name = getattr(value, "__qualname__", None)
+    if getattr(value, "__module__", None) != _MAIN or not isinstance(name, str):
+        return False
+    found: Any = sys.modules[_MAIN]
+    for part in name.split("."):
+        found = vars(found).get(part) if isinstance(found, (type, types.ModuleType)) else None
+    return found is value
+
+
+_named_setters: dict[tuple[Callable[..., Any], str], Callable[..., Any]] = {}
+
+
+def named_setter(setter: Callable[[Any, Any], Any], value: Any) -> Callable[[Any, Any], Any]:
+    """The state setter, and after it the value's name; always the same object, so that pickles can be compared."""
+    key = setter, value.__qualname__
+    return _named_setters.setdefault(key, partial(_set_and_name, *key))
+
+
+def _set_and_name(setter: Callable[[Any, Any], Any], name: str, value: Any, state: Any) -> None:
+    setter(value, state)
+    # cloudpickle forgets in which class a class is.
+    value.__qualname__ = name
+    main = sys.modules.get(_MAIN)
+    if isinstance(main, MainStandIn) and "." not in name:
+        setattr(main, name, value)
+
+
+class MainStandIn(types.ModuleType):
+    """Stands for the script in a process that does not run it."""
+
+
+def stand_in_for_main() -> None:
+    """Make ``__main__`` a module for the script's names. The worker program keeps its own under another name."""
+    program = sys.modules[_MAIN]
+    if not isinstance(program, MainStandIn):
+        sys.modules["__enqueuer_worker__"] = program
+        sys.modules[_MAIN] = MainStandIn(_MAIN)

@@ -93,6 +93,9 @@ def serve(line: bytes, commands: CommandReader) -> None:
 
     # The Hello is under way while the rest is imported.
     from enqueuer_worker.process.compute_loop import ComputeLoop
+    from enqueuer_worker.process.user_programs import prepare_for_user_programs
+
+    prepare_for_user_programs()
 
     if common.forward_logs:
         from enqueuer_worker.process.log_forwarding import forward_logs

@@ -64,3 +64,25 @@ def test_nothing_is_sent_again_once_everything_is_acknowledged(kept: Unacknowled
 def test_a_new_link_counts_as_having_sent_all_again(kept: Unacknowledged) -> None:
     kept.link_opened(now=20.0)
     assert kept.resend_at == 23.0
+
+
+def test_a_tail_of_lost_results_is_sent_again_twice_as_many_each_time() -> None:
+    made = Unacknowledged(heartbeat_interval=1.0)
+    for lease in range(1, 17):
+        made.add(computed(lease), now=0.0)
+    rounds, now = [], 0.0
+    while list(made):
+        now = made.resend_at
+        again = [seq for seq, _ in made.overdue(now)]
+        rounds.append(len(again))
+        made.acknowledge(again[-1], now + 0.5)
+    assert rounds == [1, 2, 4, 8, 1]
+
+
+def test_results_that_come_by_themselves_are_sent_again_one_at_a_time() -> None:
+    made = Unacknowledged(heartbeat_interval=1.0)
+    for lease in range(1, 9):
+        made.add(computed(lease), now=0.0)
+    assert len(made.overdue(3.0)) == 1
+    made.acknowledge(2, now=3.5)  # the first had only been late
+    assert len(made.overdue(made.resend_at)) == 1

@@ -24,6 +24,9 @@ class Unacknowledged:
         self.resend_at = math.inf
         self._first_interval = self._interval = _RESEND_HEARTBEATS * heartbeat_interval
         self._kept: dict[int, Computed] = {}
+        # How many are sent again at the next time-out, and how many were at the last one since an acknowledgement.
+        self._resend_count = 1
+        self._resent_count = 0
 
     def __iter__(self) -> Iterator[tuple[int, Computed]]:
         """Number and content of each one, oldest first."""
@@ -46,9 +49,15 @@ class Unacknowledged:
         arrived = [seq for seq in self._kept if seq <= received_seq]
         for seq in arrived:
             del self._kept[seq]
+        if not arrived:
+            return
+        # Nothing beyond those sent again has come: the ones behind them may all be lost, too. Twice as many next time,
+        # and not all, since on a slow line they would travel twice.
+        self._resend_count = 2 * self._resend_count if len(arrived) <= self._resent_count else 1
+        self._resent_count = 0
         if not self._kept:
             self.resend_at = math.inf
-        elif arrived:
+        else:
             self._restart_wait(now)
 
     def below(self, highest_seq: int) -> list[tuple[int, Computed]]:
@@ -56,12 +65,13 @@ class Unacknowledged:
         return [(seq, computed) for seq, computed in self._kept.items() if seq < highest_seq]
 
     def overdue(self, now: float) -> list[tuple[int, Computed]]:
-        """The oldest result, if nothing was acknowledged for too long; the next wait is then twice as long."""
+        """The oldest results, if nothing was acknowledged for too long; the next wait is then twice as long."""
         if now < self.resend_at:
             return []
         self._interval *= 2
         self.resend_at = now + self._interval
-        return list(self._kept.items())[:1]
+        self._resent_count = self._resend_count
+        return list(self._kept.items())[: self._resend_count]
 
     def link_opened(self, now: float) -> None:
         """Wait from now on: the caller sends all of them again over a new link."""

@@ -16,6 +16,7 @@ import time
 from enqueuer import SequenceEnqueuer, Timing
 from tests.support.chaos_sequences import Steady, Stored
 from tests.support.chaos_tally import Tally
+from tests.support.leaks import sockets_left
 from tests.support.sequences import as_spec
 
 
@@ -73,6 +74,7 @@ def train(arguments: argparse.Namespace) -> dict[str, object]:
         "lost_workers": stats.lost_workers_count,
         "stale": stats.stale_count,
         "malformed": stats.malformed_count,
+        "left": [str(path) for path in sockets_left()],
     }
 
 

@@ -193,6 +193,7 @@ def test_defect_17_is_absent_a_slow_consumer_at_the_epochs_end_causes_no_second_
         pause_after(epoch)
 
 
+@pytest.mark.timing("processes")
 def test_defect_18_is_absent_an_epochs_end_costs_no_dead_time_and_no_new_workers(
     placement: Placement, journal: Journal
 ) -> None:

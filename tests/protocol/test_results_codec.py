@@ -257,7 +257,7 @@ def mapped() -> Iterator[MappedBlocks]:
     _kept.clear()
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(st.tuples(BATCHES, st.booleans()), min_size=1, max_size=4))
 def test_batches_in_named_blocks_are_read_from_shared_memory(
     mapped: MappedBlocks, batches: list[tuple[object, bool]]

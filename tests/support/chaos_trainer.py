@@ -78,12 +78,14 @@ class TrainerProgram:
         assert self.taken_count >= count, self.output()
 
     def report(self, deadline: float = DEADLINE_SECONDS) -> dict[str, Any]:
-        """Wait for the program's end and return its report; asserts that each batch came once, in order and right."""
+        """Wait for the program's end and return its report; asserts that each batch came once, in order and right, and
+        that the program left no socket.
+        """
         code = self.process.wait(deadline)
         self._reader.join(deadline)
         assert code == 0, self.output()
         report: dict[str, Any] = json.loads(self.lines[-1])
-        assert report["faults"] == {}, report
+        assert report["faults"] == {} and report["left"] == [], report
         return report
 
     def __enter__(self) -> TrainerProgram:

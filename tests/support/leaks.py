@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from enqueuer.memory import slab_exchange
 
 _PROC = Path("/proc")
 
@@ -100,17 +103,30 @@ def _shared_mappings_count() -> int:
 
 
 def _files() -> frozenset[str]:
-    """All files of the temporary directory, which should be the test's own, and the library's shared memory."""
-    own = Path(tempfile.gettempdir()).iterdir()
-    shared = (path for path in Path("/dev/shm").iterdir() if "enqueuer" in path.name and not _is_anothers(path))
-    return frozenset(map(str, (*own, *shared)))
+    """All files of the temporary directory, which should be the test's own, and this process's sockets in /dev/shm."""
+    return frozenset(map(str, (*Path(tempfile.gettempdir()).iterdir(), *sockets_left())))
 
 
-def _is_anothers(path: Path) -> bool:
-    """Whether the file is a socket of another process, such as another trainer on this machine."""
-    sockets = (line.split() for line in (_PROC / "net" / "unix").read_text().splitlines())
-    inodes = {f"socket:[{fields[6]}]" for fields in sockets if fields[-1] == str(path)}
-    return bool(inodes) and inodes.isdisjoint(_descriptors())
+def sockets_left() -> list[Path]:
+    """The files of sockets that this process made in /dev/shm and that still exist.
+
+    All programs share that directory: a snapshot of it would show the sockets of other trainers, and those that a
+    killed trainer leaves until the next one starts.
+    """
+    return [path for path in _sockets_made if path.exists()]
+
+
+_sockets_made: list[Path] = []
+
+
+def _note_new_path(name: str | None = None, common_path: Callable[..., Path] = slab_exchange.common_path) -> Path:
+    path = common_path(name)
+    if name is None:
+        _sockets_made.append(path)
+    return path
+
+
+slab_exchange.common_path = _note_new_path
 
 
 def _command(pid: int) -> str:

@@ -1,13 +1,13 @@
 """Settings of all tests, and how they run in parallel (`sh tests/run.sh`: pytest-xdist).
 
-Most tests wait most of the time, so there are more workers of pytest than cores. Tests with the mark ``timing`` assert
-how long something takes at most, which a busy machine would falsify. Those of one group run one after the other in one
-worker. They come first, at normal priority, so that they have the cores when they want them; a worker lowers its
-priority, and so that of all programs it starts, before its first test without the mark.
+Most tests wait most of the time, so there are more workers of pytest than cores. Some tests assert how long something
+takes at most, which a busy machine would falsify. These come first, in two workers, one after the other, at normal
+priority, so that they have the cores when they want them. A worker lowers its priority, and so that of all programs it
+starts, before its first other test.
 
-    worker 0   timing("network")  ───────────────────────► other tests at low priority ─►
-    worker 1   timing("processes") ──────────────► other tests at low priority ──────────►
-    worker 2…  other tests at low priority ──────────────────────────────────────────────►
+    worker 0   timing of the network ─────────────────► other tests at low priority ─►
+    worker 1   timing of processes ─────────────► other tests at low priority ───────►
+    worker 2…  other tests at low priority ──────────────────────────────────────────►
 """
 
 from __future__ import annotations
@@ -15,14 +15,38 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
 
 # Each test has a deadline of its own. Hypothesis' own limits, a fifth of a second for each example and a second for
 # drawing the first ten, say more about the machine.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+# Files whose tests run one after the other in one worker. Not pytest-xdist's own groups: pytest 9.2 ignores them.
+_GROUPS = {
+    "network": """
+        tests/chaos/test_middlebox.py tests/chaos/test_network_faults.py tests/chaos/test_network_trainer_restart.py
+        tests/chaos/test_soak.py tests/integration/test_network_namespaces.py tests/runtime/test_local_threads.py
+        tests/worker/supervisor/test_time_limit.py
+        """,
+    "processes": """
+        tests/chaos/test_deadly_items.py tests/chaos/test_hanging_items.py tests/chaos/test_joining_and_leaving.py
+        tests/chaos/test_killed_processes.py tests/chaos/test_stopped_processes.py tests/chaos/test_trainers.py
+        """,
+    # One trainer serves all tests of the file, and each meets what the one before has left.
+    "attacks": "tests/hostile/test_attacks.py",
+    "liars": "tests/hostile/test_liars.py",
+}
+_GROUP_OF = {path: group for group, paths in _GROUPS.items() for path in paths.split()}
+assert all(Path(__file__).parents[1].joinpath(path).exists() for path in _GROUP_OF)
+_TIMING = ("network", "processes")
 
 _IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 _LOW_PRIORITY = 10
@@ -41,15 +65,22 @@ def pytest_xdist_auto_num_workers() -> int:
     return cores_count + 2
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        timing = item.get_closest_marker("timing")
-        if timing is not None:
-            item.add_marker(pytest.mark.xdist_group(f"timing {timing.args[0]}"))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """A scheduler that gives out groups, the largest first, then single tests."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group_of(nodeid) or nodeid
+
+    return Scheduling(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if _IS_WORKER and item.get_closest_marker("timing") is None and os.nice(0) < _LOW_PRIORITY:
+    if _IS_WORKER and _group_of(item.nodeid) not in _TIMING and os.nice(0) < _LOW_PRIORITY:
         os.nice(_LOW_PRIORITY - os.nice(0))
+
+
+def _group_of(nodeid: str) -> str | None:
+    return _GROUP_OF.get(nodeid.partition("::")[0])

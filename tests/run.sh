@@ -11,4 +11,4 @@ fi
 .venv/bin/pip install -q -e . --group test
 
 # Most tests wait most of the time, so there are more of pytest's workers than cores: see tests/conftest.py.
-exec .venv/bin/python -m pytest -n auto --dist loadgroup "$@"
+exec .venv/bin/python -m pytest -n auto --max-worker-restart 0 "$@"

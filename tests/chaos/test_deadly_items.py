@@ -13,8 +13,6 @@ from tests.support.chaos_cgroup import MemoryGroup
 from tests.support.chaos_sequences import Faulty
 from tests.support.journal import Journal
 
-pytestmark = pytest.mark.timing("processes")
-
 RecordGap = Callable[[str, float], None]
 
 POISONED = "the same batch kills worker after worker (out of memory, a segfault)"

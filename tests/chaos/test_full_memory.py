@@ -32,7 +32,7 @@ def test_when_the_trainer_keeps_more_than_there_is_memory_batches_come_through_t
     with SequenceEnqueuer(Numbered(), use_multiprocessing=True) as enqueuer:
         group = memory_group(_LIMIT_BYTES)
         enqueuer.start(workers=6)
-        enqueuer.wait_for_workers(6, 30.0)
+        enqueuer.wait_for_workers(6, 90.0)
         for worker in enqueuer.stats().workers:
             group.add(worker.pid)
         kept = list(enqueuer.epoch())

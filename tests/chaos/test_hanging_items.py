@@ -13,8 +13,6 @@ from tests.support.chaos_sequences import Faulty
 from tests.support.journal import Journal
 from tests.support.waiting import settled, wait_until
 
-pytestmark = pytest.mark.timing("processes")
-
 RecordGap = Callable[[str, float], None]
 
 HANGS = "a worker's `__getitem__` hangs"

@@ -14,8 +14,6 @@ from tests.support.chaos_sequences import Steady
 from tests.support.leaks import descendants
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timing("processes")
-
 RecordGap = Callable[[str, float], None]
 
 JOINS = "a worker joins"

@@ -13,8 +13,6 @@ from tests.support.chaos_sequences import Steady
 from tests.support.leaks import alive, descendants
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timing("processes")
-
 RecordGap = Callable[[str, float], None]
 
 KILLED = "a worker is killed"

@@ -15,8 +15,6 @@ from tests.support.chaos import pause
 from tests.support.middlebox import TRAINER, WORKER, Fault, Middlebox
 from tests.support.remote import free_address
 
-pytestmark = pytest.mark.timing("network")
-
 _ITEMS = 12_500
 _BATCH_BYTES = 8 * _ITEMS
 _LIVENESS = 3.0

@@ -13,7 +13,7 @@ from tests.integration.programs import Trainer, Workers, assert_exact, longest_g
 from tests.support.chaos import pause
 from tests.support.namespaces import TRAINER_ADDRESS, TwoHosts, two_hosts
 
-pytestmark = [pytest.mark.namespaces, pytest.mark.timing("network")]
+pytestmark = pytest.mark.namespaces
 
 _ADDRESS = f"tcp://{TRAINER_ADDRESS}:5555"
 _LIVENESS = 3.0

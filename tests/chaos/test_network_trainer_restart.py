@@ -15,8 +15,6 @@ from tests.support.namespaces import TRAINER_ADDRESS, TwoHosts, two_hosts
 from tests.support.remote import free_address
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timing("network")
-
 KILLED = "the trainer is killed (SIGKILL)"
 CUT_OFF = "a host loses power or its network is cut off"
 # The longest between two attempts, as the workers are told.

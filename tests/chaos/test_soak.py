@@ -10,11 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-import pytest
-
 from tests.support.remote import REPOSITORY, environment
-
-pytestmark = pytest.mark.timing("network")
 
 
 @contextlib.contextmanager

@@ -13,8 +13,6 @@ from tests.support.chaos_sequences import Steady
 from tests.support.chaos_trainer import TrainerProgram
 from tests.support.remote import free_address
 
-pytestmark = pytest.mark.timing("processes")
-
 RecordGap = Callable[[str, float], None]
 
 STOPPED = "a worker is stopped, or hardly gets to run"

@@ -18,8 +18,6 @@ from tests.support.remote import free_address
 from tests.support.sequences import as_spec
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timing("processes")
-
 _PASSES = 3
 
 

@@ -6,8 +6,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pytest
-
 from tests.support.journal import Gate, Journal
 from tests.support.placement import Placement, passes, take
 from tests.support.sequences import Gated, Journaled
@@ -79,7 +77,6 @@ def test_stop_ends_live_generators_and_new_ones_are_empty(placement: Placement) 
     assert list(running.get()) == []
 
 
-@pytest.mark.timing("processes")
 def test_stop_works_while_the_queue_is_full_and_no_consumer_takes(placement: Placement, journal: Journal) -> None:
     running = placement.running(Journaled(length=50, journal=journal.path), max_queue_size=3)
     wait_until(lambda: len(journal.requested()) >= 3, what="a full queue")
@@ -89,7 +86,6 @@ def test_stop_works_while_the_queue_is_full_and_no_consumer_takes(placement: Pla
     assert not running.is_running()
 
 
-@pytest.mark.timing("processes")
 def test_stop_comes_back_while_workers_are_in_a_slow_call(placement: Placement, journal: Journal, gate: Gate) -> None:
     running = placement.running(Gated(journal=journal.path, gate=gate.path))
     wait_until(lambda: len(journal.requested()) >= 2, what="two calls")

@@ -13,9 +13,6 @@ from tests.hostile.target import WORKERS, Target
 
 LENGTH = 100
 
-# One after the other, on one trainer.
-pytestmark = pytest.mark.xdist_group("attacks")
-
 
 @pytest.fixture(scope="module")
 def target_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Case], Target]]:

@@ -15,9 +15,6 @@ from tests.hostile.target import WORKERS, Target
 
 LENGTH = 100
 
-# One after the other, on one trainer.
-pytestmark = pytest.mark.xdist_group("liars")
-
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:

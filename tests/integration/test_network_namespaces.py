@@ -10,7 +10,7 @@ import pytest
 from tests.integration.programs import Trainer, Workers, assert_exact, longest_gap, said_on_failure
 from tests.support.namespaces import TRAINER_ADDRESS, TwoHosts, two_hosts
 
-pytestmark = [pytest.mark.namespaces, pytest.mark.timing("network"), pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.namespaces, pytest.mark.timeout(90)]
 
 _ADDRESS = f"tcp://{TRAINER_ADDRESS}:5555"
 

@@ -153,7 +153,6 @@ def test_stop_ends_the_supervisor_and_its_workers_and_leaves_nothing(
     assert trainer.deaths == []
 
 
-@pytest.mark.timing("processes")
 def test_stop_kills_hanging_processes_in_time(trainer: Trainer, coordinator: ScriptedCoordinator) -> None:
     trainer.attach(processes=1)
     _, worker = coordinator.expect(Hello, lambda hello: hello.role is Role.WORKER)

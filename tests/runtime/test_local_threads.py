@@ -22,8 +22,6 @@ from enqueuer.runtime.outcomes import InPlaceError
 from tests.support.sequences import Bare
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timing("network")
-
 DEADLINE = 10.0
 SESSION = b"s" * 16
 SEED = 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing.spawn
 import os
 import socket
 import sys
@@ -225,8 +226,8 @@ def test_a_worker_init_that_does_not_exist_is_an_error_of_start_with_threads(sta
 def test_a_supervisor_that_cannot_be_started_is_an_error_of_start(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
-    with pytest.raises(FileNotFoundError):
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", b"/nonexistent/python")
+    with pytest.raises(ConfigurationError, match="'/nonexistent/python', is no program that can be run"):
         start(Bare(), local_processes=1)
 
 

@@ -17,8 +17,6 @@ from tests.support.waiting import settled, wait_until
 from tests.worker.scripted_coordinator import ScriptedCoordinator
 from tests.worker.supervisor.test_supervisor import Trainer, is_worker, local_address, moody
 
-pytestmark = pytest.mark.timing("network")
-
 TIMEOUT = 0.3
 
 Start = Callable[..., RemoteWorker]

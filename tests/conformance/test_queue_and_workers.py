@@ -23,18 +23,18 @@ def test_start_alone_requests_max_queue_size_and_at_most_a_batch_a_slot_more(
 ) -> None:
     running = placement.running(Journaled(length=60, journal=journal.path), max_queue_size=max_queue_size)
     most = max_queue_size + placement.slots_count(2)
-    wait_until(lambda: len(journal.requested()) > max_queue_size, what="max_queue_size + 1 requests")
-    assert settled(lambda: len(journal.requested())) <= most
+    wait_until(lambda: len(journal.distinct_requests()) > max_queue_size, what="max_queue_size + 1 requests")
+    assert settled(lambda: len(journal.distinct_requests())) <= most
     take(running.get(), 5)
-    wait_until(lambda: len(journal.requested()) > max_queue_size + 5, what="requests for those taken")
-    assert settled(lambda: len(journal.requested())) <= most + 5
+    wait_until(lambda: len(journal.distinct_requests()) > max_queue_size + 5, what="requests for those taken")
+    assert settled(lambda: len(journal.distinct_requests())) <= most + 5
 
 
 def test_max_queue_size_is_10_by_default(threads: Placement, journal: Journal) -> None:
     made = threads.enqueuer(Journaled(length=60, journal=journal.path))
     made.start()
-    wait_until(lambda: len(journal.requested()) >= 10, what="ten requests")
-    assert settled(lambda: len(journal.requested())) <= 11
+    wait_until(lambda: len(journal.distinct_requests()) >= 10, what="ten requests")
+    assert settled(lambda: len(journal.distinct_requests())) <= 11
 
 
 @pytest.mark.parametrize("max_queue_size", [0, -1])
@@ -42,8 +42,8 @@ def test_without_a_bound_the_whole_epoch_is_requested_and_no_more(
     placement: Placement, journal: Journal, max_queue_size: int
 ) -> None:
     running = placement.running(Journaled(length=30, journal=journal.path), max_queue_size=max_queue_size)
-    wait_until(lambda: len(journal.requested()) >= 30, what="the whole epoch")
-    assert settled(lambda: len(journal.requested())) == 30
+    wait_until(lambda: len(journal.distinct_requests()) >= 30, what="the whole epoch")
+    assert settled(lambda: len(journal.distinct_requests())) == 30
     assert take(running.get(), 45) == passes(30, 2)[:45]
 
 

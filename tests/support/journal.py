@@ -49,6 +49,13 @@ class Journal:
         """The index of each call of ``__getitem__``."""
         return [entry.index for entry in self.entries("item", version)]
 
+    def distinct_requests(self) -> set[tuple[int, int]]:
+        """Version and index of each call of ``__getitem__``, each once.
+
+        On a busy machine a queueing lease moves to an idle worker while the first one begins it: one call more.
+        """
+        return {(entry.version, entry.index) for entry in self.entries("item")}
+
     def epoch_ends(self) -> list[Entry]:
         """The calls of ``on_epoch_end`` in this very process (a spec's workers replay them in theirs)."""
         return [entry for entry in self.entries("epoch_end") if entry.pid == os.getpid()]

@@ -513,8 +513,8 @@ def test_a_batch_in_a_local_peers_shared_memory_is_handed_over_as_it_lies_there(
         trainer.open()
         first = peer.serve().first_lease
         for lease in range(first, first + 3):
+            # One after the other: the next lease is granted with this one's delivery.
             peer.data.send_multipart(named(peer, lease, arena))
-        for lease in range(first, first + 3):
             batch = trainer.ready.take(None).build()
             assert (batch == lease).all()
             del batch

@@ -13,7 +13,7 @@ venv: ## make .venv with the library, its tests' requirements and the linters
 	python3 -m venv .venv && .venv/bin/pip install -q 'pip>=25.1' && .venv/bin/pip install -q -e . --group test --group lint
 
 test: ## run all tests, in parallel
-	$(PYTHON) -m pytest -n auto --dist loadgroup
+	$(PYTHON) -m pytest -n auto --max-worker-restart 0
 
 core: ## run the core's tests, with coverage
 	$(PYTHON) -m pytest tests/core --cov=enqueuer.core --cov-report=term-missing

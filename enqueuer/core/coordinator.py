@@ -134,7 +134,6 @@ def _on_epoch_opened(state: State, event: EpochOpened) -> None:
     if old is not None:
         granting.revoke_all_of(state, old)
         state.ledger.close(old)
-        results.forget_skips(state, old)
     ordered, confirmed = state.options.ordered, not event.gated
     run = EpochRun(event.epoch, event.generation, event.order, ordered=ordered, confirmed=confirmed)
     state.ledger.open(run)
@@ -167,7 +166,7 @@ def _deliver(state: State) -> None:
     for _, run in sorted(state.ledger.runs.items()):
         positions, outcomes = state.ledger.pop_deliverable(run)
         if outcomes:
-            state.actions.append(Deliver(run.epoch, positions, outcomes))
+            state.actions.append(Deliver(run.epoch, positions, results.skip_or_raise(state, outcomes)))
         if run.complete:
             granting.revoke_all_of(state, run)
             state.ledger.close(run)

@@ -1,7 +1,8 @@
 """Answers to leases: results and failures, whether each is taken, and the retry, skip or error of a failed batch.
 
     result message ──► its sender and number are checked ──► each lease answers its position, once ──► buffered
-    Failure, death, time-out ──► counted against the position ──► leased again, skipped, or failed in its place
+    Failure, death, time-out ──► counted against the position ──► leased again, or failed; a failed one is
+                               skipped or raised when its turn to be delivered comes
 
 A position can fail in three ways, counted apart: ``__getitem__`` raised (``retries``), its worker died
 (``max_worker_deaths``), it took too long (``batch_timeout``).
@@ -172,7 +173,8 @@ def _note_error(state: State, worker: Worker, run: EpochRun, position: int, erro
     if state.options.may_retry(failures):
         state.retries_count += 1
     else:
-        _fail(state, run, position, BatchFailed(run.order[position], run.epoch, worker.worker_id, worker.host, error))
+        failed = BatchFailed(run.order[position], run.epoch, worker.worker_id, worker.host, error)
+        granting.settle(state, run, position, failed)
 
 
 def note_death(state: State, worker: Worker, run: EpochRun, position: int, exit_code: int) -> None:
@@ -182,7 +184,8 @@ def note_death(state: State, worker: Worker, run: EpochRun, position: int, exit_
     limit = state.options.max_worker_deaths
     if limit is not None and len(deaths) >= limit:
         index = run.order[position]
-        _fail(state, run, position, BatchFailed(index, run.epoch, worker.worker_id, worker.host, None, tuple(deaths)))
+        failed = BatchFailed(index, run.epoch, worker.worker_id, worker.host, None, tuple(deaths))
+        granting.settle(state, run, position, failed)
 
 
 def note_timeout(state: State, worker: Worker, run: EpochRun, position: int, stack: str) -> None:
@@ -193,25 +196,28 @@ def note_timeout(state: State, worker: Worker, run: EpochRun, position: int, sta
     # The trouble may be one host's: whatever `retries` is, another worker tries the batch once.
     if timeouts > max(1, state.options.retries):
         failed = BatchFailed(index, run.epoch, worker.worker_id, worker.host, None, timeouts=timeouts, stack=stack)
-        _fail(state, run, position, failed)
+        granting.settle(state, run, position, failed)
         return
     text = f"batch {index} of epoch {run.epoch} took too long on {worker.name}; trying it again"
     state.report(WARNING, f"{text}\n{stack}" if stack else text)
 
 
-def forget_skips(state: State, run: EpochRun) -> None:
-    """Forget the run's skips: it is computed anew."""
-    state.skipped = [skip for skip in state.skipped if skip[0] != run.epoch]
+def skip_or_raise(state: State, outcomes: list[Outcome]) -> list[Outcome]:
+    """What the trainer gets for these, in their order: a failed batch is skipped as long as ``max_skipped`` allows it.
+
+    Decided at delivery: in what order batches fail on workers that are beside one another is chance.
+    """
+    if state.options.on_error != "skip":
+        return outcomes
+    return [_skip_or_raise(state, outcome) if type(outcome) is BatchFailed else outcome for outcome in outcomes]
 
 
-def _fail(state: State, run: EpochRun, position: int, failed: BatchFailed) -> None:
-    outcome: BatchFailed | BatchSkipped = failed
-    skipped_count = state.facts.skipped_before + len(state.skipped)
-    if state.options.may_skip(skipped_count):
-        outcome = BatchSkipped(failed.index, failed.epoch)
-        state.skipped.append((failed.epoch, failed.index))
-        state.report(WARNING, failed.describe_skip())
-    granting.settle(state, run, position, outcome)
+def _skip_or_raise(state: State, failed: BatchFailed) -> BatchFailed | BatchSkipped:
+    if not state.options.may_skip(state.facts.skipped_before + len(state.skipped)):
+        return failed
+    state.skipped.append((failed.epoch, failed.index))
+    state.report(WARNING, failed.describe_skip())
+    return BatchSkipped(failed.index, failed.epoch)
 
 
 def _current_run(state: State, epoch: int, generation: int) -> EpochRun | None:

@@ -73,7 +73,7 @@ class Stats:
             the time that the training lost to its data.
         compression_ratio: Bytes of batches for each byte that was sent, over workers with ``compression``; 1.0 without
             it. Batches from local processes or through shared memory do not count.
-        skipped: (epoch, index) of every batch skipped by ``on_error="skip"``, in the order of their failures.
+        skipped: (epoch, index) of every batch skipped by ``on_error="skip"``, in the order of the stream.
         retries_count: How often a batch was tried again after its ``__getitem__`` raised.
         hedges_count: How often a late batch was leased to a second worker (``hedge``).
         timeouts_count: How often a worker was replaced because a batch exceeded ``batch_timeout``.

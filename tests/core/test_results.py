@@ -45,6 +45,16 @@ def test_skipping_ends_when_its_budget_is_spent() -> None:
     assert "skipped batch 1 of epoch 0: ValueError: bad item" in driver.reports()
 
 
+def test_the_first_failures_in_the_order_of_delivery_are_skipped_whichever_came_first() -> None:
+    driver, (first, second) = serving(2, workers=2, on_error="skip", max_skipped=1)
+    second.fail(second.leases[0])
+    first.fail(first.leases[0])
+    skipped, raised = driver.delivered
+    assert skipped == BatchSkipped(0, 0)
+    assert (type(raised), raised.index) == (BatchFailed, 1)
+    assert driver.core.state.skipped == [(0, 0)]
+
+
 def test_a_duplicate_or_stale_failure_changes_nothing() -> None:
     driver, (worker,) = serving(1)
     worker.fail(1, generation=5)

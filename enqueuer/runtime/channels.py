@@ -27,6 +27,7 @@ from enqueuer.security.curve import find_key_file
 from enqueuer.security.gatekeeper import Gatekeeper
 from enqueuer.security.keys import read_coordinator_key
 from enqueuer.transport.addresses import is_loopback
+from enqueuer.transport.local_sockets import LocalSockets
 from enqueuer.transport.sockets import CoordinatorSockets
 
 logger = logging.getLogger("enqueuer")
@@ -63,7 +64,7 @@ class Channel:
     """One channel. Every Hello on it must carry the ``secret``."""
 
     name: str
-    sockets: CoordinatorSockets
+    sockets: CoordinatorSockets | LocalSockets
     trust: Trust
     secret: bytes = field(default=b"", repr=False)
     # Receives the shared memory of workers on this host; None: not available, or turned off.
@@ -83,7 +84,7 @@ def bind_local(
 ) -> Channel:
     """Bind the channel of the local processes, in the private directory. Raises OSError."""
     raise_file_limit()
-    sockets = CoordinatorSockets(context, directory.endpoint("control"), directory.endpoint("data"))
+    sockets = LocalSockets(directory.path / "link")
     with _closed_if_interrupted(sockets):
         slabs = receive_slabs(directory.path / "slabs") if shared_memory else None
         return Channel("local", sockets, Trust.LOCAL, secret, slabs)
@@ -149,7 +150,7 @@ def _refuse_unprotected(options: Options) -> None:
 
 
 @contextmanager
-def _closed_if_interrupted(sockets: CoordinatorSockets) -> Iterator[None]:
+def _closed_if_interrupted(sockets: CoordinatorSockets | LocalSockets) -> Iterator[None]:
     try:
         yield
     except BaseException:

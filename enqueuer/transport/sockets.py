@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from enqueuer.transport.frames import receive_frames
+from enqueuer.transport.frames import receive_frames, send_frames
 
 if TYPE_CHECKING:
     from enqueuer.security.gatekeeper import Gatekeeper
@@ -103,6 +103,23 @@ class CoordinatorSockets:
             raise
         self.control_endpoint = self.router.getsockopt_string(zmq.LAST_ENDPOINT)
         self.data_endpoint = self.pull.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def register(self, poller: zmq.Poller) -> None:
+        """Have the poller look for input."""
+        poller.register(self.router, zmq.POLLIN)
+        poller.register(self.pull, zmq.POLLIN)
+
+    def read(self, readable: dict[Any, int]) -> tuple[bool, bool]:
+        """Whether a poll has found control messages, and whether results."""
+        return self.router in readable, self.pull in readable
+
+    def send(self, address: bytes, frame: bytes) -> bool:
+        """Send one control message to this route; False if it is unreachable or full: it gets no message any more."""
+        try:
+            send_frames(self.router, (address, frame))
+        except zmq.ZMQError:
+            return False
+        return True
 
     @property
     def ports(self) -> set[int]:

@@ -45,7 +45,7 @@ from enqueuer_worker.core.events import (
     Tick,
 )
 from enqueuer_worker.core.worker_core import WorkerCore
-from enqueuer_worker.link import Link, Refusal
+from enqueuer_worker.link import Refusal, new_link
 from enqueuer_worker.process.shared import Shared
 from enqueuer_worker.process.turn_taking import TurnTaking
 from enqueuer_worker.settings import ChildSettings
@@ -75,7 +75,7 @@ class IoLoop:
         self._core = WorkerCore(identity, common, time.monotonic())
         self._context = new_context()
         self._poller = zmq.Poller()
-        self._link = Link(
+        self._link = new_link(
             self._context,
             self._poller,
             common.connect,

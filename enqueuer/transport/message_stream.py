@@ -10,6 +10,7 @@ straight from the kernel: no other thread takes part, as in a ZeroMQ socket. Bot
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 from collections import deque
@@ -95,6 +96,12 @@ class MessageStream:
                 sent -= len(unsent.popleft())
             if sent:
                 unsent[0] = memoryview(unsent[0])[sent:]
+
+    def wait_until_writable(self, timeout: float) -> bool:
+        """Wait until the socket takes more, at most ``timeout`` seconds; whether it does, or will never again."""
+        poll = select.poll()  # `select.select` knows no descriptor above 1 023
+        poll.register(self.fd, select.POLLOUT)
+        return bool(poll.poll(timeout * 1000))
 
     # ------------------------------------------------------------ receiving
 

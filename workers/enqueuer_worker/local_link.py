@@ -15,6 +15,8 @@ import zmq
 from enqueuer.transport.message_stream import MessageStream
 
 _SCHEME = "unix://"
+# A trainer that takes nothing for this long is stopped, or waits for its interpreter.
+_READ_SECONDS = 0.05
 _POLLIN, _POLLOUT = int(zmq.POLLIN), int(zmq.POLLOUT)
 
 
@@ -71,14 +73,19 @@ class LocalLink:
         self._send([frame], is_data=False)
 
     def send_data(self, frames: Sequence[Any]) -> None:
-        """Send or keep one message of results, if there is a connection."""
+        """Send one message of results, if there is a connection. What a trainer that does not read leaves is kept."""
         self._send(frames, is_data=True)
 
     def _send(self, frames: Sequence[Any], *, is_data: bool) -> None:
-        if self._stream is not None:
-            self._stream.send(frames, is_data=is_data)
-            if self._stream.is_waiting or self._watching_writable:
-                self._watch()
+        stream = self._stream
+        if stream is None:
+            return
+        stream.send(frames, is_data=is_data)
+        if stream.is_waiting:
+            # More than the socket holds. The trainer reads at once, so waiting for it is shorter than the next turn.
+            while stream.is_waiting and stream.wait_until_writable(_READ_SECONDS):
+                stream.flush()
+            self._watch()
 
     def _watch(self) -> None:
         stream = self._stream

@@ -39,7 +39,7 @@ _MAX_PATH = 80
 class PrivateDirectory:
     """A new directory with mode 0700 from the start (`mkdtemp`).
 
-    Its name is random: an ``ipc://`` path must never be used twice.
+    Its name is random, so no worker of an earlier session finds the socket of a later one.
     """
 
     def __init__(self) -> None:
@@ -48,10 +48,6 @@ class PrivateDirectory:
             Path(path).rmdir()
             path = tempfile.mkdtemp(prefix="enqueuer-", dir="/tmp")
         self.path = Path(path)
-
-    def endpoint(self, name: str) -> str:
-        """The ``ipc://`` address of a socket in this directory."""
-        return f"ipc://{self.path / name}"
 
     def remove(self) -> None:
         """Remove the directory and its content. May be called again."""

@@ -7,6 +7,7 @@ libzmq between the sender and the receiver.
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import struct
 import time
@@ -18,6 +19,8 @@ import zmq
 
 from enqueuer.transport.message_stream import MessageStream
 from enqueuer.transport.sockets import MAX_CONTROL_BYTES, NO_KEY
+
+logger = logging.getLogger("enqueuer")
 
 _BACKLOG = 1_024
 _POLLIN, _POLLINOUT = int(zmq.POLLIN), int(zmq.POLLIN | zmq.POLLOUT)
@@ -40,6 +43,8 @@ class LocalSockets:
         self._accepted_count = 0
         self._control: deque[list[bytes]] = deque()
         self._data: deque[list[memoryview]] = deque()
+        # Whether connections wait for a free descriptor. The poller would report them without end.
+        self._is_paused = False
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._listener.setblocking(False)
@@ -62,7 +67,7 @@ class LocalSockets:
                 self._flush(stream)
             if readable[fd] & ~zmq.POLLOUT:
                 self._receive(fd, stream)
-        if self._listener.fileno() in readable:
+        if self._is_paused or self._listener.fileno() in readable:
             self._accept()
         return bool(self._control), bool(self._data)
 
@@ -70,8 +75,14 @@ class LocalSockets:
         while True:
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                return  # none is left, or there are too few descriptors: it is tried again
+            except BlockingIOError:
+                self._pause(False)
+                return
+            except OSError as error:
+                if not self._is_paused:
+                    logger.warning("a local process cannot connect: %s; trying again", error.strerror)
+                self._pause(True)
+                return
             stream = MessageStream(connection)
             self._accepted_count += 1
             route = _ROUTE.pack(self._accepted_count)
@@ -80,6 +91,15 @@ class LocalSockets:
             assert self._poller is not None
             self._poller.register(stream.fd, _POLLIN)
             self._receive(stream.fd, stream)
+
+    def _pause(self, is_paused: bool) -> None:
+        """Look for connections in each turn of the loop instead of having the poller report them, or the other way."""
+        assert self._poller is not None
+        if is_paused and not self._is_paused:
+            self._poller.unregister(self._listener.fileno())
+        elif self._is_paused and not is_paused:
+            self._poller.register(self._listener.fileno(), _POLLIN)
+        self._is_paused = is_paused
 
     def _receive(self, fd: int, stream: MessageStream) -> None:
         route = self._route_of[fd]
@@ -91,7 +111,8 @@ class LocalSockets:
                     if len(frames) == 1 and len(frames[0]) > MAX_CONTROL_BYTES:
                         raise ValueError("a control message is too large")
                     self._control.append([route, *map(bytes, frames)])
-        except ValueError:
+        except ValueError as error:
+            logger.warning("closed the connection of a local process that sent %s", error)
             stream.has_ended = True
         if stream.has_ended:
             self._forget(fd)
@@ -119,17 +140,13 @@ class LocalSockets:
             assert self._poller is not None
             self._poller.register(stream.fd, _POLLIN)
 
-    def receive_control(self) -> tuple[list[bytes], str | None]:
-        """The frames of the next control message, beginning with the route, and no key. Raises zmq.Again."""
-        if not self._control:
-            raise zmq.Again
-        return self._control.popleft(), NO_KEY
+    def receive_control(self) -> tuple[list[bytes], str | None] | None:
+        """The frames of the next control message, beginning with the route, and no key; None if there is none."""
+        return (self._control.popleft(), NO_KEY) if self._control else None
 
-    def receive_data(self) -> tuple[list[memoryview], str | None]:
-        """The frames of the next result message, and no key. Raises zmq.Again."""
-        if not self._data:
-            raise zmq.Again
-        return self._data.popleft(), NO_KEY
+    def receive_data(self) -> tuple[list[memoryview], str | None] | None:
+        """The frames of the next result message, and no key; None if there is none."""
+        return (self._data.popleft(), NO_KEY) if self._data else None
 
     def wait_for_disconnects(self, peers_count: int, timeout: float) -> None:
         """Nothing to wait for: what is sent stays readable after the close."""

@@ -127,20 +127,26 @@ class CoordinatorSockets:
         endpoints = (self.control_endpoint, self.data_endpoint)
         return {int(endpoint.rpartition(":")[2]) for endpoint in endpoints if endpoint.startswith("tcp://")}
 
-    def receive_control(self) -> tuple[list[bytes], str | None]:
-        """The frames of the next control message, beginning with the route, and its sender's key.
+    def receive_control(self) -> tuple[list[bytes], str | None] | None:
+        """The frames of the next control message, beginning with the route, and its sender's key; None: no message.
 
-        The key is '' (`NO_KEY`) without a gate, and None if it was revoked. Raises zmq.Again if there is no message.
+        The key is '' (`NO_KEY`) without a gate, and None if it was revoked.
         """
-        frames = receive_frames(self.router)
+        try:
+            frames = receive_frames(self.router)
+        except zmq.Again:
+            return None
         return [frame.bytes for frame in frames], NO_KEY if self.gate is None else self.gate.key_of(frames[-1])
 
-    def receive_data(self) -> tuple[list[zmq.Frame], str | None]:
-        """The frames of the next result message, in libzmq's memory, and its sender's key.
+    def receive_data(self) -> tuple[list[zmq.Frame], str | None] | None:
+        """The frames of the next result message, in libzmq's memory, and its sender's key; None: no message.
 
-        The key is '' (`NO_KEY`) without a gate, and None if it was revoked. Raises zmq.Again if there is no message.
+        The key is '' (`NO_KEY`) without a gate, and None if it was revoked.
         """
-        frames = receive_frames(self.pull)
+        try:
+            frames = receive_frames(self.pull)
+        except zmq.Again:
+            return None
         return frames, NO_KEY if self.gate is None else self.gate.key_of(frames[0])
 
     def wait_for_disconnects(self, peers_count: int, timeout: float) -> None:

@@ -31,6 +31,8 @@ class Refusal(Enum):
     """The coordinator rejected this worker's key."""
     UNCLEAR = auto()
     """The coordinator hung up: one side has keys and the other has not, or the token is for other keys."""
+    SOCKET = auto()
+    """The ZeroMQ socket there is of a kind that a worker does not talk to, such as a trainer's second port."""
 
 
 _REFUSALS: dict[int, Refusal] = {
@@ -151,6 +153,9 @@ class Connection:
                 self.refusal, self.broken = _REFUSALS[event], True
             elif event == zmq.EVENT_DISCONNECTED:
                 self.broken = True
+                if not self.connected and self.refusal is None:
+                    # libzmq hangs up without another event when the two kinds of sockets do not fit.
+                    self.refusal = Refusal.SOCKET
             elif event == zmq.EVENT_CONNECT_RETRIED:
                 self.retrying = value / 1000
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import itertools
-import operator
+import logging
 import os
 import random
 import threading
@@ -24,6 +24,7 @@ from enqueuer.host import usable_cpus
 from enqueuer.monitoring.stats import Stats
 from enqueuer.options import (
     DEFAULT_TIMING,
+    OPTION_NAMES,
     Compression,
     Hedge,
     OnError,
@@ -32,7 +33,10 @@ from enqueuer.options import (
     ShardRemainder,
     Timing,
     WorkerInit,
+    read_count,
+    read_flag,
     read_queue_size,
+    read_seconds,
     with_options,
 )
 from enqueuer.runtime.bookmark import Bookmark, ResumePoint, fresh_state
@@ -46,8 +50,11 @@ from enqueuer.runtime.serial_session import SerialSession
 from enqueuer.runtime.session import Session
 from enqueuer.stream.order import shard_length
 
+logger = logging.getLogger("enqueuer")
+
 _uids = itertools.count()
 _alive: weakref.WeakSet[SequenceEnqueuer] = weakref.WeakSet()
+_START_ARGUMENTS = frozenset({"workers", "max_queue_size"})
 # The time between two looks of `wait_for_workers`.
 _POLL_SECONDS = 0.02
 
@@ -58,7 +65,8 @@ class SequenceEnqueuer:
     ``sequence`` is anything with ``__len__`` (batches per epoch) and ``__getitem__`` (the batch at an index), and
     optionally ``on_epoch_end()``; or a `SequenceSpec`, which remote workers need.
 
-    ``get()`` and iterating over the enqueuer give one endless stream; ``epoch()`` ends with the epoch.
+    ``for batch in enqueuer.epoch()`` ends with the epoch. ``get()``, and iterating over the enqueuer itself, give one
+    endless stream, as in Keras: the loop needs a ``break``, or `itertools.islice`.
     """
 
     @with_options
@@ -117,7 +125,7 @@ class SequenceEnqueuer:
         if not isinstance(sequence, SequenceSpec):
             check_sequence(sequence)
         self.sequence = sequence
-        self.use_multiprocessing = bool(use_multiprocessing)
+        self.use_multiprocessing = _read_use_multiprocessing(use_multiprocessing)
         self._options = settle_keys(
             Options(
                 shuffle=shuffle,
@@ -152,7 +160,8 @@ class SequenceEnqueuer:
         )
         self.shuffle = self._options.shuffle
         self.uid = next(_uids)
-        self.workers = 0
+        # Written by `start` alone, as ``workers``.
+        self._workers = 0
         self._next_epoch = 0
         # Reentrant: a user's signal handler may call stop() in the middle of start() or stop().
         self._start_lock = threading.RLock()
@@ -164,6 +173,9 @@ class SequenceEnqueuer:
         self._loaded: ResumePoint | None = None
         # The last session's statistics, which stay available after its end.
         self._last_stats = Stats()
+        # Why no session runs, in words; and whether a stream without batches was warned of since the last start.
+        self._idle_reason = "start() was not called yet"
+        self._has_warned_idle = False
 
     # ------------------------------------------------------------ life cycle
 
@@ -187,12 +199,9 @@ class SequenceEnqueuer:
 
         Errors of the Sequence come out of ``next()``.
         """
-        count = usable_cpus() if workers is None else operator.index(workers)
+        count = usable_cpus() if workers is None else read_count("workers", workers, none="one worker a CPU")
         queue_size = read_queue_size(max_queue_size)
-        if count < 0:
-            raise ValueError(f"workers must be 0 or more, or None for one a CPU, not {workers!r}")
-        if epoch is not None and operator.index(epoch) < 0:
-            raise ValueError(f"epoch must be 0 or more, not {epoch!r}")
+        first_epoch = None if epoch is None else read_count("epoch", epoch, none="the next epoch")
         least = self._options.min_workers
         if self._options.bind is None and least > 1 and count < least:
             raise ConfigurationError(f"min_workers={least}, but without bind=… there are never more than {count}")
@@ -201,9 +210,10 @@ class SequenceEnqueuer:
             ending.stop(self._options.timing.stop)
         with self._start_lock:
             self._check_stopped()
-            session = self._make_session(count, queue_size, epoch if epoch is None else operator.index(epoch))
+            session = self._make_session(count, queue_size, first_epoch)
             # In this order: `wait_for_workers` in another thread reads both.
-            self.workers, self._session = count, session
+            self._workers, self._session = count, session
+            self._has_warned_idle = False
             self._bookmark, self._loaded = session.bookmark, None
             _alive.add(self)
 
@@ -245,15 +255,22 @@ class SequenceEnqueuer:
         """
         self._stop(timeout, keep_processes=self._options.persistent_workers)
 
+    def _fail(self, error: BaseException) -> None:
+        """Stop after an error that came out of ``next()``."""
+        # In words: the error itself would keep the frames of its traceback, and all that they hold.
+        reason = f"{type(error).__name__} came out of the last next() and stopped the enqueuer"
+        self._stop(None, keep_processes=self._options.persistent_workers, reason=reason)
+
     def close(self) -> None:
         """Stop, and end the processes that ``persistent_workers`` keeps over ``stop()``."""
         self._stop(None, keep_processes=False)
 
-    def _stop(self, timeout: float | None, *, keep_processes: bool) -> None:
-        limit = self._options.timing.stop if timeout is None else max(0.0, timeout)
+    def _stop(self, timeout: float | None, *, keep_processes: bool, reason: str = "stop() was called") -> None:
+        limit = self._options.timing.stop if timeout is None else max(0.0, read_seconds("timeout", timeout))
         with self._start_lock:
             session, self._session = self._session, None
             if session is not None:
+                self._idle_reason = reason
                 # The number of a broken-off epoch is not used again: its seeds would repeat.
                 self._next_epoch = max(self._next_epoch, session.epoch + 1)
                 self._ending = session
@@ -288,28 +305,42 @@ class SequenceEnqueuer:
     def get(self) -> Generator[Any, None, None]:
         """An endless generator of batches: a lazy view of the one stream, shared by all generators.
 
-        It looks at the enqueuer only when pulled, ends after ``stop()``, and is empty before ``start()``. ``next()``
-        returns a batch, or raises StopIteration at the end. In a failed batch's place it raises the Sequence's own
-        exception, with a `SequenceError` as its ``__cause__``; other failures raise another `EnqueuerError`. After an
-        error the enqueuer is stopped, and can be started again.
+        It looks at the enqueuer only when pulled, and ends after ``stop()``. As in Keras it is empty, without an error,
+        while the enqueuer is not running; a warning in the log says so. ``next()`` returns a batch, or raises
+        StopIteration at the end. In a failed batch's place it raises the Sequence's own exception, with a
+        `SequenceError` as its ``__cause__``; other failures raise another `EnqueuerError`. After an error the enqueuer
+        is stopped, and can be started again.
         """
+        self._warn_if_idle()
         with contextlib.suppress(StreamEnd):
             while True:
                 yield self._next_batch()
 
     def epoch(self) -> Generator[Any, None, None]:
-        """A generator like `get`'s, which ends with the epoch of the next batch."""
+        """The batches up to the end of the epoch that the next batch belongs to. Errors are those of `get`.
+
+        Raises RuntimeError if the enqueuer is not running: before ``start()``, after ``stop()`` and after an error.
+        """
         session = self._session
         if session is None:
-            return
+            raise RuntimeError(f"no epoch to iterate over: {self._idle_reason}; call start() first")
+        return self._rest_of_epoch(session)
+
+    def _rest_of_epoch(self, session: Session | SerialSession) -> Generator[Any, None, None]:
         number = session.next_epoch
         with contextlib.suppress(StreamEnd):
             while self._session is session:
                 yield self._next_batch(number)
 
     def __iter__(self) -> Iterator[Any]:
-        """The same endless stream as an iterator that several threads may pull from."""
-        return SharedIterator(self._next_batch)
+        """The endless stream of `get`, as an iterator that several threads may pull from. It does not end by itself."""
+        return SharedIterator(self._next_batch, self._warn_if_idle)
+
+    def _warn_if_idle(self) -> None:
+        """Log, once until the next start, that a stream is empty: a training on no batches looks like a success."""
+        if self._session is None and not self._has_warned_idle:
+            self._has_warned_idle = True
+            logger.warning("the stream has no batches: %s; call start() first", self._idle_reason)
 
     def _next_batch(self, only_epoch: int | None = None) -> Any:
         session = self._session
@@ -323,7 +354,7 @@ class SequenceEnqueuer:
             if isinstance(error, KeyboardInterrupt) and error.__cause__ is None:
                 raise  # the user's Ctrl-C while waiting: the stream is unharmed
             if self._session is session:
-                self.stop()
+                self._fail(error)
             raise
 
     def _epoch_view(self) -> EpochView | None:
@@ -417,6 +448,23 @@ class SequenceEnqueuer:
         return f"<{name}), running with {session.workers_count} workers, epoch {session.epoch}>"
 
     @property
+    def workers(self) -> int:
+        """The number of local threads or processes that ``start()`` was called for; 0 before that."""
+        return self._workers
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Options are fixed once the enqueuer is made: a change that has no effect would pass unnoticed."""
+        if name in _START_ARGUMENTS:
+            raise AttributeError(f"{name} is an argument of start(): call stop(), then start({name}={value!r})")
+        # A subclass may keep an option of its own constructor under the same name.
+        if name in OPTION_NAMES and "_options" in vars(self) and getattr(self._options, name) != value:
+            raise AttributeError(
+                f"{name} cannot be changed once the enqueuer is made: make a new one, with "
+                f"{type(self).__name__}(sequence, {name}={value!r})"
+            )
+        super().__setattr__(name, value)
+
+    @property
     def endpoint(self) -> str | None:
         """The address for remote workers, with its real port; None without ``bind`` or when not running."""
         session = self._session
@@ -440,13 +488,16 @@ class SequenceEnqueuer:
             TimeoutError: after ``timeout`` seconds (None: no limit).
             NoWorkersError: without ``bind``, ``n`` is above the number of local workers.
             RuntimeError: the enqueuer is not running.
+            TypeError: an argument has the wrong type.
             Exception: the session has failed; ``next()`` raises the same error.
         """
+        n = read_count("n", n)
+        timeout = None if timeout is None else read_seconds("timeout", timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             session = self._session
             if session is None:
-                raise RuntimeError("not running: call start() first")
+                raise RuntimeError(f"not running: {self._idle_reason}; call start() first")
             session.raise_failure()
             if session.workers_count >= n:
                 return
@@ -467,6 +518,13 @@ class SequenceEnqueuer:
         self._processes.disarm()
         if session is not None:
             session.disarm()
+
+
+def _read_use_multiprocessing(value: Any) -> bool:
+    try:
+        return read_flag("use_multiprocessing", value)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error}; the number of workers is an argument of start()") from None
 
 
 def _describe_sequence(sequence: Any) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from enqueuer.errors import with_article
+
 Hook = TypeVar("Hook", bound=Callable[..., Any])
 
 _REQUIRED = {"__len__": "the number of batches in an epoch", "__getitem__": "the batch at an index"}
@@ -37,7 +39,9 @@ def check_sequence(candidate: object) -> None:
         raise TypeError(
             f"a Sequence is an instance, and {candidate.__qualname__} is a class: pass {candidate.__name__}(…)"
         )
-    raise TypeError(f"a {type(candidate).__qualname__} cannot serve as a Sequence: it lacks {' and '.join(missing)}")
+    raise TypeError(
+        f"{with_article(type(candidate).__qualname__)} cannot serve as a Sequence: it lacks {' and '.join(missing)}"
+    )
 
 
 def own_on_epoch_end(sequence: Any) -> Callable[[], Any] | None:

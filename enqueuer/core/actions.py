@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from enqueuer.core.events import Route
-from enqueuer.protocol.messages import ErrorRecord, Message
+from enqueuer.protocol.messages import ErrorRecord, Message, describe_exits
 
 # A position's outcome: a payload, which is opaque to the core, `BatchFailed` or `BatchSkipped`.
 Outcome = Any
@@ -90,7 +90,8 @@ class BatchFailed:
 
     def describe_skip(self) -> str:
         """The log line for this batch if it is skipped."""
-        reason = f"it killed {len(self.deaths)} workers"
+        count = len(self.deaths)
+        reason = f"it killed {count} worker{'' if count == 1 else 's'}: {describe_exits(self.deaths)}"
         if self.error is not None:
             reason = self.error.summary
         elif self.timeouts:

@@ -70,6 +70,16 @@ class EpochRun:
         return len(self._buffered)
 
     @property
+    def deliverable_count(self) -> int:
+        """Positions answered that can be delivered as soon as the epoch is confirmed."""
+        if not self._ordered:
+            return len(self._buffered)
+        end = self._head
+        while end in self._buffered:
+            end += 1
+        return end - self._head
+
+    @property
     def fresh_count(self) -> int:
         """Positions never leased yet."""
         return self.length - self._next
@@ -126,9 +136,12 @@ class EpochRun:
         return positions
 
     def unanswered_indices(self) -> set[int]:
-        """Indices of all positions that were leased and have no answer yet."""
+        """Indices of all positions that were leased and have no answer yet, or that killed workers.
+
+        An index that ended a worker would end more of them in the next epoch, before the trainer hears of this one.
+        """
         pending = [position for position in (*self._returned, *self._suspects) if not self.is_answered(position)]
-        return {self.order[position] for position in (*self._live, *pending)}
+        return {self.order[position] for position in (*self._live, *pending, *self.deaths)}
 
     def take_suspect(self) -> int:
         """Take a suspect, to lease it at once."""

@@ -13,6 +13,8 @@ Times are in seconds.
 from __future__ import annotations
 
 import signal
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple, TypeAlias
@@ -191,6 +193,12 @@ def describe_exit(exit_code: int) -> str:
     except ValueError:
         name = f"signal {-exit_code}"
     return f"was killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}"
+
+
+def describe_exits(exit_codes: Sequence[int]) -> str:
+    """How several workers ended: "was killed by SIGSEGV (3 times)"."""
+    counts = Counter(map(describe_exit, exit_codes))
+    return ", ".join(f"{words} ({count} times)" if count > 1 else words for words, count in counts.items())
 
 
 @dataclass(frozen=True, slots=True)

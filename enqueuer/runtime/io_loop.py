@@ -57,6 +57,7 @@ class IoLoop:
         on_exhausted: Callable[[int], None],
         on_fleet_failed: Callable[[FleetFailed], None],
         on_failure: Callable[[BaseException], None],
+        on_turn: Callable[[float], None],
     ) -> None:
         self._coordinator = coordinator
         self._context = context
@@ -66,6 +67,7 @@ class IoLoop:
         self._on_exhausted = on_exhausted
         self._on_fleet_failed = on_fleet_failed
         self._on_failure = on_failure
+        self._on_turn = on_turn
         self._inbox: deque[Event] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._watched: dict[int, Callable[[], None]] = {}
@@ -168,6 +170,7 @@ class IoLoop:
         self._run_calls()
         if self._connections is not None:
             self._connections.look(now)
+        self._on_turn(now)
         return not stopping
 
     def _collect(self, readable: dict[Any, int]) -> list[Event]:

@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
 
 from enqueuer.runtime.receipts import Receipts, Received
+from enqueuer.runtime.stream_times import StreamTimes
 
 # The longest wait of a consumer before it looks again: a `close` by a signal handler, run by the consumer's own thread
 # just before it sleeps, comes too early to wake it.
@@ -78,7 +78,7 @@ class ReadyQueue:
         self._closed = False
         # Read by other threads without the lock: each is one attribute, written under it.
         self.taken_total = 0
-        self.wait_seconds = 0.0
+        self.times = StreamTimes()
 
     # ------------------------------------------------------------ the filling side
 
@@ -117,6 +117,7 @@ class ReadyQueue:
         """Drop all outcomes; every consumer, also a waiting one, gets `End.CLOSED`."""
         with self._lock:
             self._closed = True
+            self.times.end()
             self._outcomes.clear()
             self._condition.notify_all()
 
@@ -156,6 +157,8 @@ class ReadyQueue:
 
     def _take_at_boundary(self) -> None:
         """Count an outcome that may be an epoch's first or last."""
+        if self.taken_total == 1:
+            self.times.note_first_batch()
         if self.taken_total == 1 or self._taken_in_epoch == self._lengths[self._epoch]:
             self._enter_next_epoch()
         self._taken_in_epoch += 1
@@ -168,26 +171,21 @@ class ReadyQueue:
 
     def _wait_for_outcome(self, only_epoch: int | None) -> End | None:
         """Return None once an outcome is in the queue; else as `take`."""
-        started: float | None = None
         while True:
             if only_epoch is not None and self._next_epoch > only_epoch:
                 return End.EPOCH
             if self._closed:
                 return End.CLOSED
             if self._outcomes:
-                break
+                return None
             if self._error is not None:
                 raise self._error
             if self._at_boundary and self._wanted_epoch < self._next_epoch:
                 # Reported, then noted: a Ctrl-C in between repeats the report, which does no harm.
                 self._epoch_wanted(self._next_epoch)
                 self._wanted_epoch = self._next_epoch
-            if started is None:
-                started = time.monotonic()
-            self._condition.wait(_LOOK_AGAIN_SECONDS)
-        if started is not None:
-            self.wait_seconds += time.monotonic() - started
-        return None
+            with self.times.waiting():
+                self._condition.wait(_LOOK_AGAIN_SECONDS)
 
     @property
     def _at_boundary(self) -> bool:

@@ -39,6 +39,7 @@ from enqueuer.errors import NoWorkersError, SequenceError
 from enqueuer.host import total_bytes, usable_cpus
 from enqueuer.memory.buffer_pool import pool
 from enqueuer.monitoring.health import DIRECTORY_VARIABLE, HealthSocket, Status, open_health_socket
+from enqueuer.monitoring.minute_line import MinuteLine
 from enqueuer.monitoring.stats import Stats
 from enqueuer.options import AUTO, QueueSize
 from enqueuer.protocol.batch import Trust
@@ -119,6 +120,7 @@ class Session:
             on_exhausted=lambda epoch: self._hooks.submit(self._keeper.exhausted, epoch),
             on_fleet_failed=self._fleet_failed,
             on_failure=self.ready.fail,
+            on_turn=MinuteLine(self._snapshot, time.monotonic()).look,
         )
         placement = Placement(threads > 0, local_processes > 0, options.bind is not None, options.key_file is not None)
         directory = self._directory.path if self._directory is not None else Path(tempfile.gettempdir())

@@ -92,6 +92,7 @@ class Trainer:
             on_exhausted=self.exhausted.append,
             on_fleet_failed=self.fleet_failures.append,
             on_failure=self.failures.append,
+            on_turn=lambda _now: None,
         )
         self.endpoints = {channel.name: channel.sockets.control_endpoint for channel in self.channels}
         self.data_endpoints = {channel.name: channel.sockets.data_endpoint for channel in self.channels}

@@ -316,13 +316,13 @@ def test_wait_seconds_counts_waiting_and_no_take_that_is_ready() -> None:
     ends = Ends()
     ends.fill(["a", "b"])
     ends.take(2)
-    assert ends.queue.wait_seconds == 0.0
+    assert ends.queue.times.wait_seconds == 0.0
     with ThreadPoolExecutor(1) as pool:
         (consumer,) = ends.consumers(pool, None)
         ends.set_length(1, 1)
         ends.put(["c"])
         consumer.result(DEADLINE)
-    assert 0.0 < ends.queue.wait_seconds < DEADLINE
+    assert 0.0 < ends.queue.times.wait_seconds < DEADLINE
 
 
 def test_a_length_set_again_before_the_first_take_replaces_the_first_one() -> None:

@@ -39,6 +39,13 @@ class EpochExhausted:
 
 
 @dataclass(frozen=True, slots=True)
+class EpochEnded:
+    """This epoch has ended early, as the trainer wanted, and none of its threads computes an item of it any more."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class FleetFailed:
     """Fail the session: no worker can serve. ``error`` is the worker's, if it said one."""
 
@@ -65,7 +72,7 @@ class RemoteLine:
     text: str
 
 
-Action = Send | Deliver | EpochExhausted | FleetFailed | Report | RemoteLine
+Action = Send | Deliver | EpochExhausted | EpochEnded | FleetFailed | Report | RemoteLine
 
 
 # ---------------------------------------------------------------- outcomes without a batch

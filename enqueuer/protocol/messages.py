@@ -111,16 +111,23 @@ class Hello:
     secret: bytes = field(repr=False)
     held: tuple[int, ...]
     sent_seq: int
+    python_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The worker has built the Sequence of this state generation; ``digest`` is that of the Sequence's code."""
+    """The worker has built the Sequence of this state generation; ``digest`` is that of the Sequence's code.
+
+    ``allows_skew``: the worker's owner accepts that its Sequence differs, so its batches are not compared.
+    ``settings``: the plain values here that are not the trainer's, as (name, value as text).
+    """
 
     epoch: int
     generation: int
     length: int
     digest: bytes
+    allows_skew: bool = False
+    settings: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

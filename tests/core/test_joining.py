@@ -120,6 +120,20 @@ def test_who_cannot_serve_is_told_why_and_so_is_the_trainer(hello: dict[str, Any
     assert len(driver.core.state.fleet) == 0
 
 
+@pytest.mark.proves("a worker has another Python or NumPy than the trainer")
+def test_other_versions_than_the_trainers_are_warned_of_once_with_both_named() -> None:
+    driver = Driver()
+    driver.open(3)
+    Peer(driver, 1, python_version="3.11.9").join(3)
+    assert driver.reports() == "worker w1 on host (pid 1) joined", "another patch release draws the same"
+    for number in (2, 3):
+        Peer(driver, number, python_version="3.12.4", numpy_version="2.2.0").join(3)
+    told = [text for text in driver.reports().splitlines() if "install the same" in text]
+    assert len(told) == 2, "once for two workers"
+    assert "worker w2 on host has Python 3.12.4 and the trainer has 3.11.2" in told[0]
+    assert "has NumPy 2.2.0 and the trainer has 2.1.0" in told[1]
+
+
 @pytest.mark.proves("a remote worker has another Sequence (length, code)")
 @pytest.mark.parametrize(
     ("ready", "reason"),

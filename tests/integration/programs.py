@@ -148,6 +148,9 @@ class Workers:
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
     def stop(self, deadline: float = 40.0) -> int:
         """Ask the program to drain (SIGTERM), kill it after the deadline; returns its exit code."""
         self._process.terminate()

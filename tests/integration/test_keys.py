@@ -88,7 +88,7 @@ def test_a_rejected_worker_logs_the_reason_and_so_does_the_trainer(
 ) -> None:
     key_file = keys.key_file
     if who == "no token":
-        worker, here, there = start(token=None), "it has no key", "lets in only workers with a key: give --token-file"
+        worker, here, there = start(token=None), "it has no key", "lets in only workers with a key; give --token-file"
     elif who == "a token that was revoked":
         keys.add_worker("other")
         public = read_token(keys.token_file("other")).public_key.hex()[:8]

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from enqueuer.cli.option_names import in_option_names
 from enqueuer.errors import ConfigurationError
 from enqueuer_worker.logs import LEVELS
 from enqueuer_worker.run import run_worker
@@ -144,6 +145,6 @@ def worker(context: click.Context, /, **options: Any) -> None:
     try:
         status = run_worker(**options)
     except ConfigurationError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {in_option_names(str(error), context.command)}", err=True)
         context.exit(_BAD_USAGE)
     context.exit(status)

@@ -258,6 +258,14 @@ class Link:
         return (control is not None and control.broken) or (data is not None and data.broken)
 
     @property
+    def has_no_data_port(self) -> bool:
+        """Whether something else than the coordinator answers at the data port, beside a working control connection."""
+        control, data = self.control, self.data
+        if control is None or control.broken or data is None or data.connected:
+            return False
+        return data.broken and data.refusal is not Refusal.KEY
+
+    @property
     def refusal(self) -> Refusal | None:
         """How a handshake failed, if one has."""
         found = [connection.refusal for connection in (self.control, self.data) if connection is not None]

@@ -13,9 +13,9 @@ from __future__ import annotations
 import re
 import socket
 import struct
-from pathlib import Path
 
-_IN_CONTAINER = Path("/.dockerenv")
+from enqueuer.host import in_container
+
 _RANDOM_NAME = re.compile(r"[0-9a-f]{12}")
 # The name server that Docker gives to the containers of a network that a user made, as Compose does.
 _NAME_SERVER = ("127.0.0.11", 53)
@@ -30,7 +30,7 @@ _ANSWER_HEAD_BYTES = 10
 def machine_name() -> str:
     """The name of this machine: as Compose names its container, otherwise its host name."""
     host = socket.gethostname()
-    if not _IN_CONTAINER.exists() or _RANDOM_NAME.fullmatch(host) is None:
+    if not in_container() or _RANDOM_NAME.fullmatch(host) is None:
         return host
     try:
         return service_and_number(_ask(socket.gethostbyname(host))) or host

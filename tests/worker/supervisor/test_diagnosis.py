@@ -10,8 +10,8 @@ import pytest
 import zmq
 
 from enqueuer_worker.link import Refusal
+from enqueuer_worker.repeats import RepeatedNotes
 from enqueuer_worker.supervisor.diagnosis import Diagnosis
-from enqueuer_worker.supervisor.repeats import RepeatedNotes
 from tests.support.remote import free_address
 from tests.support.waiting import wait_until
 

@@ -15,8 +15,8 @@ import queue
 import threading
 
 from enqueuer_worker.link import Refusal
+from enqueuer_worker.repeats import RepeatedNotes
 from enqueuer_worker.supervisor.reachability import Finding, look, no_answer, split_address, unknown_key
-from enqueuer_worker.supervisor.repeats import RepeatedNotes
 
 # A trainer answers a Hello at once; with many workers on few cores it may take a second.
 _PATIENCE_SECONDS = 3.0

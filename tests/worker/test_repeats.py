@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from enqueuer_worker.supervisor.repeats import RepeatedNotes
+from enqueuer_worker.repeats import RepeatedNotes
 
 
 @pytest.fixture

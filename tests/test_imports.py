@@ -57,6 +57,7 @@ ALLOWED = {
         "enqueuer.host",
         "enqueuer.fresh_interpreter",
         "enqueuer.compute",
+        "enqueuer.cli.option_names",
         "enqueuer.errors",
         "enqueuer.rate_limit",
     },

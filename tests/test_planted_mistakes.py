@@ -322,6 +322,33 @@ def test_a_mistake_on_the_command_line_is_one_line_in_the_commands_words(
     assert line.startswith("Error: ") and cause in line and cure in line
 
 
+def test_each_death_of_a_worker_is_told_once(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By the trainer, with the exit code, and not on the supervisor's stderr as well; and there are as many as said."""
+    with pytest.raises(PoisonedBatchError, match=r"killed 2 workers.*max_worker_deaths=2"):
+        train(Deadly(), True, max_worker_deaths=2)
+    assert len([text for text in caplog.messages if "ended with exit code 7" in text]) == 2
+    assert "exit code 7" not in capfd.readouterr().err
+
+
+def test_a_skipped_batch_says_how_it_ended_its_workers(caplog: pytest.LogCaptureFixture) -> None:
+    train(Deadly(), True, max_worker_deaths=1, on_error="skip")
+    assert "skipped batch 2 of epoch 0: it killed 1 worker: ended with exit code 7" in caplog.messages
+
+
+def test_an_option_may_be_set_to_what_it_is() -> None:
+    """A subclass may keep the arguments of its own constructor, also by the names of options."""
+
+    class Own(SequenceEnqueuer):
+        def __init__(self, seed: int) -> None:
+            self.seed = seed
+            super().__init__(Batches(), seed=seed)
+            self.seed = seed
+
+    assert (Own(3).seed, SequenceEnqueuer(Batches(), shuffle=True).shuffle) == (3, True)
+
+
 def test_a_loop_over_nothing_is_a_warning_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
     """As Keras' ``get()``, which does not fail: it would pass for a training."""
     enqueuer = SequenceEnqueuer(Batches())

@@ -551,6 +551,7 @@ def test_local_workers_that_keep_dying_on_arrival_fail_the_fleet(known: bool) ->
     assert (
         failed.reason == "5 local workers in a row died before their first batch; the last one ended with exit code 1"
     )
+    assert driver.reports().count("ended with exit code 1") == 5, "each death is told once"
 
 
 def test_remote_workers_that_die_on_arrival_are_their_owners_concern() -> None:

@@ -1,4 +1,4 @@
-"""The first steps in a notebook: each block of the page is a cell of a real kernel. Skipped without Jupyter's client."""
+"""The first steps in a notebook: each block of the page is a cell of a real kernel. Skipped without a kernel."""
 
 from __future__ import annotations
 

@@ -77,6 +77,8 @@ class LocalSupervisor(Supervisor):
     """Takes commands from its trainer and ends with it."""
 
     end_signals: ClassVar[tuple[signal.Signals, ...]] = ()
+    # The trainer tells of a death itself, on the same screen.
+    death_level: ClassVar[int] = logging.INFO
 
     def __init__(
         self, settings: Settings, processes: int, logger: logging.Logger, commands: CommandReader, trainer_pid: int

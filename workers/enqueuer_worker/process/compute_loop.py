@@ -142,6 +142,7 @@ class ComputeLoop:
             self._outbox.put(Failed(session, epoch.epoch, epoch.generation, lease, record))
             return
         ended = time.monotonic()
+        self._tasks.running.note_item(ended - started)
         self._is_slow = ended - started >= PATIENCE_SECONDS
         finished = (session, epoch, lease, encoded, started, ended)
         followup = self._outbox.add(finished, encoded.sent_bytes, more_to_come=bool(self._tasks))

@@ -128,6 +128,8 @@ class Workers:
 
     def __init__(self, where: list[str], address: str, *arguments: str, log: Path, processes: int = 1) -> None:
         command = [*where, sys.executable, "-m", "enqueuer_worker", "--connect", address, "--allow", "tests"]
+        # The batches name their workers, so no two machines make the same ones.
+        command.append("--allow-skew")
         if "--token-file" not in arguments:
             command.append("--insecure")
         self.log = log

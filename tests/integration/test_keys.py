@@ -54,7 +54,8 @@ def start(tmp_path: Path, address: str, keys: KeyDirectory) -> Iterator[Start]:
         log = tmp_path / f"log-{len(started)}"
         if token is not None:
             arguments = ("--token-file", str(keys.token_file(token)), *arguments)
-        started.append(RemoteWorker(address, log, processes, arguments, variables))
+        # The batches name their workers, so no two machines make the same ones.
+        started.append(RemoteWorker(address, log, processes, ("--allow-skew", *arguments), variables))
         return started[-1]
 
     yield start_one

@@ -1,6 +1,6 @@
 """Workers start beside a module that begins with ``import cv2``: OpenCV changes `sys.path` while it is imported.
 
-`ENQUEUER_OPENCV_STARTS=50 python -m pytest tests/runtime/test_opencv_starts.py` starts as often as it was accepted with.
+`ENQUEUER_OPENCV_STARTS=50 python -m pytest tests/runtime/test_opencv_starts.py` starts it 50 times.
 """
 
 from __future__ import annotations

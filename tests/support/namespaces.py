@@ -65,7 +65,7 @@ class TwoHosts:
         return ["ip", "netns", "exec", self._namespaces[1]]
 
     def name_trainer(self, name: str) -> None:
-        """Let programs on the worker's host know the trainer's host by this name (``ip netns exec`` mounts the file)."""
+        """Let programs on the worker's host know the trainer's host by this name: `ip netns exec` mounts the file."""
         self._names.mkdir(parents=True)
         (self._names / "hosts").write_text(f"127.0.0.1 localhost\n{TRAINER_ADDRESS} {name}\n")
 

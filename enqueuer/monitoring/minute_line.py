@@ -36,6 +36,6 @@ def describe_change(before: Stats, after: Stats, seconds: float) -> str:
     limit = f" of {after.queue_limit}" if after.queue_limit else ""
     return (
         f"last {seconds:.0f} s: {count / seconds:.1f} batches/s, waited {share:.0%} of the time, "
-        f"workers {after.workers_count}, queue {after.ready_count}{limit}; epoch {after.epoch}, "
+        f"workers {after.slots_count}, queue {after.ready_count}{limit}; epoch {after.epoch}, "
         f"batch {after.taken_count} of {after.length}"
     )

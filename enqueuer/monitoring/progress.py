@@ -52,9 +52,10 @@ class ProgressBar:
     def __init__(
         self, enqueuer: HasStats, total: int | None = None, *, initial: int = 0, file: TextIO | None = None
     ) -> None:
-        bar, is_widget = _bar_class(for_notebook=file is None)
         stream = sys.stderr if file is None else file
-        self._interval = TERMINAL_INTERVAL if is_widget or stream.isatty() else LOG_INTERVAL
+        overwrites = _can_overwrite(stream)
+        bar, is_widget = _bar_class(overwrites, for_notebook=file is None)
+        self._interval = TERMINAL_INTERVAL if is_widget or overwrites else LOG_INTERVAL
         self._enqueuer = enqueuer
         self._metrics: dict[str, float] = {}
         self._looked_at = monotonic()
@@ -104,10 +105,15 @@ class ProgressBar:
         stats = self._enqueuer.stats()
         metrics = [f"{name} {value:.3f}" for name, value in self._metrics.items()]
         rate, waited = f"{stats.batches_per_second:.1f} batches/s", f"waited {stats.wait_share:.0%}"
-        return ", ".join([rate, *metrics, f"workers {stats.workers_count}", waited])
+        return ", ".join([rate, *metrics, f"workers {stats.slots_count}", waited])
 
 
-def _bar_class(*, for_notebook: bool) -> tuple[Any, bool]:
+def _can_overwrite(stream: TextIO) -> bool:
+    """Whether a line on the stream can replace the one before: in a terminal, and in a notebook without widgets."""
+    return stream.isatty() or type(stream).__module__.startswith("ipykernel.")
+
+
+def _bar_class(overwrites: bool, *, for_notebook: bool) -> tuple[Any, bool]:
     """A tqdm class, and whether it draws a widget; ``for_notebook`` lets it, where there is a notebook."""
     try:
         from tqdm import auto, tqdm
@@ -131,7 +137,7 @@ def _bar_class(*, for_notebook: bool) -> tuple[Any, bool]:
         @staticmethod
         def status_printer(file: Any) -> Callable[[str], None]:
             """In a terminal each state replaces the last one; in a log each is a line of its own."""
-            if file.isatty():
+            if overwrites:
                 printer: Callable[[str], None] = tqdm.status_printer(file)
                 return printer
             return lambda text: print(text, file=file, flush=True) if text else None

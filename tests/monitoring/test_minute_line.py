@@ -14,7 +14,8 @@ LATER = Stats(
     taken_count=9,
     ready_count=3,
     queue_limit=12,
-    workers_count=4,
+    workers_count=1,
+    slots_count=4,
     batches_total=400,
     wait_seconds=20.0,
 )

@@ -26,7 +26,7 @@ class FakeEnqueuer:
             ready_count=7,
             leased_count=2,
             queue_limit=10,
-            workers_count=2,
+            workers_count=1,
             slots_count=2,
             batches_total=3,
             elapsed_seconds=6.0,
@@ -73,6 +73,17 @@ def test_without_a_total_the_batches_are_counted():
     with ProgressBar(FakeEnqueuer(), file=out) as bar:
         bar.update()
     assert out.getvalue().rstrip().rpartition("\r")[2].startswith("1 batches [")
+
+
+def test_in_a_notebook_without_widgets_each_state_replaces_the_last_one():
+    class OutStream(io.StringIO):
+        """As a kernel's stderr, which is no terminal."""
+
+    OutStream.__module__ = "ipykernel.iostream"
+    out = OutStream()
+    with ProgressBar(FakeEnqueuer(), total=1, file=out) as bar:
+        bar.update()
+    assert "\r" in out.getvalue()
 
 
 def test_in_a_notebook_a_widget_is_drawn_and_often(monkeypatch: pytest.MonkeyPatch):

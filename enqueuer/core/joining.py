@@ -91,8 +91,8 @@ def on_hello(state: State, route: Route, session: bytes, hello: Hello, key: str)
         state.send(route, Reject("it was cut off"))
     elif (refusal := _refusal_of_hello(state, hello)) is not None:
         record, name = offences.record_at(state, route), f"{hello.worker_id} on {hello.host}"
-        refusals.note(state, name, refusal)
-        if not record.was_rejected:
+        # A peer that calls itself otherwise in each Hello is told of once, too.
+        if refusals.note(state, name, refusal) and not record.was_rejected:
             record.was_rejected = True
             state.report(ERROR, f"rejected worker {name}: {refusal}")
         state.send(route, Reject(refusal))
@@ -216,11 +216,13 @@ def on_load_failure(state: State, worker: Worker, message: LoadFailure) -> None:
     if run is None or run.generation != message.generation:
         return  # the state was given up before this worker came to load it
     text = f"worker {worker.name} cannot build the Sequence: {message.error.summary}"
-    refusals.note(state, worker.name, f"it cannot build the Sequence: {message.error.summary}")
+    reason = f"it cannot build the Sequence: {message.error.summary}"
+    traceback = "" if reason in state.refusals else f"\n{message.error.traceback}".rstrip()
+    is_new = refusals.note(state, worker.name, reason)
     if state.is_local(worker.channel):
         state.actions.append(FleetFailed(text, message.error))
-    else:
-        state.report(ERROR, f"{text}\n{message.error.traceback}".rstrip())
+    elif is_new:
+        state.report(ERROR, f"{text}{traceback}")
     state.dismiss(worker, Reject("it cannot build the Sequence"))
 
 

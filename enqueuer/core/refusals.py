@@ -14,11 +14,11 @@ _NAMES_KEPT = 1_000
 
 def reject(state: State, worker: Worker, reason: str) -> None:
     """Turn the worker away, in both logs. A local worker's reason ends the session."""
-    note(state, worker.name, reason)
+    is_new = note(state, worker.name, reason)
     if state.is_local(worker.channel):
         # This trainer made it for itself: no other worker will do better.
         state.actions.append(FleetFailed(f"local worker {worker.name} cannot serve: {reason}"))
-    else:
+    elif is_new:
         state.report(ERROR, f"rejected worker {worker.name}: {reason}")
     state.dismiss(worker, Reject(reason))
 
@@ -32,13 +32,15 @@ def describe(state: State) -> str:
     return "; ".join(parts)
 
 
-def note(state: State, name: str, reason: str) -> None:
-    """Keep the reason."""
+def note(state: State, name: str, reason: str) -> bool:
+    """Keep the reason; returns whether it is new for this worker, which comes again every few seconds."""
     if reason not in state.refusals and len(state.refusals) >= _REASONS_KEPT:
         del state.refusals[next(iter(state.refusals))]
     names = state.refusals.setdefault(reason, set())
-    if len(names) < _NAMES_KEPT:
-        names.add(name)
+    if name in names or len(names) >= _NAMES_KEPT:
+        return False
+    names.add(name)
+    return True
 
 
 def forget(state: State, name: str) -> None:

@@ -184,6 +184,24 @@ def test_a_local_worker_that_cannot_serve_fails_the_fleet() -> None:
     assert "4 batches" in failed.reason
 
 
+def test_a_worker_that_comes_again_and_is_refused_again_is_told_of_once() -> None:
+    driver = Driver()
+    driver.open(3)
+    for incarnation, name in enumerate(["w1", "w1", "w2", "w1", "w2"], start=1):
+        peer = Peer(driver, incarnation)
+        peer.name = name
+        peer.hello()
+        peer.say(m.LoadFailure(0, 0, ERROR))
+    told = driver.reports()
+    assert told.count("worker w1 on host cannot build") == told.count("worker w2 on host cannot build") == 1
+    assert told.count("Traceback ...") == 1, "the reason is the same"
+    for incarnation in (11, 12):
+        peer = Peer(driver, incarnation)
+        peer.name = "w3"
+        peer.join(4)
+    assert driver.reports().count("rejected worker w3") == 1
+
+
 def test_a_load_failure_fails_the_fleet_only_if_it_is_the_trainers_own() -> None:
     driver = Driver()
     driver.open(3)

@@ -4,8 +4,9 @@
             ▲                                                 │                        │
             └────────────── log: RepeatedNotes ◄──────────────┴───── finding ◄─────────┘
 
-A look blocks for some seconds and the supervisor must go on serving its children, hence the thread. The first look
-follows at once when an attempt fails in a new way, or after `_PATIENCE_SECONDS` of silence; the others are ever rarer.
+A look runs in a thread of its own: it blocks for some seconds, and the supervisor must go on serving its children. The
+first look follows at once when an attempt fails in a new way, or after `_PATIENCE_SECONDS` of silence. The intervals
+between later looks double.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _PATIENCE_SECONDS = 3.0
 _FIRST_LOOK_INTERVAL = 2.0
 _LONGEST_LOOK_INTERVAL = 60.0
 _POLL_SECONDS = 0.1
-# A trainer that is about to end, or that is overloaded, breaks a handshake as one with other keys does.
+# Looks with the same result before it counts as final: an ending or overloaded trainer breaks handshakes as well.
 _CONFIRMATIONS = 3
 
 
@@ -32,11 +33,11 @@ class Diagnosis:
 
     def __init__(self, notes: RepeatedNotes, address: str, *, has_token: bool) -> None:
         self.address = address
-        # Whether the trainer refuses this machine for a reason that another attempt cannot change.
+        # Whether another attempt is useless: the trainer refuses the keys of this machine.
         self.is_final = False
         self._notes = notes
         self._has_token = has_token
-        # Of the look that is going on; a look that is needed no more keeps the queue it began with.
+        # The running look puts its finding here. `answered` makes a new queue, so an outdated finding is never read.
         self._findings: queue.SimpleQueue[Finding | None] = queue.SimpleQueue()
         self._is_looking = False
         self._next_look_at = math.inf
@@ -69,13 +70,13 @@ class Diagnosis:
             self._next_look_at, self._look_interval = now, _FIRST_LOOK_INTERVAL
 
     def answered(self) -> None:
-        """A trainer has answered, be it with a rejection: no look is needed."""
+        """The trainer has answered, perhaps with a rejection: no look is needed."""
         self._findings, self._is_looking, self.is_final = queue.SimpleQueue(), False, False
         self._next_look_at, self._look_interval = math.inf, _FIRST_LOOK_INTERVAL
         self._failed_count, self._last_refusal, self._finals_count = None, None, 0
 
     def handle(self, now: float, *, is_connected: bool) -> None:
-        """Take up the finding of a look that has ended, and begin one that is due."""
+        """Take up the finding of an ended look, and begin the next one if it is due."""
         self._connected_at = min(self._connected_at, now) if is_connected else math.inf
         if self._is_looking and not self._findings.empty():
             self._is_looking = False
@@ -102,7 +103,7 @@ class Diagnosis:
     def _take_up(self, finding: Finding | None, now: float) -> None:
         if finding is None:
             if now - self._connected_at < _PATIENCE_SECONDS:
-                return  # a trainer that has just started, and that libzmq has not tried again
+                return  # the trainer has just started, and libzmq's next attempt is still to come
             finding = no_answer(self._where)
         self._finals_count = self._finals_count + 1 if finding.final else 0
         self.is_final = self.is_final or self._finals_count >= _CONFIRMATIONS

@@ -12,7 +12,7 @@ itself, and tells how far it came:
       └ unknown
 
 A ZeroMQ greeting (64 bytes) names the mechanism before any handshake, so half a greeting of our own is enough. `look`
-blocks for `_CONNECT_SECONDS` and `_GREETING_SECONDS` at most.
+blocks: for the look-up of the name, `_CONNECT_SECONDS` and `_GREETING_SECONDS`.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ class SequenceEnqueuer:
         if not isinstance(sequence, SequenceSpec):
             check_sequence(sequence)
         self.sequence = sequence
-        self.use_multiprocessing = _read_use_multiprocessing(use_multiprocessing)
+        self.use_multiprocessing = use_multiprocessing
         self._options = settle_keys(
             Options(
                 shuffle=shuffle,
@@ -456,6 +456,8 @@ class SequenceEnqueuer:
         """Options are fixed once the enqueuer is made: a change that has no effect would pass unnoticed."""
         if name in _START_ARGUMENTS:
             raise AttributeError(f"{name} is an argument of start(): call stop(), then start({name}={value!r})")
+        if name == "use_multiprocessing":  # it counts from the next start()
+            value = _read_use_multiprocessing(value)
         # A subclass may keep an option of its own constructor under the same name.
         if name in OPTION_NAMES and "_options" in vars(self) and getattr(self._options, name) != value:
             raise AttributeError(

@@ -349,6 +349,14 @@ def test_an_option_may_be_set_to_what_it_is() -> None:
     assert (Own(3).seed, SequenceEnqueuer(Batches(), shuffle=True).shuffle) == (3, True)
 
 
+def test_use_multiprocessing_may_be_changed_and_is_checked_again() -> None:
+    enqueuer = SequenceEnqueuer(Batches())
+    enqueuer.use_multiprocessing = True
+    assert enqueuer.use_multiprocessing is True
+    with pytest.raises(ConfigurationError, match="use_multiprocessing must be True or False, not 8"):
+        enqueuer.use_multiprocessing = 8  # type: ignore[assignment]
+
+
 def test_a_loop_over_nothing_is_a_warning_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
     """As Keras' ``get()``, which does not fail: it would pass for a training."""
     enqueuer = SequenceEnqueuer(Batches())

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from enqueuer.fresh_interpreter import interpreter_command
+from enqueuer.runtime.worker_logs import WorkerLogs, describe_logging
+from enqueuer.started_programs import end_programs
 
 _PROGRAM = "enqueuer_worker.local"
 # After this many deaths in a row, each this soon after the start, the supervisor is not started again.
@@ -36,7 +38,7 @@ _KILL_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What local workers take over from the trainer: its `sys.path`, environment and current directory.
+    """What local workers take over from the trainer: its `sys.path`, environment, directory, and levels of logging.
 
     Taken before any user code runs, since that may change all of them (importing OpenCV does).
     """
@@ -44,13 +46,16 @@ class Surroundings:
     sys_path: tuple[str, ...]
     environment: dict[str, str]
     directory: str
+    logging: str = ""
 
     @classmethod
     def now(cls) -> Surroundings:
         """As they are in this moment. Folders of imported modules that no path leads to any more are kept."""
         directory = str(Path.cwd())
         path = [entry or directory for entry in sys.path]
-        return cls(tuple(dict.fromkeys([*path, *_folders_of_modules()])), dict(os.environ), directory)
+        return cls(
+            tuple(dict.fromkeys([*path, *_folders_of_modules()])), dict(os.environ), directory, describe_logging()
+        )
 
 
 def _folders_of_modules() -> list[str]:
@@ -73,6 +78,7 @@ class LocalProcesses:
         self._process: subprocess.Popen[bytes] | None = None
         self._session: dict[str, Any] = {}
         self._surroundings: Surroundings | None = None
+        self._logs: WorkerLogs | None = None
         self._life_reader = -1
         self._started = 0.0
         self._young_deaths = 0
@@ -105,6 +111,17 @@ class LocalProcesses:
         else:
             self._tell(self._session)
             self._watch(self._life_reader, self._died)
+        self._watch_logs()
+
+    def _watch_logs(self) -> None:
+        if self._logs is not None:
+            self._watch(self._logs.fileno(), self._read_logs)
+
+    def _read_logs(self) -> None:
+        """Called in the I/O thread."""
+        if not self._stopping and self._logs is not None:
+            self._logs.read()
+            self._watch_logs()
 
     def _start(self) -> None:
         surroundings = self._surroundings
@@ -115,12 +132,13 @@ class LocalProcesses:
         self._id = os.urandom(16)
         self._started = time.monotonic()
         self._life_reader, life_writer = os.pipe()
+        self._logs = self._logs or WorkerLogs()
         try:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 # The supervisor alone holds this end open, so its death, whatever the cause, closes the pipe.
-                pass_fds=(life_writer,),
+                pass_fds=(life_writer, self._logs.sending.fileno()),
                 env=surroundings.environment,
                 cwd=surroundings.directory,
                 # A session of its own: Ctrl-C in the terminal is the trainer's to handle.
@@ -138,6 +156,8 @@ class LocalProcesses:
             "worker_threads": self._worker_threads,
             "heartbeat_interval": self._heartbeat_interval,
             "trainer_pid": os.getpid(),
+            "log_fd": self._logs.sending.fileno(),
+            "logging": surroundings.logging,
         }
         self._tell(first_line)
         self._watch(self._life_reader, self._died)
@@ -154,6 +174,7 @@ class LocalProcesses:
         if self._stopping or self._process is None:
             return
         self._process.wait()
+        self._end_programs()
         self._on_death(self._id)
         young = time.monotonic() - self._started < _YOUNG_SECONDS
         self._young_deaths = self._young_deaths + 1 if young else 0
@@ -176,6 +197,9 @@ class LocalProcesses:
                 self._end(self._process, timeout)
             self._close_pipes()
             self._process = None
+            if self._logs is not None:
+                self._logs.close()
+                self._logs = None
 
     def _end(self, process: subprocess.Popen[bytes], timeout: float) -> None:
         assert process.stdin is not None
@@ -192,6 +216,11 @@ class LocalProcesses:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            self._end_programs()
+
+    def _end_programs(self) -> None:
+        """End the workers of a killed supervisor, and what they have started."""
+        end_programs(self._id.hex(), sessions=[] if self._process is None else [self._process.pid])
 
     def disarm(self) -> None:
         """In a forked child of the trainer: close its copies of the pipes, so they end with the trainer."""
@@ -199,6 +228,9 @@ class LocalProcesses:
         self._stop_lock = threading.RLock()
         self._close_pipes()
         self._process = None
+        if self._logs is not None:
+            self._logs.disarm()
+            self._logs = None
 
     def _close_pipes(self) -> None:
         if self._process is not None and self._process.stdin is not None:

@@ -173,8 +173,8 @@ def _print_report(settings: Settings, report: Report) -> None:
     click.echo(f"batches/s: {rate}")
     waited = stats.wait_seconds - stats.startup_wait_seconds
     click.echo(f"time spent waiting for data: {waited:.2f} s ({stats.wait_share:.1%} of the training)")
-    workers = "the workers" if settings.workers == 0 else f"{settings.workers} processes"
+    start = "the first batch" if settings.workers == 0 and settings.bind is None else "workers to start and load them"
     click.echo(
         f"before the first batch: {report.loading_seconds:.1f} s to load the images here, then "
-        f"{stats.startup_seconds:.1f} s for {workers} to start and load them as well"
+        f"{stats.startup_seconds:.1f} s for {start}"
     )

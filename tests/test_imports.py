@@ -27,6 +27,7 @@ ALLOWED = {
     "enqueuer.security": {"enqueuer.errors", "enqueuer.rate_limit"},
     "enqueuer.host": set(),
     "enqueuer.fresh_interpreter": {"enqueuer.errors"},
+    "enqueuer.started_programs": set(),
     "enqueuer.compute": {"enqueuer.stream", "enqueuer.protocol", "enqueuer.errors"},
     "enqueuer.monitoring": set(),
     "enqueuer.runtime": {
@@ -37,6 +38,7 @@ ALLOWED = {
         "enqueuer.memory",
         "enqueuer.host",
         "enqueuer.fresh_interpreter",
+        "enqueuer.started_programs",
         "enqueuer.protocol",
         "enqueuer.compute",
         "enqueuer.monitoring",
@@ -56,6 +58,7 @@ ALLOWED = {
         "enqueuer.monitoring.health",
         "enqueuer.host",
         "enqueuer.fresh_interpreter",
+        "enqueuer.started_programs",
         "enqueuer.compute",
         "enqueuer.cli.option_names",
         "enqueuer.errors",

@@ -15,22 +15,29 @@ LINE_SECONDS = 60.0
 
 
 class MinuteLine:
-    """Logs the line, at INFO, whenever `look` finds that a minute has passed."""
+    """Logs the line, at INFO, whenever `look` finds that a minute of a session has passed."""
 
-    def __init__(self, logger: logging.Logger, now: float) -> None:
+    def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        self._last_at = now
-        # By incarnation: the work of each worker up to the last line.
+        # The time of the last line, or of the session's begin; None between sessions.
+        self._last_at: float | None = None
+        # By incarnation: the work of each worker up to that time.
         self._last: dict[bytes, Work] = {}
 
-    def look(self, children: Sequence[Child], now: float) -> None:
+    def look(self, children: Sequence[Child], now: float, *, in_session: bool) -> None:
         """Log the line if it is due."""
-        seconds = now - self._last_at
-        if seconds < LINE_SECONDS:
+        if not in_session:
+            self._last_at = None
+            return
+        if self._last_at is not None and now - self._last_at < LINE_SECONDS:
             return
         work = {child.incarnation: child.work() for child in children}
-        changes = [done.since(self._last.get(incarnation, Work(0, 0.0))) for incarnation, done in work.items()]
+        if self._last_at is not None:
+            self._log(children, work, now - self._last_at)
         self._last, self._last_at = work, now
+
+    def _log(self, children: Sequence[Child], work: dict[bytes, Work], seconds: float) -> None:
+        changes = [done.since(self._last.get(incarnation, Work(0, 0.0))) for incarnation, done in work.items()]
         computing = sum(child.running().task != 0 for child in children)
         count = sum(change.items_count for change in changes)
         busy = sum(change.busy_seconds for change in changes) / (seconds * max(1, len(children)))

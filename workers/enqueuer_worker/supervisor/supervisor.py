@@ -79,7 +79,7 @@ class Supervisor:
         self._notes = RepeatedNotes(logger)
         self._link = SupervisorLink(settings, self._poller, logger, self._notes, time.monotonic())
         self._time_limit = TimeLimit(logger)
-        self._minute_line = MinuteLine(logger, time.monotonic())
+        self._minute_line = MinuteLine(logger)
         self._draining = False
         self._kill_at = math.inf
         self._signals = SignalPipe((signal.SIGCHLD, *self.end_signals))
@@ -138,8 +138,7 @@ class Supervisor:
             self.drain(now)
         self._time_limit.enforce(self._children(), self._link.batch_timeout, now)
         self._start_due(now)
-        if self._link.in_session:
-            self._minute_line.look(self._children(), now)
+        self._minute_line.look(self._children(), now, in_session=self._link.in_session)
         if now >= self._kill_at:
             self._logger.error("workers did not end %g s after their drain deadline: killed", _DRAIN_GRACE_SECONDS)
             self.kill_all()

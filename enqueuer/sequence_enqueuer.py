@@ -514,6 +514,7 @@ class SequenceEnqueuer:
     def _disarm(self) -> None:
         """In a forked child of the trainer: let go of the session. Its threads and sockets are the parent's."""
         session, self._session, self._ending = self._session, None, None
+        self._idle_reason = "it was started in another process, of which this one is a fork"
         # New ones: a thread that is not in this process may hold their locks for ever.
         self._bookmark, self._histories = None, Histories()
         self._start_lock = threading.RLock()

@@ -5,7 +5,8 @@
     batch_timeout ───── TimeLimit ───┘                └─ RestartBackoff
 
 It runs no user code and imports no NumPy, so no Sequence can stop it. It has one thread, which polls the link to the
-coordinator, the signals and, in a local supervisor, the trainer's commands.
+coordinator, the signals and, in a local supervisor, the trainer's commands. Only a look for the reason why no trainer
+answers runs beside it (`diagnosis`).
 """
 
 from __future__ import annotations

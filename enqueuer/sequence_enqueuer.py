@@ -44,10 +44,12 @@ from enqueuer.runtime.channels import settle_keys
 from enqueuer.runtime.epoch_view import EpochView
 from enqueuer.runtime.iteration import SharedIterator, StreamEnd
 from enqueuer.runtime.local_processes import LocalProcesses
-from enqueuer.runtime.own_sequence import Histories, OwnSequence, SequenceReader
+from enqueuer.runtime.own_sequence import OwnSequence
+from enqueuer.runtime.passes import Passes
 from enqueuer.runtime.resume import load_state
 from enqueuer.runtime.serial_session import SerialSession
 from enqueuer.runtime.session import Session
+from enqueuer.runtime.trainer_sequence import SequenceReader, TrainerSequence
 from enqueuer.stream.order import shard_length
 
 logger = logging.getLogger("enqueuer")
@@ -163,24 +165,28 @@ class SequenceEnqueuer:
         # Written by `start` alone, as ``workers``.
         self._workers = 0
         self._next_epoch = 0
+        # What a state before the next start() has said of its seed.
+        self._promised_seed: int | None = None
         # Reentrant: a user's signal handler may call stop() in the middle of start() or stop().
         self._start_lock = threading.RLock()
         self._processes = LocalProcesses(self._options.worker_threads, self._options.timing.heartbeat_interval)
-        self._built: tuple[SequenceSpec, Any] | None = None
-        self._histories = Histories()
+        self._own = TrainerSequence(SequenceReader(self))
         # The progress of the session that runs or ran last, and the progress loaded for the next one.
         self._bookmark: Bookmark | None = None
         self._loaded: ResumePoint | None = None
         # The last session's statistics, which stay available after its end.
         self._last_stats = Stats()
+        # The adapters' place in the stream, shared by all views of this enqueuer.
+        self._passes = Passes()
         # Why no session runs, in words; and whether a stream without batches was warned of since the last start.
         self._idle_reason = "start() was not called yet"
         self._has_warned_idle = False
+        _alive.add(self)
 
     # ------------------------------------------------------------ life cycle
 
     def start(self, workers: int | None = 1, max_queue_size: QueueSize = 10, *, epoch: int | None = None) -> None:
-        """Begin a new pass and prefetch at once. Returns before the first batch is there.
+        """Begin a new pass and prefetch at once. Returns once the first epoch is open, before its first batch is there.
 
         Args:
             workers: the number of local threads or processes. None: the number of CPUs. 0 with ``bind``: remote workers
@@ -196,8 +202,10 @@ class SequenceEnqueuer:
             RuntimeError: the enqueuer is running.
             OSError: an address cannot be bound.
             StateError: `sequence` was replaced after `load_state_dict`.
+            Exception: the Sequence cannot be built, has no batches or no valid length, or cannot be sent to worker
+                processes: its own error, ValueError, TypeError or ConfigurationError.
 
-        Errors of the Sequence come out of ``next()``.
+        Errors of later calls of the Sequence come out of ``next()``.
         """
         count = usable_cpus() if workers is None else read_count("workers", workers, none="one worker a CPU")
         queue_size = read_queue_size(max_queue_size)
@@ -210,12 +218,21 @@ class SequenceEnqueuer:
             ending.stop(self._options.timing.stop)
         with self._start_lock:
             self._check_stopped()
+            before = self._bookmark, self._loaded, self._next_epoch
             session = self._make_session(count, queue_size, first_epoch)
             # In this order: `wait_for_workers` in another thread reads both.
             self._workers, self._session = count, session
             self._has_warned_idle = False
             self._bookmark, self._loaded = session.bookmark, None
-            _alive.add(self)
+        # Outside of the lock: it runs the user's code, and stop() must not wait for that.
+        try:
+            session.wait_until_open()
+        except BaseException as error:
+            if self._session is session:
+                self._fail(error, "start()")
+                # The next start() begins where this one should have.
+                self._bookmark, self._loaded, self._next_epoch = before
+            raise
 
     def _make_session(self, count: int, max_queue_size: int | None, epoch: int | None) -> Session | SerialSession:
         bookmark = self._make_bookmark(epoch)
@@ -233,15 +250,22 @@ class SequenceEnqueuer:
         """The beginning of the next session."""
         options, loaded = self._options, self._loaded
         seed = options.seed if loaded is None or loaded.state.seed is None else loaded.state.seed
-        seed = random.getrandbits(64) if seed is None else seed
+        seed = self._promise_seed() if seed is None else seed
+        self._promised_seed = None
         if loaded is None:
-            own = OwnSequence(SequenceReader(self), self._histories)
+            own = OwnSequence(self._own)
             return Bookmark(own, options, seed=seed, first_epoch=self._next_epoch if epoch is None else epoch)
         if epoch not in (None, loaded.epoch):
             raise ValueError(f"epoch={epoch}, but the state that was loaded goes on in epoch {loaded.epoch}")
         if loaded.source is not self.sequence:
             raise StateError("the Sequence was replaced after load_state_dict(): load the state again")
         return Bookmark(loaded.own, options, seed=seed, first_epoch=loaded.epoch, resume=loaded)
+
+    def _promise_seed(self) -> int:
+        """The seed of the next session if nothing else gives one. A state that is saved before that has it already."""
+        if self._promised_seed is None:
+            self._promised_seed = random.getrandbits(64)
+        return self._promised_seed
 
     def is_running(self) -> bool:
         """Whether a session runs: ``start()`` was called, and neither ``stop()`` nor an error has ended it."""
@@ -255,15 +279,18 @@ class SequenceEnqueuer:
         """
         self._stop(timeout, keep_processes=self._options.persistent_workers)
 
-    def _fail(self, error: BaseException) -> None:
-        """Stop after an error that came out of ``next()``."""
+    def _fail(self, error: BaseException, call: str = "the last next()") -> None:
+        """Stop after an error that came out of this call."""
         # In words: the error itself would keep the frames of its traceback, and all that they hold.
-        reason = f"{type(error).__name__} came out of the last next() and stopped the enqueuer"
+        reason = f"{type(error).__name__} came out of {call} and stopped the enqueuer"
         self._stop(None, keep_processes=self._options.persistent_workers, reason=reason)
 
     def close(self) -> None:
-        """Stop, and end the processes that ``persistent_workers`` keeps over ``stop()``."""
+        """Stop, end the processes that ``persistent_workers`` keeps over ``stop()``, and close the instance that was
+        built from a `SequenceSpec`: its ``close()`` is called, if it has one. The enqueuer can be started again.
+        """
         self._stop(None, keep_processes=False)
+        self._own.close(self._options.timing.stop)
 
     def _stop(self, timeout: float | None, *, keep_processes: bool, reason: str = "stop() was called") -> None:
         limit = self._options.timing.stop if timeout is None else max(0.0, read_seconds("timeout", timeout))
@@ -360,7 +387,7 @@ class SequenceEnqueuer:
     def _epoch_view(self) -> EpochView | None:
         """The running session's stream, for the adapters; None when not running."""
         session = self._session
-        return None if session is None else EpochView(session, self._next_batch, lambda: self._session is session)
+        return None if session is None else EpochView(self, session)
 
     # ------------------------------------------------------------ resuming
 
@@ -384,11 +411,13 @@ class SequenceEnqueuer:
             return loaded.state.to_json()
         state = None if bookmark is None else bookmark.state()
         if state is None:
-            own = OwnSequence(SequenceReader(self), self._histories)
-            epoch, seed = self._next_epoch, self._options.seed
+            own = OwnSequence(self._own)
             if bookmark is not None:
                 epoch, seed = bookmark.first_epoch, bookmark.seed
-            state = fresh_state(own, self._options, epoch, seed)
+            else:
+                epoch, seed = self._next_epoch, self._options.seed
+                seed = self._promise_seed() if seed is None else seed
+            state = self._own.call(fresh_state, own, self._options, epoch, seed)
         return state.to_json()
 
     def load_state_dict(self, state: Any) -> None:
@@ -412,9 +441,9 @@ class SequenceEnqueuer:
         if ending is not None:  # its last on_epoch_end may be running
             ending.stop(self._options.timing.stop)
         self._check_stopped()
-        own = OwnSequence(SequenceReader(self), self._histories)
+        own = OwnSequence(self._own)
         # Outside of the lock: it runs the user's code, and stop() must not wait for that.
-        loaded = load_state(state, own, self._options, self.sequence)
+        loaded = self._own.call(load_state, state, own, self._options, self.sequence)
         with self._start_lock:
             self._check_stopped()
             self._loaded = loaded
@@ -427,15 +456,7 @@ class SequenceEnqueuer:
 
     def __len__(self) -> int:
         """Batches in one epoch of this trainer (of its shard), read from the Sequence now."""
-        return shard_length(len(self._own_instance()), self._options.shard, self._options.shard_remainder)
-
-    def _own_instance(self) -> Any:
-        sequence = self.sequence
-        if not isinstance(sequence, SequenceSpec):
-            return sequence
-        if self._built is None or self._built[0] != sequence:
-            self._built = (sequence, sequence.build())
-        return self._built[1]
+        return shard_length(self._own.length(), self._options.shard, self._options.shard_remainder)
 
     def __repr__(self) -> str:
         """The Sequence, the kind and number of workers, whether a session runs, and its epoch."""
@@ -516,7 +537,8 @@ class SequenceEnqueuer:
         session, self._session, self._ending = self._session, None, None
         self._idle_reason = "it was started in another process, of which this one is a fork"
         # New ones: a thread that is not in this process may hold their locks for ever.
-        self._bookmark, self._histories = None, Histories()
+        self._bookmark, self._passes = None, Passes()
+        self._own.disarm()
         self._start_lock = threading.RLock()
         self._processes.disarm()
         if session is not None:

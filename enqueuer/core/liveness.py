@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from enqueuer.core import joining, leaving, offences, refusals, sampling, supervision
+from enqueuer.core import comparing, joining, leaving, offences, refusals, sampling, supervision
 from enqueuer.core.actions import WARNING, FleetFailed
 from enqueuer.core.fleet import FORGET_SECONDS
 from enqueuer.core.state import State
@@ -54,6 +54,7 @@ def run_timers(state: State) -> None:
             _check_alive(state, worker)
     state.fleet.forget_lost(state.now - FORGET_SECONDS)
     supervision.forget_silent(state)
+    comparing.review_contests(state)
     sampling.review(state)
     _warn_without_workers(state)
 

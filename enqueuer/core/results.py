@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from enqueuer.core import granting, leaving, offences, sampling
+from enqueuer.core import comparing, granting, leaving, offences, sampling
 from enqueuer.core.actions import WARNING, BatchFailed, BatchSkipped, Outcome
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.events import BlockUnavailable, ResultsReceived, ResultsRefused, ThreadTimedOut
@@ -37,7 +37,7 @@ def on_results(state: State, event: ResultsReceived) -> None:
     worker.note_batches(len(event.leases), event.busy, state.now)
     state.hedger.note_batches(worker, len(event.leases), event.busy)
     if state.samples.is_on:
-        rest = sampling.take_samples(state, worker, event)
+        rest = comparing.take_samples(state, worker, event)
         if rest is None:
             leaving.let_go_if_done(state, worker)
             return
@@ -66,10 +66,10 @@ def _take_all(state: State, worker: Worker, event: ResultsReceived, run: EpochRu
     if len(taken) < len(positions):
         state.ledger.stale_count += len(positions) - len(taken)
         for position, payload in zip(positions, event.payloads, strict=True):
-            sampling.compare_twice(state, run, position, worker, payload)
+            comparing.compare_twice(state, run, position, worker, payload)
     state.ledger.note_buffered(run, taken, nbytes)
-    if state.samples.is_on:
-        sampling.note_known(state, worker, run, positions, event.payloads, event.busy / len(positions))
+    if state.samples.is_on and taken:
+        comparing.note_answers(state, worker, run, positions, event.payloads, event.busy / len(positions))
     return True
 
 
@@ -84,10 +84,10 @@ def _take_answer(state: State, worker: Worker, lease: int, run: EpochRun | None,
             if is_watched:
                 run.first_digests[position] = sampling.digest_of(state, outcome)
             if state.samples.is_on:
-                sampling.note_known(state, worker, run, (position,), (outcome,), worker.item_seconds)
+                comparing.note_answers(state, worker, run, (position,), (outcome,), worker.item_seconds)
         else:
             state.ledger.stale_count += 1
-            sampling.compare_twice(state, run, position, worker, outcome)
+            comparing.compare_twice(state, run, position, worker, outcome)
     return position is not None
 
 
@@ -160,7 +160,7 @@ def _refuse(state: State, worker: Worker, leases: Sequence[int], offence: str) -
 def on_failure(state: State, worker: Worker, message: Failure) -> None:
     """``__getitem__`` raised on a worker."""
     worker.last_answer = state.now
-    if sampling.on_sample_failed(state, worker, message.lease, message.error.summary):
+    if comparing.on_sample_failed(state, worker, message.lease, message.error.summary):
         leaving.let_go_if_done(state, worker)
         return
     if not sampling.note_failure(state, worker):

@@ -1,7 +1,7 @@
 """State: owns everything a session's coordinator knows. The rules are modules of functions over it.
 
     coordinator ── dispatches ──► joining · liveness · leaving · supervision   workers and supervisors
-                                  sampling, refusals                           whether a host's batches are used
+                                  sampling, comparing                          whether a host's batches are used
                                   results                                      answers to leases
                                   offences                                     acts of dishonest peers, and bans
                                   granting                                     new leases, moves, revocations

@@ -156,6 +156,14 @@ def test_when_the_first_host_has_left_and_nothing_is_known_another_one_serves() 
     assert other.state() is WorkerState.SERVING
 
 
+def test_a_worker_that_waits_and_answers_leases_of_others_commits_an_offence() -> None:
+    driver = fleet()
+    one, other = worker(driver, 1, HERE), worker(driver, 2, THERE)
+    driver.step(ev.ResultsReceived(other.incarnation, 0, 0, 1, 0.01, [one.leases[0]], ["forged"], 100, ""))
+    assert "worker w2 on host answered lease 1 of w1 on host" in driver.reports()
+    assert not driver.delivered
+
+
 # ---------------------------------------------------------------- the sample
 
 
@@ -262,6 +270,16 @@ def test_long_items_are_sampled_once() -> None:
     third = worker(driver, 3, ELSEWHERE)
     assert len(driver.ever_sent(m.Grant, other)[0].indices) == 1
     assert len(driver.ever_sent(m.Grant, third)[0].indices) == 3
+
+
+def test_samples_leave_a_worker_something_of_its_share() -> None:
+    driver = fleet(max_queue_size=0)
+    driver.open(20, options={"max_batches": 3})
+    one, other = worker(driver, 1, HERE), worker(driver, 2, THERE)
+    for _ in range(3):
+        compute(one)
+    assert len(driver.ever_sent(m.Grant, other)[0].indices) == 1
+    assert len(driver.ever_sent(m.Grant, worker(driver, 3, ELSEWHERE))[0].indices) == 2
 
 
 def test_an_owner_that_allows_skew_is_not_sampled_and_nobody_is_compared_with_it() -> None:

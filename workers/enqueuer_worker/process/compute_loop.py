@@ -13,6 +13,7 @@ from functools import cache
 
 from enqueuer.compute.context import enter_worker
 from enqueuer.compute.error_records import record_error
+from enqueuer.compute.settings_check import find_unlike
 from enqueuer.protocol.batch import Trust
 from enqueuer.protocol.compression import CODECS, Compressor, find_codec
 from enqueuer.protocol.messages import Epoch, Welcome
@@ -122,7 +123,9 @@ class ComputeLoop:
                     own[0],
                     length,
                 )
-        self._outbox.put(Loaded(task.session, epoch.epoch, epoch.generation, length, digest))
+        settings = find_unlike(options.get("settings", {}))
+        loaded = Loaded(task.session, epoch.epoch, epoch.generation, length, digest, self._allow_skew, settings)
+        self._outbox.put(loaded)
 
     def _report_failed(self, task: Prepare, error: BaseException) -> None:
         record = record_error(error, trust_local=self._local)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import zmq
 
-from enqueuer.core.actions import Action, Deliver, EpochExhausted, FleetFailed, RemoteLine, Report, Send
+from enqueuer.core.actions import Action, Deliver, EpochEnded, EpochExhausted, FleetFailed, RemoteLine, Report, Send
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.events import Event, Route, RouteLost, StopRequested, Taken
 from enqueuer.errors import EnqueuerError
@@ -55,6 +55,7 @@ class IoLoop:
         *,
         in_process: Callable[[Message], None],
         on_exhausted: Callable[[int], None],
+        on_ended: Callable[[int], None],
         on_fleet_failed: Callable[[FleetFailed], None],
         on_failure: Callable[[BaseException], None],
         on_turn: Callable[[float], None],
@@ -65,6 +66,7 @@ class IoLoop:
         self._ready = ready
         self._in_process = in_process
         self._on_exhausted = on_exhausted
+        self._on_ended = on_ended
         self._on_fleet_failed = on_fleet_failed
         self._on_failure = on_failure
         self._on_turn = on_turn
@@ -197,7 +199,7 @@ class IoLoop:
             self._watched.pop(fd)()
         while self._inbox:
             events.append(self._inbox.popleft())
-        events.append(Taken(self._ready.taken_total))
+        events.append(Taken(self._ready.removed_total))
         return events
 
     # ------------------------------------------------------------ performing
@@ -210,6 +212,8 @@ class IoLoop:
             self._ready.put(action.epoch, action.positions, action.outcomes)
         elif isinstance(action, EpochExhausted):
             self._on_exhausted(action.epoch)
+        elif isinstance(action, EpochEnded):
+            self._on_ended(action.epoch)
         elif isinstance(action, FleetFailed):
             self._on_fleet_failed(action)
         elif isinstance(action, Report):

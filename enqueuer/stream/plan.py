@@ -32,7 +32,8 @@ class EpochPlan:
     The rest is dealt to the ranks: this rank's part is every ``world_size``-th of it from ``rank`` on. In an epoch
     without such a change all parts have the same size; in one that was dealt again some have one position more, since
     each remaining position comes exactly once. ``taken`` holds the ordinals, in this rank's part, of the positions it
-    received before the session.
+    received before the session. ``order_epoch`` is the epoch whose order this one goes on in, if that is not its own:
+    an epoch that ended early left it a rest.
     """
 
     length: int
@@ -40,6 +41,7 @@ class EpochPlan:
     shard: tuple[int, int]
     done: Ranges = field(default_factory=Ranges)
     taken: Ranges = field(default_factory=Ranges)
+    order_epoch: int | None = None
 
     @classmethod
     def fresh(cls, length: int, shard: tuple[int, int], remainder: str) -> EpochPlan:
@@ -58,7 +60,8 @@ class EpochPlan:
 
     def order(self, seed: int, epoch: int, *, shuffle: bool) -> Sequence[int]:
         """The indices left for this rank, in order."""
-        indices = permutation(seed, epoch, self.length, shuffle=shuffle)
+        order_epoch = epoch if self.order_epoch is None else self.order_epoch
+        indices = permutation(seed, order_epoch, self.length, shuffle=shuffle)
         if self.left_count == self.total == self.length:
             return indices
         order = _OrderOfRest(indices, self)

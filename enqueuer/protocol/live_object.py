@@ -21,6 +21,7 @@ from typing import Any
 
 from enqueuer.errors import ConfigurationError, ProtocolError
 from enqueuer.protocol.object_pickler import LargeBuffers, ObjectPickler, pickle_alone
+from enqueuer.protocol.unpicklable import find_unpicklable
 
 # The two streams come before the buffers.
 BUNDLE_HEAD = 2
@@ -145,8 +146,10 @@ def _python_version() -> str:
 
 def _cannot_pickle(live: Any, error: Exception) -> ConfigurationError:
     kind = live.__qualname__ if callable(live) and hasattr(live, "__qualname__") else type(live).__qualname__
+    found = find_unpicklable(live)
+    place = "" if found is None else f" In the way is {kind}{found[0]}, a {type(found[1]).__qualname__}."
     return ConfigurationError(
-        f"{kind} cannot be sent to worker processes: {type(error).__name__}: {error}. Use threads "
+        f"{kind} cannot be sent to worker processes: {type(error).__name__}: {error}.{place} Use threads "
         "(use_multiprocessing=False); or name it with SequenceSpec('package.module:callable', …), so that each worker "
         "makes its own; or leave what cannot be pickled (open files, locks, connections) out in __getstate__"
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import signal
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -14,10 +16,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from enqueuer import SequenceEnqueuer, SequenceSpec
+from enqueuer import SequenceEnqueuer, SequenceSpec, worker_info
 from enqueuer.compute.epoch_state import EpochEnds
 from enqueuer.runtime.trainer_sequence import Histories
 from tests.support.sequences import Bare
+from tests.support.waiting import wait_until
 
 DEADLINE = 10.0
 
@@ -72,6 +75,19 @@ class Owned:
     def close(self) -> None:
         self.note("close")
         self.open_names.discard(self.name)
+
+
+class Slow(Owned):
+    """Its build waits."""
+
+    entered: ClassVar[threading.Event]
+    release: ClassVar[threading.Event]
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        if worker_info() is None:
+            self.entered.set()
+            assert self.release.wait(6 * DEADLINE)
 
 
 def refuse() -> Any:
@@ -213,6 +229,46 @@ def test_an_error_of_the_build_comes_out_of_start_with_its_traceback(workers: in
         assert not enqueuer.is_running()
         with pytest.raises(LookupError, match="no such data"):
             len(enqueuer)
+
+
+@pytest.fixture
+def interrupt_once_it_builds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Ctrl-C, also where a background job ignores it."""
+    monkeypatch.setattr(Slow, "entered", threading.Event(), raising=False)
+    monkeypatch.setattr(Slow, "release", threading.Event(), raising=False)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupt() -> None:
+        assert Slow.entered.wait(DEADLINE)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    yield
+    thread.join(DEADLINE)
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.usefixtures("interrupt_once_it_builds")
+def test_ctrl_c_ends_a_start_that_builds_and_the_next_start_has_the_instance(workers: int) -> None:
+    with SequenceEnqueuer(spec("Slow", name="store"), use_multiprocessing=True) as enqueuer:
+        with pytest.raises(KeyboardInterrupt):
+            enqueuer.start(workers)
+        assert not enqueuer.is_running() and not Slow.release.is_set()
+        Slow.release.set()
+        enqueuer.start(workers)
+        assert next(enqueuer.get()) == (0, 0)
+        assert len(calls("build")) == 1
+
+
+@pytest.mark.usefixtures("interrupt_once_it_builds")
+def test_an_instance_that_is_still_being_built_is_closed_once_it_is_there() -> None:
+    with SequenceEnqueuer(spec("Slow", name="store")) as enqueuer, pytest.raises(KeyboardInterrupt):
+        len(enqueuer)
+    assert not calls("close"), "close() does not wait for a build"
+    Slow.release.set()
+    wait_until(lambda: len(calls("close")) == 1)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

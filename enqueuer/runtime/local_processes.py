@@ -10,6 +10,7 @@ is needed). The supervisor and its children end when the pipe to its stdin close
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from enqueuer.errors import ConfigurationError
 from enqueuer.fresh_interpreter import interpreter_command
 from enqueuer.runtime.worker_logs import WorkerLogs, describe_logging
 from enqueuer.started_programs import end_programs
@@ -34,6 +36,8 @@ _MAX_YOUNG_DEATHS = 3
 _LEAVE_SECONDS = 0.3
 # The least time for the supervisor to kill its children itself.
 _KILL_SECONDS = 0.1
+# Of a file that is no program, or not one of this user's or this machine's.
+_NO_PROGRAM = (errno.ENOENT, errno.ENOEXEC, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class LocalProcesses:
         self._worker_threads = worker_threads
         self._heartbeat_interval = heartbeat_interval
         self._process: subprocess.Popen[bytes] | None = None
+        self._interpreter = ""
         self._session: dict[str, Any] = {}
         self._surroundings: Surroundings | None = None
         self._logs: WorkerLogs | None = None
@@ -129,6 +134,7 @@ class LocalProcesses:
         self._close_pipes()
         self._process = None
         command = interpreter_command(_PROGRAM)
+        self._interpreter = command[0]
         self._id = os.urandom(16)
         self._started = time.monotonic()
         self._life_reader, life_writer = os.pipe()
@@ -144,8 +150,13 @@ class LocalProcesses:
                 # A session of its own: Ctrl-C in the terminal is the trainer's to handle.
                 start_new_session=True,
             )
-        except BaseException:
+        except BaseException as error:
             self._close_pipes()
+            if isinstance(error, OSError) and error.errno in _NO_PROGRAM:
+                raise ConfigurationError(
+                    f"the interpreter to start workers with, {command[0]!r}, does not start: {error.strerror}; name "
+                    "another by multiprocessing.set_executable('/path/to/python') before start()"
+                ) from error
             raise
         finally:
             os.close(life_writer)
@@ -181,10 +192,16 @@ class LocalProcesses:
         if self._young_deaths >= _MAX_YOUNG_DEATHS:
             self._on_hopeless(
                 f"the supervisor of the local worker processes died {self._young_deaths} times in a row "
-                f"(exit code {self._process.returncode}); its output above says why"
+                f"(exit code {self._process.returncode}); its output above says why{self._name_of_interpreter()}"
             )
         else:
             self._start()
+
+    def _name_of_interpreter(self) -> str:
+        if self._interpreter == sys.executable:
+            return ""
+        own = f"must be a Python like {sys.executable!r}"
+        return f"; {self._interpreter!r}, set by multiprocessing.set_executable(), {own}"
 
     def stop(self, timeout: float) -> None:
         """End the supervisor and its children within ``timeout`` seconds.

@@ -131,8 +131,8 @@ def _explained() -> Iterator[None]:
 def _on_screen(enqueuer: SequenceEnqueuer, batches_count: int, done_count: int) -> Iterator[Callable[[float], None]]:
     from enqueuer.monitoring.progress import ProgressBar
 
-    # In a container the address would be of no use elsewhere.
-    if enqueuer.endpoint is not None and not in_container():
+    # A container's own name is of no use elsewhere.
+    if enqueuer.endpoint is not None and not (_binds_all(enqueuer.endpoint) and in_container()):
         click.echo("To help from another machine, run there (in a clone or an environment with enqueuer[demo]):")
         address = _reachable(enqueuer.endpoint)
         click.echo(f"  enqueuer worker --connect {address} {_trust_options(enqueuer)}--allow enqueuer.demo")
@@ -153,10 +153,15 @@ def _trust_options(enqueuer: SequenceEnqueuer) -> str:
     return "--processes auto " if is_loopback(enqueuer.endpoint) else "--processes auto --insecure "
 
 
+def _binds_all(endpoint: str) -> bool:
+    """Whether the address is that of all interfaces."""
+    return endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]") in WILDCARD_HOSTS
+
+
 def _reachable(endpoint: str) -> str:
     """The address to connect to; if all interfaces are bound, it has this machine's name."""
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    return f"tcp://{socket.gethostname()}:{port}" if host.strip("[]") in WILDCARD_HOSTS else endpoint
+    port = endpoint.rpartition(":")[2]
+    return f"tcp://{socket.gethostname()}:{port}" if _binds_all(endpoint) else endpoint
 
 
 def _print_report(settings: Settings, report: Report) -> None:

@@ -67,8 +67,10 @@ def run_worker(
     check_log_level(log_level)
     check_limits(drain_timeout, max_reconnect_interval, worker_threads)
     check_name(name)
+    count = count_processes(processes)
     settings = Settings(
         connect=connect,
+        processes=count,
         token="" if token is None else token.to_text(),
         allow_pickle=allow_pickle,
         max_memory=None if max_memory is None else parse_size(max_memory),
@@ -86,7 +88,6 @@ def run_worker(
         log_level=log_level,
         log_json=log_json,
     )
-    count = count_processes(processes)
     logger = set_up_logger(name, log_level, log_json)
     if token is None and not is_loopback(connect):
         logger.warning("no token (--insecure): any program that poses as %s decides what is computed here", connect)

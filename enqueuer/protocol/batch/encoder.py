@@ -187,7 +187,10 @@ class _NodeEncoder:
         elif isinstance(value, np.generic):
             self._add_numpy_scalar(value, path)
         elif _is_tensor(kind):
-            self.add(_array_of_tensor(value, path), path, depth + 1)
+            if _is_more_than_an_array(value):
+                self._pickle(value, path, f"a tensor that no array holds ({_describe_tensor(value)})")
+            else:
+                self.add(_array_of_tensor(value, path), path, depth + 1)
         elif isinstance(value, np.memmap):
             self._add_array(np.asarray(value), path, depth)
         else:
@@ -334,6 +337,19 @@ def _is_tensor(kind: type) -> bool:
     return hasattr(kind, "__array__") and any(
         str(base.__module__).partition(".")[0] in _FRAMEWORKS for base in kind.__mro__
     )
+
+
+def _is_more_than_an_array(value: Any) -> bool:
+    """Whether it is torch's and sparse, nested, quantized, of a subclass (such as Parameter), or has attributes."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(value, torch.Tensor):
+        return False
+    is_strided = value.layout == torch.strided and not value.is_nested and not value.is_quantized
+    return type(value) is not torch.Tensor or not is_strided or bool(value.__dict__)
+
+
+def _describe_tensor(tensor: Any) -> str:
+    return f"{type(tensor).__module__}.{type(tensor).__qualname__}, {tensor.layout}, {tensor.dtype}"
 
 
 def _array_of_tensor(tensor: Any, path: _Path) -> np.ndarray[Any, Any]:

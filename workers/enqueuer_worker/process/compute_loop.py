@@ -41,7 +41,7 @@ class ComputeLoop:
         pickle = common.allow_pickle and bool(common.token)
         self._allow_skew = common.allow_skew
         self._threads_count = common.worker_threads
-        self._worker = (settings.worker_id, settings.child_number, host)
+        self._worker = (settings.worker_id, settings.child_number, host, common.processes)
         self._tasks = shared.tasks
         self._outbox = shared.outbox
         self._memory = shared.memory

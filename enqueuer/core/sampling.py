@@ -1,7 +1,7 @@
 """Samples: before a host's batches are used, some of them are compared with batches that are known already.
 
 Instances that are built on two machines may disagree without a word: another listing of the same files, other data,
-other versions. So a remote host computes up to three indices whose batches a trusted worker has computed:
+other versions. So a remote host computes up to three indices again that a trusted worker has computed:
 
     Ready ──► waiting ──► asked (a Grant) ──► `comparing`: as known ──► trusted: its workers serve
                  │                                         not so   ──► rejected
@@ -111,7 +111,7 @@ def _newest_known(state: State) -> tuple[int, int, list[Known]] | None:
 
 
 def _has_trusted(state: State) -> bool:
-    """Whether any worker is or will be here whose batches others can be compared with."""
+    """Whether a worker is or will be here to compare others with."""
     return any(channel.local for channel in state.facts.channels) or any(
         worker.in_process or (is_sampled(state, worker) and state.samples.host_of(worker).is_trusted)
         for worker in state.fleet
@@ -177,7 +177,7 @@ def _give_up_founding(state: State, chosen: Host) -> None:
         host.founding_since = None
 
 
-# ---------------------------------------------------------------- whose answers count
+# ---------------------------------------------------------------- answers that count
 
 
 def may_answer(state: State, worker: Worker) -> bool:

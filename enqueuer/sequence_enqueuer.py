@@ -415,8 +415,8 @@ class SequenceEnqueuer:
             if bookmark is not None:
                 epoch, seed = bookmark.first_epoch, bookmark.seed
             else:
-                epoch, seed = self._next_epoch, self._options.seed
-                seed = self._promise_seed() if seed is None else seed
+                epoch, given = self._next_epoch, self._options.seed
+                seed = self._promise_seed() if given is None else given
             state = self._own.call(fresh_state, own, self._options, epoch, seed)
         return state.to_json()
 

@@ -49,6 +49,11 @@ def start_arguments(
     return given
 
 
+def without_open_loop(state: dict[str, Any]) -> dict[str, Any]:
+    """The state for a trainer that goes on with the next epoch after a loop's last batch."""
+    return {name: value for name, value in state.items() if name != _OPEN_LOOP}
+
+
 class EpochLoops:
     """A view of the enqueuer: gives each of its loops passes over the enqueuer's stream.
 

@@ -4,6 +4,8 @@ Accelerate's prepared loaders fetch a batch ahead of the loop, to know the last 
 batch ahead of the training; a stateful loader (``use_stateful_dataloader=True``) knows better. With several processes
 they deal batches out themselves, and a stream that is a rank's part would be divided twice.
 
+Lightning resumes a checkpoint of an epoch's last step with the next epoch, and not with the rest of that loop.
+
 No library tells an ``IterableDataset`` its reader; the call stack does.
 """
 
@@ -30,6 +32,11 @@ _DIVIDERS = frozenset({"DataLoaderDispatcher", "IterableDatasetShard"})
 def is_read_ahead() -> bool:
     """Whether the calling loop belongs to one of Accelerate's loaders."""
     return any(_module(frame).startswith("accelerate.") for frame in _callers())
+
+
+def is_lightning() -> bool:
+    """Whether Lightning asks, for a checkpoint."""
+    return any(_module(frame).partition(".")[0] in ("lightning", "pytorch_lightning") for frame in _callers())
 
 
 def check_divided_once(shard: tuple[int, int]) -> None:

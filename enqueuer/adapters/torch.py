@@ -25,11 +25,24 @@ except ModuleNotFoundError as error:
     raise_for_framework(error)
     raise
 
-from enqueuer.adapters._loops import NOT_GIVEN, EpochLoop, EpochLoops, NotGiven, StartArguments, start_arguments
+from enqueuer.adapters._loops import (
+    NOT_GIVEN,
+    EpochLoop,
+    EpochLoops,
+    NotGiven,
+    StartArguments,
+    start_arguments,
+    without_open_loop,
+)
 from enqueuer.adapters._order import Order, PlainOrder
 from enqueuer.adapters._torch_arrays import collate_into_arrays, to_tensors
 from enqueuer.adapters._torch_datasets import DatasetSequence
-from enqueuer.adapters._torch_readers import check_divided_once, check_state_is_the_loops, is_read_ahead
+from enqueuer.adapters._torch_readers import (
+    check_divided_once,
+    check_state_is_the_loops,
+    is_lightning,
+    is_read_ahead,
+)
 from enqueuer.adapters._torch_sampling import SampledOrder, permutation
 from enqueuer.errors import ConfigurationError, with_article
 from enqueuer.options import QueueSize
@@ -218,7 +231,8 @@ class TensorStream(EpochLoops, IterableDataset[Any]):
         """
         if self._ahead is not None and self._ahead.is_under_way:
             check_state_is_the_loops()
-        return super().state_dict()
+        state = super().state_dict()
+        return without_open_loop(state) if is_lightning() else state
 
     def load_state_dict(self, state: Any) -> None:
         self._ahead = None

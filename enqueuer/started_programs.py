@@ -1,12 +1,12 @@
-"""Ends the programs that user code started in worker processes, and left behind.
+"""Ends the programs of user code in worker processes.
 
     supervisor ── starts a worker, with a mark in its environment
                      └─ worker ── pipelines, daemons, pools …: all inherit the mark
-    the worker ends  ► its supervisor ends what has the worker's mark
-    the supervisor ends, or is killed ► it, or the trainer, ends what has any mark of this supervisor
+    the worker ends  ► its supervisor ends all programs with the worker's mark
+    the supervisor ends, or is killed ► it, or the trainer, ends all programs with a mark of this supervisor
 
-A mark survives what a process group or a session does not: a daemon has a session of its own. A program that was given
-another environment is found by its session, if that is the one of a worker. Whatever these have started ends as well.
+A daemon leaves its process group and its session, and keeps the mark. A program with another environment is found by
+the worker's session. Descendants of these programs end, too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MARK = "ENQUEUER_STARTED_BY"
 # A program may start another one while it is being ended. A killed process takes a moment to end.
 _ROUNDS = 20
 _PAUSE_SECONDS = 0.002
-# Processes that clean up after the others, and then end by themselves: they unlink shared memory.
+# A resource tracker unlinks the shared memory of the others, then ends by itself.
 _LAST_TO_LEAVE = b"resource_tracker"
 
 
@@ -34,9 +34,10 @@ def mark(environment: dict[str, str], supervisor: str, incarnation: str = "") ->
 
 
 def end_programs(supervisor: str, incarnation: str = "", *, sessions: Collection[int] = ()) -> None:
-    """Kill the programs with the mark of this worker, or of any worker of this supervisor, or in these sessions.
+    """Kill the programs with the mark of this worker, and those in these sessions.
 
-    Workers that still run have their own mark, too. Elsewhere than on Linux nothing is found.
+    Without an ``incarnation`` these are the programs of all workers of the supervisor, and the workers themselves.
+    Linux only; elsewhere nothing is found.
     """
     if sys.platform != "linux":
         return

@@ -1,10 +1,9 @@
-"""What user code logs and warns in local workers, handed to this process's own loggers and warnings.
+"""Log records and warnings of user code in local workers, for this process's own handlers and filters.
 
     worker: Logger, warnings ──► one packet of JSON each ──► WorkerLogs.read ──► this process's handlers, filters
 
-The workers get the levels of this process's loggers and its warnings filters at their start, so that they send little
-that nobody wants; levels and filters are then asked here again. A warning that several workers raise at one place of
-the code is shown once, as one process would show it. `enqueuer_worker.process.trainer_logs` is the other side.
+Workers start with the levels and warnings filters of this process, which applies its own again to each record. Equal
+warnings of several workers are shown once, as one process would show them. `enqueuer_worker.process.trainer_logs` is the other side.
 """
 
 from __future__ import annotations

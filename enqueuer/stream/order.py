@@ -52,7 +52,7 @@ def permutation(seed: int, epoch: int, length: int, *, shuffle: bool) -> Sequenc
 
 
 class ComputedPermutation(Sequence[int]):
-    """A permutation of ``range(length)`` whose every entry is computed when asked for, in some 4 µs.
+    """A permutation of ``range(length)``; each entry is computed on access, in some 4 µs.
 
     A position is a pair (left, right) of digits to two bases of about the root of the length. Each of eight rounds
     adds a keyed hash of one digit to the other one, which can be undone, so no two positions meet (a Feistel network;

@@ -37,7 +37,6 @@ class SerialSession:
 
     endpoint: str | None = None
     workers_count = 0
-    max_queue_size = 1
 
     def __init__(self, bookmark: Bookmark) -> None:
         self.bookmark = bookmark

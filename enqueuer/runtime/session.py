@@ -43,7 +43,6 @@ from enqueuer.memory.buffer_pool import pool
 from enqueuer.monitoring.health import DIRECTORY_VARIABLE, HealthSocket, Status, open_health_socket
 from enqueuer.monitoring.minute_line import MinuteLine
 from enqueuer.monitoring.stats import Stats
-from enqueuer.options import AUTO, QueueSize
 from enqueuer.protocol.batch import Trust
 from enqueuer.protocol.messages import ID_BYTES, Message
 from enqueuer.protocol.results_codec import BuiltPayload
@@ -337,12 +336,6 @@ class Session:
             self.ready.note_hook_done(epoch)
 
     # ------------------------------------------------------------ asking
-
-    @property
-    def max_queue_size(self) -> QueueSize:
-        """The bound on undelivered batches, as ``start()`` takes it."""
-        number = self.facts.max_queue_size
-        return AUTO if number is None else number
 
     @property
     def workers_count(self) -> int:

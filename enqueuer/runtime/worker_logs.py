@@ -3,7 +3,8 @@
     worker: Logger, warnings ──► one packet of JSON each ──► WorkerLogs.read ──► this process's handlers, filters
 
 Workers start with the levels and warnings filters of this process, which applies its own again to each record. Equal
-warnings of several workers are shown once, as one process would show them. `enqueuer_worker.process.trainer_logs` is the other side.
+warnings of several workers are shown once, as one process would show them. The other side is
+`enqueuer_worker.process.trainer_logs`.
 """
 
 from __future__ import annotations

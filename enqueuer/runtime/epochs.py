@@ -113,6 +113,8 @@ class EpochKeeper:
         self._post = post
         self._set_length = set_length
         self._state: _State | None = None
+        # Of the epoch that opened last.
+        self._length = 0
         self._segments: list[SharedSegment] = []
         self._orders = SentOrders(directory, processes=placement.processes, remote=placement.remote)
         self._opened: dict[int, _Opened] = {}
@@ -142,9 +144,11 @@ class EpochKeeper:
                 "use shard_remainder='repeat' or fewer ranks"
             )
         can_check = gated and self._can_check
-        state = self._state if can_check and self._state is not None and self._is_presumed_unchanged() else None
-        if state is None:
+        state = self._state
+        # Another length is a change for certain, and workers refuse an epoch whose length is not their instance's.
+        if state is None or not (can_check and length == self._length and self._is_presumed_unchanged()):
             state = self._make_state()
+        self._length = length
         order = plan.order(self._seed, epoch, shuffle=self._options.shuffle)
         digest = b""
         if own.spec is not None and self._placement.remote:

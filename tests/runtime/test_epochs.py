@@ -372,6 +372,15 @@ def test_an_object_is_pickled_once_an_epoch_at_most(train: Train, kind: type[Pic
         assert len(kind.picklings) == 1
 
 
+def test_a_length_changed_before_the_epoch_opens_ahead_is_sent_with_it(train: Train) -> None:
+    trainer = train(Bare(length=4), PROCESSES)
+    trainer.open()
+    trainer.sequence.length = 2
+    trainer.keeper.exhausted(0)
+    assert trainer.newest.gated
+    assert (trainer.newest.length, received(trainer.newest).length) == (2, 2)
+
+
 def many_rows() -> list[Any]:
     return [(number, f"row {number}") for number in range(20_000)]
 

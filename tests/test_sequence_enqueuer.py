@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from enqueuer import ConfigurationError, NoWorkersError, OrderedEnqueuer, SequenceEnqueuer, SequenceSpec, Timing
+from enqueuer import NoWorkersError, OrderedEnqueuer, SequenceEnqueuer, SequenceSpec, Timing
 from enqueuer.host import total_bytes
 from tests.support.journal import Journal
 from tests.support.leaks import alive, descendants

@@ -100,7 +100,6 @@ class WorkerItems:
         self._on_repeat()
         return self.compute(index, out)
 
-
     def _has_drawn(self, watch: DrawWatch) -> bool:
         """Whether the first item drew anything, or made generators: those were seeded as all workers' are."""
         before = self._instance.owned

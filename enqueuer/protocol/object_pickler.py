@@ -25,8 +25,8 @@ import numpy as np
 from enqueuer.protocol.decorators import MemoisedFunction, reduce_cached_property, reduce_memoised
 from enqueuer.protocol.mapped_arrays import MappedFiles
 from enqueuer.protocol.plain_reduction import is_plain_with_getattr, reduce_plainly
-from enqueuer.protocol.shared_arrays import SharedMappings
 from enqueuer.protocol.script_code import SourceFiles, with_name, with_source
+from enqueuer.protocol.shared_arrays import SharedMappings
 
 PROTOCOL = 5
 # A smaller buffer stays in the stream: as a view it costs more (opcode, table entry, alignment) than a copy a worker.

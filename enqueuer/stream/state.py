@@ -43,11 +43,12 @@ class HookRun(NamedTuple):
 class ResumeState:
     """One rank's progress in one epoch. `EpochPlan` explains ``total``, ``done``, ``taken`` and ``order_epoch``.
 
-    ``seed`` is None only in older states from before the first ``start()``. ``epoch_end`` means that this rank's part is all taken and
-    ``on_epoch_end`` has run; ``next_length`` is the Sequence's length since then (None: unknown). ``epoch_ends`` are
-    the ``on_epoch_end`` calls made on the Sequence so far. ``skipped`` names the newest of ``skipped_count`` skipped
-    batches, as (epoch, index). ``sequence`` is the Sequence's own state, if it keeps one. ``order`` describes the order
-    of its samples, if it has one of its own (None: it has none, or an older library wrote the state).
+    ``seed`` is None only in older states from before the first ``start()``. ``epoch_end`` means that this rank's part
+    is all taken and ``on_epoch_end`` has run; ``next_length`` is the Sequence's length since then (None: unknown).
+    ``epoch_ends`` are the ``on_epoch_end`` calls made on the Sequence so far. ``skipped`` names the newest of
+    ``skipped_count`` skipped batches, as (epoch, index). ``sequence`` is the Sequence's own state, if it keeps one.
+    ``order`` describes the order of its samples, if it has one of its own (None: it has none, or an older library wrote
+    the state).
     """
 
     seed: int | None

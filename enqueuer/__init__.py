@@ -4,7 +4,7 @@
 
     with SequenceEnqueuer(sequence, use_multiprocessing=True) as enq:
         enq.start(workers=4)
-        for batch in enq.get(): ...
+        for batch in enq.epoch(): ...
 
 Names are imported on first use: a worker's supervisor imports parts of this package and must not load NumPy.
 """

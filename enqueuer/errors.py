@@ -14,6 +14,11 @@ EnqueuerError
 from __future__ import annotations
 
 
+def with_article(name: str) -> str:
+    """A type's name as a sentence has it: "an int", "a list"."""
+    return f"{'an' if name.lstrip('_')[:1].lower() in ('a', 'e', 'i', 'o') else 'a'} {name}"
+
+
 class EnqueuerError(Exception):
     """The root of all errors of this library."""
 
@@ -58,8 +63,8 @@ class SequenceError(EnqueuerError):
 class PoisonedBatchError(SequenceError):
     """Computing one batch killed ``max_worker_deaths`` workers. To blame: the user's Sequence, or too little memory.
 
-    ``next()`` raises it in the batch's place; the batch is not tried again. To mend it, look in the trainer's log for
-    the signals that ended the workers: SIGSEGV is a crash of native code, SIGKILL is mostly a lack of memory.
+    ``next()`` raises it in the batch's place; the batch is not tried again. The text has the signal or exit code that
+    ended each of the workers: SIGSEGV is a crash of native code, SIGKILL is mostly a lack of memory.
     """
 
 

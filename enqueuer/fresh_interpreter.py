@@ -4,8 +4,9 @@
 
 Our roots are the folders of this library, of the worker program and of what both need, as this process has imported
 them. They come behind the standard library: the folder may also hold a back-port named like one of its modules. They
-come before site-packages, which may hold another version of this library. The current directory is no part of it: a
-``json.py`` there must not be ours. User code gets the whole `sys.path` of the trainer later (`process.limits`).
+come before site-packages, which may hold another version of this library. The current directory is no part of it, also
+where PYTHONPATH has it ("" or "."): a ``json.py`` there must not be ours. User code gets the whole `sys.path` of the
+trainer later (`process.limits`).
 
 The flags of this interpreter (``-O``, ``-W``, ``-X`` …) are passed on, as `multiprocessing` does.
 """
@@ -27,6 +28,10 @@ _START = """\
 import os, sys
 roots, library = {roots!r}, os.path.dirname(os.__file__)
 sys.path[:1] = sys.path[:1] if sys.path[0] else []
+for entry in [] if sys.flags.ignore_environment else filter(None, [os.environ.get('PYTHONPATH')]):
+    for folder in entry.split(os.pathsep):
+        if not os.path.isabs(folder) and os.path.abspath(folder) in sys.path:
+            sys.path.remove(os.path.abspath(folder))
 behind = 1 + max(i for i, entry in enumerate(sys.path) if entry == library or entry.endswith('lib-dynload'))
 sys.path[behind:behind] = [root for root in roots if root != library]
 from {module} import main
@@ -53,7 +58,7 @@ def _find_interpreter() -> str:
             "there is no Python interpreter to start workers with: sys.executable is empty, as it is in an embedded "
             "interpreter; call multiprocessing.set_executable('/path/to/python') before start()"
         )
-    if not os.access(executable, os.X_OK):
+    if not Path(executable).is_file() or not os.access(executable, os.X_OK):
         raise ConfigurationError(
             f"the interpreter to start workers with, {executable!r}, is no program that can be run; name another by "
             "multiprocessing.set_executable('/path/to/python') before start()"

@@ -1,4 +1,4 @@
-"""The limits of this process on this machine: processors, memory, open files.
+"""The limits of this process on this machine: processors, memory, open files; and whether it is a container.
 
 Memory, shared memory included, is bounded by the machine and by the process's control groups. Beyond the machine's
 memory an allocation fails cleanly; beyond a control group's limit the kernel kills a process of the group, so the limit
@@ -34,6 +34,11 @@ def usable_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def in_container() -> bool:
+    """Whether this machine is a container of Docker, whose host name nothing outside of its networks can resolve."""
+    return Path("/.dockerenv").exists()
 
 
 # Control groups of version 2 and of version 1: the file with a group's limit, the file with its present use, and the

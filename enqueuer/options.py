@@ -216,13 +216,8 @@ class Options:
             ("shared_memory", False),
         ):
             value = getattr(self, name)
-            if value is None and optional:
-                continue
-            # NumPy's booleans, and 0 and 1, count as well.
-            if not hasattr(value, "__bool__") or value not in (0, 1):
-                choices = "True, False or None" if optional else "True or False"
-                raise ConfigurationError(f"{name} must be {choices}, not {value!r}")
-            self._set(name, bool(value))
+            if value is not None or not optional:
+                self._set(name, read_flag(name, value, optional=optional))
 
     def _check_counts(self) -> None:
         for name, least, optional in (
@@ -325,6 +320,36 @@ class Options:
             raise ConfigurationError("key_file and insecure=True contradict each other: leave one of them out")
 
 
+def read_flag(name: str, value: Any, *, optional: bool = False) -> bool:
+    """A true or false value of an argument. Raises ConfigurationError that names the argument."""
+    # NumPy's booleans, and 0 and 1, count as well.
+    if not hasattr(value, "__bool__") or value not in (0, 1):
+        choices = "True, False or None" if optional else "True or False"
+        raise ConfigurationError(f"{name} must be {choices}, not {value!r}")
+    return bool(value)
+
+
+def read_count(name: str, value: Any, *, none: str = "") -> int:
+    """A number of at least 0. Raises TypeError or ValueError that names the argument.
+
+    ``none`` is what None means for this argument, if the caller takes None.
+    """
+    also = f", or None for {none}" if none else ""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer{also}, not {value!r}")
+    if operator.index(value) < 0:
+        raise ValueError(f"{name} must be 0 or more{also}, not {value!r}")
+    return operator.index(value)
+
+
+def read_seconds(name: str, value: Any) -> float:
+    """A time in seconds, of an argument that may be None as well. Raises TypeError that names the argument."""
+    try:
+        return _seconds(name, value, optional=True)
+    except ConfigurationError as error:
+        raise TypeError(str(error)) from None
+
+
 def read_queue_size(max_queue_size: object) -> int | None:
     """The ``max_queue_size`` of ``start()`` as a number; None for 'auto'. Raises TypeError or ValueError."""
     if isinstance(max_queue_size, str) and max_queue_size == AUTO:
@@ -336,6 +361,9 @@ def read_queue_size(max_queue_size: object) -> int | None:
         return operator.index(max_queue_size)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(problem) from None
+
+
+OPTION_NAMES: Final = frozenset(option.name for option in fields(Options))
 
 
 # ---------------------------------------------------------------- what help() and a wrong name say

@@ -8,7 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import itertools
-import operator
+import logging
 import os
 import random
 import threading
@@ -24,6 +24,7 @@ from enqueuer.host import usable_cpus
 from enqueuer.monitoring.stats import Stats
 from enqueuer.options import (
     DEFAULT_TIMING,
+    OPTION_NAMES,
     Compression,
     Hedge,
     OnError,
@@ -32,7 +33,10 @@ from enqueuer.options import (
     ShardRemainder,
     Timing,
     WorkerInit,
+    read_count,
+    read_flag,
     read_queue_size,
+    read_seconds,
     with_options,
 )
 from enqueuer.runtime.bookmark import Bookmark, ResumePoint, fresh_state
@@ -40,14 +44,19 @@ from enqueuer.runtime.channels import settle_keys
 from enqueuer.runtime.epoch_view import EpochView
 from enqueuer.runtime.iteration import SharedIterator, StreamEnd
 from enqueuer.runtime.local_processes import LocalProcesses
-from enqueuer.runtime.own_sequence import Histories, OwnSequence, SequenceReader
+from enqueuer.runtime.own_sequence import OwnSequence
+from enqueuer.runtime.passes import Passes
 from enqueuer.runtime.resume import load_state
 from enqueuer.runtime.serial_session import SerialSession
 from enqueuer.runtime.session import Session
+from enqueuer.runtime.trainer_sequence import SequenceReader, TrainerSequence
 from enqueuer.stream.order import shard_length
+
+logger = logging.getLogger("enqueuer")
 
 _uids = itertools.count()
 _alive: weakref.WeakSet[SequenceEnqueuer] = weakref.WeakSet()
+_START_ARGUMENTS = frozenset({"workers", "max_queue_size"})
 # The time between two looks of `wait_for_workers`.
 _POLL_SECONDS = 0.02
 
@@ -58,7 +67,8 @@ class SequenceEnqueuer:
     ``sequence`` is anything with ``__len__`` (batches per epoch) and ``__getitem__`` (the batch at an index), and
     optionally ``on_epoch_end()``; or a `SequenceSpec`, which remote workers need.
 
-    ``get()`` and iterating over the enqueuer give one endless stream; ``epoch()`` ends with the epoch.
+    ``for batch in enqueuer.epoch()`` ends with the epoch. ``get()``, and iterating over the enqueuer itself, give one
+    endless stream, as in Keras: the loop needs a ``break``, or `itertools.islice`.
     """
 
     @with_options
@@ -117,7 +127,7 @@ class SequenceEnqueuer:
         if not isinstance(sequence, SequenceSpec):
             check_sequence(sequence)
         self.sequence = sequence
-        self.use_multiprocessing = bool(use_multiprocessing)
+        self.use_multiprocessing = use_multiprocessing
         self._options = settle_keys(
             Options(
                 shuffle=shuffle,
@@ -152,23 +162,31 @@ class SequenceEnqueuer:
         )
         self.shuffle = self._options.shuffle
         self.uid = next(_uids)
-        self.workers = 0
+        # Written by `start` alone, as ``workers``.
+        self._workers = 0
         self._next_epoch = 0
+        # What a state before the next start() has said of its seed.
+        self._promised_seed: int | None = None
         # Reentrant: a user's signal handler may call stop() in the middle of start() or stop().
         self._start_lock = threading.RLock()
         self._processes = LocalProcesses(self._options.worker_threads, self._options.timing.heartbeat_interval)
-        self._built: tuple[SequenceSpec, Any] | None = None
-        self._histories = Histories()
+        self._own = TrainerSequence(SequenceReader(self))
         # The progress of the session that runs or ran last, and the progress loaded for the next one.
         self._bookmark: Bookmark | None = None
         self._loaded: ResumePoint | None = None
         # The last session's statistics, which stay available after its end.
         self._last_stats = Stats()
+        # The adapters' place in the stream, shared by all views of this enqueuer.
+        self._passes = Passes()
+        # Why no session runs, in words; and whether a stream without batches was warned of since the last start.
+        self._idle_reason = "start() was not called yet"
+        self._has_warned_idle = False
+        _alive.add(self)
 
     # ------------------------------------------------------------ life cycle
 
     def start(self, workers: int | None = 1, max_queue_size: QueueSize = 10, *, epoch: int | None = None) -> None:
-        """Begin a new pass and prefetch at once. Returns before the first batch is there.
+        """Begin a new pass and prefetch at once. Returns once the first epoch is open, before its first batch is there.
 
         Args:
             workers: the number of local threads or processes. None: the number of CPUs. 0 with ``bind``: remote workers
@@ -184,15 +202,14 @@ class SequenceEnqueuer:
             RuntimeError: the enqueuer is running.
             OSError: an address cannot be bound.
             StateError: `sequence` was replaced after `load_state_dict`.
+            Exception: the Sequence cannot be built, has no batches or no valid length, or cannot be sent to worker
+                processes: its own error, ValueError, TypeError or ConfigurationError.
 
-        Errors of the Sequence come out of ``next()``.
+        Errors of later calls of the Sequence come out of ``next()``.
         """
-        count = usable_cpus() if workers is None else operator.index(workers)
+        count = usable_cpus() if workers is None else read_count("workers", workers, none="one worker a CPU")
         queue_size = read_queue_size(max_queue_size)
-        if count < 0:
-            raise ValueError(f"workers must be 0 or more, or None for one a CPU, not {workers!r}")
-        if epoch is not None and operator.index(epoch) < 0:
-            raise ValueError(f"epoch must be 0 or more, not {epoch!r}")
+        first_epoch = None if epoch is None else read_count("epoch", epoch, none="the next epoch")
         least = self._options.min_workers
         if self._options.bind is None and least > 1 and count < least:
             raise ConfigurationError(f"min_workers={least}, but without bind=… there are never more than {count}")
@@ -201,11 +218,21 @@ class SequenceEnqueuer:
             ending.stop(self._options.timing.stop)
         with self._start_lock:
             self._check_stopped()
-            session = self._make_session(count, queue_size, epoch if epoch is None else operator.index(epoch))
+            before = self._bookmark, self._loaded, self._next_epoch
+            session = self._make_session(count, queue_size, first_epoch)
             # In this order: `wait_for_workers` in another thread reads both.
-            self.workers, self._session = count, session
+            self._workers, self._session = count, session
+            self._has_warned_idle = False
             self._bookmark, self._loaded = session.bookmark, None
-            _alive.add(self)
+        # Outside of the lock: it runs the user's code, and stop() must not wait for that.
+        try:
+            session.wait_until_open()
+        except BaseException as error:
+            if self._session is session:
+                self._fail(error, "start()")
+                # The next start() begins where this one should have.
+                self._bookmark, self._loaded, self._next_epoch = before
+            raise
 
     def _make_session(self, count: int, max_queue_size: int | None, epoch: int | None) -> Session | SerialSession:
         bookmark = self._make_bookmark(epoch)
@@ -223,15 +250,22 @@ class SequenceEnqueuer:
         """The beginning of the next session."""
         options, loaded = self._options, self._loaded
         seed = options.seed if loaded is None or loaded.state.seed is None else loaded.state.seed
-        seed = random.getrandbits(64) if seed is None else seed
+        seed = self._promise_seed() if seed is None else seed
+        self._promised_seed = None
         if loaded is None:
-            own = OwnSequence(SequenceReader(self), self._histories)
+            own = OwnSequence(self._own)
             return Bookmark(own, options, seed=seed, first_epoch=self._next_epoch if epoch is None else epoch)
         if epoch not in (None, loaded.epoch):
             raise ValueError(f"epoch={epoch}, but the state that was loaded goes on in epoch {loaded.epoch}")
         if loaded.source is not self.sequence:
             raise StateError("the Sequence was replaced after load_state_dict(): load the state again")
         return Bookmark(loaded.own, options, seed=seed, first_epoch=loaded.epoch, resume=loaded)
+
+    def _promise_seed(self) -> int:
+        """The seed of the next session if nothing else gives one. A state that is saved before that has it already."""
+        if self._promised_seed is None:
+            self._promised_seed = random.getrandbits(64)
+        return self._promised_seed
 
     def is_running(self) -> bool:
         """Whether a session runs: ``start()`` was called, and neither ``stop()`` nor an error has ended it."""
@@ -245,15 +279,25 @@ class SequenceEnqueuer:
         """
         self._stop(timeout, keep_processes=self._options.persistent_workers)
 
-    def close(self) -> None:
-        """Stop, and end the processes that ``persistent_workers`` keeps over ``stop()``."""
-        self._stop(None, keep_processes=False)
+    def _fail(self, error: BaseException, call: str = "the last next()") -> None:
+        """Stop after an error that came out of this call."""
+        # In words: the error itself would keep the frames of its traceback, and all that they hold.
+        reason = f"{type(error).__name__} came out of {call} and stopped the enqueuer"
+        self._stop(None, keep_processes=self._options.persistent_workers, reason=reason)
 
-    def _stop(self, timeout: float | None, *, keep_processes: bool) -> None:
-        limit = self._options.timing.stop if timeout is None else max(0.0, timeout)
+    def close(self) -> None:
+        """Stop, end the processes that ``persistent_workers`` keeps over ``stop()``, and close the instance that was
+        built from a `SequenceSpec`: its ``close()`` is called, if it has one. The enqueuer can be started again.
+        """
+        self._stop(None, keep_processes=False)
+        self._own.close(self._options.timing.stop)
+
+    def _stop(self, timeout: float | None, *, keep_processes: bool, reason: str = "stop() was called") -> None:
+        limit = self._options.timing.stop if timeout is None else max(0.0, read_seconds("timeout", timeout))
         with self._start_lock:
             session, self._session = self._session, None
             if session is not None:
+                self._idle_reason = reason
                 # The number of a broken-off epoch is not used again: its seeds would repeat.
                 self._next_epoch = max(self._next_epoch, session.epoch + 1)
                 self._ending = session
@@ -288,28 +332,42 @@ class SequenceEnqueuer:
     def get(self) -> Generator[Any, None, None]:
         """An endless generator of batches: a lazy view of the one stream, shared by all generators.
 
-        It looks at the enqueuer only when pulled, ends after ``stop()``, and is empty before ``start()``. ``next()``
-        returns a batch, or raises StopIteration at the end. In a failed batch's place it raises the Sequence's own
-        exception, with a `SequenceError` as its ``__cause__``; other failures raise another `EnqueuerError`. After an
-        error the enqueuer is stopped, and can be started again.
+        It looks at the enqueuer only when pulled, and ends after ``stop()``. As in Keras it is empty, without an error,
+        while the enqueuer is not running; a warning in the log says so. ``next()`` returns a batch, or raises
+        StopIteration at the end. In a failed batch's place it raises the Sequence's own exception, with a
+        `SequenceError` as its ``__cause__``; other failures raise another `EnqueuerError`. After an error the enqueuer
+        is stopped, and can be started again.
         """
+        self._warn_if_idle()
         with contextlib.suppress(StreamEnd):
             while True:
                 yield self._next_batch()
 
     def epoch(self) -> Generator[Any, None, None]:
-        """A generator like `get`'s, which ends with the epoch of the next batch."""
+        """The batches up to the end of the epoch that the next batch belongs to. Errors are those of `get`.
+
+        Raises RuntimeError if the enqueuer is not running: before ``start()``, after ``stop()`` and after an error.
+        """
         session = self._session
         if session is None:
-            return
+            raise RuntimeError(f"no epoch to iterate over: {self._idle_reason}; call start() first")
+        return self._rest_of_epoch(session)
+
+    def _rest_of_epoch(self, session: Session | SerialSession) -> Generator[Any, None, None]:
         number = session.next_epoch
         with contextlib.suppress(StreamEnd):
             while self._session is session:
                 yield self._next_batch(number)
 
     def __iter__(self) -> Iterator[Any]:
-        """The same endless stream as an iterator that several threads may pull from."""
-        return SharedIterator(self._next_batch)
+        """The endless stream of `get`, as an iterator that several threads may pull from. It does not end by itself."""
+        return SharedIterator(self._next_batch, self._warn_if_idle)
+
+    def _warn_if_idle(self) -> None:
+        """Log, once until the next start, that a stream is empty: a training on no batches looks like a success."""
+        if self._session is None and not self._has_warned_idle:
+            self._has_warned_idle = True
+            logger.warning("the stream has no batches: %s; call start() first", self._idle_reason)
 
     def _next_batch(self, only_epoch: int | None = None) -> Any:
         session = self._session
@@ -323,13 +381,13 @@ class SequenceEnqueuer:
             if isinstance(error, KeyboardInterrupt) and error.__cause__ is None:
                 raise  # the user's Ctrl-C while waiting: the stream is unharmed
             if self._session is session:
-                self.stop()
+                self._fail(error)
             raise
 
     def _epoch_view(self) -> EpochView | None:
         """The running session's stream, for the adapters; None when not running."""
         session = self._session
-        return None if session is None else EpochView(session, self._next_batch, lambda: self._session is session)
+        return None if session is None else EpochView(self, session)
 
     # ------------------------------------------------------------ resuming
 
@@ -353,11 +411,13 @@ class SequenceEnqueuer:
             return loaded.state.to_json()
         state = None if bookmark is None else bookmark.state()
         if state is None:
-            own = OwnSequence(SequenceReader(self), self._histories)
-            epoch, seed = self._next_epoch, self._options.seed
+            own = OwnSequence(self._own)
             if bookmark is not None:
                 epoch, seed = bookmark.first_epoch, bookmark.seed
-            state = fresh_state(own, self._options, epoch, seed)
+            else:
+                epoch, given = self._next_epoch, self._options.seed
+                seed = self._promise_seed() if given is None else given
+            state = self._own.call(fresh_state, own, self._options, epoch, seed)
         return state.to_json()
 
     def load_state_dict(self, state: Any) -> None:
@@ -381,9 +441,9 @@ class SequenceEnqueuer:
         if ending is not None:  # its last on_epoch_end may be running
             ending.stop(self._options.timing.stop)
         self._check_stopped()
-        own = OwnSequence(SequenceReader(self), self._histories)
+        own = OwnSequence(self._own)
         # Outside of the lock: it runs the user's code, and stop() must not wait for that.
-        loaded = load_state(state, own, self._options, self.sequence)
+        loaded = self._own.call(load_state, state, own, self._options, self.sequence)
         with self._start_lock:
             self._check_stopped()
             self._loaded = loaded
@@ -396,15 +456,7 @@ class SequenceEnqueuer:
 
     def __len__(self) -> int:
         """Batches in one epoch of this trainer (of its shard), read from the Sequence now."""
-        return shard_length(len(self._own_instance()), self._options.shard, self._options.shard_remainder)
-
-    def _own_instance(self) -> Any:
-        sequence = self.sequence
-        if not isinstance(sequence, SequenceSpec):
-            return sequence
-        if self._built is None or self._built[0] != sequence:
-            self._built = (sequence, sequence.build())
-        return self._built[1]
+        return shard_length(self._own.length(), self._options.shard, self._options.shard_remainder)
 
     def __repr__(self) -> str:
         """The Sequence, the kind and number of workers, whether a session runs, and its epoch."""
@@ -415,6 +467,25 @@ class SequenceEnqueuer:
         if session is None:
             return f"<{name}), stopped>"
         return f"<{name}), running with {session.workers_count} workers, epoch {session.epoch}>"
+
+    @property
+    def workers(self) -> int:
+        """The number of local threads or processes that ``start()`` was called for; 0 before that."""
+        return self._workers
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Options are fixed once the enqueuer is made: a change that has no effect would pass unnoticed."""
+        if name in _START_ARGUMENTS:
+            raise AttributeError(f"{name} is an argument of start(): call stop(), then start({name}={value!r})")
+        if name == "use_multiprocessing":  # it counts from the next start()
+            value = _read_use_multiprocessing(value)
+        # A subclass may keep an option of its own constructor under the same name.
+        if name in OPTION_NAMES and "_options" in vars(self) and getattr(self._options, name) != value:
+            raise AttributeError(
+                f"{name} cannot be changed once the enqueuer is made: make a new one, with "
+                f"{type(self).__name__}(sequence, {name}={value!r})"
+            )
+        super().__setattr__(name, value)
 
     @property
     def endpoint(self) -> str | None:
@@ -440,13 +511,16 @@ class SequenceEnqueuer:
             TimeoutError: after ``timeout`` seconds (None: no limit).
             NoWorkersError: without ``bind``, ``n`` is above the number of local workers.
             RuntimeError: the enqueuer is not running.
+            TypeError: an argument has the wrong type.
             Exception: the session has failed; ``next()`` raises the same error.
         """
+        n = read_count("n", n)
+        timeout = None if timeout is None else read_seconds("timeout", timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             session = self._session
             if session is None:
-                raise RuntimeError("not running: call start() first")
+                raise RuntimeError(f"not running: {self._idle_reason}; call start() first")
             session.raise_failure()
             if session.workers_count >= n:
                 return
@@ -461,12 +535,21 @@ class SequenceEnqueuer:
     def _disarm(self) -> None:
         """In a forked child of the trainer: let go of the session. Its threads and sockets are the parent's."""
         session, self._session, self._ending = self._session, None, None
+        self._idle_reason = "it was started in another process, of which this one is a fork"
         # New ones: a thread that is not in this process may hold their locks for ever.
-        self._bookmark, self._histories = None, Histories()
+        self._bookmark, self._passes = None, Passes()
+        self._own.disarm()
         self._start_lock = threading.RLock()
         self._processes.disarm()
         if session is not None:
             session.disarm()
+
+
+def _read_use_multiprocessing(value: Any) -> bool:
+    try:
+        return read_flag("use_multiprocessing", value)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error}; the number of workers is an argument of start()") from None
 
 
 def _describe_sequence(sequence: Any) -> str:

@@ -89,6 +89,8 @@ def test_an_interpreter_that_was_set_is_used(monkeypatch: pytest.MonkeyPatch, tm
     link.symlink_to(sys.executable)
     monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(link))
     assert interpreter_command("fresh_program")[0] == str(link)
-    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(tmp_path / "missing"))
-    with pytest.raises(ConfigurationError, match=r"'.*missing', is no program that can be run"):
-        interpreter_command("fresh_program")
+    (tmp_path / "folder").mkdir()
+    for name in ("missing", "folder"):
+        monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(tmp_path / name))
+        with pytest.raises(ConfigurationError, match=rf"'.*{name}', is no program that can be run"):
+            interpreter_command("fresh_program")

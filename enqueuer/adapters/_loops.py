@@ -1,24 +1,7 @@
-"""Training loops over the enqueuer's one endless stream, each with passes of its own.
-
-A loop is named by an object. Its first request begins a pass, which starts where the pass before it ended:
-
-    pass before          epoch so far     next pass
-    over                 ########|        has the next epoch
-    left early           ##______|        repeats the kept batches and goes on: nothing is lost or computed twice
-    left later           #####___|        has the next epoch: the rest of this one is dropped
-
-Frameworks count in two ways:
-
-- Keras and tf.data (``counted``) ask for ``len()`` batches, look at a few before they train, and let callbacks change
-  the Sequence between epochs. A pass has ``len()`` batches; if an epoch delivers fewer (None, skipped errors), the next
-  one fills the pass up. The first batches are kept, and epochs open on demand.
-- PyTorch and JAX iterate. A pass ends with its epoch, wherever in the epoch it began, and no batch is kept.
-"""
+"""Views of an enqueuer: names for training loops over its one endless stream. `Passes` says what each loop gets."""
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
@@ -30,11 +13,8 @@ if TYPE_CHECKING:
     from enqueuer.runtime.epoch_view import EpochView
     from enqueuer.sequence_enqueuer import SequenceEnqueuer
 
-# Frameworks look at a few batches before they train (shapes, types, building the model) and then want them again.
-# Keras 3 on TensorFlow looks at the most: two for the types, and a prefetched few for the build.
-KEPT_COUNT = 8
-# This many replaced loops are remembered: a prefetching thread of theirs may still ask.
-_PAST_COUNT = 8
+# In a state: the loop has had its last batch and has not ended.
+_OPEN_LOOP = "open_loop"
 
 
 class NotGiven(Enum):
@@ -69,8 +49,13 @@ def start_arguments(
     return given
 
 
+def without_open_loop(state: dict[str, Any]) -> dict[str, Any]:
+    """The state for a trainer that goes on with the next epoch after a loop's last batch."""
+    return {name: value for name, value in state.items() if name != _OPEN_LOOP}
+
+
 class EpochLoops:
-    """Gives each loop its passes over the enqueuer's stream.
+    """A view of the enqueuer: gives each of its loops passes over the enqueuer's stream.
 
     ``counted``: a pass has ``len(enqueuer)`` batches; otherwise it ends with its epoch.
     With ``start`` arguments a loop starts an enqueuer that is not running, the first one at their ``epoch`` (unless a
@@ -79,20 +64,12 @@ class EpochLoops:
 
     def __init__(self, enqueuer: SequenceEnqueuer, *, counted: bool = False, start: StartArguments | None = None):
         self.enqueuer = enqueuer
-        self._counted = counted
+        self.is_counted = counted
+        self.key = object()
         self._start = StartArguments(**(start or {}))
         self._may_start = bool(start)
-        # Reentrant: a signal handler or the Sequence itself may ask for a batch while this thread waits for one.
-        self._lock = threading.RLock()
-        self._view: EpochView | None = None
-        self._loop: object | None = None
-        self._past_loops: deque[object] = deque(maxlen=_PAST_COUNT)
-        # The present pass: its epoch or its length, batches taken from the stream, batches given to the loop, and the
-        # first batches.
-        self._epoch = -1
-        self._length = self._taken = self._given = 0
-        self._kept: list[Any] = []
-        self._is_broken_off = False
+        # The next loop is the rest of one that had all its batches when its state was saved: it has none.
+        self._is_loop_open = False
 
     # ------------------------------------------------------------ the place in the stream
 
@@ -107,8 +84,13 @@ class EpochLoops:
         return state.epoch + state.epoch_is_over
 
     def state_dict(self) -> dict[str, Any]:
-        """The place after the last batch that was handed out, as `SequenceEnqueuer.state_dict` gives it."""
-        return self.enqueuer.state_dict()
+        """The place after the last batch that was handed out, as `SequenceEnqueuer.state_dict` gives it.
+
+        In a ``for`` loop that has its epoch's last batch and has not ended yet, it says so: the first loop after a
+        resume has nothing, and then the next epoch begins.
+        """
+        state = self.enqueuer.state_dict()
+        return {**state, _OPEN_LOOP: True} if self._is_loop_open or self.enqueuer._passes.is_open(self) else state
 
     def load_state_dict(self, state: Any) -> None:
         """Go on at this place, as `SequenceEnqueuer.load_state_dict` does. A loader with arguments of ``start()`` stops
@@ -119,8 +101,10 @@ class EpochLoops:
         if self._may_start:
             self.enqueuer.stop()
         self.enqueuer.load_state_dict(state)
+        states = state if isinstance(state, (list, tuple)) else [state]
+        self._is_loop_open = all(one.get(_OPEN_LOOP) is True for one in states)
         self._start.pop("epoch", None)
-        self._loop = None
+        self.enqueuer._passes.leave()
 
     # ------------------------------------------------------------ loops
 
@@ -134,102 +118,31 @@ class EpochLoops:
         after the epoch or the session. A counted loop goes on with the next epoch instead, and gets a RuntimeError for
         a stop in the middle of a pass: frameworks take an ordinary end for that of the epoch.
         """
-        # A second thread waits until the first has its batch, since its own pass may begin with that batch.
-        with self._lock:
-            if self._counted or loop is not self._loop:
-                self._attend(loop)
-            batch = self._take() if self._given == self._taken else self._kept[self._given]
-            self._given += 1
-            return batch
+        if self._is_loop_open:
+            self._is_loop_open = False
+            raise StreamEnd
+        return self.enqueuer._passes.next_batch(self, loop)
 
     def check(self, loop: object) -> None:
         """Raise RuntimeError unless this loop was the last one to ask for a batch."""
-        if loop is not self._loop:
-            raise RuntimeError("another loop over the same enqueuer has begun: two cannot share its stream in passes")
+        self.enqueuer._passes.check(loop)
 
-    def break_off(self) -> None:
-        """The present loop asks no more: the rest of its pass, however short it was, is dropped."""
-        with self._lock:
-            self._is_broken_off = 0 < self._taken < self._length
+    def end_pass(self, *, may_go_on: bool) -> None:
+        """End the enqueuer's epoch with the framework's, however short that was: see `Passes.end_pass`."""
+        self.enqueuer._passes.end_pass(self, may_go_on=may_go_on)
 
-    def _attend(self, loop: object | None) -> None:
-        """Serve this loop from now on: begin a pass if it is new, or if it counts and its pass is over."""
-        is_new = loop is not self._loop
-        if is_new and any(loop is past for past in self._past_loops):
-            self.check(loop)
-        if self._view is None or not self._view.is_current():
-            self._enter_session()
-            self._begin_pass()
-        elif is_new:
-            # A look uses nothing up, even one at the whole of a short epoch.
-            is_over = self._loop is not None and self._is_over()
-            is_left = self._is_broken_off or self._taken > len(self._kept)
-            if is_left and not is_over:
-                self._end_epoch_early()
-            if is_left or is_over:
-                self._begin_pass()
-            self._given = 0
-        elif self._is_over():
-            self._begin_pass()
-        if is_new and self._loop is not None:
-            self._past_loops.append(self._loop)
-        self._loop = loop
-
-    def _is_over(self) -> bool:
-        assert self._view is not None
-        return self._given == self._length if self._counted else self._view.next_epoch != self._epoch
-
-    def _begin_pass(self) -> None:
-        assert self._view is not None
-        if self._counted:
-            self._length = max(1, len(self.enqueuer))
-        else:
-            self._epoch = self._view.next_epoch
-        self._taken = self._given = 0
-        self._kept = []
-        self._is_broken_off = False
-
-    def _take(self) -> Any:
-        assert self._view is not None
-        try:
-            batch = self._view.next_batch(None if self._counted else self._epoch)
-        except StreamEnd:
-            if self._counted:
-                raise RuntimeError("the enqueuer was stopped in the middle of a pass") from None
-            raise
-        if self._counted and self._taken < KEPT_COUNT:
-            self._kept.append(batch)
-        elif self._kept:
-            self._kept = []
-        self._taken += 1
-        return batch
-
-    # ------------------------------------------------------------ sessions
-
-    def _enter_session(self) -> None:
-        """Turn to the running session; start one first if none runs and arguments for it were given."""
+    def enter_session(self) -> EpochView:
+        """The running session; started first, if none runs and arguments for it were given."""
         view = self.enqueuer._epoch_view()
         if view is None and self._may_start:
             self.enqueuer.start(**self._start)
             view = self.enqueuer._epoch_view()
         if view is None:
-            instead = "before you train, predict or iterate" if self._counted else "first, or give workers= here"
+            instead = "before you train, predict or iterate" if self.is_counted else "first, or give workers= here"
             raise RuntimeError(f"the enqueuer is not running: call its start(workers=…) {instead}")
         # Only the first loop begins at that epoch.
         self._start.pop("epoch", None)
-        if self._counted:
-            view.open_epochs_on_demand()
-        self._view = view
-
-    def _end_epoch_early(self) -> None:
-        """Drop the rest of the epoch and open the next one, by a new session with the arguments given to this loader,
-        or else with those of the present session. No other code of the adapters ends an epoch early.
-        """
-        assert self._view is not None
-        present = StartArguments(workers=self.enqueuer.workers, max_queue_size=self._view.max_queue_size)
-        self.enqueuer.stop()
-        self.enqueuer.start(**(self._start if self._may_start else present))
-        self._enter_session()
+        return view
 
 
 class EpochLoop:
@@ -240,7 +153,14 @@ class EpochLoop:
 
     def __init__(self, loops: EpochLoops) -> None:
         self._loops = loops
+        # Not the loop itself: the enqueuer, which remembers its loops by name, would keep itself alive by it.
+        self.name = object()
         self._has_begun = self._is_over = False
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it has had a batch, and its end has not been asked for."""
+        return self._has_begun and not self._is_over
 
     def __iter__(self) -> EpochLoop:
         return self
@@ -249,9 +169,9 @@ class EpochLoop:
         if self._is_over:
             raise StopIteration
         if self._has_begun:
-            self._loops.check(self)
+            self._loops.check(self.name)
         try:
-            batch = self._loops.next_batch(self)
+            batch = self._loops.next_batch(self.name)
         except StreamEnd:
             self._is_over = True
             raise StopIteration from None

@@ -1,6 +1,9 @@
-"""The order of an epoch: which samples each batch holds, as a function of the epoch's number.
+"""The order of an epoch: which samples each batch holds.
 
-Each worker works the order out for itself: nothing is sent at an epoch's end, and the next epoch is computed ahead.
+    PlainOrder    consecutive samples, or a permutation that is a function of (seed, epoch): every worker works it out
+    a drawn one   what a sampler gives: drawn once an epoch in the trainer, and sent to the workers (`drawn_epochs`)
+
+The kind, seed and sizes of an order belong to a resume state: the rest of an epoch makes sense in no other order.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from enqueuer.errors import ConfigurationError
+from enqueuer.protocol.drawn_order import DrawnOrder
+from enqueuer.sequence import Sequence
 
 
 class Order(ABC):
@@ -24,6 +29,35 @@ class Order(ABC):
     @abstractmethod
     def samples(self, epoch: int, index: int) -> Any:
         """The keys to ask the dataset for: a list, or a slice."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Kind, seed and sizes, as JSON values."""
+
+    def draw(self, epoch: int) -> DrawnOrder | None:
+        """The order of this epoch, if it must be drawn in the trainer. Unless something has changed, the same again."""
+        return None
+
+    def follow(self, epoch: int, drawn: DrawnOrder) -> None:  # noqa: B027 - an order that is not drawn has no use for it
+        """Use for this epoch what the trainer has drawn."""
+
+
+class OrderedSource(Sequence):
+    """A Sequence whose batches are made of a dataset's samples in an order."""
+
+    _order: Order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def _enqueuer_draw_order(self, epoch: int) -> DrawnOrder | None:
+        return self._order.draw(epoch)
+
+    def _enqueuer_follow_order(self, epoch: int, drawn: DrawnOrder) -> None:
+        self._order.follow(epoch, drawn)
+
+    def _enqueuer_describe_order(self) -> dict[str, Any]:
+        return self._order.describe()
 
 
 class PlainOrder(Order):
@@ -43,18 +77,21 @@ class PlainOrder(Order):
     ) -> None:
         if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__") or operator.index(batch_size) < 1:
             raise ConfigurationError(f"batch_size must be an integer of at least 1, not {batch_size!r}")
-        if not hasattr(seed, "__index__") or not 0 <= operator.index(seed) < 2**63:
-            raise ConfigurationError(f"seed must be an integer from 0 to 2**63 - 1, not {seed!r}")
         self._dataset = dataset
         self._batch_size = operator.index(batch_size)
-        self._drop_last = drop_last
-        self._seed = operator.index(seed)
+        self._drop_last = bool(drop_last)
+        self._seed = read_seed(seed)
         self._permutation = permutation
         self._permuted = EpochMemo()
 
     def __len__(self) -> int:
         full, rest = divmod(len(self._dataset), self._batch_size)
         return full + bool(rest and not self._drop_last)
+
+    def describe(self) -> dict[str, Any]:
+        shuffled = {"kind": "in sequence"} if self._permutation is None else {"kind": "shuffled", "seed": self._seed}
+        sizes = {"samples": len(self._dataset), "batch_size": self._batch_size, "drop_last": self._drop_last}
+        return {**shuffled, **sizes}
 
     def samples(self, epoch: int, index: int) -> Any:
         length = len(self._dataset)
@@ -64,6 +101,13 @@ class PlainOrder(Order):
             return chosen
         permuted = self._permuted.get(epoch, lambda: permutation(length, self._seed, epoch))
         return permuted[chosen].tolist()
+
+
+def read_seed(seed: Any) -> int:
+    """The seed of an order. Raises ConfigurationError for anything else."""
+    if not hasattr(seed, "__index__") or not 0 <= operator.index(seed) < 2**63:
+        raise ConfigurationError(f"seed must be an integer from 0 to 2**63 - 1, not {seed!r}")
+    return operator.index(seed)
 
 
 class EpochMemo:

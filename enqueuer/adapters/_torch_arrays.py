@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +20,11 @@ _EXTENSIONS = {
     torch.float8_e5m2fnuz: (torch.uint8, "float8_e5m2fnuz"),
 }
 _EXTENSION_OF_NAME = {name: (dtype, bits) for dtype, (bits, name) in _EXTENSIONS.items()}
+
+
+def on_cpu() -> AbstractContextManager[Any]:
+    """Makes new tensors lie in the CPU's memory, also where the script has set another default device."""
+    return nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
 
 
 def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
@@ -41,7 +47,7 @@ def to_arrays(batch: Any) -> Any:
 
 
 def _to_array(leaf: Any) -> Any:
-    if not isinstance(leaf, torch.Tensor):
+    if not isinstance(leaf, torch.Tensor) or not _is_plain(leaf):
         return leaf
     if leaf.dtype not in _EXTENSIONS:
         return leaf.numpy(force=True)
@@ -53,13 +59,22 @@ def _to_array(leaf: Any) -> Any:
     return leaf.detach().cpu().contiguous().view(bits).numpy().view(dtype)
 
 
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether an array holds all of the tensor. Others (sparse, nested, quantized, of a subclass, with attributes) stay
+    tensors: they are sent as pickles, as any object that is no array.
+    """
+    is_strided = tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_quantized
+    return type(tensor) is torch.Tensor and is_strided and not tensor.__dict__
+
+
 def collate_into_arrays(samples: Any) -> Any:
     """The batch of ``default_collate``, with arrays in place of tensors.
 
     Large batches are stacked right into memory owned by NumPy: a worker sends that as it lies, and would copy a
     tensor's.
     """
-    return to_arrays(collate(samples, collate_fn_map=_COLLATORS))
+    with on_cpu():
+        return to_arrays(collate(samples, collate_fn_map=_COLLATORS))
 
 
 def _stack(samples: Any, *, collate_fn_map: Any = None) -> Any:
@@ -73,9 +88,14 @@ def _stack(samples: Any, *, collate_fn_map: Any = None) -> Any:
         or any(one.requires_grad or one.dtype != first.dtype or one.shape != first.shape for one in samples)
     ):
         return collate_tensor_fn(samples, collate_fn_map=collate_fn_map)
-    stacked = np.empty((len(samples), *first.shape), torch.empty(0, dtype=first.dtype).numpy().dtype)
+    stacked = np.empty((len(samples), *first.shape), _numpy_type(first.dtype))
     torch.stack(tuple(samples), out=torch.from_numpy(stacked))
     return stacked
+
+
+def _numpy_type(dtype: torch.dtype) -> np.dtype[Any]:
+    found: np.dtype[Any] = torch.empty(0, dtype=dtype, device="cpu").numpy().dtype
+    return found
 
 
 _COLLATORS = {**default_collate_fn_map, torch.Tensor: _stack}
@@ -96,14 +116,14 @@ def to_tensors(batch: Any, *, pin_memory: bool = False) -> Any:
 def _to_tensor(leaf: Any) -> Any:
     if isinstance(leaf, np.ndarray):
         return _tensor_of(leaf)
-    return torch.as_tensor(leaf) if isinstance(leaf, np.bool_ | np.number) else leaf
+    return torch.as_tensor(leaf, device="cpu") if isinstance(leaf, np.bool_ | np.number) else leaf
 
 
 def _tensor_of(array: np.ndarray[Any, Any]) -> Any:
     dtype = array.dtype
     if dtype.isbuiltin == 2 and dtype.name in _EXTENSION_OF_NAME:
         extension, bits = _EXTENSION_OF_NAME[dtype.name]
-        return _tensor_of(array.view(torch.empty(0, dtype=bits).numpy().dtype)).view(extension)
+        return _tensor_of(array.view(_numpy_type(bits))).view(extension)
     if dtype.kind not in "biufc":
         return array
     if not dtype.isnative:

@@ -1,43 +1,57 @@
-"""The order of a PyTorch sampler, drawn alike by every worker."""
+"""The order of a PyTorch sampler, drawn once an epoch in the trainer.
+
+    the caller's sampler ──copy──► iterated once for each epoch ──► DrawnOrder ──► all workers
+
+Only copies of the sampler are iterated, so an epoch can be drawn ahead, and drawn again after the training has changed
+the sampler. Two kinds of samplers:
+
+- told: with ``set_epoch``, or of torch and without a generator. Each epoch is drawn from a new copy of the sampler.
+- going on: any other may begin where its last iteration ended. One copy is iterated epoch after epoch, and what the
+  training changes in its own sampler between two epochs (weights, a list, a generator's state) is changed in the copy.
+"""
 
 from __future__ import annotations
 
+import collections.abc
 import copy
+import hashlib
 import threading
-import uuid
 from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 
-from enqueuer.adapters._order import EpochMemo, Order
+from enqueuer.adapters._order import Order, read_seed
+from enqueuer.adapters._torch_arrays import on_cpu
 from enqueuer.compute.seeding import seeded_globals
+from enqueuer.errors import ConfigurationError, with_article
+from enqueuer.protocol.drawn_order import DrawnOrder
+from enqueuer.protocol.object_pickler import ObjectPickler
 
-# Iterated samplers by the order they belong to, each with the epoch of its next iteration. They outlive the order: a
-# worker gets a fresh copy of it each epoch, and must not begin at epoch 0 each time.
-_advanced: dict[str, tuple[int, Any]] = {}
-_ADVANCED_COUNT = 4
-_advanced_lock = threading.Lock()
+# A batch sampler's len() may be an estimate; one that gives so many more batches has no end.
+_BATCHES_LIMIT = 10_000
+_FINGERPRINT_BYTES = 16
+# The sampler's values whose iteration changes nothing in them.
+_CONTAINERS = (collections.abc.Sequence, collections.abc.Set, collections.abc.Mapping, np.ndarray, torch.Tensor)
+# Orders of these epochs are kept, since one may be computed ahead: the newest, and the two before it.
+_KEPT_EPOCHS = 2
 
 
 def permutation(length: int, seed: int, epoch: int) -> Any:
     """The permutation of ``DistributedSampler``: a move from it to here changes no batch."""
-    generator = torch.Generator()
+    generator = torch.Generator(device="cpu")
     generator.manual_seed(seed + epoch)
-    return torch.randperm(length, generator=generator).numpy()
+    return torch.randperm(length, generator=generator, device="cpu").numpy()
 
 
 class SampledOrder(Order):
-    """The batches of a batch sampler.
+    """The batches of a batch sampler: all that it gives, whatever its ``len()`` says.
 
-    - Samplers with ``set_epoch`` are told the epoch; torch's own without a generator get one that is seeded from
-      (``seed``, epoch). Either makes the order a function of the epoch's number.
-    - Any other sampler may go on from where its last iteration ended, so epoch n is its iteration number n, counted
-      from the state in which it was given. It runs under global generators seeded from (``seed``, iteration).
-
-    Only copies of the caller's sampler are iterated. (They share the ``dataset`` that a sampler may refer to.)
+    Samplers are told the epoch by ``set_epoch``; torch's own without a generator get one that is seeded from (``seed``,
+    epoch). Any other code of a sampler runs under global generators seeded from (``seed``, iteration).
     """
 
     def __init__(self, sampler: Any, dataset: Any, seed: int) -> None:
@@ -45,69 +59,251 @@ class SampledOrder(Order):
             len(sampler)
         except (TypeError, NotImplementedError):
             raise TypeError(
-                f"a {type(sampler).__qualname__} has no len(), and an epoch needs to know its number of batches"
+                f"{with_article(type(sampler).__qualname__)} has no len(), and a loader needs to say how long an epoch "
+                "is about"
             ) from None
         self._sampler = sampler
         self._dataset = dataset
-        self._seed = seed
-        self._token = uuid.uuid4().hex
-        self._lists = EpochMemo()
+        self._seed = read_seed(seed)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.RLock()
+        self._drawn: dict[int, tuple[bytes, DrawnOrder]] = {}
+        self._newest: int | None = None
+        self._is_worker = False
+        # Of a sampler that goes on: copies before the iteration of an epoch, and the caller's as it was then.
+        self._copies: dict[int, Any] = {}
+        self._seen: list[_Part] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("_sampler", "_dataset", "_seed")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin()
 
     def __len__(self) -> int:
+        if self._is_worker and self._newest is not None:
+            return len(self._drawn[self._newest][1])
         return len(self._sampler)
 
+    def describe(self) -> dict[str, Any]:
+        parts = list(_sampler_chain(self._sampler))
+        facts: dict[str, Any] = {"kind": "sampled", "class": " over ".join(type(part).__qualname__ for part in parts)}
+        sizes = {name: getattr(self._sampler, name, None) for name in ("batch_size", "drop_last")}
+        facts.update({name: value for name, value in sizes.items() if type(value) in (int, bool)})
+        return {**facts, "seed": self._seed}
+
     def samples(self, epoch: int, index: int) -> Any:
-        return self._lists.get(epoch, lambda: self._draw(epoch))[index]
+        found = self._drawn.get(epoch)
+        drawn = self.draw(epoch) if found is None else found[1]
+        return drawn.batch(index)
+
+    def follow(self, epoch: int, drawn: DrawnOrder) -> None:
+        with self._lock:
+            self._is_worker = True
+            self._keep(epoch, b"", drawn)
+
+    def draw(self, epoch: int) -> DrawnOrder:
+        with self._lock:
+            found = self._drawn.get(epoch)
+            if found is not None and self._is_worker:
+                return found[1]
+            parts = self._look()
+            fingerprint = b"".join(part.fingerprint() for part in parts)
+            if found is not None and found[0] == fingerprint:
+                return found[1]
+            with on_cpu():
+                drawn = self._draw(epoch, parts)
+            self._keep(epoch, fingerprint, drawn)
+            return drawn
 
     def set_random_seed(self, seed: int) -> None:
-        """Do nothing. The method tells `OwnedGenerators` not to seed the sampler's generators for each item: the order
-        of an epoch would depend on the item for which a worker drew it.
-        """
+        """Do nothing. The method tells `OwnedGenerators` not to seed the sampler's generators for each item."""
 
-    def _draw(self, epoch: int) -> list[list[Any]]:
-        parts = list(_sampler_chain(self._sampler))
-        if any(hasattr(part, "set_epoch") for part in parts) or all(map(_is_stateless, parts)):
-            return self._iterate(self._copy(), epoch)
-        with _advanced_lock:
-            following, sampler = _advanced.pop(self._token, (0, None))
-            if sampler is None or following > epoch:
-                following, sampler = 0, self._copy()
-            for iteration in range(following, epoch + 1):
-                batches = self._iterate(sampler, iteration)
-            _advanced[self._token] = (epoch + 1, sampler)
-            while len(_advanced) > _ADVANCED_COUNT:
-                del _advanced[next(iter(_advanced))]
-            return batches
+    def _keep(self, epoch: int, fingerprint: bytes, drawn: DrawnOrder) -> None:
+        # Replaced as a whole: other threads read it without the lock.
+        kept = {number: entry for number, entry in self._drawn.items() if abs(epoch - number) <= _KEPT_EPOCHS}
+        self._drawn = {**kept, epoch: (fingerprint, drawn)}
+        self._newest = epoch
 
-    def _copy(self) -> Any:
-        return copy.deepcopy(self._sampler, {id(self._dataset): self._dataset})
+    # ------------------------------------------------------------ drawing
 
-    def _iterate(self, sampler: Any, epoch: int) -> list[list[Any]]:
+    def _draw(self, epoch: int, parts: list[_Part]) -> DrawnOrder:
+        if all(part.begins_anew for part in parts) or any(hasattr(part.sampler, "set_epoch") for part in parts):
+            return self._iterate(self._copy(self._sampler), epoch)
+        sampler = self._copy_before(epoch, parts)
+        # The iteration changes the sampler, and this epoch may have to be drawn again.
+        before = self._copy(sampler)
+        drawn = self._iterate(sampler, epoch)
+        earlier = {number: one for number, one in self._copies.items() if epoch - 1 <= number < epoch}
+        self._copies = {**earlier, epoch: before, epoch + 1: sampler}
+        return drawn
+
+    def _copy_before(self, epoch: int, parts: list[_Part]) -> Any:
+        """A copy of the caller's sampler as it is now, iterated for all epochs before this one."""
+        before, self._seen = self._seen, parts
+        known = [number for number in self._copies if number <= epoch]
+        if not known or not _are_same_objects(before, parts):
+            self._copies = {}
+            number, sampler = 0, self._copy(self._sampler)
+        else:
+            number = max(known)
+            changes = [part.changes_since(old) for part, old in zip(parts, before, strict=True)]
+            if any(changes):
+                for kept in self._copies.values():
+                    _take_over(changes, kept, self._copy(self._sampler))
+            sampler = self._copy(self._copies[number])
+        for iteration in range(number, epoch):
+            self._iterate(sampler, iteration)
+        return sampler
+
+    def _look(self) -> list[_Part]:
+        return [_Part(part, self._dataset) for part in _sampler_chain(self._sampler)]
+
+    def _copy(self, sampler: Any) -> Any:
+        # Copies share the dataset that a sampler may refer to.
+        return copy.deepcopy(sampler, {id(self._dataset): self._dataset})
+
+    def _iterate(self, sampler: Any, epoch: int) -> DrawnOrder:
         parts = list(_sampler_chain(sampler))
+        without_generator = [
+            part for part in parts if _is_from_torch(part) and getattr(part, "generator", self) is None
+        ]
         for part in parts:
             if hasattr(part, "set_epoch"):
                 part.set_epoch(epoch)
-            if _is_from_torch(part) and getattr(part, "generator", self) is None:
-                part.generator = torch.Generator()
-                part.generator.manual_seed(self._seed + epoch)
+        for part in without_generator:
+            part.generator = torch.Generator(device="cpu")
+            part.generator.manual_seed(self._seed + epoch)
+        limit = 2 * len(sampler) + _BATCHES_LIMIT
         # Threads share the global generators with the training loop: seeded only if a sampler is not torch's own.
         with nullcontext() if all(map(_is_from_torch, parts)) else seeded_globals(self._seed, epoch):
-            batches = [list(batch) for batch in islice(sampler, len(sampler))]
-        if len(batches) != len(self):
-            raise RuntimeError(f"the batch sampler has {len(self)} batches, and gave {len(batches)}")
-        return batches
+            batches = list(islice(sampler, limit + 1))
+        for part in without_generator:
+            part.generator = None
+        if len(batches) > limit:
+            raise ConfigurationError(
+                f"{type(sampler).__qualname__} says that it has {len(sampler)} batches, and gives more than {limit}: "
+                "an epoch must have an end"
+            )
+        return DrawnOrder.of(batches)
+
+
+# ---------------------------------------------------------------- what the training changes in its sampler
+
+
+class _Part:
+    """One sampler of the caller's chain as it is now, by digests of its attributes."""
+
+    def __init__(self, sampler: Any, dataset: Any) -> None:
+        self.sampler = sampler
+        self.is_container = isinstance(sampler, _CONTAINERS)
+        following = _next_sampler(sampler)
+        # The next part of the chain has a digest of its own; a container belongs to the part above it, too.
+        own = {
+            name: value
+            for name, value in _attributes(sampler).items()
+            if value is not following or isinstance(value, _CONTAINERS)
+        }
+        self.digests = {name: _digest(value, dataset) for name, value in own.items()}
+        if self.is_container:
+            self.digests[""] = _digest(sampler, dataset)
+
+    @property
+    def begins_anew(self) -> bool:
+        """Whether each iteration begins at the same place."""
+        return self.is_container or (_is_from_torch(self.sampler) and getattr(self.sampler, "generator", None) is None)
+
+    def fingerprint(self) -> bytes:
+        return repr((None if self.is_container else id(self.sampler), self.digests)).encode()
+
+    def changes_since(self, old: _Part) -> list[str]:
+        """The attributes that were changed, set or deleted."""
+        names = dict.fromkeys([*self.digests, *old.digests])
+        return [name for name in names if name and self.digests.get(name) != old.digests.get(name)]
+
+
+def _are_same_objects(old: list[_Part], new: list[_Part]) -> bool:
+    one, other = ([None if part.is_container else id(part.sampler) for part in parts] for parts in (old, new))
+    return one == other
+
+
+def _take_over(changes: list[list[str]], kept: Any, now: Any) -> None:
+    """Set these attributes of each part of ``kept`` to what they are in ``now``, a copy of the caller's sampler."""
+    for names, part, present in zip(changes, _sampler_chain(kept), list(_sampler_chain(now)), strict=False):
+        values = _attributes(present)
+        for name in names:
+            if name in values:
+                setattr(part, name, values[name])
+            else:
+                delattr(part, name)
+
+
+def _attributes(sampler: Any) -> dict[str, Any]:
+    slots = [
+        name
+        for owner in type(sampler).__mro__
+        for name in _names(vars(owner).get("__slots__", ()))
+        if name not in ("__dict__", "__weakref__") and hasattr(sampler, name)
+    ]
+    return {**{name: getattr(sampler, name) for name in slots}, **getattr(sampler, "__dict__", {})}
+
+
+def _names(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _digest(value: Any, dataset: Any) -> bytes:
+    if isinstance(value, torch.Generator):
+        state: bytes = value.get_state().numpy().tobytes()
+        return state
+    hashed = hashlib.blake2b(digest_size=_FINGERPRINT_BYTES)
+    try:
+        _DigestPickler(hashed, dataset).dump(value)
+    except Exception:
+        return b"object %d" % id(value)  # it has no content that can be read
+    digest: bytes = hashed.digest()
+    return digest
+
+
+class _DigestPickler(ObjectPickler):
+    """Pickles into a hash. Of the dataset, which a sampler may refer to, only the length counts."""
+
+    def __init__(self, hashed: Any, dataset: Any) -> None:
+        super().__init__(_HashStream(hashed))  # type: ignore[arg-type]
+        self._dataset = dataset
+
+    def persistent_id(self, value: Any) -> Any:
+        if value is not self._dataset:
+            return None
+        return len(value) if hasattr(value, "__len__") else 0
+
+
+class _HashStream:
+    def __init__(self, hashed: Any) -> None:
+        self._hashed = hashed
+
+    def write(self, data: Any) -> int:
+        self._hashed.update(data)
+        return len(data)
+
+
+# ---------------------------------------------------------------- chains of samplers
+
+
+def _next_sampler(sampler: Any) -> Any:
+    found = getattr(sampler, "sampler", None)
+    return getattr(sampler, "batch_sampler", None) if found is None else found
 
 
 def _sampler_chain(sampler: Any) -> Iterator[Any]:
     """The sampler, and the samplers below it that it draws from."""
     while sampler is not None:
         yield sampler
-        sampler = getattr(sampler, "sampler", None) or getattr(sampler, "batch_sampler", None)
+        sampler = None if isinstance(sampler, _CONTAINERS) else _next_sampler(sampler)
 
 
 def _is_from_torch(part: Any) -> bool:
     return type(part).__module__.startswith("torch.utils.data.")
-
-
-def _is_stateless(part: Any) -> bool:
-    return _is_from_torch(part) and getattr(part, "generator", None) is None

@@ -19,9 +19,9 @@ except ModuleNotFoundError as error:
     raise_for_framework(error)
     raise
 
-from enqueuer.adapters._order import Order, PlainOrder
+from enqueuer.adapters._order import Order, OrderedSource, PlainOrder
 from enqueuer.compute.context import item_epoch
-from enqueuer.sequence import Sequence
+from enqueuer.errors import with_article
 
 __all__ = ["DatasetSequence", "from_dataset"]
 
@@ -54,8 +54,9 @@ def from_dataset(
     ConfigurationError for an invalid ``batch_size`` or ``seed``.
     """
     if not isinstance(dataset, datasets.Dataset):
+        kind = with_article(type(dataset).__qualname__)
         raise TypeError(
-            f"a {type(dataset).__qualname__} has no rows by index: only a datasets.Dataset can be computed on any "
+            f"{kind} has no rows by index: only a datasets.Dataset can be computed on any "
             "worker and exactly once (not a streaming one, and of a DatasetDict one of its splits)"
         )
     kind = dataset.format["type"]
@@ -70,16 +71,13 @@ def from_dataset(
     return DatasetSequence(dataset, order, collate_fn)
 
 
-class DatasetSequence(Sequence):
+class DatasetSequence(OrderedSource):
     """The batches of a dataset, made by `from_dataset`. ``dataset`` is the formatted dataset."""
 
     def __init__(self, dataset: datasets.Dataset, order: Order, collate_fn: Callable[[list[Any]], Any] | None) -> None:
         self.dataset = dataset
         self._order = order
         self._collate_fn = collate_fn
-
-    def __len__(self) -> int:
-        return len(self._order)
 
     def __getitem__(self, index: int) -> Any:
         """Batch ``index`` of the epoch that is being computed; outside of an enqueuer, of epoch 0."""

@@ -26,6 +26,7 @@ except ModuleNotFoundError as error:
 from enqueuer.adapters._loops import NOT_GIVEN, EpochLoop, EpochLoops, NotGiven, StartArguments, start_arguments
 from enqueuer.errors import ConfigurationError
 from enqueuer.options import QueueSize
+from enqueuer.stream.state import read_states
 
 if TYPE_CHECKING:
     from enqueuer.sequence_enqueuer import SequenceEnqueuer
@@ -45,9 +46,8 @@ def device_iterator(
 ) -> DeviceStream:
     """The enqueuer as an iterable of batches of ``jax.Array``: each ``for`` loop over it is an epoch.
 
-    A loop that is broken off is followed by one over a new epoch; the enqueuer is started again for it. (Give ``bind``
-    a fixed port: remote workers come back to it.) ``state_dict()`` counts the batches that the loop was given, not
-    those ahead of it.
+    A loop that is broken off is followed by one over a new epoch, also over another loader of the same enqueuer.
+    ``state_dict()`` counts the batches that the loop was given, not those ahead of it.
 
     Arrays of numbers are moved, in 32 bits unless JAX was told otherwise (``jax_enable_x64``); text, objects, dates and
     plain Python values stay as they are. On the CPU JAX takes over an array's memory where it can (aligned to 64 bytes)
@@ -132,7 +132,7 @@ class _DeviceLoop:
         if self._end is None:
             self._fill()
         if self._ahead:
-            stream.check(self._batches)
+            stream.check(self._batches.name)
             batch, stream.handed_out = self._ahead.popleft()
             return batch
         stream.handed_out = None
@@ -147,12 +147,22 @@ class _DeviceLoop:
             stream.handed_out = stream.state_of_taken()
         try:
             while len(self._ahead) < stream.size:
-                batch = stream.put(next(self._batches))
-                self._ahead.append((batch, stream.state_of_taken()))
+                batch = next(self._batches)
+                state = stream.state_of_taken()
+                self._ahead.append((_put(stream, batch, state), state))
         except StopIteration:
             self._end = StopIteration()
         except Exception as error:
             self._end = error
+
+
+def _put(stream: DeviceStream, batch: Any, state: dict[str, Any]) -> Any:
+    try:
+        return stream.put(batch)
+    except ValueError as error:
+        (place,) = read_states(state)
+        number = len(place.done) + len(place.taken)
+        raise ValueError(f"batch number {number} of epoch {place.epoch} cannot go to its devices: {error}") from error
 
 
 def _comes_from_other_processes(enqueuer: SequenceEnqueuer) -> bool:

@@ -31,11 +31,13 @@ def as_dataset(enqueuer: SequenceEnqueuer, keras: ModuleType | None = None) -> A
     ``on_epoch_end`` of the Sequence, once an epoch; a callback's changes of the Sequence are in force from the next
     epoch on.
 
-    A training that ended in the middle of an epoch (an exception, Ctrl-C, ``stop_training`` in a batch) leaves the
-    enqueuer running, and the next ``fit`` begins a new pass. Under ``fit(steps_per_epoch=n)`` Keras 3 goes on in the
-    pass where the last of its epochs ended, and tf-keras begins a new one, each as with a dataset of its own.
+    Views of one enqueuer are readers of their own: each begins with the first batch of an epoch. A training that ended
+    in the middle of one (an exception, Ctrl-C, ``stop_training`` in a batch) leaves the enqueuer running, and the next
+    ``fit`` begins a new pass. Under ``fit(steps_per_epoch=n)`` ``on_epoch_end`` runs after each of Keras' epochs. Then
+    Keras 3 goes on in its pass, and tf-keras begins a new one, each as with a dataset of its own.
 
-    Leave Keras' own ``workers`` and ``use_multiprocessing`` alone: a second layer of workers is refused.
+    Leave Keras' own ``workers`` and ``use_multiprocessing`` alone: a second layer of workers is refused. So is Keras'
+    sharding among processes (``keras.distribution``): use ``SequenceEnqueuer(shard=)``.
     """
     return _view_class(import_framework("keras") if keras is None else keras)(enqueuer)
 
@@ -55,6 +57,7 @@ def _view_class(keras: ModuleType) -> Any:
             self._loops = EpochLoops(enqueuer, counted=True)
 
         def __len__(self) -> int:
+            _refuse_double_sharding(keras)
             return len(self._loops)
 
         def __getitem__(self, index: int) -> Any:
@@ -67,12 +70,32 @@ def _view_class(keras: ModuleType) -> Any:
                 yield self._loops.next_batch(loop)
 
         def on_epoch_end(self) -> None:
-            """The end of Keras' epoch. The enqueuer sees the end of the Sequence's epoch by itself."""
-            # Keras 3 calls this also between its peek and its first epoch; tf-keras only after an epoch of training.
-            if not has_constructor:
-                self._loops.break_off()
+            """The end of Keras' epoch, which may be shorter than the Sequence's."""
+            # Keras 3 calls this also between its peek and its first epoch, and goes on with the same loop afterwards.
+            # tf-keras calls it only after an epoch, and begins a loop for the next one.
+            if _caller_of("on_epoch_end", sys._getframe(1)) != "reset":
+                self._loops.end_pass(may_go_on=has_constructor)
 
     return EnqueuerDataset
+
+
+def _refuse_double_sharding(keras: ModuleType) -> None:
+    """Raise RuntimeError if Keras would divide the batches among processes by indices, which the enqueuer ignores."""
+    distribution: Any = keras.distribution.distribution() if hasattr(keras, "distribution") else None
+    count = getattr(distribution, "num_processes", 1)
+    if count > 1 and getattr(distribution, "auto_shard_dataset", False):
+        shard = distribution.data_shard_id, min(count, distribution.num_model_replicas)
+        raise RuntimeError(
+            f"keras.distribution divides datasets among {count} processes, and cannot divide an enqueuer's: set "
+            f"distribution.auto_shard_dataset = False, and give SequenceEnqueuer(shard={shard}) in this process"
+        )
+
+
+def _caller_of(name: str, frame: FrameType | None) -> str:
+    """The name of the function that called all these functions called ``name``, of adapters and a user's datasets."""
+    while frame is not None and frame.f_code.co_name == name:
+        frame = frame.f_back
+    return "" if frame is None else frame.f_code.co_name
 
 
 def _loop_of(frame: FrameType | None) -> object | None:

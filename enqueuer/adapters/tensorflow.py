@@ -26,24 +26,60 @@ def as_dataset(enqueuer: SequenceEnqueuer, element_spec: Any = None, *, endless:
 
     ``element_spec`` is a structure of ``tf.TensorSpec`` as the batches have it (lists count as tuples). Without it this
     call waits for the first batch and derives the specification from it: the first dimension of each array may vary
-    from batch to batch, the others may not. TensorFlow raises an error for a batch that does not fit.
+    from batch to batch, the others may not. TensorFlow raises an error for a batch that does not fit. A part that is
+    None in the specification, or in the first batch, is None in every element.
     """
     tf = import_framework("tensorflow")
     loops = EpochLoops(enqueuer, counted=True)
     if element_spec is None:
         element_spec = tf.nest.map_structure(_spec_of, _as_tuples(loops.next_batch(None)))
+    structure = _as_tuples(element_spec)
+    # Generators cannot yield None.
+    has_none = any(part is None for part in tf.nest.flatten(structure))
 
     def batches() -> Iterator[Any]:
         loop = object()
         for _ in repeat(None) if endless else repeat(None, len(enqueuer)):
-            yield _as_tuples(loops.next_batch(loop))
+            batch = _as_tuples(loops.next_batch(loop))
+            yield _without_none(batch, structure) if has_none else batch
 
-    dataset = tf.data.Dataset.from_generator(batches, output_signature=_as_tuples(element_spec))
+    if has_none:
+        specs = tuple(part for part in tf.nest.flatten(structure) if part is not None)
+        dataset = tf.data.Dataset.from_generator(batches, output_signature=specs)
+        dataset = dataset.map(lambda *parts: _with_none(parts, structure))
+    else:
+        dataset = tf.data.Dataset.from_generator(batches, output_signature=structure)
     cardinality = tf.data.INFINITE_CARDINALITY if endless else len(enqueuer)
     return dataset.apply(tf.data.experimental.assert_cardinality(cardinality))
 
 
+def _without_none(batch: Any, structure: Any) -> Any:
+    """The parts of the batch that are not None in the structure. Raises ValueError for one that is None elsewhere."""
+    tf = import_framework("tensorflow")
+    tf.nest.assert_same_structure(batch, structure)
+    parts = []
+    for number, (part, spec) in enumerate(zip(tf.nest.flatten(batch), tf.nest.flatten(structure), strict=True)):
+        if (part is None) != (spec is None):
+            raise ValueError(
+                f"part [{number}] of a batch is {'None' if part is None else 'no None'}, and it is "
+                f"{'no None' if part is None else 'None'} in the specification: let it be None in all batches or in "
+                "none"
+            )
+        if part is not None:
+            parts.append(part)
+    return tuple(parts)
+
+
+def _with_none(parts: tuple[Any, ...], structure: Any) -> Any:
+    tf = import_framework("tensorflow")
+    rest = iter(parts)
+    flat = [None if spec is None else next(rest) for spec in tf.nest.flatten(structure)]
+    return tf.nest.pack_sequence_as(structure, flat)
+
+
 def _spec_of(value: Any) -> Any:
+    if value is None:
+        return None
     tf = import_framework("tensorflow")
     array = np.asarray(value)
     dtype = tf.string if array.dtype.kind in "USOT" else tf.as_dtype(array.dtype)

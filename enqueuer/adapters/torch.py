@@ -25,14 +25,27 @@ except ModuleNotFoundError as error:
     raise_for_framework(error)
     raise
 
-from enqueuer.adapters._loops import NOT_GIVEN, EpochLoop, EpochLoops, NotGiven, StartArguments, start_arguments
+from enqueuer.adapters._loops import (
+    NOT_GIVEN,
+    EpochLoop,
+    EpochLoops,
+    NotGiven,
+    StartArguments,
+    start_arguments,
+    without_open_loop,
+)
 from enqueuer.adapters._order import Order, PlainOrder
-from enqueuer.adapters._torch_arrays import collate_into_arrays, to_arrays, to_tensors
+from enqueuer.adapters._torch_arrays import collate_into_arrays, to_tensors
+from enqueuer.adapters._torch_datasets import DatasetSequence
+from enqueuer.adapters._torch_readers import (
+    check_divided_once,
+    check_state_is_the_loops,
+    is_lightning,
+    is_read_ahead,
+)
 from enqueuer.adapters._torch_sampling import SampledOrder, permutation
-from enqueuer.compute.context import item_epoch
-from enqueuer.errors import ConfigurationError
+from enqueuer.errors import ConfigurationError, with_article
 from enqueuer.options import QueueSize
-from enqueuer.sequence import Sequence
 
 if TYPE_CHECKING:
     from enqueuer.sequence_enqueuer import SequenceEnqueuer
@@ -66,6 +79,7 @@ def from_dataset(
     collate_fn: Callable[[Any], Any] | None = None,
     drop_last: bool = False,
     seed: int = 0,
+    worker_init_fn: Callable[[int], Any] | None = None,
 ) -> DatasetSequence:
     """A map-style ``Dataset`` as a Sequence of batches; the arguments are ``DataLoader``'s.
 
@@ -75,26 +89,40 @@ def from_dataset(
 
     The order of an epoch depends on its number and on ``seed``. This seed is not the enqueuer's, and must be the same
     on all ranks, as ``DistributedSampler``'s. ``shuffle=True`` permutes the samples as ``DistributedSampler`` does (the
-    enqueuer's own ``shuffle=True`` would permute whole batches). Samplers are told the epoch by ``set_epoch``, so do
-    not call it; any other sampler is iterated once an epoch. Random numbers that the dataset draws in worker processes,
-    from torch, NumPy and `random`, are the same on every run with the enqueuer's seed.
+    enqueuer's own ``shuffle=True`` would permute whole batches). A sampler is iterated once an epoch, in the trainer,
+    as it is then: an epoch has the batches that it gives, whatever its ``len()`` says, and what the training changes in
+    it (weights, a list, its generator's state) holds from the next epoch on. Samplers are told the epoch by
+    ``set_epoch``, so do not call it; the dataset is told as well, until your own code tells it. Random numbers that the
+    dataset draws in worker processes, from torch, NumPy and `random`, are the same on every run with the enqueuer's
+    seed.
+
+    In worker processes ``torch.utils.data.get_worker_info()`` names the worker and its copy of the dataset, and
+    ``worker_init_fn`` is called with the worker's number for each new copy, before its first sample.
 
     For ``torch.distributed`` give the enqueuer ``shard=rank_shard()`` and leave ``DistributedSampler`` out. To keep the
     very samples of each rank, give that sampler as ``sampler=`` and leave ``shard`` out.
     For remote workers put the call into a function of a module that they have, and name it with `SequenceSpec`.
 
-    Raises TypeError for an ``IterableDataset`` and samplers without ``len()``, ConfigurationError for arguments that
-    exclude each other.
+    The state of the stream has the order's kind, seed and sizes, and is refused for another order. A dataset's own
+    ``state_dict`` and ``load_state_dict`` are called on the trainer's object: what its copies in worker processes
+    change in themselves is not seen.
+
+    Raises TypeError for an ``IterableDataset``, samplers without ``len()``, and datasets without it and without a
+    sampler; ConfigurationError for arguments that exclude each other.
     """
-    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+    has_keys = sampler is not None or batch_sampler is not None
+    required = ("__getitem__",) if has_keys else ("__getitem__", "__len__")
+    if isinstance(dataset, IterableDataset) or not all(hasattr(dataset, name) for name in required):
+        kind = with_article(type(dataset).__qualname__)
         raise TypeError(
-            f"a {type(dataset).__qualname__} has no samples by index: only map-style datasets, with __getitem__ and "
-            "__len__, can be computed on any worker and exactly once"
+            f"{kind} has no samples by index: only map-style datasets, with "
+            "__getitem__, and __len__ unless a sampler names the keys, can be computed on any worker and exactly once"
         )
     order = _make_order(dataset, batch_size, shuffle, sampler, batch_sampler, drop_last, seed)
     if collate_fn is None and (batch_size is not None or batch_sampler is not None):
         collate_fn = collate_into_arrays
-    return DatasetSequence(dataset, order, collate_fn, single=batch_size is None and batch_sampler is None)
+    single = batch_size is None and batch_sampler is None
+    return DatasetSequence(dataset, order, collate_fn, single=single, worker_init_fn=worker_init_fn)
 
 
 def _make_order(
@@ -114,35 +142,6 @@ def _make_order(
     if sampler is not None:
         return SampledOrder(BatchSampler(sampler, size, drop_last), dataset, seed)
     return PlainOrder(dataset, size, drop_last=drop_last, seed=seed, permutation=permutation if shuffle else None)
-
-
-class DatasetSequence(Sequence):
-    """The batches of a dataset, made by `from_dataset`. ``dataset`` is the caller's object."""
-
-    def __init__(
-        self, dataset: Any, order: Order, collate_fn: Callable[[Any], Any] | None, *, single: bool = False
-    ) -> None:
-        self.dataset = dataset
-        self._order = order
-        self._collate_fn = collate_fn
-        self._single = single
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def __getitem__(self, index: int) -> Any:
-        """Batch ``index`` of the epoch that is being computed; outside of an enqueuer, of epoch 0."""
-        chosen = self._order.samples(item_epoch(), index)
-        samples = self._fetch(list(range(chosen.start, chosen.stop)) if isinstance(chosen, slice) else chosen)
-        # One expression: no local name here keeps the arrays when they are sent.
-        return to_arrays(self._collate_fn(samples) if self._collate_fn is not None else samples)
-
-    def _fetch(self, keys: list[Any]) -> Any:
-        if self._single:
-            return self.dataset[keys[0]]
-        if getattr(self.dataset, "__getitems__", None):
-            return self.dataset.__getitems__(keys)
-        return [self.dataset[key] for key in keys]
 
 
 def rank_shard(group: Any = None) -> tuple[int, int]:
@@ -174,8 +173,8 @@ def as_iterable(
 ) -> TensorStream:
     """The enqueuer as an ``IterableDataset`` of batches of tensors: each ``for`` loop over it is an epoch.
 
-    A loop that is broken off is followed by one over a new epoch; the enqueuer is started again for it. (Give ``bind``
-    a fixed port: remote workers come back to it.) The loader can be wrapped as
+    A loop that is broken off is followed by one over a new epoch, also over another loader of the same enqueuer. The
+    loader can be wrapped as
     ``DataLoader(…, batch_size=None, num_workers=0)`` or in torchdata's ``StatefulDataLoader``.
 
     Tensors lie on the memory of the arrays that arrived and share it with nothing else; local *threads* deliver
@@ -208,13 +207,36 @@ class TensorStream(EpochLoops, IterableDataset[Any]):
     def __init__(self, enqueuer: SequenceEnqueuer, pin_memory: bool, start: StartArguments) -> None:
         super().__init__(enqueuer, start=start)
         self._pin_memory = pin_memory
+        # The loop of a loader that fetches a batch ahead.
+        self._ahead: EpochLoop | None = None
 
     def __iter__(self) -> Iterator[Any]:
-        """One epoch. Raises RuntimeError in a ``DataLoader``'s worker process."""
+        """One epoch.
+
+        Raises RuntimeError in a ``DataLoader``'s worker process, and in an Accelerate loader that would divide a rank's
+        part among ranks again.
+        """
         if get_worker_info() is not None:
             raise RuntimeError(_ONE_PROCESS)
+        check_divided_once(self.enqueuer._options.shard)
+        loop = EpochLoop(self)
+        self._ahead = loop if is_read_ahead() else None
         # A generator would hold a batch's arrays while the loop works with the tensors, or has dropped them.
-        return map(partial(to_tensors, pin_memory=self._pin_memory), EpochLoop(self))
+        return map(partial(to_tensors, pin_memory=self._pin_memory), loop)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place after the last batch that was handed out, as `SequenceEnqueuer.state_dict` gives it.
+
+        Raises StateError within an epoch that Accelerate reads ahead: save its loader's own state.
+        """
+        if self._ahead is not None and self._ahead.is_under_way:
+            check_state_is_the_loops()
+        state = super().state_dict()
+        return without_open_loop(state) if is_lightning() else state
+
+    def load_state_dict(self, state: Any) -> None:
+        self._ahead = None
+        super().load_state_dict(state)
 
     def __reduce__(self) -> Any:
         raise TypeError(f"cannot be sent to another process: {_ONE_PROCESS}")

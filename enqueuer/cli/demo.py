@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from enqueuer.cli.option_names import in_option_names
 from enqueuer.errors import ConfigurationError, EnqueuerError
+from enqueuer.host import in_container
 
 if TYPE_CHECKING:
     from enqueuer import SequenceEnqueuer
@@ -57,7 +59,7 @@ class CallerError(click.ClickException):
 @click.option(
     "--insecure", is_flag=True, help="Use no key: any machine that reaches the address can feed the training."
 )
-@click.option("--epochs", type=click.IntRange(min=1), default=40, show_default=True, help="Passes over the images.")
+@click.option("--epochs", type=click.IntRange(min=1), default=20, show_default=True, help="Passes over the images.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images in a batch.")
 @click.option(
     "--seed",
@@ -93,8 +95,9 @@ class CallerError(click.ClickException):
 def demo(images: Path | None, no_baseline: bool, log_level: str, **options: Any) -> None:
     """Train a small classifier on augmented images.
 
-    Worker processes decode, rotate and crop the images and add noise, here and on any machine that joins. At the end
-    the demo prints the accuracy on held-out images, and the batches per second with and without workers.
+    Worker processes decode and deform the images and add noise, here and on any machine that joins. At the end the demo
+    prints the accuracy on held-out images, and the batches per second with and without workers. Rates begin with the
+    first batch; what the start takes before that, mostly imports, is a line of its own.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("enqueuer").setLevel(log_level.upper())
@@ -115,7 +118,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except (ConfigurationError, OSError) as error:  # an address in use, a folder that may not be read
-        raise CallerError(str(error)) from error
+        raise CallerError(in_option_names(str(error), demo)) from error
     except EnqueuerError as error:
         raise click.ClickException(str(error)) from error
     except ImportError as error:
@@ -128,7 +131,8 @@ def _explained() -> Iterator[None]:
 def _on_screen(enqueuer: SequenceEnqueuer, batches_count: int, done_count: int) -> Iterator[Callable[[float], None]]:
     from enqueuer.monitoring.progress import ProgressBar
 
-    if enqueuer.endpoint is not None:
+    # A container's own name is of no use elsewhere.
+    if enqueuer.endpoint is not None and not (_binds_all(enqueuer.endpoint) and in_container()):
         click.echo("To help from another machine, run there (in a clone or an environment with enqueuer[demo]):")
         address = _reachable(enqueuer.endpoint)
         click.echo(f"  enqueuer worker --connect {address} {_trust_options(enqueuer)}--allow enqueuer.demo")
@@ -149,24 +153,33 @@ def _trust_options(enqueuer: SequenceEnqueuer) -> str:
     return "--processes auto " if is_loopback(enqueuer.endpoint) else "--processes auto --insecure "
 
 
+def _binds_all(endpoint: str) -> bool:
+    """Whether the address is that of all interfaces."""
+    return endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]") in WILDCARD_HOSTS
+
+
 def _reachable(endpoint: str) -> str:
     """The address to connect to; if all interfaces are bound, it has this machine's name."""
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    return f"tcp://{socket.gethostname()}:{port}" if host.strip("[]") in WILDCARD_HOSTS else endpoint
+    port = endpoint.rpartition(":")[2]
+    return f"tcp://{socket.gethostname()}:{port}" if _binds_all(endpoint) else endpoint
 
 
 def _print_report(settings: Settings, report: Report) -> None:
     images = "digits" if settings.images is None else "images"
     click.echo(f"accuracy: {report.accuracy:.3f} (on {report.held_out_count} held-out {images})")
-    if report.batches_count == 0:
+    stats = report.stats
+    if stats.batches_total == 0:
         click.echo(f"{settings.resume} holds a training that was complete; give more --epochs to continue it")
         return
-    pace = f"{report.batches_per_second:.0f}"
+    rate = f"{stats.batches_per_second:.1f}"
     if report.baseline_batches_per_second is not None:
-        ratio = report.batches_per_second / report.baseline_batches_per_second
-        pace += f" ({report.baseline_batches_per_second:.0f} with no workers: {ratio:.2f}×)"
-    click.echo(f"batches/s: {pace}")
+        ratio = stats.batches_per_second / report.baseline_batches_per_second
+        rate += f" ({report.baseline_batches_per_second:.1f} with no workers: {ratio:.2f}×)"
+    click.echo(f"batches/s: {rate}")
+    waited = stats.wait_seconds - stats.startup_wait_seconds
+    click.echo(f"time spent waiting for data: {waited:.2f} s ({stats.wait_share:.1%} of the training)")
+    start = "the first batch" if settings.workers == 0 and settings.bind is None else "workers to start and load them"
     click.echo(
-        f"time spent waiting for data: {report.wait_seconds:.2f} s ({report.wait_share:.1%} of "
-        f"{report.training_seconds:.1f} s; first batch after {report.startup_seconds:.2f} s)"
+        f"before the first batch: {report.loading_seconds:.1f} s to load the images here, then "
+        f"{stats.startup_seconds:.1f} s for {start}"
     )

@@ -54,6 +54,7 @@ class _Current(threading.local):
     """The calling thread's worker and item; the class attributes are a new thread's values."""
 
     worker: tuple[str, int, str] | None = None
+    worker_count: int = 1
     epoch: int = 0
     seed: int = 0
     item: _Item | None = None
@@ -92,6 +93,17 @@ def item_epoch() -> int:
     return 0 if item is None else item.epoch
 
 
+def item_seed() -> int:
+    """The seed of the run whose item this thread computes; 0 outside of an enqueuer."""
+    item = _current.item
+    return 0 if item is None else item.seed
+
+
+def worker_count() -> int:
+    """How many workers were started together with this one on its host; 1 outside of worker processes."""
+    return _current.worker_count
+
+
 def worker_info() -> WorkerInfo | None:
     """The worker that the calling thread belongs to; None outside of workers, as in the training loop's thread."""
     worker = _current.worker
@@ -102,9 +114,10 @@ def worker_info() -> WorkerInfo | None:
     return WorkerInfo(*worker, pid=os.getpid(), epoch=epoch, seed=seed)
 
 
-def enter_worker(worker_id: str, number: int, host: str) -> None:
-    """Make the calling thread a worker, for `worker_info()`, until the thread ends."""
+def enter_worker(worker_id: str, number: int, host: str, count: int = 1) -> None:
+    """Make the calling thread a worker, one of ``count``, for `worker_info()`, until the thread ends."""
     _current.worker = (worker_id, number, host)
+    _current.worker_count = count
 
 
 def enter_epoch(seed: int, epoch: int) -> None:

@@ -1,9 +1,18 @@
-"""Watches for tasks that run longer than ``batch_timeout``. Time is an argument; the caller looks and acts."""
+"""Overdue tasks: watches for those that run longer than ``batch_timeout``, and describes where a thread is.
+
+Time is an argument; the caller looks and acts.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
+import sys
+import threading
+import traceback
 from collections.abc import Hashable, Iterable
+from pathlib import Path
 from typing import Generic, TypeVar
 
 Task = TypeVar("Task", bound=Hashable)
@@ -15,6 +24,9 @@ _LONGEST_INTERVAL = 1.0
 # The time between two looks counts as this many intervals at most: the watching process may have been stopped or
 # asleep, and the watched tasks with it.
 _MOST_INTERVALS = 2
+# The longest description of a stack.
+_STACK_CHARACTERS = 16 * 1024
+_LIBRARY = f"{Path(__file__).parent.parent}{os.sep}"
 
 
 class OverdueWatch(Generic[Task]):
@@ -55,3 +67,18 @@ class OverdueWatch(Generic[Task]):
         known = self._seconds
         self._seconds = {task: known[task] + passed if task in known else 0.0 for task in running}
         return [task for task, seconds in self._seconds.items() if seconds > self._timeout]
+
+
+def describe_stack(thread: threading.Thread) -> str:
+    """The stack of a running thread, from the user code that the library calls on; '' if it has ended.
+
+    At most its last 16 384 characters: the innermost calls of an endless recursion.
+    """
+    frame = sys._current_frames().get(thread.ident or 0)
+    if frame is None:
+        return ""
+    frames = list(traceback.extract_stack(frame))
+    called = itertools.dropwhile(lambda summary: not summary.filename.startswith(_LIBRARY), frames)
+    users = list(itertools.dropwhile(lambda summary: summary.filename.startswith(_LIBRARY), called))
+    text = "".join(traceback.format_list(users or frames))
+    return f"Stack (most recent call last):\n{text[-_STACK_CHARACTERS:]}"

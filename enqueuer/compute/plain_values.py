@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from enqueuer.errors import with_article
 from enqueuer.protocol.batch import is_scalar_dtype, parse_scalar_dtype
 from enqueuer.protocol.unpacking import INTEGERS
 
@@ -83,7 +84,7 @@ class Encoder:
             return {"dtype": value.str}
         if isinstance(value, PurePath):
             return {"path": self._encode_str(str(value))}
-        raise NotPlainError(f"a {kind.__qualname__}")
+        raise NotPlainError(with_article(kind.__qualname__))
 
     def _encode_int(self, value: int) -> Any:
         if value in INTEGERS:

@@ -7,8 +7,11 @@ where its answer means something.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from enqueuer.errors import with_article
 
 Hook = TypeVar("Hook", bound=Callable[..., Any])
 
@@ -31,13 +34,40 @@ def empty_hook(function: Hook) -> Hook:
 def check_sequence(candidate: object) -> None:
     """Raise a TypeError, naming the missing methods, if ``candidate`` cannot serve as a Sequence."""
     missing = [f"{name} ({meaning})" for name, meaning in _REQUIRED.items() if not hasattr(type(candidate), name)]
+    if len(missing) == 1 and "__len__" in missing[0] and _defines_num_batches(candidate):
+        batch_count(candidate)
+        return
     if not missing:
         return
     if isinstance(candidate, type):
         raise TypeError(
             f"a Sequence is an instance, and {candidate.__qualname__} is a class: pass {candidate.__name__}(…)"
         )
-    raise TypeError(f"a {type(candidate).__qualname__} cannot serve as a Sequence: it lacks {' and '.join(missing)}")
+    raise TypeError(
+        f"{with_article(type(candidate).__qualname__)} cannot serve as a Sequence: it lacks {' and '.join(missing)}"
+    )
+
+
+def batch_count(sequence: Any) -> int:
+    """The number of batches in an epoch: ``len()``, or ``num_batches`` of a Keras dataset that has no ``__len__``.
+
+    Runs the user's code. Raises TypeError for a dataset without an end, whose ``num_batches`` is None.
+    """
+    if hasattr(type(sequence), "__len__"):
+        return operator.index(len(sequence))
+    count = sequence.num_batches
+    if count is None:
+        raise TypeError(
+            f"{with_article(type(sequence).__qualname__)} has no end (num_batches is None), and the enqueuer computes "
+            "epochs: let __len__ or num_batches say how many batches one shall have"
+        )
+    return operator.index(count)
+
+
+def _defines_num_batches(sequence: object) -> bool:
+    """Whether ``num_batches`` is the class's own, and not that of Keras' base class, which asks ``__len__``."""
+    owner = next((cls for cls in type(sequence).__mro__ if "num_batches" in vars(cls)), None)
+    return owner is not None and not _is_keras_base(owner)
 
 
 def own_on_epoch_end(sequence: Any) -> Callable[[], Any] | None:
@@ -114,4 +144,8 @@ def _has_empty_hook(sequence: Any) -> bool:
 def _is_empty(owner: type) -> bool:
     if hasattr(vars(owner)["on_epoch_end"], _EMPTY_MARK):
         return True
+    return _is_keras_base(owner)
+
+
+def _is_keras_base(owner: type) -> bool:
     return owner.__module__.partition(".")[0] in _KERAS_ROOTS and owner.__name__ in _KERAS_BASES

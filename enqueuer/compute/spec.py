@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import importlib
+import inspect
 import keyword
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from enqueuer.compute.seeding import BUILD, seeded_globals
 from enqueuer.compute.sequence_checks import check_sequence
-from enqueuer.errors import ConfigurationError
+from enqueuer.errors import ConfigurationError, with_article
 from enqueuer.protocol.unpacking import INTEGERS
 
 _DEPTH_LIMIT = 32
@@ -19,18 +21,29 @@ _DEPTH_LIMIT = 32
 class SequenceSpec:
     """``SequenceSpec("package.module:callable", **kwargs)``: each process calls the callable with the arguments.
 
-    The target is a module's dotted name, a colon, and the name of a class or function in it. Keyword arguments are
-    plain values: None, bool, int (64 bits), float, str, bytes, and lists and str-keyed dicts of those. They travel as
-    msgpack, which has no tuple: a tuple becomes a list at once, so that trainer and workers pass the same value.
-    Raises ConfigurationError for anything else. A spec is immutable and comparable.
+    The target is a module's dotted name, a colon, and the name of a class or function in it; or that class or function
+    itself, which must be importable by its name. Arguments go by keyword and are plain values: None, bool, int (64
+    bits), float, str, bytes, and lists and str-keyed dicts of those. They travel as msgpack, which has no tuple: a
+    tuple becomes a list at once, so that trainer and workers pass the same value. A spec is immutable and comparable.
+
+    Raises:
+        ConfigurationError: the target cannot be named, or an argument cannot travel.
+        TypeError: an argument was not given by keyword.
     """
 
     __slots__ = ("_kwargs", "_target")
     _target: str
     _kwargs: dict[str, Any]
 
-    def __init__(self, target: str, /, **kwargs: Any) -> None:
+    def __init__(self, target: str | Callable[..., Any], /, *arguments: NoReturn, **kwargs: Any) -> None:
+        if not isinstance(target, str):
+            target = name_target(target)
         split_target(target)
+        if arguments:
+            raise TypeError(
+                f"SequenceSpec takes the arguments of {target!r} by keyword, such as "
+                f"{_first_parameter(target)}={arguments[0]!r:.60}, not by position"
+            )
         object.__setattr__(self, "_target", target)
         object.__setattr__(self, "_kwargs", {name: _plain(value, name, 0) for name, value in kwargs.items()})
 
@@ -85,6 +98,32 @@ def call_factory(factory: Callable[..., Any], target: str, kwargs: dict[str, Any
     return sequence
 
 
+def name_target(target: object) -> str:
+    """The 'package.module:callable' of a class or function. Raises ConfigurationError if workers cannot import it."""
+    module, name = getattr(target, "__module__", None), getattr(target, "__qualname__", None)
+    if not callable(target) or not isinstance(module, str) or not isinstance(name, str):
+        raise ConfigurationError(
+            "a SequenceSpec is made of a class or function, or of its name in the form 'package.module:callable', not "
+            f"of {with_article(type(target).__qualname__)} ({target!r:.60}); a Sequence that is an object goes to "
+            "SequenceEnqueuer as it is"
+        )
+    if module != "__main__" and getattr(sys.modules.get(module), name, None) is not target:
+        raise ConfigurationError(
+            f"{module}.{name} cannot be imported by its name: move it to the top level of a module that workers can "
+            "import"
+        )
+    return f"{module}:{name}"
+
+
+def _first_parameter(target: str) -> str:
+    """The name of the first argument of a target, if its module is imported; else an example's."""
+    module, name = split_target(target)
+    try:
+        return next(iter(inspect.signature(getattr(sys.modules.get(module), name)).parameters))
+    except (AttributeError, TypeError, ValueError, StopIteration):
+        return "count"
+
+
 def split_target(target: object) -> tuple[str, str]:
     """Split 'package.module:callable' into module and name. Raises ConfigurationError for another form."""
     module, colon, name = target.partition(":") if isinstance(target, str) else ("", "", "")
@@ -105,10 +144,18 @@ def import_target(target: str) -> Callable[..., Any]:
     Exceptions of the import are passed on. Raises ConfigurationError if the name is malformed or is no callable.
     """
     module_name, name = split_target(target)
-    module = importlib.import_module(module_name)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there, and lacks one that it imports itself
+        text = (
+            f"{error} (of {target!r}): correct the name, or put the module's directory on the import path (PYTHONPATH)"
+        )
+        raise ModuleNotFoundError(text, name=error.name) from None
     found = getattr(module, name, None)
     if not callable(found):
-        problem = "nothing" if found is None else f"a {type(found).__qualname__}, which cannot be called,"
+        problem = "nothing" if found is None else f"{with_article(type(found).__qualname__)}, which cannot be called,"
         raise ConfigurationError(f"{target!r}: the module {module_name} has {problem} under the name {name!r}")
     return found  # type: ignore[no-any-return]
 
@@ -135,10 +182,11 @@ def _plain(value: Any, where: str, depth: int) -> Any:
         return [_plain(part, f"{where}[{number}]", depth + 1) for number, part in enumerate(value)]
     if type(value) is dict and all(type(key) is str and _is_utf8(key) for key in value):
         return {key: _plain(part, f"{where}[{key!r}]", depth + 1) for key, part in value.items()}
+    kind = with_article(type(value).__qualname__)
     raise ConfigurationError(
-        f"SequenceSpec argument {where}: a {type(value).__qualname__} ({value!r:.60}) does not travel. Arguments are "
-        "None, bool, 64-bit int, float, str, bytes, and lists and str-keyed dicts of those; for a path give its str, "
-        "for data the name of the file it is in"
+        f"SequenceSpec argument {where}: {kind} ({value!r:.60}) does not travel. Arguments are None, bool, "
+        "64-bit int, float, str, bytes, and lists and str-keyed dicts of those; for a path give its str, for data the "
+        "name of the file it is in"
     )
 
 

@@ -91,15 +91,20 @@ class WorkerItems:
                 )
             )
         except Exception:
-            if not watch.has_drawn:
+            if not self._has_drawn(watch):
                 raise
         else:
-            if not watch.has_drawn:
+            if not self._has_drawn(watch):
                 return batch
             del batch
-        self._instance.find_generators()
         self._on_repeat()
         return self.compute(index, out)
+
+    def _has_drawn(self, watch: DrawWatch) -> bool:
+        """Whether the first item drew anything, or made generators: those were seeded as all workers' are."""
+        before = self._instance.owned
+        self._instance.find_generators()
+        return watch.has_drawn or not self._instance.owned.has_same_objects(before)
 
 
 class DrawWatch:

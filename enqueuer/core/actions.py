@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from enqueuer.core.events import Route
-from enqueuer.protocol.messages import ErrorRecord, Message
+from enqueuer.protocol.messages import ErrorRecord, Message, describe_exits
 
 # A position's outcome: a payload, which is opaque to the core, `BatchFailed` or `BatchSkipped`.
 Outcome = Any
@@ -39,6 +39,13 @@ class EpochExhausted:
 
 
 @dataclass(frozen=True, slots=True)
+class EpochEnded:
+    """This epoch has ended early, as the trainer wanted, and none of its threads computes an item of it any more."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class FleetFailed:
     """Fail the session: no worker can serve. ``error`` is the worker's, if it said one."""
 
@@ -65,7 +72,7 @@ class RemoteLine:
     text: str
 
 
-Action = Send | Deliver | EpochExhausted | FleetFailed | Report | RemoteLine
+Action = Send | Deliver | EpochExhausted | EpochEnded | FleetFailed | Report | RemoteLine
 
 
 # ---------------------------------------------------------------- outcomes without a batch
@@ -90,7 +97,8 @@ class BatchFailed:
 
     def describe_skip(self) -> str:
         """The log line for this batch if it is skipped."""
-        reason = f"it killed {len(self.deaths)} workers"
+        count = len(self.deaths)
+        reason = f"it killed {count} worker{'' if count == 1 else 's'}: {describe_exits(self.deaths)}"
         if self.error is not None:
             reason = self.error.summary
         elif self.timeouts:

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from enqueuer.core import granting, joining, leaving, liveness, offences, results, supervision
-from enqueuer.core.actions import CRITICAL, Action, Deliver, RemoteLine
+from enqueuer.core.actions import CRITICAL, Action, Deliver, EpochEnded, RemoteLine
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.events import (
     BlockUnavailable,
     ControlReceived,
     EpochConfirmed,
+    EpochEndRequested,
     EpochOpened,
     Event,
     Malformed,
@@ -78,6 +79,8 @@ class Coordinator:
         liveness.run_timers(state)
         # Before more is delivered: it looks at how little was left for the trainer since the last turn.
         state.scheduler.review_depth()
+        if state.ledger.ended or state.ending is not None:
+            _end_early(state)
         _deliver(state)
         granting.grant(state)
         return state.take_actions()
@@ -146,6 +149,14 @@ def _on_epoch_confirmed(state: State, event: EpochConfirmed) -> None:
         run.confirmed = True
 
 
+def _on_epoch_end_requested(state: State, event: EpochEndRequested) -> None:
+    run = state.ledger.runs.get(event.epoch)
+    if run is not None:
+        granting.revoke_all_of(state, run)
+        state.ledger.end_early(run)
+    state.ending = event.epoch
+
+
 def _on_taken(state: State, event: Taken) -> None:
     state.ledger.note_taken(event.total)
 
@@ -160,6 +171,16 @@ def _on_stop_requested(state: State, _event: StopRequested) -> None:
 
 def _routes(state: State) -> list[Route]:
     return [worker.route for worker in state.fleet if worker.route is not None] + list(state.fleet.supervisors)
+
+
+def _end_early(state: State) -> None:
+    """Report the epoch that ended early, and close the books of each whose last item is done."""
+    ending = None if state.ending is None else state.ledger.ended.get(state.ending)
+    if state.ending is not None and (ending is None or not state.ledger.is_computed_in_process(ending)):
+        state.actions.append(EpochEnded(state.ending))
+        state.ending = None
+    for run in [run for run in state.ledger.ended.values() if not run.leased_count]:
+        state.ledger.close(run)
 
 
 def _deliver(state: State) -> None:
@@ -252,6 +273,7 @@ _EVENT_RULES: Final[dict[type, Callable[[State, Any], None]]] = {
     ThreadTimedOut: results.on_thread_timed_out,
     EpochOpened: _on_epoch_opened,
     EpochConfirmed: _on_epoch_confirmed,
+    EpochEndRequested: _on_epoch_end_requested,
     StopRequested: _on_stop_requested,
 }
 

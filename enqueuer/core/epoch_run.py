@@ -25,7 +25,8 @@ class EpochRun:
            └── lost, expired, revoked ──┘
 
     A position is leased while at least one lease on it is live. A revoked, expired or lost lease is not live; its
-    answer is still taken. Outcomes are opaque here.
+    answer is still taken. Outcomes are opaque here. A run that has ended early drops every position at once, apart from
+    those that are still being computed: nothing is leased or delivered any more.
     """
 
     def __init__(self, epoch: int, generation: int, order: Sequence[int], *, ordered: bool, confirmed: bool) -> None:
@@ -35,6 +36,7 @@ class EpochRun:
         self.length = len(order)
         self.confirmed = confirmed
         self.exhausted_reported = False
+        self._has_ended_early = False
         # Suspects, with the exit code of each worker that died while computing them. They are leased alone.
         self.deaths: dict[int, list[int]] = {}
         # Exceptions of ``__getitem__``, and computations longer than the time-out, by position.
@@ -42,6 +44,9 @@ class EpochRun:
         self.timeouts: dict[int, int] = {}
         # Positions with more than one live lease.
         self.hedged: set[int] = set()
+        # Positions without an answer that two workers may have computed, and digests of the answers to such positions.
+        self.twice: set[int] = set()
+        self.first_digests: dict[int, Any] = {}
         self._ordered = ordered
         self._next = 0
         self._returned: list[int] = []
@@ -68,6 +73,16 @@ class EpochRun:
     def buffered_count(self) -> int:
         """Positions answered and not delivered."""
         return len(self._buffered)
+
+    @property
+    def deliverable_count(self) -> int:
+        """Positions answered that can be delivered as soon as the epoch is confirmed."""
+        if not self._ordered:
+            return len(self._buffered)
+        end = self._head
+        while end in self._buffered:
+            end += 1
+        return end - self._head
 
     @property
     def fresh_count(self) -> int:
@@ -99,6 +114,17 @@ class EpochRun:
         """Whether every position is delivered."""
         return self._head >= self.length
 
+    def end_early(self) -> None:
+        """Drop all positions but the leased ones, which are dropped when their leases end."""
+        self._has_ended_early = True
+        self._next = self._head = self.length
+        for positions in (self._returned, self._suspects, self._buffered, self._delivered):
+            positions.clear()
+
+    def live_leases(self) -> list[int]:
+        """All live leases."""
+        return [lease for leases in self._live.values() for lease in leases]
+
     # ------------------------------------------------------------ leasing
 
     def take_pending(self, count: int, busy: Set[int] = frozenset()) -> list[int]:
@@ -126,9 +152,12 @@ class EpochRun:
         return positions
 
     def unanswered_indices(self) -> set[int]:
-        """Indices of all positions that were leased and have no answer yet."""
+        """Indices of all positions that were leased and have no answer yet, or that killed workers.
+
+        An index that ended a worker would end more of them in the next epoch, before the trainer hears of this one.
+        """
         pending = [position for position in (*self._returned, *self._suspects) if not self.is_answered(position)]
-        return {self.order[position] for position in (*self._live, *pending)}
+        return {self.order[position] for position in (*self._live, *pending, *self.deaths)}
 
     def take_suspect(self) -> int:
         """Take a suspect, to lease it at once."""
@@ -144,6 +173,7 @@ class EpochRun:
             others = self._live.get(position, ())
             if others:
                 self.hedged.add(position)
+                self.twice.add(position)
             self._live[position] = (*others, lease)
 
     @property
@@ -181,6 +211,8 @@ class EpochRun:
             self.hedged.discard(position)
             return False
         del self._live[position]
+        if self._has_ended_early:
+            return False
         heapq.heappush(self._suspects if position in self.deaths else self._returned, position)
         return True
 
@@ -196,6 +228,7 @@ class EpochRun:
             return False
         self._buffered[position] = outcome
         self.hedged.discard(position)
+        self.twice.discard(position)
         return True
 
     def answer_all(self, positions: Sequence[int], outcomes: Sequence[Any]) -> list[int]:

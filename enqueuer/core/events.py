@@ -6,8 +6,8 @@ since a frozen dataclass takes four times as long to make.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from enqueuer.protocol.messages import Message, SpecOnWire
@@ -117,6 +117,13 @@ class ThreadTimedOut:
     stack: str
 
 
+class Setting(NamedTuple):
+    """A plain value of a module of the user's: its digest, and the value as text."""
+
+    digest: bytes
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class EpochOpened:
     """An epoch, or a newer state generation of one, can be computed.
@@ -134,6 +141,7 @@ class EpochOpened:
         gated: nothing is delivered before `EpochConfirmed`.
         remote_state: in place of ``state`` for workers on other hosts, if not None. A live object's is large.
         remote_refusal: why workers on other hosts cannot serve, where a live object has no ``remote_state``.
+        settings: plain values of the trainer's modules, by name, for local workers to compare theirs with.
     """
 
     epoch: int
@@ -148,6 +156,12 @@ class EpochOpened:
     gated: bool
     remote_state: Any = None
     remote_refusal: str = ""
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+
+    @property
+    def for_welcome(self) -> tuple[Any, ...]:
+        """The parts that a Welcome carries."""
+        return self.sequence, self.options, self.settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +171,15 @@ class EpochConfirmed:
     epoch: int
 
 
+@dataclass(frozen=True, slots=True)
+class EpochEndRequested:
+    """The trainer wants nothing more of this epoch."""
+
+    epoch: int
+
+
 class Taken(NamedTuple):
-    """The trainer has taken this many outcomes since the session's start."""
+    """The trainer has taken, or dropped, this many outcomes since the session's start."""
 
     total: int
 
@@ -180,6 +201,7 @@ Event = (
     | ThreadTimedOut
     | EpochOpened
     | EpochConfirmed
+    | EpochEndRequested
     | Taken
     | StopRequested
 )

@@ -115,5 +115,7 @@ def _book(state: State, assignment: Assignment) -> None:
 
 def _has_min_workers(state: State) -> bool:
     if not state.has_had_min_workers:
-        state.has_had_min_workers = state.scheduler.slots_count >= state.options.min_workers
+        # Those that wait for a sample need one that is granted before.
+        present = state.scheduler.slots_count + state.samples.waiting_count
+        state.has_had_min_workers = present >= state.options.min_workers
     return state.has_had_min_workers

@@ -4,7 +4,7 @@
     Hello ──────────────────────────────► version, NumPy, identity
           ◄────────────────────────────── Welcome (where batches go, how to build the Sequence), Epoch …
     builds the Sequence
-    Ready ──────────────────────────────► length, digest: from now on it gets leases
+    Ready ──────────────────────────────► length, digest; a sample of its batches: from now on it gets leases
 
 A later epoch is announced to every worker in the same two messages. A worker with a new connection says Hello again,
 and lists the leases it still holds.
@@ -15,8 +15,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from enqueuer.core import offences
-from enqueuer.core.actions import ERROR, INFO, FleetFailed
+from enqueuer.core import offences, refusals, sampling
+from enqueuer.core.actions import ERROR, WARNING, FleetFailed
 from enqueuer.core.events import EpochOpened, Route, ThreadsJoined
 from enqueuer.core.peer import PeerRecord, Supervisor
 from enqueuer.core.state import State
@@ -25,9 +25,7 @@ from enqueuer.protocol.messages import ACCEPTED_VERSIONS, Epoch, Hello, LoadFail
 
 # The current epoch and the one computed ahead.
 _EPOCHS_KEPT = 2
-# Refusals to tell of: different reasons, and workers a reason.
-_REASONS_KEPT = 5
-_NAMES_KEPT = 1_000
+_VERSIONS_KEPT = 5
 
 # ---------------------------------------------------------------- the trainer's threads, and epochs
 
@@ -58,7 +56,8 @@ def announce(state: State, opened: EpochOpened) -> None:
     state.announced[opened.epoch] = opened
     for epoch in sorted(state.announced)[:-_EPOCHS_KEPT]:
         del state.announced[epoch]
-    renew = previous is None or (previous.sequence, previous.options) != (opened.sequence, opened.options)
+    state.samples.keep_only((epoch, other.generation) for epoch, other in state.announced.items())
+    renew = previous is None or previous.for_welcome != opened.for_welcome
     for worker in state.fleet:
         if worker.in_process or worker.route is None:
             continue
@@ -92,8 +91,8 @@ def on_hello(state: State, route: Route, session: bytes, hello: Hello, key: str)
         state.send(route, Reject("it was cut off"))
     elif (refusal := _refusal_of_hello(state, hello)) is not None:
         record, name = offences.record_at(state, route), f"{hello.worker_id} on {hello.host}"
-        _note_refusal(state, name, refusal)
-        if not record.was_rejected:
+        # A peer that calls itself otherwise in each Hello is told of once, too.
+        if refusals.note(state, name, refusal) and not record.was_rejected:
             record.was_rejected = True
             state.report(ERROR, f"rejected worker {name}: {refusal}")
         state.send(route, Reject(refusal))
@@ -125,6 +124,7 @@ def _join(state: State, route: Route, session: bytes, hello: Hello, key: str) ->
             # It was lost for long, and forgotten: other workers have computed the results it still keeps.
             worker.received_seq = hello.sent_seq
         state.fleet.add(worker)
+        _warn_of_other_versions(state, worker, hello)
     elif worker.last_word is not None:
         # It did not hear the last word, or it would not be here.
         state.send(route, worker.last_word)
@@ -137,6 +137,25 @@ def _join(state: State, route: Route, session: bytes, hello: Hello, key: str) ->
     if opened is not None:
         _welcome(state, worker, opened)
         send_epochs(state, worker)
+
+
+def _warn_of_other_versions(state: State, worker: Worker, hello: Hello) -> None:
+    """Warn of a worker whose batches may not be the same bit for bit, once for each pair of versions."""
+    facts = state.facts
+    for program, theirs, ours in (
+        ("Python", hello.python_version, facts.python_version),
+        ("NumPy", hello.numpy_version, facts.numpy_version),
+    ):
+        difference = f"has {program} {theirs} and the trainer has {ours}"
+        is_other = theirs and ours and _minor(theirs) != _minor(ours)
+        # A hostile peer names ever new versions.
+        if is_other and difference not in state.version_warnings and len(state.version_warnings) < _VERSIONS_KEPT:
+            state.version_warnings.add(difference)
+            state.report(
+                WARNING,
+                f"worker {worker.name} {difference}: the two may draw other random numbers and round otherwise, so a "
+                f"batch may depend on the worker that computes it; install the same {program} on both",
+            )
 
 
 def _change_link(state: State, worker: Worker, route: Route, held: tuple[int, ...]) -> None:
@@ -153,7 +172,7 @@ def _change_link(state: State, worker: Worker, route: Route, held: tuple[int, ..
 def _welcome(state: State, worker: Worker, opened: EpochOpened) -> None:
     refusal = _refusal_of_channel(state, worker.channel, opened)
     if refusal is not None:
-        _reject(state, worker, refusal)
+        refusals.reject(state, worker, refusal)
     else:
         state.send(worker, _welcome_message(state, worker.channel, worker.received_seq, opened))
 
@@ -168,12 +187,27 @@ def on_ready(state: State, worker: Worker, message: Ready) -> None:
         return  # the state was given up meanwhile
     refusal = _refusal_of_ready(opened, message)
     if refusal is not None:
-        _reject(state, worker, refusal)
-    elif worker.state is WorkerState.JOINING:
-        worker.move_to(WorkerState.SERVING)
-        state.deaths_on_arrival = 0
-        _forget_refusals(state, worker.name)
-        state.report(INFO, f"worker {worker.name} (pid {worker.pid}) joined")
+        refusals.reject(state, worker, refusal)
+    else:
+        _tell_of_settings(state, opened, message)
+        if worker.state is WorkerState.JOINING:
+            sampling.admit(state, worker, allows_skew=message.allows_skew)
+
+
+def _tell_of_settings(state: State, opened: EpochOpened, ready: Ready) -> None:
+    """Warn, once for each, of settings that the trainer's script has changed and its local workers do not have."""
+    news = {name: text for name, text in ready.settings if name in opened.settings.keys() - state.told_settings}
+    if news:
+        state.told_settings.update(news)
+        parts = [
+            f"{name.replace(':', '.')} is {opened.settings[name].text} here and {text} there"
+            for name, text in news.items()
+        ]
+        state.report(
+            WARNING,
+            "local workers import modules afresh, so their settings are not those that the trainer has changed: "
+            f"{'; '.join(parts)}. Set them in a function, and pass it as worker_init= to the enqueuer",
+        )
 
 
 def on_load_failure(state: State, worker: Worker, message: LoadFailure) -> None:
@@ -182,50 +216,14 @@ def on_load_failure(state: State, worker: Worker, message: LoadFailure) -> None:
     if run is None or run.generation != message.generation:
         return  # the state was given up before this worker came to load it
     text = f"worker {worker.name} cannot build the Sequence: {message.error.summary}"
-    _note_refusal(state, worker.name, f"it cannot build the Sequence: {message.error.summary}")
+    reason = f"it cannot build the Sequence: {message.error.summary}"
+    traceback = "" if reason in state.refusals else f"\n{message.error.traceback}".rstrip()
+    is_new = refusals.note(state, worker.name, reason)
     if state.is_local(worker.channel):
         state.actions.append(FleetFailed(text, message.error))
-    else:
-        state.report(ERROR, f"{text}\n{message.error.traceback}".rstrip())
+    elif is_new:
+        state.report(ERROR, f"{text}{traceback}")
     state.dismiss(worker, Reject("it cannot build the Sequence"))
-
-
-def _reject(state: State, worker: Worker, reason: str) -> None:
-    _note_refusal(state, worker.name, reason)
-    if state.is_local(worker.channel):
-        # This trainer made it for itself: no other worker will do better.
-        state.actions.append(FleetFailed(f"local worker {worker.name} cannot serve: {reason}"))
-    else:
-        state.report(ERROR, f"rejected worker {worker.name}: {reason}")
-    state.dismiss(worker, Reject(reason))
-
-
-# ---------------------------------------------------------------- refusals, for the warning that no worker is there
-
-
-def describe_refusals(state: State) -> str:
-    """Workers that came and were refused, by reason; '' if there was none."""
-    parts = []
-    for reason, names in state.refusals.items():
-        known = f"worker {next(iter(names))} was" if len(names) == 1 else f"{len(names)} workers were"
-        parts.append(f"{known} refused: {reason}")
-    return "; ".join(parts)
-
-
-def _note_refusal(state: State, name: str, reason: str) -> None:
-    if reason not in state.refusals and len(state.refusals) >= _REASONS_KEPT:
-        del state.refusals[next(iter(state.refusals))]
-    names = state.refusals.setdefault(reason, set())
-    if len(names) < _NAMES_KEPT:
-        names.add(name)
-
-
-def _forget_refusals(state: State, name: str) -> None:
-    """The worker serves now."""
-    for reason in [reason for reason, names in state.refusals.items() if name in names]:
-        state.refusals[reason].discard(name)
-        if not state.refusals[reason]:
-            del state.refusals[reason]
 
 
 # ---------------------------------------------------------------- messages
@@ -236,6 +234,8 @@ def _welcome_message(state: State, channel: str, received_seq: int, opened: Epoc
     timing = state.options.timing
     options: dict[str, Any] = dict(opened.options) if opened else {"batch_timeout": state.options.batch_timeout}
     facts = state.channels[channel]
+    if opened and facts.local and opened.settings:
+        options["settings"] = {name: setting.digest for name, setting in opened.settings.items()}
     if opened and facts.shared_memory:
         options["shared_memory"] = list(facts.shared_memory)
     if opened and facts.compression:
@@ -292,6 +292,11 @@ def _refusal_of_ready(opened: EpochOpened, ready: Ready) -> str | None:
             f"{opened.digest.hex()[:12]}; install the same code on both, or start the worker with --allow-skew"
         )
     return None
+
+
+def _minor(version: str) -> str:
+    """'3.11' of '3.11.2'."""
+    return ".".join(version.split(".")[:2])
 
 
 def _major(version: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from itertools import repeat
+from itertools import islice, repeat
 
 from enqueuer.core.actions import Outcome
 from enqueuer.core.epoch_run import EpochRun
@@ -18,6 +18,9 @@ from enqueuer.core.worker import Worker
 
 # A lease: the epoch that it is on, its position there, and the worker that holds it.
 LeaseEntry = tuple[EpochRun, int, Worker]
+
+# Of the leases of a worker that leaves, so many may still be answered by it; a digest is kept of the other answer.
+_MOST_WATCHED = 16
 
 
 class HeldBytes:
@@ -56,12 +59,16 @@ class Ledger:
     def __init__(self, *, weighs: bool = False) -> None:
         """``weighs``: keep `held_bytes`, at a cost for each batch."""
         self.runs: dict[int, EpochRun] = {}
+        # Epochs that ended early, as long as workers still compute items of theirs.
+        self.ended: dict[int, EpochRun] = {}
         self.stale_count = 0
         self.delivered_total = 0
         self.taken_total = 0
         self._leases: dict[int, LeaseEntry] = {}
         self.next_lease = 1
         self._held = HeldBytes() if weighs else None
+        # Leases on samples are in the table as well, under this run of no epoch: they answer no position.
+        self.samples = EpochRun(-1, -1, (), ordered=True, confirmed=False)
 
     # ------------------------------------------------------------ counts
 
@@ -96,8 +103,8 @@ class Ledger:
         Two workers computing one index at once would both write its cache file, say.
         """
         busy: set[int] = set()
-        for epoch, earlier in self.runs.items():
-            if epoch < run.epoch:
+        for earlier in (*self.runs.values(), *self.ended.values()):
+            if earlier.epoch < run.epoch:
                 busy |= earlier.unanswered_indices()
         return busy
 
@@ -111,9 +118,23 @@ class Ledger:
         """Begin an epoch's books."""
         self.runs[run.epoch] = run
 
+    def end_early(self, run: EpochRun) -> None:
+        """Drop what the epoch has not delivered. Its live leases keep their indices from the next epoch's."""
+        self.ended[run.epoch] = self.runs.pop(run.epoch)
+        run.end_early()
+        if self._held is not None:
+            self._held.forget(run.epoch)
+
+    def is_computed_in_process(self, run: EpochRun) -> bool:
+        """Whether threads of the trainer still compute items of the run."""
+        entries = [self._leases.get(lease) for lease in run.live_leases()]
+        return any(entry is not None and entry[2].in_process for entry in entries)
+
     def close(self, run: EpochRun) -> None:
         """Forget the run and every lease on it. Workers stay occupied by theirs until they answer or unlist them."""
-        del self.runs[run.epoch]
+        for runs in (self.runs, self.ended):
+            if runs.get(run.epoch) is run:
+                del runs[run.epoch]
         if self._held is not None:
             self._held.forget(run.epoch)
         for lease in [lease for lease, (owner, _, _) in self._leases.items() if owner is run]:
@@ -122,6 +143,7 @@ class Ledger:
     def close_all(self) -> None:
         """Drop all outcomes."""
         self.runs.clear()
+        self.ended.clear()
         self._leases.clear()
         if self._held is not None:
             self._held = HeldBytes()
@@ -135,6 +157,16 @@ class Ledger:
         leases = range(first, self.next_lease)
         run.lease_all(positions, leases)
         self._leases.update(zip(leases, zip(repeat(run), positions, repeat(worker)), strict=True))
+        worker.leases.update(dict.fromkeys(leases, now))
+        worker.changed(worker)
+        return first
+
+    def grant_samples(self, worker: Worker, count: int, now: float) -> int:
+        """Leases for samples, which occupy the worker like any other; returns the first number."""
+        first = self.next_lease
+        self.next_lease += count
+        leases = range(first, self.next_lease)
+        self._leases.update(dict.fromkeys(leases, (self.samples, -1, worker)))
         worker.leases.update(dict.fromkeys(leases, now))
         worker.changed(worker)
         return first
@@ -192,6 +224,10 @@ class Ledger:
     def release(self, worker: Worker) -> int:
         """End all leases of a worker that leaves; returns how many positions are pending again."""
         worker.reserved = False
+        for lease in islice(worker.leases, _MOST_WATCHED):
+            entry = self._leases.get(lease)
+            if entry is not None and entry[0].is_live(entry[1], lease):
+                entry[0].twice.add(entry[1])
         return self.expire(worker, list(worker.leases))
 
     # ------------------------------------------------------------ delivery

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from enqueuer.core import joining, leaving, offences, supervision
+from enqueuer.core import comparing, joining, leaving, offences, refusals, sampling, supervision
 from enqueuer.core.actions import WARNING, FleetFailed
 from enqueuer.core.fleet import FORGET_SECONDS
 from enqueuer.core.state import State
@@ -39,6 +39,7 @@ def begin_turn(state: State, now: float) -> None:
             worker.unlinked_at += gap
         for supervisor in state.fleet.supervisors.values():
             supervisor.last_seen += gap
+        state.samples.shift(gap)
         state.alone_since += gap
         state.warned_at += gap
 
@@ -53,6 +54,8 @@ def run_timers(state: State) -> None:
             _check_alive(state, worker)
     state.fleet.forget_lost(state.now - FORGET_SECONDS)
     supervision.forget_silent(state)
+    comparing.review_contests(state)
+    sampling.review(state)
     _warn_without_workers(state)
 
 
@@ -69,14 +72,14 @@ def _check_alive(state: State, worker: Worker) -> None:
 
 
 def _warn_without_workers(state: State) -> None:
-    present, least = state.scheduler.slots_count, state.options.min_workers
+    present, least = state.scheduler.slots_count + state.samples.waiting_count, state.options.min_workers
     if (present and (present >= least or state.ledger.leased_count)) or not state.ledger.has_pending:
         state.alone_since = state.warned_at = state.now
         return
     waited, limit = state.now - state.alone_since, state.options.no_worker_timeout
     workers = f"only {present} of min_workers={least} workers" if present else "no worker"
     where = f" connected to {state.facts.address}" if state.facts.address else ""
-    refused = joining.describe_refusals(state)
+    refused = refusals.describe(state)
     if limit is not None and waited >= limit:
         text = f"{workers}{where} for {waited:.0f} s, and no_worker_timeout={limit:g}"
         state.actions.append(FleetFailed(f"{text}; {refused or 'start workers first, or allow more time'}"))
@@ -100,7 +103,7 @@ def on_heartbeat(state: State, worker: Worker, message: Heartbeat) -> None:
     ignored = _reconcile(state, worker, message)
     newest = state.newest_epoch
     behind = newest is not None and message.generation != newest.generation
-    if behind or ignored or worker.state is WorkerState.JOINING:
+    if behind or ignored or (worker.state is WorkerState.JOINING and not state.samples.is_waiting(worker)):
         # An Epoch, or the answer to it, was lost; a worker ignores an Epoch it has. A whole Sequence may still be on
         # its way over a slow line, and a second one behind it would only delay it.
         timing = state.options.timing

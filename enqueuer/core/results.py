@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from enqueuer.core import granting, leaving, offences
+from enqueuer.core import comparing, granting, leaving, offences, sampling
 from enqueuer.core.actions import WARNING, BatchFailed, BatchSkipped, Outcome
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.events import BlockUnavailable, ResultsReceived, ResultsRefused, ThreadTimedOut
@@ -36,6 +36,12 @@ def on_results(state: State, event: ResultsReceived) -> None:
     worker.last_seen = state.now
     worker.note_batches(len(event.leases), event.busy, state.now)
     state.hedger.note_batches(worker, len(event.leases), event.busy)
+    if state.samples.is_on:
+        rest = comparing.take_samples(state, worker, event)
+        if rest is None:
+            leaving.let_go_if_done(state, worker)
+            return
+        event = rest
     nbytes = event.nbytes // len(event.leases)
     state.scheduler.note_weight(event.epoch, nbytes)
     run = _current_run(state, event.epoch, event.generation)
@@ -51,14 +57,19 @@ def _take_all(state: State, worker: Worker, event: ResultsReceived, run: EpochRu
 
     ``nbytes`` is what one batch weighs.
     """
-    if run is None or run.hedged:
+    if run is None or run.twice:
         return False
     positions = state.ledger.answer_all(worker, event.leases, run)
     if positions is None:
         return False
     taken = run.answer_all(positions, event.payloads)
-    state.ledger.stale_count += len(positions) - len(taken)
+    if len(taken) < len(positions):
+        state.ledger.stale_count += len(positions) - len(taken)
+        for position, payload in zip(positions, event.payloads, strict=True):
+            comparing.compare_twice(state, run, position, worker, payload)
     state.ledger.note_buffered(run, taken, nbytes)
+    if state.samples.is_on and taken:
+        comparing.note_answers(state, worker, run, positions, event.payloads, event.busy / len(positions))
     return True
 
 
@@ -67,10 +78,16 @@ def _take_answer(state: State, worker: Worker, lease: int, run: EpochRun | None,
     if position is None:
         _judge(state, worker, lease, is_current=run is not None, is_numbered=True)
     elif run is not None:
+        is_watched = position in run.twice
         if granting.settle(state, run, position, outcome):
             state.ledger.note_buffered(run, (position,), nbytes)
+            if is_watched:
+                run.first_digests[position] = sampling.digest_of(state, outcome)
+            if state.samples.is_on:
+                comparing.note_answers(state, worker, run, (position,), (outcome,), worker.item_seconds)
         else:
             state.ledger.stale_count += 1
+            comparing.compare_twice(state, run, position, worker, outcome)
     return position is not None
 
 
@@ -143,6 +160,12 @@ def _refuse(state: State, worker: Worker, leases: Sequence[int], offence: str) -
 def on_failure(state: State, worker: Worker, message: Failure) -> None:
     """``__getitem__`` raised on a worker."""
     worker.last_answer = state.now
+    if comparing.on_sample_failed(state, worker, message.lease, message.error.summary):
+        leaving.let_go_if_done(state, worker)
+        return
+    if not sampling.note_failure(state, worker):
+        state.ledger.expire(worker, (message.lease,))
+        return
     run = _current_run(state, message.epoch, message.generation)
     position = state.ledger.answer(worker, message.lease, run)
     if position is None:

@@ -249,7 +249,8 @@ class Scheduler:
         for run in runs:
             if given == count:
                 break
-            busy = frozenset() if run is runs[0] else self._busy_indices(run, assignments)
+            is_first = run is runs[0] and not self._ledger.ended
+            busy = frozenset() if is_first else self._busy_indices(run, assignments)
             positions = run.take_pending(count - given, busy)
             if positions:
                 assignments.append(Assignment(worker, run, positions))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+from enqueuer.core.digests import BatchDigest
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +36,12 @@ class SessionFacts:
         session: its random id, in every message.
         channels: where workers connect.
         numpy_version: the trainer's.
+        python_version: the trainer's; '' in tests without one.
         max_queue_size: bound on undelivered batches, beside one in each slot; 0 or less: none; None: found by itself.
         max_bytes: bound on the bytes of undelivered batches; None: none.
         skipped_before: batches that earlier sessions skipped; they count towards ``max_skipped``.
         address: where remote workers connect, for the warning that none is there; '' without remote workers.
+        digest_of: the digest of a payload, None for one that cannot be compared; None: no batches are compared.
     """
 
     session: bytes
@@ -45,3 +51,5 @@ class SessionFacts:
     max_bytes: int | None = None
     skipped_before: int = 0
     address: str = ""
+    digest_of: Callable[[Any], BatchDigest | None] | None = None
+    python_version: str = ""

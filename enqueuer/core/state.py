@@ -1,6 +1,7 @@
 """State: owns everything a session's coordinator knows. The rules are modules of functions over it.
 
     coordinator ── dispatches ──► joining · liveness · leaving · supervision   workers and supervisors
+                                  sampling, comparing                          whether a host's batches are used
                                   results                                      answers to leases
                                   offences                                     acts of dishonest peers, and bans
                                   granting                                     new leases, moves, revocations
@@ -26,6 +27,7 @@ from enqueuer.core.fleet import Fleet
 from enqueuer.core.hedging import Hedger
 from enqueuer.core.ledger import Ledger
 from enqueuer.core.peer import Peers
+from enqueuer.core.samples import Samples
 from enqueuer.core.scheduler import Scheduler
 from enqueuer.core.settings import SessionFacts
 from enqueuer.core.worker import Worker, WorkerState
@@ -59,9 +61,15 @@ class State:
         # last warning about too few.
         self.sweep_at = now
         self.alone_since = self.warned_at = now
-        # `joining` writes it: reasons of refusals, each with the names of the workers that were refused for it.
+        # `refusals` writes it: reasons of refusals, each with the names of the workers that were refused for it.
         self.refusals: dict[str, set[str]] = {}
-        # `supervision` counts local workers in a row that died before they served; `joining` resets it.
+        # `sampling` writes it.
+        self.samples = Samples(is_on=facts.digest_of is not None and not all(c.local for c in facts.channels))
+        # `joining` writes it: names of settings that were told to differ in local workers.
+        self.told_settings: set[str] = set()
+        # `joining` writes it: differences between a worker's Python or NumPy and the trainer's that were warned of.
+        self.version_warnings: set[str] = set()
+        # `supervision` counts local workers in a row that died before they served; `sampling` resets it.
         self.deaths_on_arrival = 0
         # `granting` writes these: when to look for moves again; until when room for short batches is collected.
         self.rebalance_at = self.collecting_until = math.inf
@@ -70,6 +78,8 @@ class State:
         # `results` writes these; ``skipped`` has the (epoch, index) of each skipped batch.
         self.retries_count = self.timeouts_count = 0
         self.skipped: list[tuple[int, int]] = []
+        # The coordinator's: an epoch that is to end early, until that is reported.
+        self.ending: int | None = None
 
     # ------------------------------------------------------------ the turn
 

@@ -86,6 +86,9 @@ def _note_death_on_arrival(state: State, route: Route, message: WorkerExited) ->
     if not state.is_local(route.channel):
         return
     state.deaths_on_arrival += 1
+    if state.fleet.find(message.incarnation) is None:
+        text = f"local worker {message.child_number} {describe_exit(message.exit_code)} before it had joined"
+        state.report(WARNING, text)
     if state.deaths_on_arrival >= _MAX_DEATHS_ON_ARRIVAL:
         text = (
             f"{state.deaths_on_arrival} local workers in a row died before their first batch; the last one "

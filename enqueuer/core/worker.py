@@ -16,6 +16,7 @@ from enum import Enum, auto
 
 from enqueuer.core.events import Route
 from enqueuer.core.peer import PeerRecord
+from enqueuer.core.samples import Sample
 from enqueuer.protocol.messages import Bye, Hello, Reject
 
 # Weight of the newest result message in the running mean of compute times.
@@ -101,6 +102,9 @@ class Worker:
     round_trip: float = 0.0
     # When it answered last, or got its first lease after being idle.
     last_answer: float = 0.0
+    # Indices that it computes to be compared, by lease, until each is answered; `sampling` writes both.
+    samples: dict[int, Sample] = field(default_factory=dict)
+    allows_skew: bool = False
     # When it was told of the epochs last.
     epochs_sent_at: float = -math.inf
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from enqueuer import SequenceEnqueuer, SequenceSpec
+from enqueuer import SequenceEnqueuer, SequenceSpec, Stats
 from enqueuer.demo.augment import decode_all, load_dataset
 from enqueuer.demo.checkpoint import Checkpoint
 from enqueuer.demo.classifier import Classifier
@@ -37,7 +36,7 @@ class Settings:
     bind: str | None = None
     key_file: str | None = None
     insecure: bool = False
-    epochs: int = 40
+    epochs: int = 20
     batch_size: int = 32
     seed: int = 0
     max_queue_size: int = 10
@@ -48,22 +47,16 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The results of one training. Times are in seconds and, except ``startup_seconds``, begin with the first batch."""
+    """The results of one training."""
 
     accuracy: float
     held_out_count: int
-    batches_count: int
-    startup_seconds: float
-    training_seconds: float
-    wait_seconds: float
-    batches_per_second: float
+    # Seconds to import what the demo needs and load the images, before anything else starts.
+    loading_seconds: float
+    # The enqueuer's own statistics at the end of the training.
+    stats: Stats
     # Computed in the training loop's own thread; None if the baseline was left out.
     baseline_batches_per_second: float | None
-
-    @property
-    def wait_share(self) -> float:
-        """The part of the training time spent waiting for data, 0.0 to 1.0."""
-        return self.wait_seconds / self.training_seconds
 
 
 @contextmanager
@@ -84,24 +77,23 @@ def run(settings: Settings, observer: Observer = unobserved) -> Report:
 
 
 def _run(settings: Settings, observer: Observer) -> Report:
+    begun_at = perf_counter()
     dataset = load_dataset(settings.images)
     held_out_x, held_out_y = decode_all(dataset.held_out, dataset.mode, dataset.image_size)
+    loading_seconds = perf_counter() - begun_at
     classifier = _classifier(settings, dataset)
-    pace = _train(settings, dataset, classifier, observer)
-    compares = _wants_baseline(settings) and pace.batches_count > 0
+    stats = _train(settings, dataset, classifier, observer)
+    compares = _wants_baseline(settings) and stats.batches_total > 0
     return Report(
         accuracy=classifier.accuracy(held_out_x, held_out_y),
         held_out_count=len(held_out_y),
-        batches_count=pace.batches_count,
-        startup_seconds=pace.startup_seconds,
-        training_seconds=pace.training_seconds,
-        wait_seconds=pace.wait_seconds,
-        batches_per_second=pace.batches_per_second,
+        loading_seconds=loading_seconds,
+        stats=stats,
         baseline_batches_per_second=_baseline(settings, dataset) if compares else None,
     )
 
 
-def _train(settings: Settings, dataset: Dataset, classifier: Classifier, observer: Observer) -> _Pace:
+def _train(settings: Settings, dataset: Dataset, classifier: Classifier, observer: Observer) -> Stats:
     with SequenceEnqueuer(
         _spec(settings, dataset),
         use_multiprocessing=True,
@@ -123,16 +115,15 @@ def _train(settings: Settings, dataset: Dataset, classifier: Classifier, observe
                 )
             classifier.state = progress.weights
             enqueuer.load_state_dict(progress.stream)
-        pace = _Pace()
         if done == total:
-            return pace  # killed after its last batch, or run again: the weights are complete
+            return Stats()  # killed after its last batch, or run again: the weights are complete
         enqueuer.start(settings.workers, settings.max_queue_size)
         with observer(enqueuer, total, done) as observe:
-            for count, (x, y) in enumerate(pace.watch(islice(enqueuer.get(), total - done)), done + 1):
+            for count, (x, y) in enumerate(islice(enqueuer.get(), total - done), done + 1):
                 observe(classifier.step(x, y))
                 if checkpoint is not None and (checkpoint.is_due or count == total):
                     checkpoint.save(count, enqueuer.state_dict(), classifier.state)
-        return pace
+            return enqueuer.stats()
 
 
 def _job(settings: Settings, dataset: Dataset) -> str:
@@ -148,12 +139,15 @@ def _wants_baseline(settings: Settings) -> bool:
 def _baseline(settings: Settings, dataset: Dataset) -> float:
     """Batches/s of the same Sequence and training step without workers, measured for a few seconds."""
     classifier = _classifier(settings, dataset)
-    pace = _Pace()
     with SequenceEnqueuer(_spec(settings, dataset), shuffle=True, seed=settings.seed) as enqueuer:
         enqueuer.start(workers=0)
-        for x, y in pace.watch(enqueuer.get(), settings.baseline_seconds):
+        end_at = math.inf
+        for x, y in enqueuer.get():
             classifier.step(x, y)
-    return pace.batches_per_second
+            end_at = min(end_at, perf_counter() + settings.baseline_seconds)
+            if perf_counter() >= end_at:
+                break
+        return enqueuer.stats().batches_per_second
 
 
 def _spec(settings: Settings, dataset: Dataset) -> SequenceSpec:
@@ -168,49 +162,3 @@ def _spec(settings: Settings, dataset: Dataset) -> SequenceSpec:
 
 def _classifier(settings: Settings, dataset: Dataset) -> Classifier:
     return Classifier(math.prod(dataset.sample_shape), len(dataset.class_names), seed=settings.seed)
-
-
-class _Pace:
-    """Measures the batches per second and the time that the loop waits for them.
-
-    The wait for the first batch is measured separately, because it includes the start of the workers.
-    """
-
-    def __init__(self) -> None:
-        self._begun_at = self._first_at = self._asked_at = perf_counter()
-        self.batches_count = 0
-        self.wait_seconds = 0.0
-
-    def watch(self, batches: Iterable[Any], seconds: float = math.inf) -> Iterator[Any]:
-        """Pass on the batches until ``seconds`` after the first, and time each wait for the next one."""
-        iterator = iter(batches)
-        while True:
-            self._asked_at = perf_counter()
-            if self.batches_count and self.training_seconds >= seconds:
-                return
-            try:
-                batch = next(iterator)
-            except StopIteration:
-                return
-            self._arrived(perf_counter())
-            yield batch
-
-    def _arrived(self, now: float) -> None:
-        if self.batches_count:
-            self.wait_seconds += now - self._asked_at
-        else:
-            self._first_at = now
-        self.batches_count += 1
-
-    @property
-    def startup_seconds(self) -> float:
-        return self._first_at - self._begun_at
-
-    @property
-    def training_seconds(self) -> float:
-        """The time from the arrival of the first batch to the end of training on the last one."""
-        return self._asked_at - self._first_at
-
-    @property
-    def batches_per_second(self) -> float:
-        return self.batches_count / self.training_seconds if self.batches_count else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -48,18 +49,17 @@ class OffenderStats:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """A snapshot of a running enqueuer or, after ``stop()`` or an error, of its last session.
+    """A snapshot of a running enqueuer or, after ``stop()`` or an error, of its last session; `print` it for a table.
 
     ``ready_count`` near ``queue_limit`` means that the trainer is the slow side. ``ready_count`` near 0 while all slots
-    are leased means that more workers would help. With ``workers=0`` and no ``bind``, only ``running``, ``epoch``,
-    ``length``, ``taken_count``, ``batches_total``, ``skipped`` and ``retries_count`` are set.
+    are leased means that more workers would help. With ``workers=0`` and no ``bind``, everything about workers is 0.
 
     Attributes:
         running: Whether the enqueuer is started and not stopped yet.
         epoch: The epoch of the batch taken last, from 0.
         length: Batches in this epoch; after a resume, those that were left in it; 0 while it is not known.
         taken_count: Batches of this epoch that the trainer has taken.
-        ready_count: Batches that the trainer can take without waiting.
+        ready_count: Batches that the trainer can take without waiting, also those of the next epoch.
         received_count: Batches that have arrived and wait for an earlier one in order. A high number means that one
             batch is late.
         leased_count: Batches leased to workers and not received yet.
@@ -69,8 +69,11 @@ class Stats:
         slots_count: Batches that these workers can compute at a time.
         batches_total: Batches taken since ``start()``.
         bytes_total: Bytes of batches received from worker processes since ``start()``, counted without compression.
-        wait_seconds: Seconds that ``next()`` waited for batches since ``start()``, summed over all consumers. This is
-            the time that the training lost to its data.
+        elapsed_seconds: Seconds since ``start()``, until the snapshot or the end.
+        startup_seconds: Seconds from ``start()`` until the first batch was taken, in which the workers start; 0.0
+            before that. `batches_per_second` and `wait_share` leave them out.
+        wait_seconds: Seconds that ``next()`` waited for batches since ``start()``, summed over all consumers.
+        startup_wait_seconds: The part of ``wait_seconds`` before the first batch.
         compression_ratio: Bytes of batches for each byte that was sent, over workers with ``compression``; 1.0 without
             it. Batches from local processes or through shared memory do not count.
         skipped: (epoch, index) of every batch skipped by ``on_error="skip"``, in the order of the stream.
@@ -101,7 +104,10 @@ class Stats:
     slots_count: int = 0
     batches_total: int = 0
     bytes_total: int = 0
+    elapsed_seconds: float = 0.0
+    startup_seconds: float = 0.0
     wait_seconds: float = 0.0
+    startup_wait_seconds: float = 0.0
     compression_ratio: float = 1.0
     skipped: tuple[tuple[int, int], ...] = ()
     retries_count: int = 0
@@ -114,3 +120,59 @@ class Stats:
     ignored_count: int = 0
     lost_workers_count: int = 0
     workers: tuple[WorkerStats, ...] = ()
+
+    @property
+    def batches_per_second(self) -> float:
+        """Batches taken in a second, since the first one was; 0.0 before the second one."""
+        seconds = self._seconds_since_first
+        return (self.batches_total - 1) / seconds if self.batches_total > 1 and seconds > 0 else 0.0
+
+    @property
+    def wait_share(self) -> float:
+        """The part of the time that the trainer waited for batches, since it took the first one: 0.0 to 1.0.
+
+        This is what the training lost to its data. Several consumers can wait at once: then it is 1.0 at most.
+        """
+        seconds = self._seconds_since_first
+        return min(1.0, (self.wait_seconds - self.startup_wait_seconds) / seconds) if seconds > 0 else 0.0
+
+    @property
+    def _seconds_since_first(self) -> float:
+        return self.elapsed_seconds - self.startup_seconds if self.batches_total else 0.0
+
+    def __str__(self) -> str:
+        """A table for people; counts of faults are in it only if they are not 0."""
+        return "\n".join(f"{name:<12}{text}" for name, text in _describe(self))
+
+
+def _describe(stats: Stats) -> Iterator[tuple[str, str]]:
+    """The lines of the table: each with its name and its text."""
+    left = f" of {stats.length}" if stats.length else ""
+    yield "epoch", f"{stats.epoch}, {stats.taken_count}{left} batches taken{'' if stats.running else ' (stopped)'}"
+    yield "rate", f"{stats.batches_per_second:.1f} batches/s ({stats.batches_total} batches in all)"
+    first = f", the first batch after {stats.startup_seconds:.1f} s" if stats.batches_total else ", no batch yet"
+    yield "elapsed", f"{stats.elapsed_seconds:.1f} s{first}"
+    yield "waiting", f"{stats.wait_share:.1%} of the time since the first batch"
+    limit = f" of at most {stats.queue_limit}" if stats.queue_limit else ""
+    yield (
+        "queue",
+        f"{stats.ready_count} ready, {stats.received_count} ahead of turn, {stats.leased_count} leased{limit}",
+    )
+    if stats.bytes_total:
+        ratio = f", compressed {stats.compression_ratio:.1f} : 1" if stats.compression_ratio != 1.0 else ""
+        yield "received", f"{stats.bytes_total / 1e6:.1f} MB from worker processes{ratio}"
+    faults = {
+        "skipped": len(stats.skipped),
+        "retries": stats.retries_count,
+        "hedges": stats.hedges_count,
+        "time-outs": stats.timeouts_count,
+        "lost workers": stats.lost_workers_count,
+        "malformed messages": stats.malformed_count,
+        "offences": stats.offences_count,
+    }
+    if any(faults.values()):
+        yield "faults", ", ".join(f"{count} {name}" for name, count in faults.items() if count)
+    yield "workers", f"{stats.workers_count} ({stats.slots_count} slots)"
+    for worker in stats.workers:
+        place = f"{worker.worker_id} on {worker.host}"
+        yield "", f"{place:<24} {worker.batches_count} batches, {1000 * worker.item_seconds:.1f} ms each"

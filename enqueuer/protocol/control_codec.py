@@ -26,6 +26,7 @@ _MAX_TEXT = 64 * 1024
 _MAX_CAUSES = 16
 # For the names of a worker and its host, which appear in log lines.
 _MAX_NAME = 256
+_MAX_SETTINGS = 32
 
 
 # ---------------------------------------------------------------- checks of fields: each returns the value, or raises
@@ -114,6 +115,12 @@ def _list_or_none(value: Any) -> list[Any] | None:
     return None if value is None else _list(value)
 
 
+def _settings(value: Any) -> tuple[tuple[str, str], ...]:
+    if len(_list(value)) > _MAX_SETTINGS or not all(type(pair) is list and len(pair) == 2 for pair in value):
+        raise ProtocolError(f"expected at most {_MAX_SETTINGS} pairs of a name and a value")
+    return tuple((_label(name), _label(text)) for name, text in value)
+
+
 def _role(value: Any) -> m.Role:
     try:
         return m.Role(_integer(value))
@@ -182,9 +189,12 @@ _SCHEMA: tuple[tuple[m.Kind, type, tuple[Check, ...]], ...] = (
     (
         m.Kind.HELLO,
         m.Hello,
-        (_count, _role, _label, _id, _id_or_none, _count, _label, _count, _label, _label, _bytes, _leases, _count),
+        (
+            *(_count, _role, _label, _id, _id_or_none, _count, _label, _count, _label, _label, _bytes, _leases),
+            *(_count, _label),
+        ),
     ),
-    (m.Kind.READY, m.Ready, (_count, _count, _count, _bytes)),
+    (m.Kind.READY, m.Ready, (_count, _count, _count, _bytes, _flag, _settings)),
     (m.Kind.HEARTBEAT, m.Heartbeat, (_leases, _count, _integer, _count, _count, _seconds, _seconds)),
     (m.Kind.FAILURE, m.Failure, (_count, _count, _count, _error)),
     (m.Kind.LOAD_FAILURE, m.LoadFailure, (_count, _count, _error)),

@@ -20,11 +20,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from enqueuer.errors import ConfigurationError, ProtocolError
-from enqueuer.protocol.object_pickler import ObjectPickler, pickle_alone
+from enqueuer.protocol.object_pickler import LargeBuffers, ObjectPickler, pickle_alone
+from enqueuer.protocol.unpicklable import find_unpicklable
 
-_LEAST_PARTS = 2
-# A smaller buffer stays in the stream: as a view it costs more (opcode, table entry, alignment) than a copy a worker.
-_OUT_OF_BAND_BYTES = 4096
+# The two streams come before the buffers.
+BUNDLE_HEAD = 2
 _PATH = "path"
 _PARTS = "parts"
 _PYTHON = "python"
@@ -48,23 +48,14 @@ def pack_object(live: Any, *, maps_files: bool = True) -> list[memoryview]:
     Raises ConfigurationError if the object cannot be pickled, with the reason as its cause, or if a file that it maps
     is gone.
     """
-    buffers: list[memoryview] = []
-
-    def keep_in_stream(buffer: pickle.PickleBuffer) -> bool:
-        raw = buffer.raw()
-        if raw.nbytes < _OUT_OF_BAND_BYTES:
-            return True
-        buffers.append(raw)
-        return False
-
     try:
-        stream = io.BytesIO()
-        ObjectPickler(stream, keep_in_stream, maps_files=maps_files).dump(live)
+        stream, large = io.BytesIO(), LargeBuffers()
+        ObjectPickler(stream, large.keep_in_stream, maps_files=maps_files).dump(live)
     except ConfigurationError:
         raise
     except Exception as error:
         raise _cannot_pickle(live, error) from error
-    return [stream.getbuffer(), *buffers]
+    return [stream.getbuffer(), *large.views]
 
 
 def unpack_object(parts: Sequence[memoryview]) -> Any:
@@ -139,7 +130,7 @@ def carried_parts(state: Any) -> list[memoryview]:
     cannot load the code of that.
     """
     parts = state[_PARTS]
-    if not isinstance(parts, list) or len(parts) < _LEAST_PARTS or not all(isinstance(part, bytes) for part in parts):
+    if not isinstance(parts, list) or len(parts) < BUNDLE_HEAD or not all(isinstance(part, bytes) for part in parts):
         raise ProtocolError("the state of a live Sequence has no valid parts")
     if state.get(_PYTHON) != _python_version():
         raise ConfigurationError(
@@ -155,8 +146,10 @@ def _python_version() -> str:
 
 def _cannot_pickle(live: Any, error: Exception) -> ConfigurationError:
     kind = live.__qualname__ if callable(live) and hasattr(live, "__qualname__") else type(live).__qualname__
+    found = find_unpicklable(live)
+    place = "" if found is None else f" In the way is {kind}{found[0]}, a {type(found[1]).__qualname__}."
     return ConfigurationError(
-        f"{kind} cannot be sent to worker processes: {type(error).__name__}: {error}. Use threads "
+        f"{kind} cannot be sent to worker processes: {type(error).__name__}: {error}.{place} Use threads "
         "(use_multiprocessing=False); or name it with SequenceSpec('package.module:callable', …), so that each worker "
         "makes its own; or leave what cannot be pickled (open files, locks, connections) out in __getstate__"
     )

@@ -13,6 +13,8 @@ Times are in seconds.
 from __future__ import annotations
 
 import signal
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple, TypeAlias
@@ -109,16 +111,23 @@ class Hello:
     secret: bytes = field(repr=False)
     held: tuple[int, ...]
     sent_seq: int
+    python_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The worker has built the Sequence of this state generation; ``digest`` is that of the Sequence's code."""
+    """The worker has built the Sequence of this state generation; ``digest`` is that of the Sequence's code.
+
+    ``allows_skew``: the worker's owner accepts that its Sequence differs, so its batches are not compared.
+    ``settings``: the plain values here that are not the trainer's, as (name, value as text).
+    """
 
     epoch: int
     generation: int
     length: int
     digest: bytes
+    allows_skew: bool = False
+    settings: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +200,12 @@ def describe_exit(exit_code: int) -> str:
     except ValueError:
         name = f"signal {-exit_code}"
     return f"was killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}"
+
+
+def describe_exits(exit_codes: Sequence[int]) -> str:
+    """How several workers ended: "was killed by SIGSEGV (3 times)"."""
+    counts = Counter(map(describe_exit, exit_codes))
+    return ", ".join(f"{words} ({count} times)" if count > 1 else words for words, count in counts.items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 classes, functions, code   by value, with their file names and lines, and their names in ``__main__`` (`script_code`)
 cached_property, lru_cache of a script's functions (`decorators`)
 instances with a ``__getattr__``, which is not asked (`plain_reduction`)
-arrays in mapped files (`mapped_arrays`)
+arrays in mapped files (`mapped_arrays`) and in shared memory (`shared_arrays`)
 plain CPU tensors of torch, as NumPy arrays
 """
 
@@ -26,9 +26,27 @@ from enqueuer.protocol.decorators import MemoisedFunction, reduce_cached_propert
 from enqueuer.protocol.mapped_arrays import MappedFiles
 from enqueuer.protocol.plain_reduction import is_plain_with_getattr, reduce_plainly
 from enqueuer.protocol.script_code import SourceFiles, with_name, with_source
+from enqueuer.protocol.shared_arrays import SharedMappings
 
 PROTOCOL = 5
+# A smaller buffer stays in the stream: as a view it costs more (opcode, table entry, alignment) than a copy a worker.
+_OUT_OF_BAND_BYTES = 4096
 Reduce = Callable[[Any], Any]
+
+
+class LargeBuffers:
+    """Views of the large buffers that a pickler meets; they are no part of its stream."""
+
+    def __init__(self) -> None:
+        self.views: list[memoryview] = []
+
+    def keep_in_stream(self, buffer: pickle.PickleBuffer) -> bool:
+        """A pickler's ``buffer_callback``."""
+        raw = buffer.raw()
+        if raw.nbytes < _OUT_OF_BAND_BYTES:
+            return True
+        self.views.append(raw)
+        return False
 
 
 class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -44,6 +62,7 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
         super().__init__(stream, protocol=PROTOCOL, buffer_callback=buffer_callback)
         self._files = SourceFiles()
         self._mapped = MappedFiles(copies=not maps_files)
+        self._shared = SharedMappings(copies=not maps_files)
         # By class: choosing costs more than most reductions, and a Sequence may hold a million objects of one class.
         self._reductions: dict[type, Reduce] = {}
 
@@ -66,7 +85,7 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
         if cls is type(dataclasses.MISSING):
             return _reduce_missing
         if cls in (np.ndarray, np.memmap):
-            return self._mapped.reduce
+            return self._reduce_array
         if cls is getattr(sys.modules.get("torch"), "Tensor", None):
             return self._reduce_tensor
         return reduce_plainly if is_plain_with_getattr(cls) else _reduce_as_usual
@@ -78,8 +97,16 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
     def _reduce_code(self, value: types.CodeType) -> Any:
         return with_source(self.dispatch_table[types.CodeType](value), value.co_filename, self._files)
 
+    def _reduce_array(self, array: Any) -> Any:
+        reduced = self._mapped.reduce(array)
+        return self._shared.reduce(array) if reduced is NotImplemented else reduced
+
     def _reduce_tensor(self, tensor: Any) -> Any:
         reduced = _reduce_tensor(tensor)
+        if tensor.layout == sys.modules["torch"].strided and tensor.device.type == "cpu" and tensor.is_shared():
+            array = None if reduced is None else reduced[1][0]
+            is_whole = array is not None and array.__array_interface__["data"][0] == tensor.data_ptr()
+            self._shared.check(array if is_whole else None)
         return NotImplemented if reduced is None else reduced
 
 

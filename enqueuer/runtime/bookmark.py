@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from enqueuer.compute.drawn_epochs import check_order, describe_order
 from enqueuer.errors import StateError
 from enqueuer.options import Options
 from enqueuer.runtime.own_sequence import OwnSequence
@@ -50,6 +51,11 @@ class Bookmark:
         self.first_epoch = first_epoch
         self._resume = resume
         self._plans: dict[int, EpochPlan] = {}
+        # What a state says of the order of an epoch's samples, for the epochs that have plans.
+        self._orders: dict[int, dict[str, Any] | None] = {}
+        # The rest that an epoch which ended early leaves to the next one, if that is to go on there.
+        self._rest: tuple[int, EpochPlan] | None = None
+        self._goes_on_in: int | None = None
         self._get_received: Callable[[], Received] | None = None
         self._received = Received(first_epoch, Ranges(), (), False)
         own.begin(first_epoch)
@@ -76,17 +82,36 @@ class Bookmark:
 
     def make_plan(self, epoch: int, length: int) -> EpochPlan:
         """This rank's part of the epoch that opens. Raises StateError if a resumed epoch's length has changed."""
-        resume = self._resume
-        if resume is not None and resume.plan is not None and resume.epoch == epoch:
+        resume, rest, goes_on_in = self._resume, self._rest, self._goes_on_in
+        if rest is not None and rest[0] == goes_on_in == epoch and rest[1].length == length:
+            plan = rest[1]
+        elif resume is not None and resume.plan is not None and resume.epoch == epoch:
             plan = resume.plan
             if plan.length != length:
                 raise StateError(f"the state is of a Sequence with {plan.length} batches, and this one has {length}")
+            check_order(self.own.instance, resume.state.order, None if resume.state.untouched else epoch)
         else:
             plan = EpochPlan.fresh(length, self.options.shard, self.options.shard_remainder)
         # The plans of the two epochs before it stay: the next epoch may open ahead, once all of this one is leased,
         # while the trainer is still at the end of the one before. Replaced as a whole: other threads read it.
         self._plans = {number: old for number, old in self._plans.items() if number >= epoch - 2} | {epoch: plan}
+        self._orders = {number: self._orders.get(number) for number in self._plans}
+        self._orders[epoch] = describe_order(self.own.instance, epoch)
         return plan
+
+    def note_rest(self, epoch: int, positions: Ranges) -> None:
+        """Epoch ``epoch`` has ended early, after these positions were received."""
+        plan = self._plans[epoch]
+        order_epoch = epoch if plan.order_epoch is None else plan.order_epoch
+        self._rest = epoch + 1, replace(plan, taken=plan.received(positions), order_epoch=order_epoch)
+
+    def go_on(self, epoch: int) -> None:
+        """Have ``epoch``, which has not opened, begin where the one before it ended early, in the same order."""
+        self._goes_on_in = epoch
+
+    def goes_on(self, epoch: int) -> bool:
+        """Whether `go_on` was called for this epoch."""
+        return self._goes_on_in == epoch
 
     def state(self) -> ResumeState | None:
         """The progress as a `ResumeState`; None if no epoch has opened and no state was loaded.
@@ -122,6 +147,8 @@ class Bookmark:
                 skipped=skipped[-SKIPPED_KEPT:],
                 skipped_count=len(received.skipped) + self.skipped_before,
                 sequence=own.state(),
+                order=self._orders.get(received.epoch),
+                order_epoch=plan.order_epoch,
             )
 
 
@@ -130,7 +157,7 @@ def fresh_state(own: OwnSequence, options: Options, epoch: int, seed: int | None
     own.read()
     own.begin(epoch)
     own.enter(epoch, own.spec, own.instance)
-    length = own.length()
+    length = own.length(epoch)
     with own.lock:
         return ResumeState(
             seed=seed,
@@ -142,4 +169,5 @@ def fresh_state(own: OwnSequence, options: Options, epoch: int, seed: int | None
             total=EpochPlan.fresh(length, options.shard, options.shard_remainder).total,
             epoch_ends=own.epoch_ends(0, epoch),
             sequence=own.state(),
+            order=describe_order(own.instance, epoch),
         )

@@ -1,14 +1,13 @@
 """The seam between a running enqueuer and the adapters: its stream, seen in epochs. Internal: no user's code needs it.
 
-training loop ── adapter ── EpochLoops ── EpochView ── Session or SerialSession
+training loop ── adapter ── EpochLoops ── Passes ── EpochView ── Session or SerialSession
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
 from typing import TYPE_CHECKING, Any
 
-from enqueuer.options import QueueSize
 from enqueuer.runtime.iteration import StreamEnd
 
 if TYPE_CHECKING:
@@ -17,21 +16,19 @@ if TYPE_CHECKING:
 
 
 class EpochView:
-    """The stream of one session, from ``start()`` to ``stop()``; `SequenceEnqueuer._epoch_view` makes it.
+    """The stream of one session, from ``start()`` to ``stop()``. Any thread may use a view.
 
-    ``take_batch`` is the enqueuer's own way to the next batch, which stops the enqueuer after an error; ``is_current``
-    tells whether the enqueuer still runs this session. Any thread may use a view.
+    It does not keep the enqueuer alive: an enqueuer that nobody else holds is stopped at once.
     """
 
-    def __init__(
-        self,
-        session: Session | SerialSession,
-        take_batch: Callable[[int | None], Any],
-        is_current: Callable[[], bool],
-    ) -> None:
+    def __init__(self, enqueuer: Any, session: Session | SerialSession) -> None:
+        self._enqueuer = weakref.ref(enqueuer)
         self._session = session
-        self._take_batch = take_batch
-        self.is_current = is_current
+
+    def is_current(self) -> bool:
+        """Whether the enqueuer still runs this session."""
+        enqueuer = self._enqueuer()
+        return enqueuer is not None and enqueuer._session is self._session
 
     @property
     def next_epoch(self) -> int:
@@ -39,19 +36,34 @@ class EpochView:
         return self._session.next_epoch
 
     @property
-    def max_queue_size(self) -> QueueSize:
-        """The bound of this session, as ``start()`` takes it."""
-        return self._session.max_queue_size
+    def taken_total(self) -> int:
+        """The number of batches that the trainer has taken in this session, by whichever way."""
+        return self._session.taken_total
 
-    def open_epochs_on_demand(self) -> None:
-        """Compute no epoch before its first batch is asked for, unless a change of the Sequence can be seen then."""
-        self._session.open_epochs_on_demand()
+    @property
+    def has_hook(self) -> bool:
+        """Whether the Sequence has an ``on_epoch_end`` of its own, after which no batch computed before may come."""
+        return self._session.bookmark.own.has_hook and not self._session.options.prefetch_epochs
+
+    def end_epoch(self, *, leave_rest: bool = False) -> None:
+        """End the present epoch now, unless the stream is between two: its rest is dropped and ``on_epoch_end`` runs.
+
+        The next batch is the next epoch's first one. With ``leave_rest`` and then `go_on` it is the first of the rest,
+        computed as a part of the next epoch.
+        """
+        if self.is_current():
+            self._session.end_epoch(self.next_epoch, leave_rest=leave_rest)
+
+    def go_on(self) -> None:
+        """Have the next epoch begin with the rest that the last `end_epoch` left."""
+        self._session.go_on()
 
     def next_batch(self, only_epoch: int | None = None) -> Any:
         """The next batch; waits for it, and raises what ``next(enqueuer.get())`` raises.
 
         Raises StreamEnd after the end of this session and, with ``only_epoch``, after the end of that epoch.
         """
-        if not self.is_current():
+        enqueuer = self._enqueuer()
+        if enqueuer is None or enqueuer._session is not self._session:
             raise StreamEnd
-        return self._take_batch(only_epoch)
+        return enqueuer._next_batch(only_epoch)

@@ -1,18 +1,20 @@
 """The life of an epoch: opened, computed ahead, checked, and ended with the user's hook.
 
     open(N) ──► all leased: exhausted(N) ──► prefetch: open(N + 1), gated
-            ──► last batch taken: taken(N) ──► on_epoch_end ──► open(N + 1), gated, unless it is open already
-                                                   first batch awaited: wanted(N + 1) ──► confirmed, or opened anew
+            ──► last batch taken: taken(N) ──► on_epoch_end ──► open(N + 1), gated, unless it is open or must wait
+                         first batch awaited: wanted(N + 1) ──► confirmed, opened anew, or opened now
+            ──► its rest dropped: ended_early(N) ──► on_epoch_end, and no more until the next one is awaited
 
-An epoch opens with the Sequence's length and state at that time. A gated epoch is computed, but nothing of it is
-delivered before it is confirmed: `wanted` compares length and state with those it was opened with. If the trainer has
-changed the Sequence meanwhile, the epoch opens anew under the next state generation, and the core gives up the batches
-computed under the old one. A change cannot be seen in an object that threads share, nor cheaply in a large one: there
-no epoch is gated, and with ``on_demand`` it opens in `wanted`, not in `taken`.
+A gated epoch is computed, but nothing of it is delivered before `wanted` has compared the Sequence with the state
+generation that the epoch was opened under. If the trainer has changed it meanwhile, the epoch opens anew under the next
+generation, and the core gives up the batches computed under the old one. So every epoch has the Sequence as it is when
+its first batch is asked for. That is the only pickling of an epoch: an epoch that opens ahead is presumed to have the
+generation before it, and where that cannot be (a hook ran) it opens in `wanted`, as it does where no change can be seen
+(in an object that threads share).
 
-`open`, `exhausted`, `taken` and `wanted` run in the hook thread, since they call the user's object. `instance` runs in
-the I/O thread: it reads one entry of a dict, set before the core hears of the epoch and deleted after the take of its
-last batch. ``on_demand`` is set by any thread. `close` runs in the thread that stops the session.
+`open`, `exhausted`, `taken`, `ended_early` and `wanted` run in the hook thread, since they call the user's object.
+`instance` runs in the I/O thread: it reads one entry of a dict, set before the core hears of the epoch and deleted
+after its end. `close` runs in the thread that stops the session.
 """
 
 from __future__ import annotations
@@ -25,17 +27,19 @@ from pathlib import Path
 from typing import Any
 
 from enqueuer.compute.digest import sequence_digest
+from enqueuer.compute.drawn_epochs import draw_order
 from enqueuer.compute.sequence_checks import own_on_epoch_end
+from enqueuer.compute.settings_check import read_settings
 from enqueuer.compute.spec import SequenceSpec
-from enqueuer.core.events import EpochConfirmed, EpochOpened, Event
+from enqueuer.core.events import EpochConfirmed, EpochOpened, Event, Setting
 from enqueuer.errors import ConfigurationError
 from enqueuer.memory.segment import SharedSegment
-from enqueuer.protocol.live_object import carried_state, live_state, pack_bundle
+from enqueuer.protocol.fingerprint import Fingerprint
+from enqueuer.protocol.live_object import BUNDLE_HEAD, carried_state, live_state, pack_bundle
 from enqueuer.protocol.messages import SpecOnWire
 from enqueuer.runtime.bookmark import Bookmark
+from enqueuer.runtime.sent_orders import SentOrders
 
-# Above this, comparing the whole object at every epoch would cost more than a tenth of a second.
-CHEAP_STATE_BYTES = 256 * 1024 * 1024
 # The segments of the newest state generations are kept: the current epoch's and the next one's.
 _SEGMENTS_KEPT = 2
 
@@ -62,6 +66,10 @@ class _State:
     # In place of ``wire`` for remote workers. None: they get ``wire`` too, or nothing, for the reason in the refusal.
     remote_wire: dict[str, Any] | None = None
     remote_refusal: str = ""
+    # What it was packed from: a spec or a live object, how often hooks had run on it, and its fingerprint.
+    source: Any = None
+    hooks_count: int = 0
+    fingerprint: Fingerprint | None = None
 
     def is_same(self, other: _State) -> bool:
         """Whether both are the same to workers, apart from the generation's number."""
@@ -105,11 +113,16 @@ class EpochKeeper:
         self._post = post
         self._set_length = set_length
         self._state: _State | None = None
+        # Of the epoch that opened last.
+        self._length = 0
         self._segments: list[SharedSegment] = []
+        self._orders = SentOrders(directory, processes=placement.processes, remote=placement.remote)
         self._opened: dict[int, _Opened] = {}
         self._exhausted = -1
-        # Where a change cannot be seen, epochs open when their first batch is asked for. Any thread may set it.
-        self.on_demand = False
+        # The epoch that ended last: grants of an epoch that ended early may still be on their way to local threads.
+        self._ended: _Opened | None = None
+        # An epoch whose first batch is awaited while the hook of the one before it is still to run.
+        self._wanted = -1
 
     # ------------------------------------------------------------ events of an epoch's life
 
@@ -121,7 +134,7 @@ class EpochKeeper:
         """
         own = self._own
         own.read()
-        length = own.length()
+        length = own.length(epoch)
         if length < 1:
             raise ValueError(f"the Sequence is empty: len() is {length}, so there is no batch to compute")
         plan = self._bookmark.make_plan(epoch, length)
@@ -130,11 +143,22 @@ class EpochKeeper:
                 f"the Sequence has {length} batches for {plan.shard[1]} ranks, so shard_remainder='drop' leaves none; "
                 "use shard_remainder='repeat' or fewer ranks"
             )
-        state = self._make_state()
+        can_check = gated and self._can_check
+        state = self._state
+        # Another length is a change for certain, and workers refuse an epoch whose length is not their instance's.
+        if state is None or not (can_check and length == self._length and self._is_presumed_unchanged()):
+            state = self._make_state()
+        self._length = length
         order = plan.order(self._seed, epoch, shuffle=self._options.shuffle)
         digest = b""
         if own.spec is not None and self._placement.remote:
             digest = sequence_digest(own.spec.target, own.spec.kwargs)
+        wire, remote_wire, remote_refusal = state.wire, state.remote_wire, state.remote_refusal
+        drawn = draw_order(own.instance, epoch)
+        if drawn is not None:
+            is_spec = own.spec is not None
+            wire, remote_wire, refusal = self._orders.add_to(wire, remote_wire, epoch, drawn, is_spec=is_spec)
+            remote_refusal = remote_refusal or refusal
         opened = EpochOpened(
             epoch,
             state.generation,
@@ -142,12 +166,13 @@ class EpochKeeper:
             order,
             length,
             digest,
-            state.wire,
+            wire,
             state.sequence,
             self._worker_options(length, digest),
-            gated and self._can_check(state),
-            state.remote_wire,
-            state.remote_refusal,
+            can_check,
+            remote_wire,
+            remote_refusal,
+            self._read_settings(),
         )
         self._opened[epoch] = _Opened(opened, own.spec, own.instance)
         own.enter(epoch, own.spec, own.instance)
@@ -161,27 +186,62 @@ class EpochKeeper:
 
     def taken(self, epoch: int) -> None:
         """The epoch's last batch was taken: run ``on_epoch_end``, and open the next epoch."""
-        self._own.end_epoch(self._seed, epoch, self._opened[epoch].instance)
+        self._end(epoch)
+        self._follow(epoch)
+
+    def ended_early(self, epoch: int) -> None:
+        """The trainer has dropped the rest of the epoch: run ``on_epoch_end``. The next epoch opens when it is wanted,
+        since the trainer may want it to go on in the middle.
+        """
+        self._end(epoch)
+        following = self._opened.get(epoch + 1)
+        if following is not None and not following.event.gated:
+            self._follow(epoch)
+        if self._wanted == epoch + 1:
+            self.wanted(epoch + 1)
+
+    def _end(self, epoch: int) -> None:
+        self._ended = self._opened[epoch]
+        self._own.end_epoch(self._seed, epoch, self._ended.instance)
         del self._opened[epoch]
+        self._orders.forget(epoch)
+
+    def _follow(self, epoch: int) -> None:
         following = self._opened.get(epoch + 1)
         if following is None:
-            assert self._state is not None
-            if not self.on_demand or self._can_check(self._state):
+            self._own.read()
+            # The state of a spec's instance is its calls of hooks: nothing is pickled.
+            if self._can_check and (self._own.spec is not None or self._is_presumed_unchanged()):
                 self.open(epoch + 1, gated=True)
+            else:
+                self._expect(epoch + 1)
         elif not following.event.gated:
             self._own.enter(epoch + 1, following.spec, following.instance)
             self._prefetch(epoch + 2)
 
+    def _expect(self, epoch: int) -> None:
+        """Note the length of an epoch that opens later: a state that is saved before has it."""
+        # An error here comes again when the epoch opens, unless the trainer mends it before.
+        with contextlib.suppress(Exception):
+            length = self._own.length(epoch)
+            if length > 0:
+                self._bookmark.make_plan(epoch, length)
+                self._own.enter(epoch, self._own.spec, self._own.instance)
+
     def wanted(self, epoch: int) -> None:
-        """The trainer waits for the epoch's first batch: confirm a gated epoch, or open it anew."""
+        """The trainer waits for the epoch's first batch: confirm a gated epoch, or open it now or anew."""
+        if epoch - 1 in self._opened:
+            self._wanted = epoch  # its hook has failed, or is still to run: `ended_early` comes back to this
+            return
         opened = self._opened.get(epoch)
-        if opened is None and self.on_demand:
+        if opened is None or self._bookmark.goes_on(epoch):
             self.open(epoch)
-        if opened is None or not opened.event.gated:
+            return
+        if not opened.event.gated:
             return
         self._own.read()
         state = self._make_state()
-        if state.generation == opened.event.generation and self._own.length() == opened.event.length:
+        if state.generation == opened.event.generation and self._own.length(epoch) == opened.event.length:
             self._own.enter(epoch, self._own.spec, self._own.instance)
             self._post(EpochConfirmed(epoch))
             self._prefetch(epoch + 1)
@@ -190,24 +250,42 @@ class EpochKeeper:
 
     def instance(self, epoch: int) -> Any:
         """The object that the trainer's own threads index in this epoch, which is open."""
-        return self._opened[epoch].instance
+        opened = self._opened.get(epoch, self._ended)
+        assert opened is not None
+        return opened.instance
 
     def close(self) -> None:
         """Release the shared segments. The session's threads must have ended."""
         for segment in self._segments:
             segment.close()
         self._segments.clear()
+        self._orders.close()
 
     # ------------------------------------------------------------ the Sequence and its state
 
     def _make_state(self) -> _State:
         """The present state of the Sequence; its generation is the old one if nothing changed."""
         old, generation = self._state, 0 if self._state is None else self._state.generation
+        if old is not None and self._is_presumed_unchanged() and self._has_fingerprint_of(old):
+            return old
         state = self._describe(generation)
         if old is not None and not state.is_same(old):
             state = dataclasses.replace(state, generation=generation + 1)
         self._state = state
         return state
+
+    def _is_presumed_unchanged(self) -> bool:
+        """Whether the Sequence has the newest state, unless the trainer has changed it without a hook."""
+        state, own = self._state, self._own
+        if state is None or state.hooks_count != len(own.ends):
+            return False
+        return state.source == own.spec if own.spec is not None else state.source is own.instance
+
+    def _has_fingerprint_of(self, state: _State) -> bool:
+        if state.fingerprint is None or state.segment is None:
+            return False
+        buffers = state.fingerprint.compare(self._own.instance)
+        return buffers is not None and state.segment.matches(buffers, first=BUNDLE_HEAD)
 
     def _describe(self, generation: int) -> _State:
         """Pack the Sequence for workers.
@@ -217,8 +295,11 @@ class EpochKeeper:
         """
         spec = self._own.spec
         if spec is None:
-            parts, refusal = self._pack(self._own.instance, needed=self._placement.processes)
-            segment = self._keep_segment(parts) if self._placement.processes else None
+            instance, processes = self._own.instance, self._placement.processes
+            # Before the packing: a change in between must be seen as one.
+            fingerprint = Fingerprint.of(instance) if processes and not self._placement.keys else None
+            parts, refusal = self._pack(instance, needed=processes)
+            segment = self._keep_segment(parts) if processes else None
             since = {"since": self._own.ends.since}
             wire = {} if segment is None else {**live_state(segment.path), **since}
             remote_wire = None
@@ -227,13 +308,15 @@ class EpochKeeper:
                     remote_wire = {**carried_state(parts), **since}
                 except ConfigurationError as error:
                     refusal = str(error)
-            return _State(generation, wire, None, segment, remote_wire, refusal)
+            hooks_count = len(self._own.ends)
+            return _State(generation, wire, None, segment, remote_wire, refusal, instance, hooks_count, fingerprint)
         ends = {"epoch_ends": [list(run) for run in self._own.ends.runs]}
         sequence = [spec.target, spec.kwargs]
         if not (self._placement.processes and callable(self._options.worker_init)):
-            return _State(generation, ends, sequence, None)
+            return _State(generation, ends, sequence, None, source=spec, hooks_count=len(self._own.ends))
         segment = self._keep_segment(self._pack(spec, needed=True)[0])
-        return _State(generation, {**live_state(segment.path), **ends}, sequence, segment, ends)
+        wire = {**live_state(segment.path), **ends}
+        return _State(generation, wire, sequence, segment, ends, source=spec, hooks_count=len(self._own.ends))
 
     def _pack(self, sequence: Any, *, needed: bool) -> tuple[list[memoryview], str]:
         """Pack the Sequence and ``worker_init``. If that fails and is not ``needed``: no parts, and the reason."""
@@ -258,6 +341,11 @@ class EpochKeeper:
             self._segments.pop(0).close()
         return segment
 
+    def _read_settings(self) -> dict[str, Setting]:
+        if not self._placement.processes:
+            return {}
+        return {name: Setting(*setting) for name, setting in read_settings(self._own.instance).items()}
+
     def _worker_options(self, length: int, digest: bytes) -> dict[str, Any]:
         init = self._options.worker_init
         return {
@@ -271,15 +359,18 @@ class EpochKeeper:
 
     # ------------------------------------------------------------ prefetch
 
-    def _can_check(self, state: _State) -> bool:
-        """Whether a change by the trainer can be seen, in time: not in an object that threads share or a large one."""
-        if self._placement.threads and not self._placement.processes:
-            return False
-        return state.segment is None or state.segment.nbytes <= CHEAP_STATE_BYTES
+    @property
+    def _can_check(self) -> bool:
+        """Whether a change by the trainer can be seen before the epoch is delivered: threads share its object."""
+        return not self._placement.threads
 
     def _prefetch(self, epoch: int) -> None:
         """Open the epoch if it may be computed ahead: one epoch at most, or an unbounded queue would never be full."""
-        if self._exhausted == epoch - 1 == min(self._opened) and epoch not in self._opened and self._may_prefetch():
+        if (
+            self._exhausted == epoch - 1 == min(self._opened, default=None)
+            and epoch not in self._opened
+            and self._may_prefetch()
+        ):
             # An error here comes again when the epoch before is over, and belongs there.
             with contextlib.suppress(Exception):
                 self.open(epoch, gated=True)
@@ -287,7 +378,4 @@ class EpochKeeper:
     def _may_prefetch(self) -> bool:
         if self._options.prefetch_epochs is not None:
             return self._options.prefetch_epochs
-        if self._placement.threads or own_on_epoch_end(self._own.instance) is not None:
-            return False
-        assert self._state is not None
-        return self._can_check(self._state)
+        return self._can_check and own_on_epoch_end(self._own.instance) is None

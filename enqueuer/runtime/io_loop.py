@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import zmq
 
-from enqueuer.core.actions import Action, Deliver, EpochExhausted, FleetFailed, RemoteLine, Report, Send
+from enqueuer.core.actions import Action, Deliver, EpochEnded, EpochExhausted, FleetFailed, RemoteLine, Report, Send
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.events import Event, Route, RouteLost, StopRequested, Taken
 from enqueuer.errors import EnqueuerError
@@ -54,8 +54,10 @@ class IoLoop:
         *,
         in_process: Callable[[Message], None],
         on_exhausted: Callable[[int], None],
+        on_ended: Callable[[int], None],
         on_fleet_failed: Callable[[FleetFailed], None],
         on_failure: Callable[[BaseException], None],
+        on_turn: Callable[[float], None],
     ) -> None:
         self._coordinator = coordinator
         self._context = context
@@ -63,8 +65,10 @@ class IoLoop:
         self._ready = ready
         self._in_process = in_process
         self._on_exhausted = on_exhausted
+        self._on_ended = on_ended
         self._on_fleet_failed = on_fleet_failed
         self._on_failure = on_failure
+        self._on_turn = on_turn
         self._inbox: deque[Event] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._watched: dict[int, Callable[[], None]] = {}
@@ -166,6 +170,7 @@ class IoLoop:
         self._run_calls()
         if self._connections is not None:
             self._connections.look(now)
+        self._on_turn(now)
         return not stopping
 
     def _collect(self, readable: dict[Any, int]) -> list[Event]:
@@ -193,7 +198,7 @@ class IoLoop:
             self._watched.pop(fd)()
         while self._inbox:
             events.append(self._inbox.popleft())
-        events.append(Taken(self._ready.taken_total))
+        events.append(Taken(self._ready.removed_total))
         return events
 
     # ------------------------------------------------------------ performing
@@ -206,6 +211,8 @@ class IoLoop:
             self._ready.put(action.epoch, action.positions, action.outcomes)
         elif isinstance(action, EpochExhausted):
             self._on_exhausted(action.epoch)
+        elif isinstance(action, EpochEnded):
+            self._on_ended(action.epoch)
         elif isinstance(action, FleetFailed):
             self._on_fleet_failed(action)
         elif isinstance(action, Report):

@@ -11,15 +11,22 @@ class StreamEnd(Exception):
 
 
 class SharedIterator:
-    """Iterates over the results of ``next_batch`` until it raises `StreamEnd`. Any thread may call ``next()``."""
+    """Iterates over the results of ``next_batch`` until it raises `StreamEnd`. Any thread may call ``next()``.
 
-    def __init__(self, next_batch: Callable[[], Any]) -> None:
+    ``on_begin`` is called before the first batch is asked for.
+    """
+
+    def __init__(self, next_batch: Callable[[], Any], on_begin: Callable[[], None]) -> None:
         self._next_batch = next_batch
+        self._on_begin: Callable[[], None] | None = on_begin
 
     def __iter__(self) -> SharedIterator:
         return self
 
     def __next__(self) -> Any:
+        on_begin, self._on_begin = self._on_begin, None
+        if on_begin is not None:
+            on_begin()
         try:
             return self._next_batch()
         except StreamEnd:

@@ -10,6 +10,7 @@ is needed). The supervisor and its children end when the pipe to its stdin close
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -22,7 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from enqueuer.errors import ConfigurationError
 from enqueuer.fresh_interpreter import interpreter_command
+from enqueuer.runtime.worker_logs import WorkerLogs, describe_logging
+from enqueuer.started_programs import end_programs
 
 _PROGRAM = "enqueuer_worker.local"
 # After this many deaths in a row, each this soon after the start, the supervisor is not started again.
@@ -32,11 +36,13 @@ _MAX_YOUNG_DEATHS = 3
 _LEAVE_SECONDS = 0.3
 # The least time for the supervisor to kill its children itself.
 _KILL_SECONDS = 0.1
+# Of a file that is no program, or not one of this user's or this machine's.
+_NO_PROGRAM = (errno.ENOENT, errno.ENOEXEC, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What local workers take over from the trainer: its `sys.path`, environment and current directory.
+    """What local workers take over from the trainer: its `sys.path`, environment, directory, and levels of logging.
 
     Taken before any user code runs, since that may change all of them (importing OpenCV does).
     """
@@ -44,13 +50,16 @@ class Surroundings:
     sys_path: tuple[str, ...]
     environment: dict[str, str]
     directory: str
+    logging: str = ""
 
     @classmethod
     def now(cls) -> Surroundings:
         """As they are in this moment. Folders of imported modules that no path leads to any more are kept."""
         directory = str(Path.cwd())
         path = [entry or directory for entry in sys.path]
-        return cls(tuple(dict.fromkeys([*path, *_folders_of_modules()])), dict(os.environ), directory)
+        return cls(
+            tuple(dict.fromkeys([*path, *_folders_of_modules()])), dict(os.environ), directory, describe_logging()
+        )
 
 
 def _folders_of_modules() -> list[str]:
@@ -71,8 +80,10 @@ class LocalProcesses:
         self._worker_threads = worker_threads
         self._heartbeat_interval = heartbeat_interval
         self._process: subprocess.Popen[bytes] | None = None
+        self._interpreter = ""
         self._session: dict[str, Any] = {}
         self._surroundings: Surroundings | None = None
+        self._logs: WorkerLogs | None = None
         self._life_reader = -1
         self._started = 0.0
         self._young_deaths = 0
@@ -105,6 +116,17 @@ class LocalProcesses:
         else:
             self._tell(self._session)
             self._watch(self._life_reader, self._died)
+        self._watch_logs()
+
+    def _watch_logs(self) -> None:
+        if self._logs is not None:
+            self._watch(self._logs.fileno(), self._read_logs)
+
+    def _read_logs(self) -> None:
+        """Called in the I/O thread."""
+        if not self._stopping and self._logs is not None:
+            self._logs.read()
+            self._watch_logs()
 
     def _start(self) -> None:
         surroundings = self._surroundings
@@ -112,22 +134,29 @@ class LocalProcesses:
         self._close_pipes()
         self._process = None
         command = interpreter_command(_PROGRAM)
+        self._interpreter = command[0]
         self._id = os.urandom(16)
         self._started = time.monotonic()
         self._life_reader, life_writer = os.pipe()
+        self._logs = self._logs or WorkerLogs()
         try:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 # The supervisor alone holds this end open, so its death, whatever the cause, closes the pipe.
-                pass_fds=(life_writer,),
+                pass_fds=(life_writer, self._logs.sending.fileno()),
                 env=surroundings.environment,
                 cwd=surroundings.directory,
                 # A session of its own: Ctrl-C in the terminal is the trainer's to handle.
                 start_new_session=True,
             )
-        except BaseException:
+        except BaseException as error:
             self._close_pipes()
+            if isinstance(error, OSError) and error.errno in _NO_PROGRAM:
+                raise ConfigurationError(
+                    f"the interpreter to start workers with, {command[0]!r}, does not start: {error.strerror}; name "
+                    "another by multiprocessing.set_executable('/path/to/python') before start()"
+                ) from error
             raise
         finally:
             os.close(life_writer)
@@ -138,6 +167,8 @@ class LocalProcesses:
             "worker_threads": self._worker_threads,
             "heartbeat_interval": self._heartbeat_interval,
             "trainer_pid": os.getpid(),
+            "log_fd": self._logs.sending.fileno(),
+            "logging": surroundings.logging,
         }
         self._tell(first_line)
         self._watch(self._life_reader, self._died)
@@ -154,16 +185,23 @@ class LocalProcesses:
         if self._stopping or self._process is None:
             return
         self._process.wait()
+        self._end_programs()
         self._on_death(self._id)
         young = time.monotonic() - self._started < _YOUNG_SECONDS
         self._young_deaths = self._young_deaths + 1 if young else 0
         if self._young_deaths >= _MAX_YOUNG_DEATHS:
             self._on_hopeless(
                 f"the supervisor of the local worker processes died {self._young_deaths} times in a row "
-                f"(exit code {self._process.returncode}); its output above says why"
+                f"(exit code {self._process.returncode}); its output above says why{self._name_of_interpreter()}"
             )
         else:
             self._start()
+
+    def _name_of_interpreter(self) -> str:
+        if self._interpreter == sys.executable:
+            return ""
+        own = f"must be a Python like {sys.executable!r}"
+        return f"; {self._interpreter!r}, set by multiprocessing.set_executable(), {own}"
 
     def stop(self, timeout: float) -> None:
         """End the supervisor and its children within ``timeout`` seconds.
@@ -176,6 +214,9 @@ class LocalProcesses:
                 self._end(self._process, timeout)
             self._close_pipes()
             self._process = None
+            if self._logs is not None:
+                self._logs.close()
+                self._logs = None
 
     def _end(self, process: subprocess.Popen[bytes], timeout: float) -> None:
         assert process.stdin is not None
@@ -192,6 +233,11 @@ class LocalProcesses:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            self._end_programs()
+
+    def _end_programs(self) -> None:
+        """End the workers of a killed supervisor, and what they have started."""
+        end_programs(self._id.hex(), sessions=[] if self._process is None else [self._process.pid])
 
     def disarm(self) -> None:
         """In a forked child of the trainer: close its copies of the pipes, so they end with the trainer."""
@@ -199,6 +245,9 @@ class LocalProcesses:
         self._stop_lock = threading.RLock()
         self._close_pipes()
         self._process = None
+        if self._logs is not None:
+            self._logs.disarm()
+            self._logs = None
 
     def _close_pipes(self) -> None:
         if self._process is not None and self._process.stdin is not None:

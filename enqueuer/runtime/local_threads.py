@@ -16,17 +16,14 @@ import itertools
 import os
 import queue
 import socket
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
-from enqueuer.compute import item
 from enqueuer.compute.context import enter_worker
 from enqueuer.compute.item import compute_item
-from enqueuer.compute.overdue import OverdueWatch
+from enqueuer.compute.overdue import OverdueWatch, describe_stack
 from enqueuer.core.events import ControlReceived, Event, ResultsReceived, Route, ThreadsJoined, ThreadTimedOut
 from enqueuer.protocol.messages import Failure, Grant, Message
 from enqueuer.protocol.results_codec import BuiltPayload
@@ -35,8 +32,6 @@ from enqueuer.runtime.outcomes import InPlaceError, weigh
 ROUTE = Route("threads", b"")
 # Enough for idle threads to end; `join` does not wait for a thread inside a user's call.
 _JOIN_SECONDS = 0.2
-# The longest stack in a `ThreadTimedOut`.
-_STACK_CHARACTERS = 16 * 1024
 
 # Instance, epoch, generation, lease, index. A plain tuple, since one is made for every batch.
 _Task = tuple[Any, int, int, int, int]
@@ -129,13 +124,17 @@ class LocalThreads:
     def join(self) -> None:
         """Wait for the threads that are not inside a user's call."""
         deadline = time.monotonic() + _JOIN_SECONDS
-        busy = {thread for thread, _ in self._computing.copy().values()}
+        busy = self.busy()
         waited_for: list[threading.Thread] = [thread for thread in self._threads if thread not in busy]
         if self._watcher is not None and self._watcher.ident is not None:
             waited_for.append(self._watcher)
         for thread in waited_for:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - time.monotonic()))
+
+    def busy(self) -> list[threading.Thread]:
+        """The threads inside a user's call, apart from those that a substitute has replaced."""
+        return [thread for thread, _ in self._computing.copy().values()]
 
     # ------------------------------------------------------------ in the threads
 
@@ -207,17 +206,3 @@ class LocalThreads:
             if self._stopping:
                 self._tasks.put(None)  # `stop`, in a finalizer, may have missed the substitute
         self._post(ThreadTimedOut(self._incarnation, epoch, generation, lease, stack))
-
-
-def describe_stack(thread: threading.Thread) -> str:
-    """The stack of a thread that computes an item, from the user's own code on; '' if it has ended.
-
-    At most its last 16 384 characters: the innermost calls of an endless recursion.
-    """
-    frame = sys._current_frames().get(thread.ident or 0)
-    if frame is None:
-        return ""
-    frames = list(traceback.extract_stack(frame))
-    ours = [depth for depth, summary in enumerate(frames) if summary.filename == item.__file__]
-    text = "".join(traceback.format_list(frames[ours[0] + 1 :] if ours else frames))
-    return f"Stack (most recent call last):\n{text[-_STACK_CHARACTERS:]}"

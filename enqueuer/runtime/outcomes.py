@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from enqueuer.compute.error_records import in_place_error, rebuild_error, safe_text
 from enqueuer.core.actions import BatchFailed
 from enqueuer.errors import BatchTimeoutError, PoisonedBatchError, SequenceError
-from enqueuer.protocol.messages import ErrorRecord, describe_exit
+from enqueuer.protocol.messages import ErrorRecord, describe_exits
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +34,18 @@ def build_error(failed: BatchFailed) -> BaseException:
     if failed.timeouts:
         return _timeout_error(failed, where)
     if failed.error is None:
+        count = len(failed.deaths)
+        workers = "one worker," if count == 1 else f"{count} workers, the last one"
         return PoisonedBatchError(
-            f"computing batch {failed.index} of epoch {failed.epoch} killed {len(failed.deaths)} workers, the last one "
-            f"{failed.worker_id} on {failed.host}: {_describe_deaths(failed.deaths)}; it is not tried again "
-            f"(max_worker_deaths={len(failed.deaths)})",
+            f"computing batch {failed.index} of epoch {failed.epoch} killed {workers} {failed.worker_id} on "
+            f"{failed.host}: {describe_exits(failed.deaths)}; it is not tried again (max_worker_deaths={count}). Mend "
+            f"sequence[{failed.index}], or leave such batches out with on_error='skip'",
             **where,
         )
     if isinstance(failed.error, InPlaceError) and failed.error.exception is not None:
         return in_place_error(failed.error.exception, **where)
     # The receiver lets no pickle in from a remote worker, so one in the record is from a local process.
     return rebuild_error(failed.error, trust_local=True, **where)
-
-
-def _describe_deaths(exit_codes: Sequence[int]) -> str:
-    """How the workers ended: "was killed by SIGSEGV (3 times)"."""
-    counts = Counter(map(describe_exit, exit_codes))
-    return ", ".join(f"{words} ({count} times)" if count > 1 else words for words, count in counts.items())
 
 
 def _timeout_error(failed: BatchFailed, where: dict[str, Any]) -> BatchTimeoutError:

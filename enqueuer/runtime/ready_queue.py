@@ -10,7 +10,8 @@ at the number of takes that it named with `wake_at`, since waking it for each wo
 
 Inside an epoch a take only counts down. At its boundaries more happens: the last take reports the epoch with
 ``epoch_taken`` and releases the consumers that wait for more of that epoch alone; a consumer that finds no first
-outcome reports ``epoch_wanted``, once, and waits; the first take moves the queue on to the next epoch.
+outcome reports ``epoch_wanted``, once, and waits; the first take moves the queue on to the next epoch. `end_epoch` ends
+an epoch early: its outcomes are dropped, those in the queue and those that still come.
 
 One lock protects everything, held for about a microsecond. It is reentrant: an abandoned enqueuer's finalizer or a
 user's signal handler may call `close` in the middle of any method, in the same thread.
@@ -20,13 +21,14 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
 
 from enqueuer.runtime.receipts import Receipts, Received
+from enqueuer.runtime.stream_times import StreamTimes
+from enqueuer.stream.ranges import Ranges
 
 # The longest wait of a consumer before it looks again: a `close` by a signal handler, run by the consumer's own thread
 # just before it sleeps, comes too early to wake it.
@@ -69,8 +71,9 @@ class ReadyQueue:
         self._taken_in_epoch = 0
         # Outcomes left before the epoch's last one; 0: the next take is at a boundary, or must look whether it is.
         self._inner_left = 0
-        # The newest epochs that `epoch_wanted` and `epoch_taken` have reported.
-        self._wanted_epoch = self._over_epoch = -1
+        # The newest epochs that `epoch_wanted` has reported; that `epoch_taken` has reported or `end_epoch` has ended;
+        # that `end_epoch` has ended; and the last of these whose hook has run.
+        self._wanted_epoch = self._over_epoch = self._ended_early = self._hook_done = -1
         self._wake_at: float = math.inf
         # The id of the outcome taken last. A reference would keep its memory in use after its consumer dropped it.
         self._last_taken_id = 0
@@ -78,7 +81,8 @@ class ReadyQueue:
         self._closed = False
         # Read by other threads without the lock: each is one attribute, written under it.
         self.taken_total = 0
-        self.wait_seconds = 0.0
+        self.dropped_total = 0
+        self.times = StreamTimes()
 
     # ------------------------------------------------------------ the filling side
 
@@ -92,17 +96,21 @@ class ReadyQueue:
         with self._lock:
             if self._closed:
                 return
+            if epoch <= self._ended_early:
+                self.dropped_total += len(outcomes)
+                return
             self._receipts.count(self.taken_total)
             self._receipts.note_put(epoch, positions, outcomes)
             self._outcomes.extend(outcomes)
             # All consumers: a single one could be interrupted (Ctrl-C), and the others would sleep on.
             self._condition.notify_all()
 
-    def wake_at(self, taken_total: int | None) -> None:
-        """Call ``wake``, once, when this many outcomes have been taken in all; at once if they have. None: never."""
+    def wake_at(self, removed_total: int | None) -> None:
+        """Call ``wake``, once, when this many outcomes have left the queue; at once if they have. None: never."""
         with self._lock:
-            due = taken_total is not None and self.taken_total >= taken_total
-            self._wake_at = math.inf if due or taken_total is None else taken_total
+            wake_at = math.inf if removed_total is None else removed_total - self.dropped_total
+            due = self.taken_total >= wake_at
+            self._wake_at = math.inf if due else wake_at
         if due:
             self._wake()
 
@@ -117,6 +125,7 @@ class ReadyQueue:
         """Drop all outcomes; every consumer, also a waiting one, gets `End.CLOSED`."""
         with self._lock:
             self._closed = True
+            self.times.end()
             self._outcomes.clear()
             self._condition.notify_all()
 
@@ -156,6 +165,8 @@ class ReadyQueue:
 
     def _take_at_boundary(self) -> None:
         """Count an outcome that may be an epoch's first or last."""
+        if self.taken_total == 1:
+            self.times.note_first_batch()
         if self.taken_total == 1 or self._taken_in_epoch == self._lengths[self._epoch]:
             self._enter_next_epoch()
         self._taken_in_epoch += 1
@@ -168,26 +179,21 @@ class ReadyQueue:
 
     def _wait_for_outcome(self, only_epoch: int | None) -> End | None:
         """Return None once an outcome is in the queue; else as `take`."""
-        started: float | None = None
         while True:
             if only_epoch is not None and self._next_epoch > only_epoch:
                 return End.EPOCH
             if self._closed:
                 return End.CLOSED
             if self._outcomes:
-                break
+                return None
             if self._error is not None:
                 raise self._error
             if self._at_boundary and self._wanted_epoch < self._next_epoch:
                 # Reported, then noted: a Ctrl-C in between repeats the report, which does no harm.
                 self._epoch_wanted(self._next_epoch)
                 self._wanted_epoch = self._next_epoch
-            if started is None:
-                started = time.monotonic()
-            self._condition.wait(_LOOK_AGAIN_SECONDS)
-        if started is not None:
-            self.wait_seconds += time.monotonic() - started
-        return None
+            with self.times.waiting():
+                self._condition.wait(_LOOK_AGAIN_SECONDS)
 
     @property
     def _at_boundary(self) -> bool:
@@ -214,6 +220,43 @@ class ReadyQueue:
         if self._receipts.received_count == self._lengths[self._epoch] and self._over_epoch < self._epoch:
             self._over_epoch = self._epoch
             self._epoch_taken(self._epoch)
+
+    # ------------------------------------------------------------ ending an epoch early
+
+    def end_epoch(self, epoch: int) -> Ranges | None:
+        """Drop the rest of this epoch: the next outcome is the next epoch's first.
+
+        Returns the positions that were received; None, and no change, unless the stream is in the middle of the epoch.
+        """
+        with self._lock:
+            if self._closed or self._error is not None or self._at_boundary or epoch != self._epoch:
+                return None
+            length = self._lengths[epoch]
+            self._receipts.count(self.taken_total)
+            count = min(len(self._outcomes), length - self._taken_in_epoch)
+            for _ in range(count):
+                self._outcomes.popleft()
+            self.dropped_total += count
+            received = self._receipts.end_epoch(epoch, length)
+            self._taken_in_epoch, self._inner_left, self._last_taken_id = length, 0, 0
+            self._over_epoch = self._ended_early = epoch
+            # Consumers that wait for more of this epoch alone get `End.EPOCH`.
+            self._condition.notify_all()
+        return received
+
+    def note_hook_done(self, epoch: int) -> None:
+        """Release the callers of `wait_for_hook`."""
+        with self._lock:
+            self._hook_done = epoch
+            self._condition.notify_all()
+
+    def wait_for_hook(self, epoch: int) -> None:
+        """Wait until the hook of an epoch that ended early has run, or the session has failed or ended."""
+        with self._lock:
+            while not (self._closed or self._error is not None or self._hook_done >= epoch):
+                self._condition.wait(_LOOK_AGAIN_SECONDS)
+
+    # ------------------------------------------------------------ undoing a take
 
     def take_back(self) -> None:
         """Count the last outcome as not received: its consumer could not use it.
@@ -256,6 +299,11 @@ class ReadyQueue:
         """Raise the error given to `fail`, if there is one, also while outcomes stand before it."""
         if self._error is not None:
             raise self._error
+
+    @property
+    def removed_total(self) -> int:
+        """Outcomes that were taken or dropped."""
+        return self.taken_total + self.dropped_total
 
     @property
     def next_epoch(self) -> int:

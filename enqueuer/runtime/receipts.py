@@ -113,6 +113,21 @@ class Receipts:
         self._counted_total -= 1
         self._last = None
 
+    def end_epoch(self, epoch: int, length: int) -> Ranges:
+        """Drop the deliveries of this epoch that were not counted, and count all its positions as received.
+
+        Returns the positions that were received. Called after `count`, within the epoch.
+        """
+        received, dropped_count = self._positions, 0
+        while self._deliveries and self._deliveries[0][0] == epoch:
+            dropped_count += len(self._deliveries.popleft()[1]) - self._of_first
+            self._of_first = 0
+        first_kept = self._counted_total + dropped_count
+        self._not_batches = deque((n - dropped_count, what) for n, what in self._not_batches if n >= first_kept)
+        self._put_total -= dropped_count
+        self._positions, self._last = Ranges([(0, length)]), None
+        return received
+
     @property
     def received_count(self) -> int:
         """The number of received positions of the epoch counted last."""

@@ -55,7 +55,7 @@ def _begin_from(state: ResumeState, own: OwnSequence, source: Any) -> ResumePoin
     """
     if not state.epoch_is_over:
         return ResumePoint(state, own, source, state.epoch, state.plan)
-    if state.seed is None:
+    if state.seed is None or state.untouched:
         # Not begun, and too short for these ranks: the error comes when the epoch opens.
         return ResumePoint(state, own, source, state.epoch, None)
     if not state.epoch_end:
@@ -67,7 +67,7 @@ def _begin_from(state: ResumeState, own: OwnSequence, source: Any) -> ResumePoin
                 state = replace(
                     state,
                     epoch_end=True,
-                    next_length=own.length(),
+                    next_length=own.length(state.epoch + 1),
                     epoch_ends=own.ends.runs,
                     sequence=own.state(),
                 )

@@ -1,7 +1,9 @@
 """``workers=0`` without ``bind``: each batch is computed in the consumer's own thread, when it is asked for.
 
-The stream is the same as with workers (order, seeds, errors, skips, epochs), without a thread, a process or a queue.
-It is the plainest way to debug a Sequence, and the baseline for measurements of workers.
+The stream is the same as with workers (order, seeds, errors, skips, epochs), without a process or a queue. It is the
+plainest way to debug a Sequence, and the baseline for measurements of workers.
+
+A spec's instance is the exception: it belongs to the hook thread, which computes its batches while the consumer waits.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent import futures
 from typing import Any
 
 from enqueuer.compute.item import compute_item
@@ -19,6 +22,8 @@ from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.iteration import StreamEnd
 from enqueuer.runtime.outcomes import InPlaceError, build_error
 from enqueuer.runtime.receipts import Received
+from enqueuer.runtime.stream_times import StreamTimes
+from enqueuer.stream.plan import EpochPlan
 from enqueuer.stream.ranges import Ranges
 
 logger = logging.getLogger("enqueuer")
@@ -32,7 +37,6 @@ class SerialSession:
 
     endpoint: str | None = None
     workers_count = 0
-    max_queue_size = 1
 
     def __init__(self, bookmark: Bookmark) -> None:
         self.bookmark = bookmark
@@ -55,6 +59,11 @@ class SerialSession:
         self._skipped: list[tuple[int, int]] = []
         # Epoch, position and number of skips. Replaced as a whole: other threads read it without the lock.
         self._progress = (self._epoch, 0, 0)
+        # A call in the hook thread whose consumer was interrupted while it waited.
+        self._unfinished: futures.Future[Any] | None = None
+        self._own.source.begin_session(self)
+        # All of `next_batch` is a wait.
+        self._times = StreamTimes()
         bookmark.follow(self._get_received)
 
     def next_batch(self, only_epoch: int | None = None) -> Any:
@@ -63,25 +72,28 @@ class SerialSession:
         Raises `StreamEnd` after `stop` and, with ``only_epoch``, once that epoch is over; in a failed batch's place the
         Sequence's own exception, or a `SequenceError`.
 
-        ``on_epoch_end`` runs here, in the caller's thread, at the first call after the epoch's last batch: a call for
-        the next epoch's first batch, or with ``only_epoch`` the call that raises StreamEnd.
+        ``on_epoch_end`` runs at the first call after the epoch's last batch: a call for the next epoch's first batch,
+        or with ``only_epoch`` the call that raises StreamEnd.
         """
-        with self._lock:
+        with self._lock, self._times.waiting():
+            self._finish_call()
             while True:
                 if self._stopped:
                     raise StreamEnd
                 if only_epoch is not None and self.next_epoch > only_epoch:
                     if self._opened and self._epoch == only_epoch and self._hook_error is None:
-                        self._end_epoch_alone()
+                        self._call(self._end_epoch_alone)
                     raise StreamEnd
                 if not self._opened or self._position == len(self._order):
-                    self._enter_epoch()
+                    self._call(self._enter_epoch)
                     continue
                 index = self._order[self._position]
-                batch = self._compute(index)
+                batch = self._call(self._compute, index)
                 # Counted after the computation: a Ctrl-C in the middle of it loses no batch.
                 self._position += 1
                 self._taken_total += 1
+                if self._taken_total == 1:
+                    self._times.note_first_batch()
                 is_skipped = type(batch) is BatchSkipped
                 if is_skipped:
                     self._skipped.append((self._epoch, index))
@@ -89,8 +101,57 @@ class SerialSession:
                 if batch is not None and not is_skipped:
                     return batch
 
-    def open_epochs_on_demand(self) -> None:
-        """Nothing to do: a serial session opens an epoch only when its first batch is asked for."""
+    def wait_until_open(self) -> None:
+        """Raise the errors of the Sequence that are known before its first batch. The epoch opens at that."""
+        with self._lock:
+            self._call(self._read)
+
+    def _call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call where the Sequence belongs: in the hook thread for a spec's instance, else here.
+
+        A Ctrl-C ends the wait for the hook thread and not the call, so the next call here waits for its end.
+        """
+        own, thread = self._own, self._own.source.hook_thread
+        if thread.is_current or not (own.spec is not None or own.source.is_spec):
+            return function(*args)
+        self._unfinished = thread.submit(function, *args)
+        return self._finish_call()
+
+    def _finish_call(self) -> Any:
+        unfinished = self._unfinished
+        if unfinished is None or self._own.source.hook_thread.is_current:
+            return None
+        try:
+            return self._own.source.hook_thread.wait(unfinished)
+        finally:
+            if unfinished.done():
+                self._unfinished = None
+
+    def end_epoch(self, epoch: int, *, leave_rest: bool = False) -> None:
+        """End this epoch now, if the stream is in the middle of it: its rest is dropped, and ``on_epoch_end`` runs.
+
+        The next batch is the next epoch's first one or, with ``leave_rest`` and then `go_on`, the first of the rest, in
+        the next epoch. An error of the hook comes out of the next `next_batch`.
+        """
+        with self._lock:
+            self._finish_call()
+            length = len(self._order)
+            if self._stopped or not self._opened or epoch != self._epoch or not 0 < self._position < length:
+                return
+            if leave_rest:
+                self.bookmark.note_rest(epoch, Ranges([(0, self._position)]))
+            self._position = length
+            self._progress = (epoch, length, len(self._skipped))
+            self._call(self._end_epoch_alone)
+
+    def go_on(self) -> None:
+        """Have the next epoch begin with the rest that the last `end_epoch` left, if the length is still the same."""
+        self.bookmark.go_on(self.next_epoch)
+
+    @property
+    def taken_total(self) -> int:
+        """The number of batches and skips that the trainer has taken."""
+        return self._taken_total
 
     @property
     def epoch(self) -> int:
@@ -128,16 +189,21 @@ class SerialSession:
             self._order, self._position = (), 0
             if self._stopped:
                 return
-        own = self._own
-        self._instance = own.read()
-        length = own.length()
-        plan = self.bookmark.make_plan(self._epoch, length) if length > 0 else None
-        if plan is None or plan.left_count < 1:
-            raise ValueError(f"the Sequence is empty (for this rank): len() is {length}, shard is {self.options.shard}")
+        own, plan = self._own, self._read()
+        self._instance = own.instance
         self._order = plan.order(self.seed, self._epoch, shuffle=self.options.shuffle)
         own.enter(self._epoch, own.spec, own.instance)
         self._position = 0
         self._opened, self._ended = True, False
+
+    def _read(self) -> EpochPlan:
+        """Read the Sequence as it is now, and plan the epoch. Raises ValueError if there is nothing to compute."""
+        self._own.read()
+        length = self._own.length(self._epoch)
+        plan = self.bookmark.make_plan(self._epoch, length) if length > 0 else None
+        if plan is None or plan.left_count < 1:
+            raise ValueError(f"the Sequence is empty (for this rank): len() is {length}, shard is {self.options.shard}")
+        return plan
 
     def _compute(self, index: int) -> Any:
         """The batch at this index, or a `BatchSkipped`; ``retries`` and ``max_skipped`` are followed as in the core."""
@@ -171,6 +237,10 @@ class SerialSession:
             length=len(self._order),
             taken_count=self._position,
             batches_total=self._taken_total,
+            elapsed_seconds=self._times.elapsed_seconds,
+            startup_seconds=self._times.startup_seconds,
+            wait_seconds=self._times.wait_seconds,
+            startup_wait_seconds=self._times.startup_wait_seconds,
             skipped=tuple(self._skipped),
             retries_count=self._retries_count,
         )
@@ -178,6 +248,8 @@ class SerialSession:
     def stop(self, timeout: float) -> bool:
         """End the stream; True. A batch that another thread computes is not waited for, and is that thread's last."""
         self._stopped = True
+        self._times.end()
+        self._own.source.end_session(self, [])
         return True
 
     def let_go(self, timeout: float) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import tempfile
 import threading
 import time
@@ -29,25 +30,26 @@ from typing import Any
 
 import numpy as np
 
+from enqueuer.compute.batch_digest import digest_payload
 from enqueuer.compute.error_records import rebuild_error
 from enqueuer.compute.spec import import_target
 from enqueuer.core.actions import BatchFailed, BatchSkipped, FleetFailed
 from enqueuer.core.coordinator import Coordinator
-from enqueuer.core.events import StopRequested, SupervisorDied
+from enqueuer.core.events import EpochEndRequested, StopRequested, SupervisorDied
 from enqueuer.core.settings import ChannelFacts, SessionFacts
 from enqueuer.errors import NoWorkersError, SequenceError
 from enqueuer.host import total_bytes, usable_cpus
 from enqueuer.memory.buffer_pool import pool
 from enqueuer.monitoring.health import DIRECTORY_VARIABLE, HealthSocket, Status, open_health_socket
+from enqueuer.monitoring.minute_line import MinuteLine
 from enqueuer.monitoring.stats import Stats
-from enqueuer.options import AUTO, QueueSize
 from enqueuer.protocol.batch import Trust
 from enqueuer.protocol.messages import ID_BYTES, Message
 from enqueuer.protocol.results_codec import BuiltPayload
 from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.channels import Channel, PrivateDirectory, bind_local, bind_remote
 from enqueuer.runtime.epochs import EpochKeeper, Placement
-from enqueuer.runtime.hook_thread import HookThread
+from enqueuer.runtime.hook_thread import SessionTasks
 from enqueuer.runtime.io_loop import IoLoop
 from enqueuer.runtime.iteration import StreamEnd
 from enqueuer.runtime.local_processes import LocalProcesses, Surroundings
@@ -109,7 +111,7 @@ class Session:
             epoch_taken=lambda epoch: self._hooks.submit(self._keeper.taken, epoch),
             epoch_wanted=lambda epoch: self._hooks.submit(self._keeper.wanted, epoch),
         )
-        self._hooks = HookThread("enqueuer-hooks", self.ready.fail)
+        self._hooks = SessionTasks(bookmark.own.source.hook_thread, self.ready.fail)
         self.io = IoLoop(
             self.coordinator,
             self._context,
@@ -117,13 +119,16 @@ class Session:
             self.ready,
             in_process=self._send_to_threads,
             on_exhausted=lambda epoch: self._hooks.submit(self._keeper.exhausted, epoch),
+            on_ended=lambda epoch: self._hooks.submit(self._run_early_hook, epoch),
             on_fleet_failed=self._fleet_failed,
             on_failure=self.ready.fail,
+            on_turn=MinuteLine(self._snapshot, time.monotonic()).look,
         )
         placement = Placement(threads > 0, local_processes > 0, options.bind is not None, options.key_file is not None)
         directory = self._directory.path if self._directory is not None else Path(tempfile.gettempdir())
         self._keeper = EpochKeeper(bookmark, placement, directory, self.io.post, self.ready.set_length)
         bookmark.follow(self.ready.received)
+        bookmark.own.source.begin_session(self)
         self._begin(channels, threads, local_processes, thread_init)
 
     # ------------------------------------------------------------ starting
@@ -141,8 +146,7 @@ class Session:
             self._health = open_health_socket(os.environ.get(DIRECTORY_VARIABLE))
             if self._health is not None:
                 self.io.call(self._answer_health)
-            self._hooks.start()
-            self._hooks.submit(self._keeper.open, self.bookmark.first_epoch)
+            self._opening = self._hooks.begin(self._keeper.open, self.bookmark.first_epoch)
             if threads:
                 self._threads = LocalThreads(
                     threads,
@@ -161,6 +165,14 @@ class Session:
         except BaseException:
             self.stop(self.options.timing.stop)
             raise
+
+    def wait_until_open(self) -> None:
+        """Wait until the first epoch is open, or the session is stopped.
+
+        Raises what keeps the epoch from opening: the errors of building the Sequence, of its ``len()``, of pickling it.
+        In the hook thread (``start()`` in ``on_epoch_end``) it does not wait; there `next_batch` raises them.
+        """
+        self._hooks.wait(self._opening)
 
     def _bind(self) -> list[Channel]:
         """Bind the local channel, in a private directory, and the remote one, at the caller's address."""
@@ -191,10 +203,12 @@ class Session:
             session=os.urandom(ID_BYTES),
             channels=tuple(self._channel_facts(channel) for channel in channels),
             numpy_version=np.__version__,
+            python_version=platform.python_version(),
             max_queue_size=max_queue_size,
             max_bytes=max_bytes,
             skipped_before=self.bookmark.skipped_before,
             address=self.endpoint or "",
+            digest_of=digest_payload,
         )
 
     def _channel_facts(self, channel: Channel) -> ChannelFacts:
@@ -279,6 +293,11 @@ class Session:
         """The epoch of the batch taken last; before that, the first one."""
         return self.ready.progress[0]
 
+    @property
+    def taken_total(self) -> int:
+        """The number of batches, skips and errors that the trainer has taken."""
+        return self.ready.taken_total
+
     def raise_failure(self) -> None:
         """Raise the error that ended the session, if any. `next_batch` raises it too, after the ready batches."""
         self.ready.raise_failure()
@@ -291,20 +310,32 @@ class Session:
             epoch, _, _, _ = self.ready.progress
             self.ready.fail(rebuild_error(record, index=None, epoch=epoch, worker=None, host=None, trust_local=True))
 
-    def open_epochs_on_demand(self) -> None:
-        """Compute no later epoch before its first batch is asked for, unless a change of the Sequence can be seen then.
+    def end_epoch(self, epoch: int, *, leave_rest: bool = False) -> None:
+        """End this epoch now, if the stream is in the middle of it: its rest is dropped, and ``on_epoch_end`` runs.
 
-        So a change that a callback makes between two epochs holds for the whole of the next one.
+        The next batch is the next epoch's first one or, with ``leave_rest`` and then `go_on`, the first of the rest, in
+        the next epoch. Waits for the hook; its error comes out of the next `next_batch`.
         """
-        self._keeper.on_demand = True
+        received = self.ready.end_epoch(epoch)
+        if received is None:
+            return
+        if leave_rest:
+            self.bookmark.note_rest(epoch, received)
+        self.io.post(EpochEndRequested(epoch))
+        if not self._hooks.is_current:
+            self.ready.wait_for_hook(epoch)
+
+    def go_on(self) -> None:
+        """Have the next epoch begin with the rest that the last `end_epoch` left, if the length is still the same."""
+        self.bookmark.go_on(self.next_epoch)
+
+    def _run_early_hook(self, epoch: int) -> None:
+        try:
+            self._keeper.ended_early(epoch)
+        finally:
+            self.ready.note_hook_done(epoch)
 
     # ------------------------------------------------------------ asking
-
-    @property
-    def max_queue_size(self) -> QueueSize:
-        """The bound on undelivered batches, as ``start()`` takes it."""
-        number = self.facts.max_queue_size
-        return AUTO if number is None else number
 
     @property
     def workers_count(self) -> int:
@@ -368,6 +399,8 @@ class Session:
             if self._threads is not None:
                 self._threads.join()
             done = self._hooks.join(max(0.0, min(deadline - time.monotonic(), timeout))) and done
+            late_threads = [] if self._threads is None else self._threads.busy()
+            self.bookmark.own.source.end_session(self, late_threads)
             # 5. The segments and the ipc directory last: no process maps or uses them any more.
             self._keeper.close()
             pool.clear()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.state import State
 from enqueuer.monitoring.stats import OffenderStats, Stats, WorkerStats
 from enqueuer.runtime.ready_queue import ReadyQueue
@@ -13,7 +15,8 @@ from enqueuer.runtime.receiver import Receiver
 def take_snapshot(state: State, ready: ReadyQueue, receiver: Receiver, *, running: bool) -> Stats:
     """The present statistics. Called in the I/O thread, or after its end."""
     epoch, taken, length, ready_count = ready.progress
-    runs = state.ledger.runs.values()
+    runs = [run for _, run in sorted(state.ledger.runs.items())]
+    held_back = _count_held_back(runs)
     bound = state.scheduler.bound
     workers = tuple(
         WorkerStats(
@@ -34,8 +37,8 @@ def take_snapshot(state: State, ready: ReadyQueue, receiver: Receiver, *, runnin
         epoch=epoch,
         length=length,
         taken_count=taken,
-        ready_count=ready_count,
-        received_count=sum(run.buffered_count for run in runs),
+        ready_count=ready_count + held_back,
+        received_count=sum(run.buffered_count for run in runs) - held_back,
         leased_count=sum(run.leased_count for run in runs),
         # Batches above the bound on bytes are computed one at a time.
         queue_limit=0 if bound == math.inf else max(1, int(bound)),
@@ -43,7 +46,10 @@ def take_snapshot(state: State, ready: ReadyQueue, receiver: Receiver, *, runnin
         slots_count=state.scheduler.slots_count if running else 0,
         batches_total=ready.taken_total,
         bytes_total=receiver.bytes_total,
-        wait_seconds=ready.wait_seconds,
+        elapsed_seconds=ready.times.elapsed_seconds,
+        startup_seconds=ready.times.startup_seconds,
+        wait_seconds=ready.times.wait_seconds,
+        startup_wait_seconds=ready.times.startup_wait_seconds,
         compression_ratio=receiver.compression_ratio,
         skipped=tuple(state.skipped),
         retries_count=state.retries_count,
@@ -59,3 +65,14 @@ def take_snapshot(state: State, ready: ReadyQueue, receiver: Receiver, *, runnin
         lost_workers_count=state.fleet.lost_count,
         workers=workers,
     )
+
+
+def _count_held_back(runs: Sequence[EpochRun]) -> int:
+    """Batches of epochs computed ahead that are next in order: held back until their epoch's first one is asked for."""
+    total = 0
+    for run in runs:
+        count = run.deliverable_count
+        total += count
+        if count < run.length:
+            break
+    return total

@@ -15,12 +15,13 @@ remaining positions are dealt again in the same way:
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from typing import Any
 
-from enqueuer.stream.order import permutation, shard_length
-from enqueuer.stream.ranges import Ranges
+from enqueuer.stream.order import LISTED_LENGTH, permutation, shard_length
+from enqueuer.stream.ranges import FixedRanges, Ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class EpochPlan:
     The rest is dealt to the ranks: this rank's part is every ``world_size``-th of it from ``rank`` on. In an epoch
     without such a change all parts have the same size; in one that was dealt again some have one position more, since
     each remaining position comes exactly once. ``taken`` holds the ordinals, in this rank's part, of the positions it
-    received before the session.
+    received before the session. ``order_epoch`` is the epoch whose order this one goes on in, if that is not its own:
+    an epoch that ended early left it a rest.
     """
 
     length: int
@@ -39,6 +41,7 @@ class EpochPlan:
     shard: tuple[int, int]
     done: Ranges = field(default_factory=Ranges)
     taken: Ranges = field(default_factory=Ranges)
+    order_epoch: int | None = None
 
     @classmethod
     def fresh(cls, length: int, shard: tuple[int, int], remainder: str) -> EpochPlan:
@@ -55,20 +58,14 @@ class EpochPlan:
     def left_count(self) -> int:
         return self.count - len(self.taken)
 
-    def part(self) -> Sequence[int]:
-        """The virtual positions of this rank's part, in order."""
-        rank, world_size = self.shard
-        if not self.done:
-            return range(rank, self.total, world_size)
-        return list(islice(self.done.complement(self.total), rank, None, world_size))
-
     def order(self, seed: int, epoch: int, *, shuffle: bool) -> Sequence[int]:
         """The indices left for this rank, in order."""
-        indices = permutation(seed, epoch, self.length, shuffle=shuffle)
+        order_epoch = epoch if self.order_epoch is None else self.order_epoch
+        indices = permutation(seed, order_epoch, self.length, shuffle=shuffle)
         if self.left_count == self.total == self.length:
             return indices
-        part = self.part()
-        return [indices[v % self.length] for start, stop in self._left.ranges for v in part[start:stop]]
+        order = _OrderOfRest(indices, self)
+        return array("q", order) if self.length <= LISTED_LENGTH else order
 
     def received(self, positions: Ranges) -> Ranges:
         """The ordinals, in this rank's part, of all it received: ``taken``, and these positions of `order`."""
@@ -80,20 +77,53 @@ class EpochPlan:
         return self.taken.complement(self.count)
 
 
+class _OrderOfRest(Sequence[int]):
+    """The indices left of a part, each found when asked for."""
+
+    def __init__(self, indices: Sequence[int], plan: EpochPlan) -> None:
+        self._indices = indices
+        self._length = plan.length
+        self._rank, self._world_size = plan.shard
+        left = plan._left
+        self._count = len(left)
+        self._ordinals = FixedRanges(left) if plan.taken else range(self._count)
+        self._remaining = FixedRanges(plan.done.complement(plan.total)) if plan.done else range(plan.total)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number: Any) -> Any:
+        found = self._ordinals[number]
+        if not isinstance(found, int):
+            return [self._index_at(ordinal) for ordinal in found]
+        return self._index_at(found)
+
+    def _index_at(self, ordinal: int) -> int:
+        return self._indices[self._remaining[self._rank + ordinal * self._world_size] % self._length]
+
+
 def merge_done(total: int, done: Ranges, parts: list[tuple[EpochPlan, Ranges]]) -> Ranges:
-    """The virtual positions that any rank received: ``done``, and the ordinals given with each rank's plan."""
-    flags = bytearray(total)
-    for start, stop in done.ranges:
-        flags[start:stop] = b"\1" * (stop - start)
+    """The virtual positions that any rank received: ``done``, and the ordinals given with each rank's plan.
+
+    Ordinal k of rank r is number k · world_size + r of the remaining positions. What all ranks have received from the
+    beginning on is one range of these; only beyond it each has a flag.
+    """
+    world_size = parts[0][0].shard[1] if parts else 1
+    begun = [received.ranges[0][1] if 0 in received else 0 for _, received in parts]
+    first = min(begun) * world_size if len(parts) == world_size else 0
+    stop = max([first, *((received.ranges[-1][1] if received else 0) * world_size for _, received in parts)])
+    flags = bytearray(stop - first)
     for plan, received in parts:
-        part = plan.part()
-        for start, stop in received.ranges:
-            for position in part[start:stop]:
-                flags[position] = 1
-    found = Ranges()
+        rank = plan.shard[0]
+        for begin, end in received.ranges:
+            begin = max(begin, first // world_size)
+            if begin < end:
+                at = begin * world_size + rank - first
+                flags[at : at + (end - begin - 1) * world_size + 1 : world_size] = b"\1" * (end - begin)
+    found = Ranges([(0, first)])
     start = flags.find(1)
     while start >= 0:
-        stop = flags.find(0, start)
-        found.add(start, total if stop < 0 else stop)
-        start = -1 if stop < 0 else flags.find(1, stop)
-    return found
+        end = flags.find(0, start)
+        found.add(first + start, first + (len(flags) if end < 0 else end))
+        start = -1 if end < 0 else flags.find(1, end)
+    return done.union(done.complement(total).select(found))

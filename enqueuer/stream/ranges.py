@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import Any
 
 # (start, stop), half-open.
 Range = tuple[int, int]
@@ -104,3 +106,25 @@ class Ranges:
 
     def __repr__(self) -> str:
         return f"Ranges({self.ranges})"
+
+
+class FixedRanges(Sequence[int]):
+    """The positions of a set at one moment, in order: ``FixedRanges(ranges)[ordinal]`` costs a binary search."""
+
+    __slots__ = ("_count", "_ends", "_ranges")
+
+    def __init__(self, ranges: Ranges) -> None:
+        self._ranges = ranges.ranges
+        # The number of positions up to the end of each range.
+        self._ends = list(accumulate(stop - start for start, stop in self._ranges))
+        self._count = len(ranges)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, ordinal: Any) -> Any:
+        ordinal = range(self._count)[ordinal]
+        if isinstance(ordinal, range):
+            return [self[one] for one in ordinal]
+        at = bisect_right(self._ends, ordinal)
+        return self._ranges[at][1] - (self._ends[at] - ordinal)

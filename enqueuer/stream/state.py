@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from enqueuer.errors import StateError
+from enqueuer.stream.order import LISTED_LENGTH
 from enqueuer.stream.plan import EpochPlan, merge_done
 from enqueuer.stream.ranges import Ranges
 
@@ -40,12 +41,14 @@ class HookRun(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ResumeState:
-    """One rank's progress in one epoch. `EpochPlan` explains ``total``, ``done`` and ``taken``.
+    """One rank's progress in one epoch. `EpochPlan` explains ``total``, ``done``, ``taken`` and ``order_epoch``.
 
-    ``seed`` is None only before the first ``start()``. ``epoch_end`` means that this rank's part is all taken and
-    ``on_epoch_end`` has run; ``next_length`` is the Sequence's length since then (None: unknown). ``epoch_ends`` are
-    the ``on_epoch_end`` calls made on the Sequence so far. ``skipped`` names the newest of ``skipped_count`` skipped
-    batches, as (epoch, index). ``sequence`` is the Sequence's own state, if it keeps one.
+    ``seed`` is None only in older states from before the first ``start()``. ``epoch_end`` means that this rank's part
+    is all taken and ``on_epoch_end`` has run; ``next_length`` is the Sequence's length since then (None: unknown).
+    ``epoch_ends`` are the ``on_epoch_end`` calls made on the Sequence so far. ``skipped`` names the newest of
+    ``skipped_count`` skipped batches, as (epoch, index). ``sequence`` is the Sequence's own state, if it keeps one.
+    ``order`` describes the order of its samples, if it has one of its own (None: it has none, or an older library wrote
+    the state).
     """
 
     seed: int | None
@@ -63,10 +66,12 @@ class ResumeState:
     skipped: tuple[tuple[int, int], ...] = ()
     skipped_count: int = 0
     sequence: Any = None
+    order: dict[str, Any] | None = None
+    order_epoch: int | None = None
 
     @property
     def plan(self) -> EpochPlan:
-        return EpochPlan(self.length, self.total, self.shard, self.done, self.taken)
+        return EpochPlan(self.length, self.total, self.shard, self.done, self.taken, self.order_epoch)
 
     @property
     def epoch_is_over(self) -> bool:
@@ -80,7 +85,9 @@ class ResumeState:
 
     def to_json(self) -> dict[str, Any]:
         """The state as plain JSON values: below 4 KB, but for a Sequence's own state and gaps (``ordered=False``)."""
+        order_epoch = {} if self.order_epoch is None else {"order_epoch": self.order_epoch}
         return {
+            **order_epoch,
             "version": STATE_VERSION,
             "seed": self.seed,
             "epoch": self.epoch,
@@ -97,6 +104,7 @@ class ResumeState:
             "skipped": [list(skip) for skip in self.skipped[-SKIPPED_KEPT:]],
             "skipped_count": self.skipped_count,
             "sequence": self.sequence,
+            "order": self.order,
         }
 
 
@@ -140,9 +148,17 @@ class _Reader:
             skipped=self._tuples("skipped", 2),  # type: ignore[arg-type]
             skipped_count=self._int("skipped_count"),
             sequence=self._get("sequence"),
+            order=self._order(),
+            order_epoch=self._int("order_epoch", limit=_EPOCH_LIMIT) if "order_epoch" in self._state else None,
         )
         state = replace(state, done=self._ranges("done", state.total))
         state = replace(state, taken=self._ranges("taken", state.plan.count))
+        between_epochs = state.untouched or state.epoch_is_over
+        if "order" not in self._state and state.shuffle and state.length > LISTED_LENGTH and not between_epochs:
+            raise self._error(
+                f"an older library saved this within a shuffled epoch of {state.length} batches, and this one has "
+                f"another order for more than {LISTED_LENGTH}: resume with that library, or begin a new epoch"
+            )
         if state.seed is None and not (state.untouched and not state.epoch_ends):
             raise self._error("seed is null, but something was received")
         if len(state.skipped) > min(SKIPPED_KEPT, state.skipped_count):
@@ -171,6 +187,12 @@ class _Reader:
         value = self._get(name)
         if type(value) is not bool:
             raise self._error(f"{name} must be true or false, not {_shown(value)}")
+        return value
+
+    def _order(self) -> dict[str, Any] | None:
+        value = self._state.get("order")
+        if value is not None and not (isinstance(value, dict) and all(isinstance(name, str) for name in value)):
+            raise self._error(f"order must be a dict or null, not {_shown(value)}")
         return value
 
     def _remainder(self) -> str:
@@ -244,7 +266,7 @@ def check_agreement(states: Sequence[ResumeState]) -> ResumeState:
     if ahead and (last.epoch > first.epoch + 1 or not (behind_are_over or all(state.untouched for state in ahead))):
         raise _apart(first, last)
     continuing = ahead if ahead and behind_are_over else behind
-    for name in ("length", "total", "done"):
+    for name in ("length", "total", "done", "order_epoch"):
         _check_same(continuing, name)
     if behind_are_over and not ahead:
         # All ranks are at the epoch's end; if on_epoch_end has run on any of them, this state knows its outcome.
@@ -284,7 +306,7 @@ def reshard(states: Sequence[ResumeState], agreed: ResumeState, shard: tuple[int
     """The state of rank ``shard`` of a new set of ranks, which together continue where these states were saved.
 
     Each remaining position is dealt to exactly one of the new ranks, and so is each skip. ``agreed`` is the result of
-    `check_agreement`. Its length must be the Sequence's own: this allocates a byte for each position.
+    `check_agreement`. This allocates a byte for each position that some ranks have received and others have not.
     """
     parts = []
     for state in states:

@@ -5,6 +5,7 @@ A socket belongs to one thread. The names of options are libzmq's; each has its 
 
 from __future__ import annotations
 
+import errno
 import math
 import time
 from typing import TYPE_CHECKING, Any
@@ -179,4 +180,17 @@ def _bind(socket: zmq.Socket[bytes], address: str) -> None:
     try:
         socket.bind(address)
     except zmq.ZMQError as error:
-        raise OSError(error.errno, f"cannot bind {address} ({error.strerror}); is the port in use?") from error
+        raise OSError(error.errno, f"cannot bind {address}: {_describe_bind_error(error, address)}") from error
+
+
+def _describe_bind_error(error: zmq.ZMQError, address: str) -> str:
+    """Why the address cannot be bound, and what to do."""
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"another program has port {port} (`ss -ltnp` shows it): end it, or take port 0 for any free one"
+        case errno.EADDRNOTAVAIL | errno.ENODEV:
+            return f"{host} is not an address of this machine: bind one that is, or tcp://*:{port} for all of them"
+        case errno.EACCES:
+            return f"only privileged users may bind port {port}: take one from 1024 on"
+    return error.strerror

@@ -209,3 +209,55 @@ def test_training_has_the_very_losses_of_a_plain_loop_and_leaves_nothing_behind(
         del enq, loader
         gc.collect()
         wait_until(lambda: not resources().beyond(before), what="nothing left")
+
+
+# ---------------------------------------------------------------- batches that do not fit, several loaders
+
+
+class Uneven:
+    """Batches for two devices, the last of which does not divide by two."""
+
+    sizes = (4, 4, 3)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return np.full((self.sizes[index], 2), index, np.float32)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_the_error_of_a_batch_that_does_not_divide_comes_in_its_place_and_names_it(size: int) -> None:
+    sharding = NamedSharding(Mesh(np.array(jax.devices()), "batch"), PartitionSpec("batch"))
+    with enqueuer(Uneven()) as enq:
+        loader = device_iterator(enq, size=size, sharding=sharding, workers=1)
+        for epoch in range(2):
+            seen = []
+            with pytest.raises(ValueError, match=f"batch number 3 of epoch {epoch} .* 3"):
+                for x in loader:
+                    seen.append(float(x[0, 0]))
+                    state = loader.state_dict()
+            assert seen == [0, 1]
+        loader.load_state_dict(state)
+        with pytest.raises(ValueError, match="batch number 3 of epoch 1"):
+            next(iter(loader))
+
+
+def test_a_look_through_another_loader_costs_no_batch() -> None:
+    with enqueuer(Uneven()) as enq:
+        enq.start(1)
+        next(iter(device_iterator(enq)))
+        assert [float(x[0, 0]) for x in device_iterator(enq)] == [0, 1, 2]
+
+
+def test_a_state_of_the_last_batch_within_the_loop_resumes_with_nothing_of_that_epoch() -> None:
+    with enqueuer(Uneven()) as enq:
+        loader = device_iterator(enq, workers=1)
+        for _ in loader:
+            inside = loader.state_dict()
+        after = loader.state_dict()
+    for state, counts in ((inside, [0, 3]), (after, [3, 3])):
+        with enqueuer(Uneven()) as enq:
+            loader = device_iterator(enq, workers=1)
+            loader.load_state_dict(json.loads(json.dumps(state)))
+            assert [len(list(loader)) for _ in range(2)] == counts

@@ -55,6 +55,25 @@ def test_lists_dicts_texts_and_scalars_become_tensors() -> None:
     assert zeros.shape == (2, 3) and [text.decode() for text in texts.numpy()] == ["a", "ü"]
 
 
+def test_parts_that_are_none_stay_none() -> None:
+    x, weights = np.zeros((2, 3), np.float32), np.ones(2, np.float32)
+    with SequenceEnqueuer(Given((x, {"a": None, "b": weights}, None))) as enq:
+        enq.start(1)
+        dataset = as_dataset(enq)
+        ((inputs, rest, nothing),) = dataset
+        assert inputs.shape == (2, 3) and nothing is None
+        assert rest["a"] is None and rest["b"].numpy().tolist() == [1, 1]
+        given = as_dataset(enq, (dataset.element_spec[0], {"a": None, "b": tf.TensorSpec((None,))}, None))
+        assert len(list(given)) == 1
+
+
+def test_a_part_that_is_none_in_some_batches_is_an_error_that_says_so() -> None:
+    with SequenceEnqueuer(Given((np.zeros(2), None), (np.zeros(2), np.ones(2)))) as enq:
+        enq.start(1)
+        with pytest.raises(Exception, match=r"part \[1\] of a batch is no None"):
+            list(as_dataset(enq))
+
+
 def test_a_given_spec_lets_shapes_vary_and_needs_no_batch_in_advance() -> None:
     enq = SequenceEnqueuer(Given(np.zeros((2, 3), np.float32), np.ones((1, 5), np.float32)))
     dataset = as_dataset(enq, tf.TensorSpec((None, None), tf.float32))

@@ -196,17 +196,6 @@ def test_the_order_survives_pickling_with_a_dataset_of_its_own() -> None:
     assert_same(copy[3][1], torch.from_numpy(source[3][1]))
 
 
-def test_a_batch_sampler_that_gives_fewer_batches_than_it_said_is_an_error() -> None:
-    class Short(Rotating):
-        def __iter__(self) -> Any:
-            return iter([[0], [1]])
-
-    with SequenceEnqueuer(from_dataset(Numbers(), batch_sampler=Short(3))) as enq:
-        enq.start()
-        with pytest.raises(RuntimeError, match="has 3 batches, and gave 2"):
-            next(enq.get())
-
-
 # ---------------------------------------------------------------- randomness
 
 

@@ -8,6 +8,9 @@ import numpy as np
 
 from enqueuer import item_rng
 
+# Batches of `Powers`.
+COUNT = 10
+
 
 class Linear:
     """A linear problem, a batch of ``size`` samples at a time: the same batch for the same index, always.
@@ -85,3 +88,37 @@ class Given:
 
     def __getitem__(self, index: int) -> Any:
         return self.batches[index]
+
+
+class Powers:
+    """Batch ``i`` is 3 ** order[i], so a sum tells which batches it is of; each hook moves ``step`` to the end."""
+
+    def __init__(self, step: int = 0) -> None:
+        self.order, self.step, self.ends_count = list(range(COUNT)), step, 0
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        batch = np.full((1, 1), 3.0 ** self.order[index], np.float32)
+        return batch, batch
+
+
+class Rotating(Powers):
+    def on_epoch_end(self) -> None:
+        self.ends_count += 1
+        self.order = self.order[self.step :] + self.order[: self.step]
+
+
+class WithNothing:
+    """Batches of which a part is None: for Keras that means "there is none"."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Any:
+        x, y = np.full((2, 3), index, np.float32), np.full((2, 1), index, np.float32)
+        return {"no targets": (x, None), "no weights": (x, y, None), "only inputs": (x,)}[self.kind]

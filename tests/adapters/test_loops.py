@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -10,7 +12,8 @@ from typing import Any
 import pytest
 
 from enqueuer import SequenceEnqueuer
-from enqueuer.adapters._loops import KEPT_COUNT, NOT_GIVEN, EpochLoop, EpochLoops, start_arguments
+from enqueuer.adapters._loops import NOT_GIVEN, EpochLoop, EpochLoops, start_arguments
+from enqueuer.runtime.passes import KEPT_COUNT
 from tests.support.waiting import wait_until
 
 
@@ -48,8 +51,9 @@ class Loop:
 
 def is_asked(loops: EpochLoops) -> bool:
     """Whether another thread is waiting for a batch."""
-    if loops._lock.acquire(blocking=False):
-        loops._lock.release()
+    lock = loops.enqueuer._passes._lock
+    if lock.acquire(blocking=False):
+        lock.release()
         return False
     return True
 
@@ -100,22 +104,118 @@ def test_a_look_at_the_whole_of_a_short_epoch_uses_no_batch_up() -> None:
         assert Loop(loops).take(4) == [0, 1, 100, 101]
 
 
-def test_a_loop_that_was_left_late_is_followed_by_a_new_pass_without_on_epoch_end(
-    loops: EpochLoops, numbers: Numbers
-) -> None:
+def test_a_loop_that_was_left_late_is_followed_by_the_next_epoch(loops: EpochLoops, numbers: Numbers) -> None:
     assert Loop(loops).take(12) == list(range(12))
-    assert Loop(loops).take(20) == list(range(20))
-    wait_until(lambda: numbers.ends_count == 1 or not loops.enqueuer.workers)
+    assert Loop(loops).take(20) == list(range(100, 120))
+    wait_until(lambda: numbers.ends_count == 2 or not loops.enqueuer.workers)
 
 
-def test_a_pass_that_was_broken_off_is_not_taken_up_again_however_short_it_was() -> None:
-    with SequenceEnqueuer(Numbers(), shuffle=True, seed=3) as enq:
-        enq.start(2)
+def test_a_pass_whose_framework_has_ended_its_epoch_is_not_taken_up_again(loops: EpochLoops, numbers: Numbers) -> None:
+    assert Loop(loops).take(5) == list(range(5))
+    loops.end_pass(may_go_on=False)
+    assert numbers.ends_count == 1, "the hook has run"
+    assert Loop(loops).take(20) == list(range(100, 120))
+
+
+def test_a_loop_that_asks_again_after_the_end_of_its_pass_takes_nothing(loops: EpochLoops) -> None:
+    """Such as the prefetching thread of tf-keras."""
+    loop = Loop(loops)
+    loop.take(5)
+    loops.end_pass(may_go_on=False)
+    with pytest.raises(RuntimeError, match="another loop"):
+        loop.take(1)
+    assert Loop(loops).take(20) == list(range(100, 120))
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_loop_that_goes_on_gets_the_rest_of_its_pass_computed_after_the_hook(shuffle: bool, workers: int) -> None:
+    numbers = Numbers(10)
+    with SequenceEnqueuer(numbers, shuffle=shuffle, seed=3) as enq:
+        enq.start(workers)
         loops = EpochLoops(enq, counted=True)
-        first = Loop(loops).take(5)
-        loops.break_off()
-        second = Loop(loops).take(20)
-        assert sorted(second) == list(range(20)) and second[:5] != first
+        loop, taken = Loop(loops), []
+        for _ in range(2):
+            taken.append(loop.take(4))
+            loops.end_pass(may_go_on=True)
+        assert numbers.ends_count == 2
+        taken.append(loop.take(2))
+        assert [[batch // 100 for batch in part] for part in taken] == [[0] * 4, [1] * 4, [2] * 2]
+        order = [batch % 100 for part in taken for batch in part]
+        assert sorted(order) == list(range(10)) and (shuffle or order == list(range(10)))
+        assert sorted(batch % 100 for batch in loop.take(10)) == list(range(10)), "then comes a new pass"
+
+
+def test_the_rest_of_a_pass_that_goes_on_is_resumed_where_it_was(workers: int) -> None:
+    def stream(enq: SequenceEnqueuer, count: int) -> list[Any]:
+        enq.start(workers)
+        return [next(enq.get()) for _ in range(count)]
+
+    with SequenceEnqueuer(Numbers(10), shuffle=True, seed=3) as enq:
+        enq.start(workers)
+        loops = EpochLoops(enq, counted=True)
+        loop = Loop(loops)
+        loop.take(4)
+        loops.end_pass(may_go_on=True)
+        loop.take(3)
+        state = enq.state_dict()
+        rest = loop.take(13)
+    with SequenceEnqueuer(Numbers(10), shuffle=True, seed=3) as enq:
+        enq.load_state_dict(state)
+        assert stream(enq, 13) == rest
+
+
+def test_a_new_loop_begins_a_pass_though_the_one_before_could_have_gone_on(loops: EpochLoops) -> None:
+    Loop(loops).take(5)
+    loops.end_pass(may_go_on=True)
+    assert Loop(loops).take(20) == list(range(100, 120))
+
+
+def test_the_end_of_a_view_s_epoch_leaves_a_loop_of_another_view_alone(loops: EpochLoops) -> None:
+    other = EpochLoops(loops.enqueuer, counted=True)
+    Loop(loops).take(5)
+    loop = Loop(other)
+    assert loop.take(3) == [0, 1, 2]
+    loops.end_pass(may_go_on=False)
+    assert loop.take(17) == list(range(3, 20))
+
+
+def test_two_views_are_two_readers_that_each_begin_with_an_epoch(loops: EpochLoops) -> None:
+    first, second = loops, EpochLoops(loops.enqueuer, counted=True)
+    assert [first.next_batch(None), second.next_batch(None), second.next_batch(None)] == [0, 0, 1], "both look"
+    assert Loop(first).take(12) == list(range(12))
+    assert Loop(second).take(20) == list(range(100, 120))
+    assert Loop(first).take(20) == list(range(200, 220))
+
+
+def test_a_view_begins_with_an_epoch_after_batches_that_were_taken_without_it(loops: EpochLoops) -> None:
+    batches = loops.enqueuer.get()
+    assert next(batches) == 0
+    assert Loop(loops).take(20) == list(range(100, 120))
+    assert next(batches) == 200
+    assert list(EpochLoop(EpochLoops(loops.enqueuer))) == list(range(300, 320))
+
+
+def test_a_counted_view_and_an_iterated_one_share_the_stream(loops: EpochLoops) -> None:
+    iterated = EpochLoops(loops.enqueuer)
+    assert Loop(loops).take(3) == [0, 1, 2]
+    assert list(EpochLoop(iterated)) == list(range(100, 120))
+    assert list(islice(EpochLoop(iterated), 2)) == [200, 201]
+    assert Loop(loops).take(20) == list(range(300, 320))
+
+
+@pytest.mark.parametrize("counted", [False, True], ids=["iterated", "counted"])
+def test_an_enqueuer_that_nobody_holds_is_stopped_at_once(counted: bool, numbers: Numbers) -> None:
+    enq = SequenceEnqueuer(numbers)
+    loops = EpochLoops(enq, counted=counted, start={"workers": 1})
+    loop = EpochLoop(loops)
+    next(loop)
+    is_gone = weakref.ref(enq)
+    gc.disable()
+    try:
+        del enq, loops, loop
+        wait_until(lambda: is_gone() is None)
+    finally:
+        gc.enable()
 
 
 def test_a_replaced_loop_gets_an_error_and_takes_nothing(loops: EpochLoops) -> None:
@@ -186,12 +286,10 @@ def test_a_change_between_two_epochs_is_in_force_for_the_whole_of_the_next(loops
 
 def test_an_error_is_raised_as_it_is_and_the_next_start_goes_well(numbers: Numbers) -> None:
     with SequenceEnqueuer(Numbers(length=0)) as enq:
-        enq.start(1)
-        loops = EpochLoops(enq, counted=True)
+        loops = EpochLoops(enq, counted=True, start={"workers": 1})
         with pytest.raises(ValueError, match="empty"):
             loops.next_batch(None)
         enq.sequence = numbers
-        enq.start(1)
         assert Loop(loops).take(20) == list(range(20))
 
 
@@ -220,9 +318,8 @@ def test_a_for_loop_over_an_epoch_that_lacks_batches_is_shorter() -> None:
 
 def test_a_for_loop_that_was_left_is_followed_by_the_next_epoch(iterated: EpochLoops, numbers: Numbers) -> None:
     assert list(islice(EpochLoop(iterated), 1)) == [0]
-    assert list(EpochLoop(iterated)) == list(range(20))
+    assert list(EpochLoop(iterated)) == list(range(100, 120))
     assert iterated.epoch == 2 and iterated.enqueuer.is_running()
-    assert iterated.enqueuer.workers in (0, 2), "started again as it was"
 
 
 def test_a_for_loop_that_was_left_after_its_last_batch_is_over(iterated: EpochLoops) -> None:
@@ -240,7 +337,7 @@ def test_an_iterator_that_was_never_used_is_no_loop(iterated: EpochLoops) -> Non
 
 def test_a_for_loop_that_another_one_replaced_gets_an_error(iterated: EpochLoops) -> None:
     first, second = EpochLoop(iterated), EpochLoop(iterated)
-    assert next(first) == next(second) == 0
+    assert (next(first), next(second)) == (0, 100)
     with pytest.raises(RuntimeError, match="another loop"):
         next(first)
     assert len(list(second)) == 19
@@ -251,7 +348,7 @@ def test_a_for_loop_ends_when_the_enqueuer_is_stopped(iterated: EpochLoops) -> N
     next(loop)
     iterated.enqueuer.stop()
     assert list(loop) == []
-    assert list(EpochLoop(iterated)) == list(range(20)), "the next one starts the enqueuer"
+    assert list(EpochLoop(iterated)) == list(range(20)), "the next one starts the enqueuer, and no hook has run"
 
 
 @pytest.mark.parametrize("count", [0, 7, 20, 27])
@@ -287,9 +384,7 @@ def test_without_arguments_of_start_the_enqueuer_must_be_running(numbers: Number
                 next(loop)
         enq.start(2, 3)
         assert next(loop) == 0
-        assert list(EpochLoop(loops)) == list(range(20))
-        view = enq._epoch_view()
-        assert view is not None and (enq.workers, view.max_queue_size) == (2, 3), "started again as it was"
+        assert list(EpochLoop(loops)) == list(range(100, 120))
 
 
 def test_only_arguments_that_were_given_go_to_start() -> None:

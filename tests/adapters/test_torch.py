@@ -22,6 +22,14 @@ def test_pytorch_loops_iterate_over_an_enqueuer() -> None:
     run_tests_in_framework(HERE / "in_torch_stream.py", "torch", "torchdata")
 
 
+def test_an_epochs_order_is_drawn_once_and_belongs_to_the_state() -> None:
+    run_tests_in_framework(HERE / "in_torch_orders.py", "torch")
+
+
+def test_datasets_find_in_workers_what_a_data_loader_gives_them() -> None:
+    run_tests_in_framework(HERE / "in_torch_workers.py", "torch")
+
+
 def test_two_ranks_train_on_disjoint_shards_of_equal_length(tmp_path: Path) -> None:
     require_frameworks("torch")
     ranks = [

@@ -37,6 +37,8 @@ _PATIENCE = 0.05
 # Answers between two looks at what has come: a thousand processes would not keep a grant waiting, and a heartbeat that
 # does not know of it makes it look lost.
 _ANSWERS_PER_TURN = 50
+# One host, so that its batches are compared with nobody's.
+_SUPERVISOR = b"f" * 16
 _LONGEST_WAIT_MS = 20
 
 
@@ -134,7 +136,7 @@ class FakeFleet:
                 m.Role.WORKER,
                 worker.route.decode(),
                 worker.incarnation,
-                b"",
+                _SUPERVISOR,
                 0,
                 "nowhere",
                 os.getpid(),

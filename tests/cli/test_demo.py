@@ -36,7 +36,7 @@ def run_demo(*arguments: str) -> Result:
 def assert_callers_error(result: Result, message: str) -> None:
     """Assert exit code 2 and one line with the error, below the progress bar if there is one."""
     assert result.exit_code == 2, result.output
-    lines = [line for line in re.split(r"[\r\n]+", result.output) if line and "batches/s" not in line]
+    lines = [line for line in re.split(r"[\r\n]+", result.output) if line and "%|" not in line]
     assert len(lines) == 1, result.output
     assert lines[0].startswith("Error: ")
     assert message in lines[0]
@@ -62,7 +62,10 @@ def test_a_missing_folder_is_one_line_and_exit_code_2(tmp_path: Path):
 
 
 def test_a_bind_off_loopback_is_refused_before_anything_starts():
-    assert_callers_error(run_demo("--bind", "tcp://0.0.0.0:0"), "insecure")
+    result = run_demo("--bind", "tcp://0.0.0.0:0")
+    assert_callers_error(result, "pass --insecure if")
+    assert "--key-file DIR/coordinator.key" in result.output
+    assert "key_file" not in result.output
 
 
 def test_a_bind_that_is_no_address_is_refused():
@@ -191,5 +194,8 @@ def test_two_processes_train_the_digits_to_95_percent():
     accuracy = re.search(r"^accuracy: ([\d.]+)", result.stdout, re.MULTILINE)
     assert accuracy is not None
     assert float(accuracy[1]) >= 0.95
-    assert re.search(r"^batches/s: \d+ \(\d+ with no workers: [\d.]+×\)$", result.stdout, re.MULTILINE)
+    assert re.search(r"^batches/s: [\d.]+ \([\d.]+ with no workers: [\d.]+×\)$", result.stdout, re.MULTILINE)
     assert re.search(r"^time spent waiting for data: [\d.]+ s", result.stdout, re.MULTILINE)
+    assert re.search(r"^before the first batch: [\d.]+ s to load the images here, then", result.stdout, re.MULTILINE)
+    (rate,) = set(re.findall(r"([\d.]+) batches/s", result.output.rpartition("100%|")[2])[:1])
+    assert abs(float(rate) - float(re.findall(r"^batches/s: ([\d.]+)", result.stdout, re.MULTILINE)[0])) < 1

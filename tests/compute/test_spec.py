@@ -82,7 +82,7 @@ def test_arguments_are_plain_values_and_tuples_become_lists_at_once():
     ("value", "where"),
     [
         (np.zeros(2), "value: a ndarray"),
-        ([1, np.int64(3)], r"value\[1\]: a int64"),
+        ([1, np.int64(3)], r"value\[1\]: an int64"),
         ({"k": {"deep": object()}}, r"value\['k'\]\['deep'\]"),
         (Path("x"), "for a path give its str"),
         ({1: 2}, "str-keyed"),
@@ -145,11 +145,13 @@ def test_an_exception_of_the_callable_is_passed_on_unchanged(module):
 
 
 def test_a_callable_that_gives_no_sequence_is_named(module):
-    with pytest.raises(TypeError, match="not_a_sequence' gave no Sequence: a int cannot"):
+    with pytest.raises(TypeError, match="not_a_sequence' gave no Sequence: an int cannot"):
         SequenceSpec(f"{module}:not_a_sequence").build()
 
 
-@pytest.mark.parametrize(("name", "problem"), [("missing", "has nothing"), ("number", "a int, which cannot be called")])
+@pytest.mark.parametrize(
+    ("name", "problem"), [("missing", "has nothing"), ("number", "an int, which cannot be called")]
+)
 def test_a_name_that_leads_to_no_callable_is_refused(module, name, problem):
     with pytest.raises(ConfigurationError, match=problem):
         import_target(f"{module}:{name}")
@@ -162,3 +164,35 @@ def test_a_module_that_is_not_there_is_an_import_error():
 
 def test_a_target_splits_into_module_and_name():
     assert split_target("a.b:c") == ("a.b", "c")
+
+
+def test_an_importable_class_is_named_by_module_and_name(module):
+    found = import_target(f"{module}:Shuffled")
+    assert SequenceSpec(found, count=3) == SequenceSpec(f"{module}:Shuffled", count=3)
+
+
+def test_a_class_of_the_script_itself_is_refused_with_what_to_do():
+    script = type("Batches", (), {"__module__": "__main__"})
+    with pytest.raises(ConfigurationError, match="move Batches into a module that workers can import"):
+        SequenceSpec(script)
+
+
+def test_a_class_that_cannot_be_imported_by_its_name_is_refused_with_what_to_do():
+    class Local:
+        pass
+
+    for target in (Local, lambda: None):
+        with pytest.raises(ConfigurationError, match="move it to the top level of a module"):
+            SequenceSpec(target)
+
+
+def test_an_object_in_place_of_a_class_is_refused_with_what_to_do():
+    with pytest.raises(ConfigurationError, match="goes to SequenceEnqueuer as it is"):
+        SequenceSpec([1, 2])  # type: ignore[arg-type]
+
+
+def test_positional_arguments_are_refused_with_the_keyword_to_use(module):
+    with pytest.raises(TypeError, match="by keyword, such as count=100"):
+        SequenceSpec("other.data:Batches", 100, 32)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="by keyword, such as count=3"):
+        SequenceSpec(import_target(f"{module}:Shuffled"), 3)  # type: ignore[arg-type]

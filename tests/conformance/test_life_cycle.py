@@ -6,6 +6,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
 from tests.support.journal import Gate, Journal
 from tests.support.placement import Placement, passes, take
 from tests.support.sequences import Gated, Journaled
@@ -14,6 +16,17 @@ from tests.support.waiting import settled, wait_until
 
 def test_get_before_start_ends_at_once(placement: Placement) -> None:
     assert list(placement.enqueuer(Journaled()).get()) == []
+
+
+def test_an_epoch_while_not_running_is_an_error(placement: Placement) -> None:
+    made = placement.enqueuer(Journaled())
+    with pytest.raises(RuntimeError, match=r"start\(\) was not called yet; call start\(\) first"):
+        made.epoch()
+    placement.start(made)
+    next(made.epoch())
+    made.stop()
+    with pytest.raises(RuntimeError, match=r"stop\(\) was called; call start\(\) first"):
+        made.epoch()
 
 
 def test_prefetch_begins_at_start_without_get(placement: Placement, journal: Journal) -> None:

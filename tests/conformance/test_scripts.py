@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -180,3 +182,51 @@ with SequenceEnqueuer(Loud(), True) as enq:
             program.kill()
             raise
     assert "from the worker" in output
+
+
+WITH_AN_INTERPRETER = """
+import multiprocessing
+import sys
+from enqueuer import SequenceEnqueuer
+
+class Plain:
+    def __len__(self):
+        return 2
+    def __getitem__(self, index):
+        return index
+
+multiprocessing.set_executable(EXECUTABLE)
+try:
+    with SequenceEnqueuer(Plain(), use_multiprocessing=True, no_worker_timeout=10) as enqueuer:
+        enqueuer.start(1)
+        print(next(enqueuer.get()))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("not a program", r"ConfigurationError .*'{path}', does not start: .*multiprocessing\.set_executable"),
+        ("#!/bin/sh\nexit 3\n", r"NoWorkersError .*'{path}', set by multiprocessing\.set_executable\(\), must be"),
+        (f'#!/bin/sh\nexec {sys.executable} "$@"\n', "^0$"),
+    ],
+)
+def test_an_interpreter_that_was_set_is_used_or_named(content: str, told: str, tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text(content)
+    program.chmod(0o755)
+    printed = run_script(WITH_AN_INTERPRETER.replace("EXECUTABLE", repr(str(program))), tmp_path)
+    assert re.search(told.replace("{path}", re.escape(str(program))), printed), printed
+
+
+def test_workers_start_in_a_directory_with_a_module_that_is_named_like_one_of_the_standard_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "queue.py").write_text("raise RuntimeError('not the real one')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", os.environ.get("PYTHONPATH", "")]))
+    source = WITHOUT_A_GUARD.replace("USE_PROCESSES", "True").replace("STOP", "enq.stop()")
+    assert run_script(f"import os\nos.chdir({str(data)!r})\n{source}", tmp_path) == PRINTED

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
 from enqueuer import SequenceEnqueuer
+from enqueuer.stream.order import permutation
 from tests.support.placement import Placement, take
 from tests.support.sequences import Arrays, Bare, Journaled
 
@@ -115,3 +118,22 @@ def test_a_remainder_is_dropped_or_repeated_on_every_rank_alike(threads: Placeme
 def test_a_shard_that_cannot_be_is_a_value_error(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"shard|shuffle"):
         SequenceEnqueuer(Bare(), **options)
+
+
+@pytest.mark.parametrize("length", [10**9, sys.maxsize])
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("shard", [(0, 1), (1, 3)])
+def test_a_length_that_stands_for_without_end_is_streamed_and_resumed(
+    placement: Placement, length: int, shuffle: bool, shard: tuple[int, int]
+) -> None:
+    options: dict[str, Any] = {"shuffle": shuffle, "seed": 5, "shard": shard}
+    whole = permutation(5, 0, length, shuffle=shuffle)
+    expected = [whole[shard[0] + shard[1] * step] for step in range(60)]
+    running = placement.running(Bare(length), **options)
+    assert [index for _, index in take(running.get(), 30)] == expected[:30]
+    state = json.loads(json.dumps(running.state_dict()))
+    running.stop()
+    resumed = placement.enqueuer(Bare(length), **options)
+    resumed.load_state_dict(state)
+    placement.start(resumed)
+    assert [index for _, index in take(resumed.get(), 30)] == expected[30:]

@@ -27,7 +27,7 @@ class Driver:
     def __init__(self, **settings: Any) -> None:
         self.now = 0.0
         values: dict[str, Any] = {"max_queue_size": 4, **settings}
-        self.core = make_coordinator(SESSION, CHANNELS, self.now, **values)
+        self.core = make_coordinator(SESSION, values.pop("channels", CHANNELS), self.now, **values)
         self.actions: list[Action] = []
         self.history: list[Action] = []
         self.delivered: list[Any] = []
@@ -139,7 +139,7 @@ class Peer:
             "child_number": 0,
             "host": "host",
             "pid": 1,
-            "numpy_version": "2.0.1",
+            "numpy_version": "2.1.3",
             "library_version": "0.1.0",
             "secret": b"",
             "held": (),

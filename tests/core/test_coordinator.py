@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 from enqueuer.core import events as ev
-from enqueuer.core.actions import Deliver, EpochExhausted, RemoteLine, Send
+from enqueuer.core.actions import Deliver, EpochEnded, EpochExhausted, RemoteLine, Send
 from enqueuer.core.worker import WorkerState
 from enqueuer.protocol import messages as m
 from tests.core.driver import Driver, Peer, serving, supervisor
@@ -229,3 +229,63 @@ def test_a_lost_workers_leases_are_granted_again_before_new_ones(seen_by_supervi
     other.answer()
     assert positions_of(other)[0] == 0
     assert driver.core.state.fleet.lost_count == 1
+
+
+# ---------------------------------------------------------------- an epoch that ends early
+
+
+def test_an_epoch_that_ends_early_is_dropped_and_reported_at_once() -> None:
+    driver, (worker,) = serving(9)
+    held = worker.leases
+    driver.step(ev.EpochEndRequested(0))
+    assert driver.of(EpochEnded) == [EpochEnded(0)]
+    (revoke,) = driver.sent(m.Revoke)
+    assert revoke.leases == tuple(held)
+    driver.open(9, epoch=1)
+    worker.answer(held[:1])
+    assert driver.delivered == [] and driver.core.state.ledger.ended == {}
+    assert {lease > held[-1] for lease in worker.leases} == {True}
+
+
+def test_an_index_that_an_ended_epoch_still_computes_waits_in_the_next_one() -> None:
+    driver, (slow, other) = serving(3, workers=2)
+    (held,) = [lease for lease in slow.leases if positions_of(slow)[0] == 0][:1]
+    driver.step(ev.EpochEndRequested(0))
+    driver.open(3, epoch=1)
+    other.answer()
+    assert 0 not in positions_of(other), "another worker computes index 0 for the epoch before"
+    slow.answer([held])
+    assert 0 in positions_of(slow) + positions_of(other)
+
+
+def test_the_end_of_an_epoch_waits_for_the_trainer_s_own_threads() -> None:
+    driver = Driver()
+    threads = Peer(driver, 1, "threads")
+    driver.step(ev.ThreadsJoined(threads.route, threads.incarnation, "host", 1, 2))
+    driver.open(9)
+    held = threads.leases
+    driver.step(ev.EpochEndRequested(0))
+    assert driver.of(EpochEnded) == [] and driver.ever_sent(m.Revoke) == []
+    for lease in held[:-1]:
+        threads.answer([lease])
+        assert driver.of(EpochEnded) == []
+    threads.answer(held[-1:])
+    assert driver.of(EpochEnded) == [EpochEnded(0)]
+
+
+def test_an_epoch_that_is_delivered_already_can_end() -> None:
+    driver, (worker,) = serving(1)
+    worker.answer()
+    driver.step(ev.EpochEndRequested(0))
+    assert driver.of(EpochEnded) == [EpochEnded(0)]
+
+
+def test_the_items_of_an_ended_epoch_are_forgotten_with_their_worker() -> None:
+    driver, (worker,) = serving(4)
+    driver.step(ev.EpochEndRequested(0))
+    assert driver.core.state.ledger.ended
+    driver.step(ev.RouteLost(worker.route))
+    driver.wait(30.0)
+    assert driver.core.state.ledger.ended == {}
+    driver.open(4, epoch=1)
+    assert set(positions_of(Peer(driver, 2).join(4, epoch=1))) <= set(range(4))

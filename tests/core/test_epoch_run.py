@@ -120,6 +120,25 @@ def test_a_position_that_killed_a_worker_waits_among_the_suspects() -> None:
     assert run.take_suspect() == 0
 
 
+def test_an_index_that_killed_workers_is_not_free_for_a_later_epoch_even_after_its_last_chance() -> None:
+    """It would kill more workers than it may, before the trainer hears of this epoch's failure."""
+    run = EpochRun(0, 0, [7, 8], ordered=True, confirmed=True)
+    lease_all(run, 2)
+    run.deaths[0] = [-11]
+    run.answer(0, "failed")
+    run.answer(1, "batch")
+    assert run.unanswered_indices() == {7}
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_batches_of_an_unconfirmed_run_that_are_next_in_order_can_be_counted(ordered: bool) -> None:
+    run = a_run(5, ordered=ordered, confirmed=False)
+    lease_all(run, 5)
+    for position in (0, 1, 3):
+        run.answer(position, "batch")
+    assert run.deliverable_count == (2 if ordered else 3)
+
+
 def test_a_suspect_that_was_answered_after_all_is_none() -> None:
     run = a_run(2)
     lease_all(run, 1)

@@ -120,6 +120,20 @@ def test_who_cannot_serve_is_told_why_and_so_is_the_trainer(hello: dict[str, Any
     assert len(driver.core.state.fleet) == 0
 
 
+@pytest.mark.proves("a worker has another Python or NumPy than the trainer")
+def test_other_versions_than_the_trainers_are_warned_of_once_with_both_named() -> None:
+    driver = Driver()
+    driver.open(3)
+    Peer(driver, 1, python_version="3.11.9").join(3)
+    assert driver.reports() == "worker w1 on host (pid 1) joined", "another patch release draws the same"
+    for number in (2, 3):
+        Peer(driver, number, python_version="3.12.4", numpy_version="2.2.0").join(3)
+    told = [text for text in driver.reports().splitlines() if "install the same" in text]
+    assert len(told) == 2, "once for two workers"
+    assert "worker w2 on host has Python 3.12.4 and the trainer has 3.11.2" in told[0]
+    assert "has NumPy 2.2.0 and the trainer has 2.1.0" in told[1]
+
+
 @pytest.mark.proves("a remote worker has another Sequence (length, code)")
 @pytest.mark.parametrize(
     ("ready", "reason"),
@@ -168,6 +182,24 @@ def test_a_local_worker_that_cannot_serve_fails_the_fleet() -> None:
     Peer(driver, 1, channel="local").join(4)
     (failed,) = driver.of(FleetFailed)
     assert "4 batches" in failed.reason
+
+
+def test_a_worker_that_comes_again_and_is_refused_again_is_told_of_once() -> None:
+    driver = Driver()
+    driver.open(3)
+    for incarnation, name in enumerate(["w1", "w1", "w2", "w1", "w2"], start=1):
+        peer = Peer(driver, incarnation)
+        peer.name = name
+        peer.hello()
+        peer.say(m.LoadFailure(0, 0, ERROR))
+    told = driver.reports()
+    assert told.count("worker w1 on host cannot build") == told.count("worker w2 on host cannot build") == 1
+    assert told.count("Traceback ...") == 1, "the reason is the same"
+    for incarnation in (11, 12):
+        peer = Peer(driver, incarnation)
+        peer.name = "w3"
+        peer.join(4)
+    assert driver.reports().count("rejected worker w3") == 1
 
 
 def test_a_load_failure_fails_the_fleet_only_if_it_is_the_trainers_own() -> None:
@@ -537,6 +569,7 @@ def test_local_workers_that_keep_dying_on_arrival_fail_the_fleet(known: bool) ->
     assert (
         failed.reason == "5 local workers in a row died before their first batch; the last one ended with exit code 1"
     )
+    assert driver.reports().count("ended with exit code 1") == 5, "each death is told once"
 
 
 def test_remote_workers_that_die_on_arrival_are_their_owners_concern() -> None:

@@ -10,7 +10,18 @@ import pytest
 from PIL import Image
 
 from enqueuer.compute.context import begin_item, end_item
-from enqueuer.demo.augment import augment, decode, decode_all, load_dataset, make_sequence, to_array
+from enqueuer.demo.augment import (
+    WORK_SIZE,
+    augment,
+    decode,
+    decode_all,
+    load_dataset,
+    make_sequence,
+    resample,
+    to_array,
+)
+from enqueuer.demo.digits import IMAGE_SIZE as digits_size
+from enqueuer.demo.image_folder import IMAGE_SIZE as folder_size
 from enqueuer.demo.image_folder import ImageFolderError
 
 
@@ -34,8 +45,8 @@ def test_a_batch_has_images_and_their_labels(digits):
         x, y = digits[0]
     assert (x.shape, x.dtype) == ((32, 16, 16, 1), np.float32)
     assert (y.shape, y.dtype) == ((32,), np.int64)
-    assert -1.6 < x.min() < -0.9
-    assert 0.5 < x.max() < 1.6
+    assert -1.8 < x.min() < -0.9
+    assert 0.5 < x.max() < 1.8
 
 
 def test_the_batches_of_an_epoch_cover_every_training_image_once(digits):
@@ -65,20 +76,36 @@ def test_another_seed_augments_in_another_way(digits):
 
 
 def test_images_of_one_batch_are_augmented_each_in_its_own_way():
-    image = Image.new("L", (16, 16), 255)
+    image = Image.new("L", (64, 64), 255)
     rng = np.random.default_rng(0)
-    assert (augment(image, rng) != augment(image, rng)).any()
+    assert (augment(image, 16, rng) != augment(image, 16, rng)).any()
 
 
-def test_a_crop_moves_the_image_by_a_pixel_at_most():
-    image = Image.new("L", (16, 16))
-    image.putpixel((8, 8), 255)
+def test_a_deformed_image_stays_near_its_place():
+    image = Image.new("L", (64, 64))
+    image.paste(255, (28, 28, 36, 36))
     places = set()
     for seed in range(40):
-        y, x = np.unravel_index(augment(image, np.random.default_rng(seed))[:, :, 0].argmax(), (16, 16))
+        y, x = np.unravel_index(augment(image, 16, np.random.default_rng(seed))[:, :, 0].argmax(), (16, 16))
         places.add((int(x), int(y)))
-    assert places <= {(x, y) for x in (7, 8, 9) for y in (7, 8, 9)}
+    assert places <= {(x, y) for x in range(5, 11) for y in range(5, 11)}
     assert len(places) > 4
+
+
+def test_resampling_at_each_pixels_own_place_changes_nothing():
+    pixels = np.random.default_rng(0).random((8, 8, 3), dtype=np.float32)
+    rows, columns = np.indices((8, 8), dtype=np.float32)
+    assert np.array_equal(resample(pixels, rows, columns), pixels)
+
+
+def test_resampling_interpolates_between_pixels_and_repeats_the_edge():
+    pixels = np.array([[0, 1], [2, 3]], np.float32)[..., np.newaxis]
+    rows, columns = np.array([[0.5, -9]], np.float32), np.array([[0.5, 9]], np.float32)
+    assert resample(pixels, rows, columns)[..., 0].tolist() == [[1.5, 1.0]]
+
+
+def test_the_size_at_which_images_are_deformed_is_a_multiple_of_the_final_ones():
+    assert WORK_SIZE % digits_size == WORK_SIZE % folder_size == 0
 
 
 def test_pixels_lie_between_minus_one_and_one():

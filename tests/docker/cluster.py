@@ -36,13 +36,14 @@ def kill(container: str) -> None:
 
 
 def smoke(name: str) -> None:
-    """Up with 3 workers, scaled to 5, one killed; exact to the end."""
+    """Up with 3 workers, scaled to 5, one killed; exact to the end. Then the README's files, as it says."""
     with ComposeProject(OWN_CODE, environment_of(name, PROJECT, SEQUENCE)) as cluster:
         _up_and_scaled(cluster)
         _containers_may_next_to_nothing(cluster)
         _docker_calls_them_healthy(cluster)
         _a_worker_is_killed(cluster)
         print(cluster.finish())
+    own_code(name)
 
 
 def whole(name: str) -> None:
@@ -78,6 +79,8 @@ def _up_and_scaled(cluster: ComposeProject) -> None:
     with cluster.fault("scaled from 3 workers to 5"):
         cluster.up(workers=5)
         cluster.wait_for_workers(5)
+    for number in range(1, 6):
+        assert f" worker worker-{number}-0 on " in cluster.log(), "service and number name a worker"
 
 
 def _containers_may_next_to_nothing(cluster: ComposeProject) -> None:
@@ -200,6 +203,7 @@ def demo_resumes(name: str) -> None:
         cluster.up(workers=4)
         wait_for(lambda: "%|" in cluster.log() and _percent(cluster.log()) >= 5, "the demo to get going")
         assert " joined\n" in cluster.log(), "the trainer's log tells who helps"
+        assert "enqueuer worker --connect" not in cluster.log(), "a container's own address is of no use elsewhere"
         told = cluster.log(container=cluster.containers("worker")[0])
         assert "joined a session" in told and "the Sequence is ready" in told, told
         kill(cluster.trainer)

@@ -35,6 +35,8 @@ def test_the_blocks_of_a_page_run_in_order(page: Path, tmp_path: Path) -> None:
     directory.mkdir()
     write_command(bin_directory / "enqueuer", f'exec {sys.executable} -m enqueuer "$@"')
     write_command(bin_directory / "python", f'exec {sys.executable} "$@"')
+    # The other machine is this directory.
+    write_command(bin_directory / "scp", 'for file in "$@"; do case $file in */*) cp "$file" . ;; esac; done')
     port = free_address().rpartition(":")[2]
     variables = {
         **{key: value for key, value in environment().items() if not key.startswith("ENQUEUER_")},

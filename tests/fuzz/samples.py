@@ -42,6 +42,7 @@ def control() -> list[bytes]:
         m.Hello(1, m.Role.WORKER, "w-0", INCARNATION, b"p" * 16, 3, "host", 99, "2.1.0", "0.1.0", b"", (1, 2, 9), 4),
         m.Hello(1, m.Role.SUPERVISOR, "w", INCARNATION, INCARNATION, 0, "host", 99, "", "0.1.0", b"secret", (), 0),
         m.Ready(1, 2, 100, b"digest"),
+        m.Ready(1, 2, 100, b"", True, (("module:NAME", "1"),)),
         m.Heartbeat((5, 6, 7, 9), 9, 2, 3, 5, 12.5, 0.001),
         *(m.Failure(1, 2, 7, record) for record in _errors()),
         m.LoadFailure(1, 2, error),

@@ -128,6 +128,8 @@ class Workers:
 
     def __init__(self, where: list[str], address: str, *arguments: str, log: Path, processes: int = 1) -> None:
         command = [*where, sys.executable, "-m", "enqueuer_worker", "--connect", address, "--allow", "tests"]
+        # The batches name their workers, so no two machines make the same ones.
+        command.append("--allow-skew")
         if "--token-file" not in arguments:
             command.append("--insecure")
         self.log = log
@@ -147,6 +149,9 @@ class Workers:
 
     def output(self) -> str:
         return self.log.read_text(errors="replace")
+
+    def is_running(self) -> bool:
+        return self._process.poll() is None
 
     def stop(self, deadline: float = 40.0) -> int:
         """Ask the program to drain (SIGTERM), kill it after the deadline; returns its exit code."""

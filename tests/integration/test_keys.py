@@ -54,7 +54,8 @@ def start(tmp_path: Path, address: str, keys: KeyDirectory) -> Iterator[Start]:
         log = tmp_path / f"log-{len(started)}"
         if token is not None:
             arguments = ("--token-file", str(keys.token_file(token)), *arguments)
-        started.append(RemoteWorker(address, log, processes, arguments, variables))
+        # The batches name their workers, so no two machines make the same ones.
+        started.append(RemoteWorker(address, log, processes, ("--allow-skew", *arguments), variables))
         return started[-1]
 
     yield start_one
@@ -88,7 +89,7 @@ def test_a_rejected_worker_logs_the_reason_and_so_does_the_trainer(
 ) -> None:
     key_file = keys.key_file
     if who == "no token":
-        worker, here, there = start(token=None), "it has no key", "lets in only workers with a key: give --token-file"
+        worker, here, there = start(token=None), "it has no key", "lets in only workers with a key; give --token-file"
     elif who == "a token that was revoked":
         keys.add_worker("other")
         public = read_token(keys.token_file("other")).public_key.hex()[:8]

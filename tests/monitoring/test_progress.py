@@ -3,19 +3,19 @@ from __future__ import annotations
 import io
 import sys
 import threading
+from typing import Any
 
 import pytest
 
-from enqueuer.monitoring.progress import ProgressBar
+from enqueuer.monitoring.progress import TERMINAL_INTERVAL, ProgressBar
 from enqueuer.monitoring.stats import Stats
 
 
 class FakeEnqueuer:
     """Counts the calls of `stats`."""
 
-    def __init__(self, queue_limit: int = 10) -> None:
+    def __init__(self) -> None:
         self.asked_count = 0
-        self._queue_limit = queue_limit
 
     def stats(self) -> Stats:
         self.asked_count += 1
@@ -25,10 +25,14 @@ class FakeEnqueuer:
             taken_count=3,
             ready_count=7,
             leased_count=2,
-            queue_limit=self._queue_limit,
-            workers_count=2,
+            queue_limit=10,
+            workers_count=1,
             slots_count=2,
             batches_total=3,
+            elapsed_seconds=6.0,
+            startup_seconds=2.0,
+            wait_seconds=3.0,
+            startup_wait_seconds=2.0,
         )
 
 
@@ -37,22 +41,68 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_the_last_line_says_loss_pace_workers_and_queue():
+def test_the_last_line_has_rate_loss_workers_and_the_share_of_waiting():
     out = Terminal()
     with ProgressBar(FakeEnqueuer(), total=3, file=out) as bar:
         for _ in range(3):
             bar.update(loss=0.12345)
     last = out.getvalue().rstrip().rpartition("\r")[2]
     assert "3/3" in last
-    assert "batches/s" in last
-    assert "loss 0.123, workers 2, queue 7/10" in last
+    assert last.endswith(", 0.5 batches/s, loss 0.123, workers 2, waited 25%]")
+    assert last.count("/s") == 1, "one rate, the enqueuer's own"
 
 
-def test_an_unbounded_queue_is_shown_without_a_bound():
+def test_before_the_first_batch_the_bar_says_so():
     out = Terminal()
-    with ProgressBar(FakeEnqueuer(queue_limit=0), total=1, file=out) as bar:
+    with ProgressBar(FakeEnqueuer(), total=3, file=out):
+        assert out.getvalue().rstrip().endswith("waiting for the first batch]")
+
+
+def test_the_bars_clock_begins_with_the_first_batch():
+    with ProgressBar(FakeEnqueuer(), total=3, file=Terminal()) as bar:
+        began = bar._bar.start_t
         bar.update()
-    assert out.getvalue().rstrip().endswith("workers 2, queue 7]")
+        assert bar._bar.start_t > began
+        began = bar._bar.start_t
+        bar.update()
+        assert bar._bar.start_t == began
+
+
+def test_without_a_total_the_batches_are_counted():
+    out = Terminal()
+    with ProgressBar(FakeEnqueuer(), file=out) as bar:
+        bar.update()
+    assert out.getvalue().rstrip().rpartition("\r")[2].startswith("1 batches [")
+
+
+def test_in_a_notebook_without_widgets_each_state_replaces_the_last_one():
+    class OutStream(io.StringIO):
+        """As a kernel's stderr, which is no terminal."""
+
+    OutStream.__module__ = "ipykernel.iostream"
+    out = OutStream()
+    with ProgressBar(FakeEnqueuer(), total=1, file=out) as bar:
+        bar.update()
+    assert "\r" in out.getvalue()
+
+
+def test_in_a_notebook_a_widget_is_drawn_and_often(monkeypatch: pytest.MonkeyPatch):
+    from tqdm import auto, std
+
+    made: list[dict[str, Any]] = []
+
+    class Notebook(std.tqdm):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            made.append(options)
+            super().__init__(*arguments, **options | {"file": io.StringIO()})
+
+    Notebook.__module__ = "tqdm.notebook"
+    monkeypatch.setattr(auto, "tqdm", Notebook)
+    with ProgressBar(FakeEnqueuer(), total=3) as bar:
+        bar.update()
+    assert made[0]["mininterval"] == TERMINAL_INTERVAL
+    ProgressBar(FakeEnqueuer(), file=io.StringIO()).close()
+    assert len(made) == 1, "a given file gets text"
 
 
 def test_a_log_file_is_not_flooded():
@@ -77,7 +127,7 @@ def test_the_bar_leaves_no_thread_behind_and_may_be_closed_twice():
 
 def test_without_tqdm_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    with pytest.raises(ImportError, match=r"pip install 'enqueuer\[demo\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'enqueuer\[progress\]'"):
         ProgressBar(FakeEnqueuer())
 
 

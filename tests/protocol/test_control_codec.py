@@ -30,6 +30,7 @@ MESSAGES: list[m.Message] = [
     m.Hello(1, m.Role.WORKER, "w", ID, ID, 3, "host", 42, "2.1.0", "0.1.0", b"secret", (1, 2, 9), 7),
     m.Hello(1, m.Role.SUPERVISOR, "w", ID, m.NO_ID, 0, "host", 42, "", "0.1.0", b"", (), 0),
     m.Ready(2, 3, 100, b"digest"),
+    m.Ready(2, 3, 100, b"", True, (("module:NAME", "1"), ("module:Class.size", "'a'"))),
     m.Heartbeat((1, 2, 3, 7), 9, -1, 4, 2, 12.5, 0.001),
     m.Failure(1, 2, 3, ERROR),
     m.LoadFailure(1, 2, CAUSE),

@@ -169,3 +169,52 @@ class Cached:
                 time.sleep(0.2 if index == self.length - 1 else 0.01)
                 file.write(bytes(3000))
         return path.stat().st_size
+
+
+class Listed:
+    """One name a batch, in the order in which this host lists its files (``LISTING``), after a pause."""
+
+    def __init__(self, count: int) -> None:
+        self.names = [f"{number:03d}.png" for number in range(count)]
+        if os.environ.get("LISTING") == "reversed":
+            self.names.reverse()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> object:
+        time.sleep(0.02)
+        return self.names[index]
+
+
+class Decoded(Listed):
+    """Large images, of which this host may round each value otherwise (``ROUNDING``), and their numbers."""
+
+    def __getitem__(self, index: int) -> object:
+        time.sleep(0.02)
+        image = np.full((256, 1024), index + float(os.environ.get("ROUNDING", "0")), np.float32)
+        return image, np.arange(index, index + 4)
+
+
+class FromItsProcess(Listed):
+    """Which process computed it is part of the batch."""
+
+    def __getitem__(self, index: int) -> object:
+        time.sleep(0.02)
+        return index, os.getpid()
+
+
+GAIN = 1
+
+
+class Amplified(Listed):
+    """Depends on a setting of its module."""
+
+    def __getitem__(self, index: int) -> object:
+        return GAIN * index
+
+
+def set_gain() -> None:
+    """For ``worker_init=``."""
+    global GAIN
+    GAIN = 10

@@ -70,9 +70,17 @@ def test_a_batch_that_a_ctrl_c_interrupts_while_it_is_built_was_not_received_and
 def test_the_state_before_the_first_start_is_the_beginning() -> None:
     made = SequenceEnqueuer(Still(5))
     state = made.state_dict()
-    assert (state["seed"], state["epoch"], state["length"], state["taken"]) == (None, 0, 5, [])
+    assert (state["epoch"], state["length"], state["taken"]) == (0, 5, [])
     assert SequenceEnqueuer(Still(5), seed=np.int64(7)).state_dict()["seed"] == 7
-    assert indices(resumed(SequenceEnqueuer(Still(5), seed=8), through_json(state)), 3) == [0, 1, 2]
+    assert indices(resumed(SequenceEnqueuer(Still(5)), through_json(state)), 3) == [0, 1, 2]
+
+
+def test_a_state_before_the_first_batch_has_the_seed_of_the_run_that_follows() -> None:
+    made = SequenceEnqueuer(Still(9), shuffle=True)
+    state = through_json(made.state_dict())
+    assert state == made.state_dict()
+    wanted = indices(made, 9)
+    assert indices(resumed(SequenceEnqueuer(Still(9), shuffle=True), state), 9) == wanted
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -408,16 +416,15 @@ def test_another_length_is_refused_also_at_the_epochs_end(count: int) -> None:
     resumed(SequenceEnqueuer(Lengthening(3), seed=1), state)
 
 
-def test_a_length_that_changes_between_load_and_start_is_refused_by_next() -> None:
+def test_a_length_that_changes_between_load_and_start_is_refused_by_start() -> None:
     sequence = Still(6)
     made = resumed(SequenceEnqueuer(sequence, seed=4, shuffle=True), STATE)
     sequence.length = 9
     for workers in (0, 1):
         made.load_state_dict({**STATE, "length": 9, "total": 9})
         sequence.length = 10
-        made.start(workers)
         with pytest.raises(StateError, match="with 9 batches, and this one has 10"):
-            next(made.get())
+            made.start(workers)
         sequence.length = 9
 
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -27,6 +27,7 @@ from enqueuer.runtime import epochs
 from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.epochs import EpochKeeper, Placement
 from enqueuer.runtime.own_sequence import OwnSequence
+from enqueuer.runtime.trainer_sequence import TrainerSequence
 from tests.support.sequences import Adjustable, Bare, Growing, Journaled, Reshuffling, as_spec
 
 THREADS = Placement(threads=True, processes=False, remote=False)
@@ -47,7 +48,9 @@ class Trainer:
         self.events: list[Event] = []
         self.lengths: list[tuple[int, int]] = []
         checked = Options(bind="tcp://127.0.0.1:*" if placement.remote else None, **options)
-        self.bookmark = Bookmark(OwnSequence(lambda: self.sequence), checked, seed=SEED, first_epoch=first_epoch)
+        self.bookmark = Bookmark(
+            OwnSequence(TrainerSequence(lambda: self.sequence)), checked, seed=SEED, first_epoch=first_epoch
+        )
         self.keeper = EpochKeeper(
             self.bookmark,
             placement,
@@ -124,7 +127,7 @@ def test_an_epoch_of_threads_is_the_callers_own_object_and_nothing_is_sent(train
 
 def test_the_queue_knows_the_length_before_the_core_knows_the_epoch(tmp_path: Path) -> None:
     story: list[str] = []
-    bookmark = Bookmark(OwnSequence(Bare), Options(), seed=SEED, first_epoch=0)
+    bookmark = Bookmark(OwnSequence(TrainerSequence(Bare)), Options(), seed=SEED, first_epoch=0)
     keeper = EpochKeeper(bookmark, THREADS, tmp_path, lambda _: story.append("post"), lambda *_: story.append("length"))
     keeper.open(0)
     assert story == ["length", "post"]
@@ -303,43 +306,130 @@ def test_an_epoch_of_threads_alone_is_never_gated(train: Train) -> None:
     assert trainer.confirmed() == []
 
 
-def test_on_demand_an_epoch_that_cannot_be_checked_waits_until_it_is_wanted(train: Train) -> None:
+def test_where_threads_share_the_object_the_next_epoch_opens_when_it_is_wanted(train: Train) -> None:
     trainer = train(Adjustable(length=4), THREADS)
-    trainer.keeper.on_demand = True
     trainer.open()
     trainer.keeper.wanted(0)
     trainer.keeper.taken(0)
     assert [opened.epoch for opened in trainer.opened] == [0]
+    trainer.sequence.length = 7
     trainer.keeper.wanted(1)
-    assert [opened.epoch for opened in trainer.opened] == [0, 1]
+    assert [(opened.epoch, opened.length) for opened in trainer.opened] == [(0, 4), (1, 7)]
     assert not trainer.newest.gated
 
 
-def test_on_demand_an_epoch_that_can_be_checked_is_still_computed_ahead(train: Train) -> None:
-    trainer = train(Adjustable(length=4), PROCESSES)
-    trainer.keeper.on_demand = True
+def test_after_a_hook_a_live_object_is_packed_when_its_epoch_is_wanted(train: Train) -> None:
+    trainer = train(Journaled(length=4), PROCESSES)
     trainer.open()
     trainer.keeper.taken(0)
-    assert trainer.newest.epoch == 1 and trainer.newest.gated
+    assert [opened.epoch for opened in trainer.opened] == [0]
+    trainer.keeper.wanted(1)
+    assert received(trainer.newest).version == 1
+    assert not trainer.newest.gated
 
 
-def test_a_large_object_is_not_compared(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(epochs, "CHEAP_STATE_BYTES", 10)
-    trainer = train(Bare(), PROCESSES)
+def test_an_epoch_does_not_open_after_a_hook_that_failed(train: Train) -> None:
+    class Failing(Bare):
+        def on_epoch_end(self) -> None:
+            raise LookupError("in the hook")
+
+    for placement in (THREADS, PROCESSES):
+        trainer = train(Failing(), placement)
+        trainer.open()
+        with pytest.raises(LookupError):
+            trainer.keeper.taken(0)
+        trainer.keeper.wanted(1)
+        assert [opened.epoch for opened in trainer.opened] == [0]
+
+
+@dataclass
+class Pickled(Bare):
+    """Counts how often it is pickled, and may have rows and an array."""
+
+    rows: Any = None
+    array: Any = None
+    picklings: ClassVar[list[bool]] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.picklings.append(True)
+        return self.__dict__
+
+
+@dataclass
+class PickledWithHook(Pickled):
+    def on_epoch_end(self) -> None:
+        self.length += 1
+
+
+@pytest.mark.parametrize("kind", [Pickled, PickledWithHook])
+def test_an_object_is_pickled_once_an_epoch_at_most(train: Train, kind: type[Pickled]) -> None:
+    trainer = train(kind(length=3), PROCESSES)
     trainer.open()
-    assert not trainer.finish(0).gated
+    for epoch in range(4):
+        kind.picklings.clear()
+        trainer.keeper.exhausted(epoch)
+        trainer.finish(epoch)
+        assert len(kind.picklings) == 1
+
+
+def test_a_length_changed_before_the_epoch_opens_ahead_is_sent_with_it(train: Train) -> None:
+    trainer = train(Bare(length=4), PROCESSES)
+    trainer.open()
+    trainer.sequence.length = 2
+    trainer.keeper.exhausted(0)
+    assert trainer.newest.gated
+    assert (trainer.newest.length, received(trainer.newest).length) == (2, 2)
+
+
+def many_rows() -> list[Any]:
+    return [(number, f"row {number}") for number in range(20_000)]
+
+
+def test_the_rows_of_an_unchanged_object_are_not_pickled_again(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = train(Pickled(length=3, rows=many_rows(), array=np.zeros(10_000)), PROCESSES)
+    first = trainer.open()
+    monkeypatch.setattr(epochs, "pack_bundle", None)
+    for epoch in range(3):
+        trainer.keeper.exhausted(epoch)
+        assert trainer.finish(epoch).generation == first.generation
+    assert trainer.confirmed() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda changed: changed.rows.__setitem__(7, (7, "other")), id="a row"),
+        pytest.param(lambda changed: changed.rows.__setitem__(7, (7.0, "row 7")), id="an equal row of another type"),
+        pytest.param(lambda changed: changed.rows.append((0, "new")), id="one row more"),
+        pytest.param(lambda changed: changed.rows.reverse(), id="the order of rows"),
+        pytest.param(lambda changed: setattr(changed, "rows", changed.rows[1:]), id="another list"),
+        pytest.param(lambda changed: changed.array.__setitem__(5, 1.0), id="an array"),
+        pytest.param(lambda changed: setattr(changed, "extra", 1), id="an attribute"),
+    ],
+)
+def test_a_change_of_an_object_with_many_rows_is_sent(train: Train, change: Callable[[Any], object]) -> None:
+    trainer = train(Pickled(length=3, rows=many_rows(), array=np.zeros(10_000)), PROCESSES)
+    trainer.open()
+    trainer.keeper.taken(0)
+    change(trainer.sequence)
+    trainer.keeper.wanted(1)
+    assert trainer.newest.generation == 1
+    sent = received(trainer.newest)
+    assert repr(sent.rows) == repr(trainer.sequence.rows)
+    assert np.array_equal(sent.array, trainer.sequence.array)
+    assert vars(sent).keys() == vars(trainer.sequence).keys()
 
 
 def test_an_object_changed_after_the_epoch_was_opened_replaces_it(train: Train) -> None:
-    trainer = train(Adjustable(length=4), PROCESSES)
+    trainer = train(Pickled(length=4), PROCESSES)
     trainer.open()
     trainer.keeper.taken(0)
     assert trainer.newest.gated
-    trainer.sequence.factor = 9
+    trainer.sequence.rows = 9
     trainer.keeper.wanted(1)
     assert trainer.confirmed() == []
-    assert (trainer.newest.epoch, trainer.newest.generation, trainer.newest.gated) == (1, 2, False)
-    assert received(trainer.newest).factor == 9
+    assert (trainer.newest.epoch, trainer.newest.generation, trainer.newest.gated) == (1, 1, False)
+    assert received(trainer.newest).rows == 9
 
 
 def test_a_length_changed_after_the_epoch_was_opened_replaces_it(train: Train) -> None:
@@ -515,14 +605,6 @@ def test_the_next_epoch_is_prefetched_if_nothing_can_change_in_between_or_as_the
     trainer.open()
     trainer.keeper.exhausted(0)
     assert [opened.epoch for opened in trainer.opened] == ([0, 1] if prefetched else [0])
-
-
-def test_a_large_object_is_not_prefetched(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(epochs, "CHEAP_STATE_BYTES", 10)
-    trainer = train(Bare(), PROCESSES)
-    trainer.open()
-    trainer.keeper.exhausted(0)
-    assert len(trainer.opened) == 1
 
 
 @pytest.mark.parametrize("placement", [THREADS, PROCESSES])

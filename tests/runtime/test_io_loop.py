@@ -81,6 +81,7 @@ class Trainer:
         self.failures: list[BaseException] = []
         self.fleet_failures: list[FleetFailed] = []
         self.exhausted: list[int] = []
+        self.ended: list[int] = []
         self.in_process: list[Message] = []
         self.ready = ReadyQueue(0, lambda: self.io.wake(), lambda _: None, lambda _: None)
         self.io = IoLoop(
@@ -90,8 +91,10 @@ class Trainer:
             self.ready,
             in_process=self.in_process.append,
             on_exhausted=self.exhausted.append,
+            on_ended=self.ended.append,
             on_fleet_failed=self.fleet_failures.append,
             on_failure=self.failures.append,
+            on_turn=lambda _now: None,
         )
         self.endpoints = {channel.name: channel.sockets.control_endpoint for channel in self.channels}
         self.data_endpoints = {channel.name: channel.sockets.data_endpoint for channel in self.channels}

@@ -14,10 +14,11 @@ import pytest
 
 from enqueuer import item_rng, worker_info
 from enqueuer.compute.item import compute_item
+from enqueuer.compute.overdue import describe_stack
 from enqueuer.compute.seeding import item_generator
 from enqueuer.core.events import ControlReceived, Event, ResultsReceived, ThreadsJoined, ThreadTimedOut
 from enqueuer.protocol.messages import Bye, Failure, Grant
-from enqueuer.runtime.local_threads import ROUTE, LocalThreads, describe_stack
+from enqueuer.runtime.local_threads import ROUTE, LocalThreads
 from enqueuer.runtime.outcomes import InPlaceError
 from tests.support.sequences import Bare
 from tests.support.waiting import wait_until

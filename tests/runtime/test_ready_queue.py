@@ -316,13 +316,13 @@ def test_wait_seconds_counts_waiting_and_no_take_that_is_ready() -> None:
     ends = Ends()
     ends.fill(["a", "b"])
     ends.take(2)
-    assert ends.queue.wait_seconds == 0.0
+    assert ends.queue.times.wait_seconds == 0.0
     with ThreadPoolExecutor(1) as pool:
         (consumer,) = ends.consumers(pool, None)
         ends.set_length(1, 1)
         ends.put(["c"])
         consumer.result(DEADLINE)
-    assert 0.0 < ends.queue.wait_seconds < DEADLINE
+    assert 0.0 < ends.queue.times.wait_seconds < DEADLINE
 
 
 def test_a_length_set_again_before_the_first_take_replaces_the_first_one() -> None:
@@ -442,3 +442,74 @@ def test_nothing_is_put_back_into_a_queue_that_was_closed() -> None:
     ends.queue.put_back(outcome)
     assert ends.queue.take() is End.CLOSED
     assert ends.queue.received().positions == Ranges([(0, 1)])
+
+
+# ------------------------------------------------------------ an epoch that ends early
+
+
+def test_an_epoch_that_ends_early_is_dropped_and_the_next_one_follows() -> None:
+    ends = Ends()
+    ends.set_length(0, 4)
+    ends.put(["a", "b", "c"])
+    assert ends.take(1) == ["a"]
+    assert ends.queue.end_epoch(0) == Ranges([(0, 1)])
+    assert (ends.queue.taken_total, ends.queue.removed_total, ends.queue.next_epoch) == (1, 3, 1)
+    assert ends.queue.received() == Received(0, Ranges([(0, 4)]), (), True)
+    ends.queue.put(0, range(3, 4), ["late"])
+    assert ends.queue.removed_total == 4
+    ends.set_length(1, 2)
+    ends.queue.put(1, range(2), ["x", "y"])
+    assert ends.take(2) == ["x", "y"] and ends.taken == [1]
+
+
+def test_an_epoch_ends_early_only_while_the_stream_is_in_its_middle() -> None:
+    ends = Ends()
+    ends.fill(["a", "b"], ["x"])
+    assert ends.queue.end_epoch(0) is None, "it has not begun"
+    ends.take(1)
+    assert ends.queue.end_epoch(1) is None, "it is not the present one"
+    ends.take(1)
+    assert ends.queue.end_epoch(0) is None, "it is over"
+    assert ends.take(1) == ["x"]
+
+
+def test_the_outcomes_of_the_next_epoch_stay_when_one_ends_early() -> None:
+    ends = Ends()
+    ends.fill(["a", failed(1), BatchSkipped(2, 0)], ["x", BatchSkipped(1, 1), "z"])
+    ends.take(1)
+    ends.queue.end_epoch(0)
+    assert ends.take(3) == ["x", BatchSkipped(1, 1), "z"]
+    assert ends.queue.received() == Received(1, Ranges([(0, 3)]), ((1, 1),), True)
+
+
+def test_the_end_of_an_epoch_releases_the_consumers_that_wait_for_more_of_it() -> None:
+    ends = Ends()
+    ends.set_length(0, 3)
+    ends.put(["a"])
+    ends.take(1)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = ends.consumers(pool, 0)
+        ends.queue.end_epoch(0)
+        assert results(waiting) == [End.EPOCH]
+
+
+def test_the_io_thread_is_woken_by_takes_after_dropped_outcomes() -> None:
+    ends = Ends()
+    ends.fill(["a", "b", "c"], ["x", "y"])
+    ends.take(1)
+    ends.queue.end_epoch(0)
+    ends.queue.wake_at(4)
+    assert ends.wakes_count == 0
+    ends.take(1)
+    assert ends.wakes_count == 1
+
+
+def test_a_wait_for_the_hook_ends_with_it_or_with_the_session() -> None:
+    ends = Ends()
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(ends.queue.wait_for_hook, 0)
+        ends.queue.note_hook_done(0)
+        waiting.result(DEADLINE)
+        waiting = pool.submit(ends.queue.wait_for_hook, 1)
+        ends.queue.close()
+        waiting.result(DEADLINE)

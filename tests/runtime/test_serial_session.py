@@ -18,6 +18,7 @@ from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.iteration import StreamEnd
 from enqueuer.runtime.own_sequence import OwnSequence
 from enqueuer.runtime.serial_session import SerialSession
+from enqueuer.runtime.trainer_sequence import TrainerSequence
 from tests.support.epoch_order import epoch_order
 from tests.support.journal import Journal
 from tests.support.sequences import Bare, Flaky, Growing, Journaled, Nones, Reshuffling, as_spec
@@ -27,7 +28,9 @@ SEED = 9
 
 def serve(sequence: Any, *, first_epoch: int = 0, **options: Any) -> SerialSession:
     get_sequence: Callable[[], Any] = sequence if isinstance(sequence, type(lambda: 0)) else lambda: sequence
-    return SerialSession(Bookmark(OwnSequence(get_sequence), Options(**options), seed=SEED, first_epoch=first_epoch))
+    return SerialSession(
+        Bookmark(OwnSequence(TrainerSequence(get_sequence)), Options(**options), seed=SEED, first_epoch=first_epoch)
+    )
 
 
 def take(session: SerialSession, count: int) -> list[Any]:

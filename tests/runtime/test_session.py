@@ -26,6 +26,7 @@ from enqueuer.runtime.iteration import StreamEnd
 from enqueuer.runtime.local_processes import LocalProcesses
 from enqueuer.runtime.own_sequence import OwnSequence
 from enqueuer.runtime.session import Session
+from enqueuer.runtime.trainer_sequence import TrainerSequence
 from enqueuer.security.key_directory import KeyDirectory
 from enqueuer.transport.sockets import new_context
 from tests.support.leaks import resources
@@ -49,7 +50,7 @@ def start() -> Iterator[Start]:
         checked = Options(**options)
         processes = LocalProcesses(1, checked.timing.heartbeat_interval)
         running = Session(
-            Bookmark(OwnSequence(lambda: sequence), checked, seed=3, first_epoch=0),
+            Bookmark(OwnSequence(TrainerSequence(lambda: sequence)), checked, seed=3, first_epoch=0),
             threads=threads,
             local_processes=local_processes,
             max_queue_size=max_queue_size,
@@ -156,7 +157,7 @@ def test_a_port_in_use_is_an_error_that_names_the_address(start: Start, option: 
         taken.listen()
         address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
         options: dict[str, Any] = {"bind": LOOPBACK, option: address}
-        with pytest.raises(OSError, match=r"cannot bind .*is the port in use\?") as caught:
+        with pytest.raises(OSError, match=r"cannot bind .*another program has port .*take port 0") as caught:
             start(as_spec(Bare()), local_processes=local_processes, **options)
     assert address in str(caught.value)
     assert caught.value.errno == errno.EADDRINUSE
@@ -184,6 +185,7 @@ def test_a_session_with_keys_takes_its_gatekeeper_with_it(start: Start, tmp_path
         time.sleep(number * 0.0005)  # it may end at any moment of the thread's life
         assert any(thread.name == "enqueuer-keys" for thread in threading.enumerate())
         assert session.stop(DEADLINE)
+        session.bookmark.own.source.close(DEADLINE)
 
 
 @pytest.mark.usefixtures("nothing_is_left")
@@ -194,7 +196,7 @@ def test_a_key_file_that_has_gone_bad_since_is_an_error_of_start(start: Start, t
     keys.key_file.chmod(0o644)
     with pytest.raises(ConfigurationError, match="chmod 600"):
         Session(
-            Bookmark(OwnSequence(lambda: as_spec(Bare())), options, seed=3, first_epoch=0),
+            Bookmark(OwnSequence(TrainerSequence(lambda: as_spec(Bare()))), options, seed=3, first_epoch=0),
             threads=0,
             local_processes=0,
             max_queue_size=10,

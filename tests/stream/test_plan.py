@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 
 import pytest
@@ -26,11 +27,34 @@ def test_a_fresh_epoch_is_dealt_round_robin(length: int, world_size: int, remain
         plan = EpochPlan.fresh(length, shard, remainder)
         expected = epoch_order(SEED, 3, length, shuffle=shuffle, shard=shard, remainder=remainder)
         assert list(plan.order(SEED, 3, shuffle=shuffle)) == list(expected)
-        assert plan.count == plan.left_count == len(plan.part()) == shard_length(length, shard, remainder)
+        assert plan.count == plan.left_count == shard_length(length, shard, remainder)
 
 
 def test_a_whole_epoch_in_order_needs_no_list() -> None:
     assert EpochPlan.fresh(10**12, (0, 1), "drop").order(SEED, 0, shuffle=False) == range(10**12)
+
+
+@pytest.mark.parametrize("length", [10**12, sys.maxsize])
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("remainder", ["drop", "repeat"])
+def test_ranks_deal_a_length_without_end_and_deal_its_rest_again(length: int, shuffle: bool, remainder: str) -> None:
+    whole = permutation(SEED, 0, length, shuffle=shuffle)
+    plans = [EpochPlan.fresh(length, (rank, 3), remainder) for rank in range(3)]
+    for rank, plan in enumerate(plans):
+        order = plan.order(SEED, 0, shuffle=shuffle)
+        assert len(order) == plan.count
+        assert [order[step] for step in range(50)] == [whole[rank + 3 * step] for step in range(50)]
+        assert order[-1] == whole[(rank + 3 * (plan.count - 1)) % length]
+    received = [(0, 40), (0, 41), (0, 40)]
+    done = merge_done(
+        plans[0].total, Ranges(), [(plan, Ranges([part])) for plan, part in zip(plans, received, strict=True)]
+    )
+    assert done.ranges == [(0, 120), (121, 122)]
+    rest = EpochPlan(length, plans[0].total, (1, 2), done, taken=Ranges([(0, 2), (3, 4)]))
+    order = rest.order(SEED, 0, shuffle=shuffle)
+    # Rank 1 of 2 has every second of what is left, 120, 122, 123 …, without the first two of these and the fourth.
+    assert [order[step] for step in range(3)] == [whole[126], whole[130], whole[132]]
+    assert rest.received(Ranges([(0, 2)])).ranges == [(0, 5)]
 
 
 @given(lengths, st.data())

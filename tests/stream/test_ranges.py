@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enqueuer.stream.ranges import Ranges
+from enqueuer.stream.ranges import FixedRanges, Ranges
 
 TOTAL = 40
 one_range = st.tuples(st.integers(0, TOTAL), st.integers(0, TOTAL)).map(lambda ends: (min(ends), max(ends)))
@@ -71,3 +71,12 @@ def test_a_set_shows_its_ranges_and_has_no_hash() -> None:
     assert repr(Ranges([(3, 4), (0, 2)])) == "Ranges([(0, 2), (3, 4)])"
     with pytest.raises(TypeError):
         hash(Ranges())
+
+
+@given(st.sets(st.integers(0, 60)))
+def test_the_positions_of_a_set_are_found_by_their_ordinals(positions: set[int]) -> None:
+    fixed = FixedRanges(Ranges((at, at + 1) for at in positions))
+    assert list(fixed) == sorted(positions)
+    assert fixed[1:4] == sorted(positions)[1:4]
+    with pytest.raises(IndexError):
+        fixed[len(positions)]

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enqueuer.errors import StateError
+from enqueuer.stream.order import LISTED_LENGTH
 from enqueuer.stream.plan import EpochPlan
 from enqueuer.stream.ranges import Ranges
 from enqueuer.stream.state import ResumeState, check_agreement, read_states, reshard
@@ -39,6 +40,11 @@ FULL = state(
 
 def ranks(*taken: int, **more: Any) -> list[ResumeState]:
     return [state(count, shard=(rank, len(taken)), **more) for rank, count in enumerate(taken)]
+
+
+def positions_of(one: ResumeState) -> list[int]:
+    """The positions left for this rank, which are the indices of an epoch that is not shuffled."""
+    return list(one.plan.order(0, 0, shuffle=False))
 
 
 def test_a_state_is_the_same_after_json() -> None:
@@ -94,11 +100,29 @@ def test_a_wrong_value_is_named(name: str, value: Any, reason: str) -> None:
         read_states({**FULL.to_json(), name: value})
 
 
-@pytest.mark.parametrize("name", list(FULL.to_json()))
+@pytest.mark.parametrize("name", [name for name in FULL.to_json() if name != "order"])
 def test_a_missing_value_is_named(name: str) -> None:
     cut = {key: value for key, value in FULL.to_json().items() if key != name}
     with pytest.raises(StateError, match=f"state 1 of the list: {name} is missing"):
         read_states([FULL.to_json(), cut])
+
+
+def test_a_state_of_an_older_library_within_a_long_shuffled_epoch_is_refused() -> None:
+    def older(**fields: Any) -> Any:
+        saved = state(**fields).to_json()
+        del saved["order"]
+        return saved
+
+    with pytest.raises(StateError, match="older library saved this within a shuffled epoch of 1048577 batches"):
+        read_states(older(length=LISTED_LENGTH + 1))
+    for saved in (
+        older(length=LISTED_LENGTH),
+        older(length=LISTED_LENGTH + 1, shuffle=False),
+        older(length=LISTED_LENGTH + 1, taken_count=0),
+        older(length=LISTED_LENGTH + 1, taken_count=LISTED_LENGTH + 1),
+        state(length=LISTED_LENGTH + 1).to_json(),
+    ):
+        assert read_states(saved)
 
 
 @pytest.mark.parametrize("value", [None, 7, "{}", b"", [], [3], {}])
@@ -163,7 +187,11 @@ def test_ranks_that_differ_are_refused_by_name(name: str, value: Any) -> None:
 def test_the_remaining_positions_are_dealt_to_the_new_ranks() -> None:
     first, second, third = merged(ranks(2, 2), 3)
     assert first.done == second.done == Ranges([(0, 4)])
-    assert [list(one.plan.part()) for one in (first, second, third)] == [[4, 7, 10], [5, 8, 11], [6, 9]]
+    assert [positions_of(one) for one in (first, second, third)] == [
+        [4, 7, 10],
+        [5, 8, 11],
+        [6, 9],
+    ]
 
 
 def test_an_epoch_without_received_batches_is_begun_by_the_new_ranks_as_their_own() -> None:
@@ -190,14 +218,18 @@ def test_a_rank_that_had_nothing_left_waits_at_the_next_epoch() -> None:
     behind = state(5, shard=(0, 2), epoch=2, epoch_ends=((7, 0, 2),))
     waiting = state(0, shard=(1, 2), epoch=3, epoch_ends=((7, 0, 3),))
     (alone,) = merged([behind, waiting], 1)
-    assert (alone.epoch, alone.epoch_ends, list(alone.plan.part())) == (2, ((7, 0, 2),), [10])
+    assert (alone.epoch, alone.epoch_ends, positions_of(alone)) == (2, ((7, 0, 2),), [10])
 
 
 def test_an_epoch_that_is_not_over_for_all_is_resumed_before_its_end() -> None:
     ended = state(6, shard=(0, 2), epoch_end=True, epoch_ends=((7, 0, 3),))
     behind = state(5, shard=(1, 2), epoch_ends=((7, 0, 2),))
     (alone,) = merged([ended, behind], 1)
-    assert (alone.epoch_end, alone.epoch_ends, list(alone.plan.part())) == (False, ((7, 0, 2),), [11])
+    assert (alone.epoch_end, alone.epoch_ends, positions_of(alone)) == (
+        False,
+        ((7, 0, 2),),
+        [11],
+    )
 
 
 def test_if_all_ranks_are_at_the_end_the_state_after_the_hook_counts() -> None:
@@ -212,7 +244,7 @@ def test_a_rank_may_be_ahead_by_a_whole_epoch_of_one_batch() -> None:
     ahead = state(1, shard=(1, 2), length=2, epoch=3, epoch_end=True, epoch_ends=((7, 0, 4),))
     (alone,) = merged([over, ahead], 1)
     assert (alone.epoch, alone.epoch_end, alone.epoch_ends) == (3, False, ((7, 0, 3),))
-    assert list(alone.plan.part()) == [0]
+    assert positions_of(alone) == [0]
     with pytest.raises(StateError, match="rank 1 is in epoch 3 and rank 0 is still in epoch 2"):
         merged([replace(over, epoch_end=False), ahead], 1)
 
@@ -232,3 +264,11 @@ def test_each_skip_goes_to_one_of_the_new_ranks() -> None:
     assert sorted(skip for one in made for skip in one.skipped) == [(0, 4), (0, 5), (1, 3)]
     for one in made:
         assert read_states(one.to_json()) == [one]
+
+
+def test_a_state_of_an_older_library_says_nothing_of_the_order() -> None:
+    cut = {key: value for key, value in FULL.to_json().items() if key != "order"}
+    (state,) = read_states(cut)
+    assert state.order is None
+    with pytest.raises(StateError, match="order must be a dict or null"):
+        read_states({**cut, "order": "shuffled"})

@@ -12,6 +12,7 @@ from enqueuer.options import Options, Timing
 _FACTS = {field.name for field in fields(SessionFacts)}
 _TIMES = {field.name for field in fields(Timing)}
 NUMPY_VERSION = "2.1.0"
+PYTHON_VERSION = "3.11.2"
 
 
 def make_coordinator(session: bytes, channels: tuple[ChannelFacts, ...], now: float, **values: Any) -> Coordinator:
@@ -21,6 +22,6 @@ def make_coordinator(session: bytes, channels: tuple[ChannelFacts, ...], now: fl
     options = {name: value for name, value in values.items() if name not in _FACTS | _TIMES}
     return Coordinator(
         Options(**{"hedge": "off", **options}, timing=Timing(**times)),
-        SessionFacts(session, channels, NUMPY_VERSION, **facts),
+        SessionFacts(session, channels, NUMPY_VERSION, **{"python_version": PYTHON_VERSION, **facts}),
         now,
     )

@@ -53,6 +53,7 @@ class TwoHosts:
         suffix = uuid.uuid4().hex[:6]
         self._delay_ms, self._seed = delay_ms, seed
         self._namespaces = (f"enqt-{suffix}", f"enqw-{suffix}")
+        self._names = Path("/etc/netns", self._namespaces[1])
         self._wire: subprocess.Popen[str] | None = None
 
     @property
@@ -62,6 +63,15 @@ class TwoHosts:
     @property
     def worker(self) -> list[str]:
         return ["ip", "netns", "exec", self._namespaces[1]]
+
+    def name_trainer(self, name: str) -> None:
+        """Let programs on the worker's host know the trainer's host by this name: `ip netns exec` mounts the file."""
+        self._names.mkdir(parents=True)
+        (self._names / "hosts").write_text(f"127.0.0.1 localhost\n{TRAINER_ADDRESS} {name}\n")
+
+    def route(self, kind: str, destination: str) -> None:
+        """Have the worker's host refuse to send to this address: `unreachable`, `prohibit` or `blackhole`."""
+        _run("ip", "-n", self._namespaces[1], "route", "add", kind, destination)
 
     def cut(self, direction: str = "") -> None:
         """Drop all packets silently, in both directions or only "up" or "down"."""
@@ -125,6 +135,7 @@ class TwoHosts:
             self._wire.communicate()
         for namespace in self._namespaces:
             subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True)
+        shutil.rmtree(self._names, ignore_errors=True)
 
 
 def _run(*command: str) -> str:

@@ -103,6 +103,14 @@ def test_a_worker_without_a_token_logs_a_warning() -> None:
     assert "--insecure" not in invoke("--connect", "tcp://127.0.0.1:5555", "--allow", "p").output
 
 
+@pytest.mark.usefixtures("started")
+def test_a_module_that_cannot_be_imported_here_is_told_at_the_start() -> None:
+    told = invoke(*CONNECT, "--allow", "json", "--allow", "jsno", "--sequence", "mydata.train:Batches").output
+    assert "--allow jsno: no module 'jsno' can be found" in told and os.getcwd() in told  # noqa: PTH109
+    assert "--sequence mydata.train:Batches: no module 'mydata' can be found" in told
+    assert "--allow json" not in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -9,7 +9,7 @@ import pytest
 import zmq
 
 from enqueuer.transport.sockets import CoordinatorSockets, new_context
-from enqueuer_worker.link import Link, fill_in_host
+from enqueuer_worker.link import Link, Refusal, fill_in_host
 from tests.support.remote import free_address
 
 
@@ -114,3 +114,30 @@ def test_a_data_endpoint_without_a_host_is_on_the_coordinators_host(
     endpoint: str, connected_to: str, address: str
 ) -> None:
     assert fill_in_host(endpoint, connected_to) == address
+
+
+def test_a_data_port_at_which_another_program_answers_is_noticed(ends: Ends) -> None:
+    link = ends.link
+    sockets = listening(link, ends.context)
+    other = ends.context.socket(zmq.REP)
+    other.bind("tcp://127.0.0.1:*")
+    try:
+        link.open_control()
+        ends.run_until(lambda: link.control is not None and link.control.connected)
+        assert not link.has_no_data_port
+        link.open_data(other.getsockopt_string(zmq.LAST_ENDPOINT), time.monotonic())
+        ends.run_until(lambda: link.has_no_data_port)
+    finally:
+        other.close(0)
+        sockets.close()
+
+
+def test_a_socket_of_another_kind_than_the_coordinators_is_a_refusal_of_its_own(ends: Ends) -> None:
+    publisher = ends.context.socket(zmq.PUB)
+    publisher.bind(ends.link.address)
+    try:
+        ends.link.open_control()
+        ends.run_until(lambda: ends.link.refusal is Refusal.SOCKET)
+        assert ends.link.broken
+    finally:
+        publisher.close(0)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from enqueuer.cli.option_names import in_option_names
 from enqueuer.errors import ConfigurationError
 from enqueuer_worker.logs import LEVELS
 from enqueuer_worker.run import run_worker
@@ -80,8 +81,16 @@ def _option(flag: str, **details: Any) -> Callable[[Callable[..., None]], Callab
     "trainer sees as the batch's error. Native code may crash instead, which ends the process; a batch that does so "
     "repeatedly is given up.  [default: no limit]",
 )
-@_option("--name", help="The name of this machine in the trainer's logs and errors.  [default: its host name]")
-@_option("--once", is_flag=True, help="Leave when the first session has ended.")
+@_option(
+    "--name",
+    help="The name of this machine in the trainer's logs and errors.  [default: its host name; under Docker Compose, "
+    "service and number]",
+)
+@_option(
+    "--once",
+    is_flag=True,
+    help="Leave when the first session has ended, or with exit code 1 when the trainer refuses this machine.",
+)
 @_option(
     "--drain-timeout",
     type=click.FloatRange(min=0),
@@ -121,9 +130,9 @@ def worker(context: click.Context, /, **options: Any) -> None:
     when it ends, they wait for the next trainer. Modules are found from the current directory. You decide what a
     trainer may have imported here: at least one of --sequence, --allow and --allow-pickle is needed.
 
-    A trainer on another machine is identified by the key in the token (--token-file). If it rejects this
-    worker, the worker tries again every few seconds and logs the reason; with --once it ends if the trainer does not
-    know its key.
+    A trainer on another machine is identified by the key in the token (--token-file). If no trainer answers, or the
+    trainer rejects this worker, the worker logs the reason and tries again every few seconds; with --once it ends if
+    it is rejected.
 
     Exit codes: 0 when all workers have drained, 1 when they could not or were refused, 2 for invalid options, 128 +
     the signal's number when a second signal stopped it at once.
@@ -136,6 +145,6 @@ def worker(context: click.Context, /, **options: Any) -> None:
     try:
         status = run_worker(**options)
     except ConfigurationError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {in_option_names(str(error), context.command)}", err=True)
         context.exit(_BAD_USAGE)
     context.exit(status)

@@ -32,6 +32,8 @@ class Refusal(Enum):
     """The coordinator rejected this worker's key."""
     UNCLEAR = auto()
     """The coordinator hung up: one side has keys and the other has not, or the token is for other keys."""
+    SOCKET = auto()
+    """The ZeroMQ socket there is of a kind that a worker does not talk to, such as a trainer's second port."""
 
 
 _REFUSALS: dict[int, Refusal] = {
@@ -152,6 +154,9 @@ class Connection:
                 self.refusal, self.broken = _REFUSALS[event], True
             elif event == zmq.EVENT_DISCONNECTED:
                 self.broken = True
+                if not self.connected and self.refusal is None:
+                    # libzmq hangs up without another event when the two kinds of sockets do not fit.
+                    self.refusal = Refusal.SOCKET
             elif event == zmq.EVENT_CONNECT_RETRIED:
                 self.retrying = value / 1000
 
@@ -252,6 +257,14 @@ class Link:
         """Whether one of the connections has broken or could not be opened."""
         control, data = self.control, self.data
         return (control is not None and control.broken) or (data is not None and data.broken)
+
+    @property
+    def has_no_data_port(self) -> bool:
+        """Whether something else than the coordinator answers at the data port, beside a working control connection."""
+        control, data = self.control, self.data
+        if control is None or control.broken or data is None or data.connected:
+            return False
+        return data.broken and data.refusal is not Refusal.KEY
 
     @property
     def refusal(self) -> Refusal | None:

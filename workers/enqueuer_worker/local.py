@@ -10,6 +10,7 @@ The first line on stdin is a JSON object with
     trainer_pid         the trainer's process; the supervisor ends with it
     worker_threads      threads for BLAS, OpenMP and their like in each worker (1)
     heartbeat_interval  seconds (1.0)
+    log_fd, logging     the socket for what user code logs; the trainer's levels and warnings filters, as JSON (none)
     log_level           for the workers' own lines on stderr ("WARNING")
 
 Each further line is the next session, ``{"connect": …, "secret": …, "processes": …}``, or the clean end,
@@ -62,6 +63,7 @@ def make_settings(config: dict[str, Any]) -> Settings:
         connect=config["connect"],
         supervisor=config["supervisor"],
         name="local",
+        processes=config.get("processes", 1),
         secret=config["secret"],
         trust="local",
         reconnects=False,
@@ -69,6 +71,8 @@ def make_settings(config: dict[str, Any]) -> Settings:
         worker_threads=config.get("worker_threads", 1),
         sys_path=tuple(config["sys_path"]),
         forward_logs=False,
+        log_fd=config.get("log_fd"),
+        trainer_logging=config.get("logging", ""),
         log_level=config.get("log_level", "WARNING"),
     )
 
@@ -77,6 +81,8 @@ class LocalSupervisor(Supervisor):
     """Takes commands from its trainer and ends with it."""
 
     end_signals: ClassVar[tuple[signal.Signals, ...]] = ()
+    # The trainer tells of a death itself, on the same screen.
+    death_level: ClassVar[int] = logging.INFO
 
     def __init__(
         self, settings: Settings, processes: int, logger: logging.Logger, commands: CommandReader, trainer_pid: int

@@ -30,6 +30,7 @@ class LocalLink:
 
     control = None
     refusal = None
+    has_no_data_port = False
     data_due = math.inf
 
     def __init__(self, poller: zmq.Poller, address: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +20,9 @@ from enqueuer_worker.arguments import (
     count_processes,
     parse_size,
 )
+from enqueuer_worker.importability import import_problem
 from enqueuer_worker.logs import set_up_logger
+from enqueuer_worker.machine_name import machine_name
 from enqueuer_worker.settings import Settings
 from enqueuer_worker.supervisor.supervisor import Supervisor
 
@@ -58,7 +59,7 @@ def run_worker(
     Raises ConfigurationError for invalid arguments, before anything is started.
     """
     sequences, packages = _texts(sequence), _texts(allow)
-    name = name or socket.gethostname()
+    name = name or machine_name()
     check_address(connect)
     token = find_token(token_file)
     check_trust(connect, token, insecure=insecure, allow_pickle=allow_pickle)
@@ -66,8 +67,10 @@ def run_worker(
     check_log_level(log_level)
     check_limits(drain_timeout, max_reconnect_interval, worker_threads)
     check_name(name)
+    count = count_processes(processes)
     settings = Settings(
         connect=connect,
+        processes=count,
         token="" if token is None else token.to_text(),
         allow_pickle=allow_pickle,
         max_memory=None if max_memory is None else parse_size(max_memory),
@@ -85,10 +88,20 @@ def run_worker(
         log_level=log_level,
         log_json=log_json,
     )
-    count = count_processes(processes)
     logger = set_up_logger(name, log_level, log_json)
     if token is None and not is_loopback(connect):
         logger.warning("no token (--insecure): any program that poses as %s decides what is computed here", connect)
+    allowed = [(f"--sequence {target}", target.partition(":")[0]) for target in sequences]
+    allowed += [(f"--allow {package}", package) for package in packages]
+    for option, module in allowed:
+        if (problem := import_problem(module, settings.sys_path)) is not None:
+            logger.warning(
+                "%s: %s. Modules are looked for from the directory where the worker starts, %s, and among this "
+                "Python's packages. Until it can be imported, a trainer that asks for it gets no batch from here",
+                option,
+                problem,
+                Path.cwd(),
+            )
     return Supervisor(settings, count, logger, open_health_socket(os.environ.get(DIRECTORY_VARIABLE))).run()
 
 

@@ -30,6 +30,8 @@ class Settings(Policy):
     trust: str = "remote"
     # Until a Welcome says otherwise.
     heartbeat_interval: float = 1.0
+    # How many processes are started together.
+    processes: int = 1
     # Threads for BLAS, OpenMP and their like in each process.
     worker_threads: int = 1
     # Targets and packages from which a remote worker imports for a trainer.
@@ -45,6 +47,9 @@ class Settings(Policy):
     allow_skew: bool = False
     sys_path: tuple[str, ...] = ()
     forward_logs: bool = True
+    # A local worker's socket for what user code logs, and the trainer's levels and filters as JSON.
+    log_fd: int | None = None
+    trainer_logging: str = ""
     log_level: str = "INFO"
     log_json: bool = False
 

@@ -5,12 +5,15 @@ plan = parse_batch(encoded.header, Trust.REMOTE)       # at the trainer, in the 
 batch = plan.build(encoded.inline, encoded.frames)     # in the consumer's thread: memory, and pickles if trusted
 
     encode_batch   encoder ── layouts ── buffers       format: the nodes of a header
+                   └─ pickled_values: many plain values at once
     parse_batch    parser ─── readers                  dtypes: NumPy dtypes as plain values
     BatchTemplate  template: empty batches in shared memory, for `getitem_into`
+    code_left_out  codeless_pickles: a batch is built without the code of its pickles, to be compared
 """
 
 from __future__ import annotations
 
+from enqueuer.protocol.batch.codeless_pickles import Opaque, StandIn, code_left_out
 from enqueuer.protocol.batch.dtypes import describe_dtype, is_scalar_dtype, parse_dtype, parse_scalar_dtype
 from enqueuer.protocol.batch.encoder import EncodedBatch, encode_batch
 from enqueuer.protocol.batch.format import CHUNK_BYTES, Batch, Buffer, Frame, Received, Trust, frame_nbytes
@@ -27,8 +30,11 @@ __all__ = [
     "Buffer",
     "EncodedBatch",
     "Frame",
+    "Opaque",
     "Received",
+    "StandIn",
     "Trust",
+    "code_left_out",
     "describe_dtype",
     "encode_batch",
     "frame_nbytes",

@@ -114,8 +114,10 @@ def private_arrays(batch: object, references: int, pieces: Sequence[Piece]) -> s
     ``references`` is the batch's `sys.getrefcount` in a function that the caller passed its one variable to.
     ``pieces`` holds one more reference to each array.
     """
-    known = {id(piece) for piece in pieces}
+    known = {id(piece) for piece in pieces if isinstance(piece, np.ndarray)}
     private: set[int] = set()
+    if not known:
+        return private
     if isinstance(batch, np.ndarray):
         if id(batch) in known and references <= _NEW_BATCH and _owns_memory(batch):
             private.add(id(batch))

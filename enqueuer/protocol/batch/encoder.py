@@ -27,13 +27,14 @@ import msgpack
 import msgpack_numpy
 import numpy as np
 
-from enqueuer.errors import SequenceError
+from enqueuer.errors import SequenceError, with_article
 from enqueuer.memory.arena import Arena, Block
 from enqueuer.protocol.batch import format as f
 from enqueuer.protocol.batch.buffers import INLINE_BYTES, Piece, block_bytes, copy_to_block, gather, private_arrays
 from enqueuer.protocol.batch.dtypes import describe_dtype, has_bytes, is_string_dtype
 from enqueuer.protocol.batch.format import Batch, Buffer, Trust
 from enqueuer.protocol.batch.layouts import Layout, known_layouts, outline_of, remember
+from enqueuer.protocol.batch.pickled_values import MANY_ARRAYS, MANY_NODES, MANY_VALUES, pickle_values
 
 
 @dataclass(slots=True)  # not frozen: that alone would double the time to make one
@@ -66,7 +67,8 @@ def encode_batch(batch: Batch, trust: Trust, arena: Arena | None = None) -> Enco
     shape. Tensors of torch, TensorFlow and JAX and memory-mapped arrays become plain NumPy arrays.
 
     Everything else (a namedtuple, an `OrderedDict`, a masked array, an object of a user's class, …) is pickled, except
-    under `Trust.REMOTE`: there an `OrderedDict` or `defaultdict` becomes a dict, and the rest is refused.
+    under `Trust.REMOTE`: there an `OrderedDict` or `defaultdict` becomes a dict, and the rest is refused. Many plain
+    values are pickled together, so their number is limited under `Trust.REMOTE` alone (`pickled_values.py`).
 
     Large buffers are copied into a block of the ``arena``, if it is given and has room. Otherwise an array that only
     the batch refers to is sent from its own memory, which must not be written to afterwards. A batch to which the
@@ -95,12 +97,31 @@ def _encode_nodes(
     batch: Batch, references: int, trust: Trust, arena: Arena | None
 ) -> tuple[EncodedBatch, Layout | None]:
     """Encode node by node. The layout is None if the header also depends on the contents of an array."""
-    nodes = _NodeEncoder(trust)
-    nodes.add(batch, (), 0)
+    nodes = _walk(batch, trust)
     encoded = _with_frames(batch, references, nodes.header(), nodes.pieces, nodes.storages, arena)
     if not nodes.is_regular:
         return encoded, None
     return encoded, Layout(encoded.header, tuple(nodes.storages), f.FRAME not in nodes.storages, encoded.nbytes)
+
+
+class _TooManyNodesError(SequenceError):
+    """The batch has more nodes, or deeper ones, than this walk may add."""
+
+
+def _walk(batch: Batch, trust: Trust) -> _NodeEncoder:
+    """All nodes of a batch. Where pickles are read, no number of values is too high."""
+    if trust is not Trust.REMOTE:
+        nodes = _NodeEncoder(trust, MANY_ARRAYS)
+        try:
+            nodes.add(batch, (), 0)
+            return nodes
+        except _TooManyNodesError:
+            nodes = _NodeEncoder(trust)
+            if nodes.add_as_pickle(batch, with_arrays=True):
+                return nodes
+    nodes = _NodeEncoder(trust)
+    nodes.add(batch, (), 0)
+    return nodes
 
 
 def _with_frames(
@@ -131,11 +152,12 @@ class _NodeEncoder:
     """Walks one batch in pre-order and collects the nodes of its header and its buffers.
 
     ``pieces[i]`` is a buffer and ``storages[i]`` its storage. ``is_regular``: arrays add only their dtype, shape and
-    order to the header, and none of their contents.
+    order to the header, and none of their contents. At ``max_nodes`` the walk raises _TooManyNodesError.
     """
 
-    def __init__(self, trust: Trust) -> None:
+    def __init__(self, trust: Trust, max_nodes: int = f.MAX_NODES) -> None:
         self._trust = trust
+        self._max_nodes = max_nodes
         self._nodes: list[Any] = []
         self.pieces: list[Piece] = []
         self.storages: list[int] = []
@@ -147,16 +169,16 @@ class _NodeEncoder:
         return b"".join(map(packer.pack, self._nodes))
 
     def add(self, value: Any, path: _Path, depth: int) -> None:
-        if len(self._nodes) == f.MAX_NODES:
-            raise SequenceError(
-                f"the batch has more than {f.MAX_NODES} values outside arrays (at {_name_of(path)}): "
+        if len(self._nodes) >= self._max_nodes:
+            raise _TooManyNodesError(
+                f"the batch has more than {self._max_nodes} values outside arrays (at {_name_of(path)}): "
                 "make arrays of them"
             )
         kind = type(value)
         if kind in f.PLAIN_TYPES:
             self._add_plain(value)
         elif depth >= f.MAX_DEPTH:
-            raise SequenceError(
+            raise _TooManyNodesError(
                 f"{_name_of(path)} is nested deeper than {f.MAX_DEPTH} levels or contains itself, "
                 "and cannot be carried to the trainer"
             )
@@ -165,7 +187,10 @@ class _NodeEncoder:
         elif isinstance(value, np.generic):
             self._add_numpy_scalar(value, path)
         elif _is_tensor(kind):
-            self.add(_array_of_tensor(value, path), path, depth + 1)
+            if _is_more_than_an_array(value):
+                self._pickle(value, path, f"a tensor that no array holds ({_describe_tensor(value)})")
+            else:
+                self.add(_array_of_tensor(value, path), path, depth + 1)
         elif isinstance(value, np.memmap):
             self._add_array(np.asarray(value), path, depth)
         else:
@@ -197,11 +222,15 @@ class _NodeEncoder:
         return storage
 
     def _add_list(self, value: list[Any] | tuple[Any, ...], path: _Path, depth: int) -> None:
+        if self._is_much(value) and self.add_as_pickle(value):
+            return
         self._nodes.append([f.LIST if type(value) is list else f.TUPLE, len(value)])
         for number, child in enumerate(value):
             self.add(child, (path, number), depth + 1)
 
     def _add_dict(self, value: dict[Any, Any], path: _Path, depth: int) -> None:
+        if self._is_much(value) and self.add_as_pickle(value):
+            return
         refused = next((key for key in value if not _is_plain_key(key)), None)
         if refused is not None or len(value) > f.MAX_DICT_ITEMS:
             reason = f"more than {f.MAX_DICT_ITEMS} keys" if refused is None else f"the key {refused!r:.80}"
@@ -222,6 +251,8 @@ class _NodeEncoder:
             return
         self.is_regular = False
         if dtype.kind == "O" or is_string_dtype(dtype):
+            if value.size >= MANY_VALUES and self.add_as_pickle(value):
+                return
             self._nodes.append([f.OBJECTS, dtype.kind, list(value.shape)])
             for index in np.ndindex(value.shape):
                 self.add(value[index], (path, index), depth + 1)
@@ -245,7 +276,21 @@ class _NodeEncoder:
         if self._trust is Trust.REMOTE and type(value) in (OrderedDict, defaultdict):
             self.add(dict(value), path, depth + 1)
         else:
-            self._pickle(value, path, f"a {type(value).__module__}.{type(value).__qualname__}")
+            self._pickle(value, path, with_article(f"{type(value).__module__}.{type(value).__qualname__}"))
+
+    def _is_much(self, container: list[Any] | tuple[Any, ...] | dict[Any, Any]) -> bool:
+        return len(container) >= MANY_VALUES or len(self._nodes) >= MANY_NODES
+
+    def add_as_pickle(self, value: Any, *, with_arrays: bool = False) -> bool:
+        """Add the value as one pickle, if the receiver reads pickles and nodes would not carry it better."""
+        pickled = None
+        if self._trust is not Trust.REMOTE:
+            pickled = pickle_values(value, _is_tensor, with_arrays=with_arrays)
+        if pickled is None:
+            return False
+        self._add_buffer(f.PICKLE, pickled)
+        self.is_regular = False
+        return True
 
     def _pickle(self, value: Any, path: _Path, what: str) -> None:
         if self._trust is Trust.REMOTE:
@@ -294,13 +339,26 @@ def _is_tensor(kind: type) -> bool:
     )
 
 
+def _is_more_than_an_array(value: Any) -> bool:
+    """Whether it is torch's and sparse, nested, quantized, of a subclass (such as Parameter), or has attributes."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(value, torch.Tensor):
+        return False
+    is_strided = value.layout == torch.strided and not value.is_nested and not value.is_quantized
+    return type(value) is not torch.Tensor or not is_strided or bool(value.__dict__)
+
+
+def _describe_tensor(tensor: Any) -> str:
+    return f"{type(tensor).__module__}.{type(tensor).__qualname__}, {tensor.layout}, {tensor.dtype}"
+
+
 def _array_of_tensor(tensor: Any, path: _Path) -> np.ndarray[Any, Any]:
     try:
         # Only torch's tensors have detach(). They cannot become arrays while they need a gradient or are on a device.
         return np.asarray(tensor.detach().cpu().numpy() if hasattr(tensor, "detach") else tensor)
     except Exception as error:
         raise SequenceError(
-            f"{_name_of(path)} is a {type(tensor).__module__}.{type(tensor).__qualname__} "
+            f"{_name_of(path)} is {with_article(f'{type(tensor).__module__}.{type(tensor).__qualname__}')} "
             f"and cannot become a NumPy array: {error}"
         ) from error
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import math
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from reprlib import repr as short  # of hostile values: plain repr() recurses as deep as they are nested
@@ -24,6 +23,7 @@ import numpy as np
 
 from enqueuer.errors import ProtocolError
 from enqueuer.protocol.batch import format as f
+from enqueuer.protocol.batch.codeless_pickles import load_pickle
 from enqueuer.protocol.batch.dtypes import parse_dtype, parse_number_dtype, parse_shape, string_dtype
 from enqueuer.protocol.batch.format import Batch, Buffer, Received, Trust
 from enqueuer.protocol.batch.readers import (
@@ -220,7 +220,7 @@ class _Parser:
         if self._trust is Trust.REMOTE:
             raise ProtocolError("a remote peer sent a pickle; it was not read")
         self._is_data = False
-        return self._raw(pickle.loads, storage, size)
+        return self._raw(load_pickle, storage, size)
 
     def _raw(self, convert: Callable[[Any], Any], storage: object, size: object) -> Reader:
         at = self._piece(storage, _size(size))

@@ -361,8 +361,7 @@ def test_a_large_pickle_travels_in_a_frame() -> None:
 # ---------------------------------------------------------------- limits
 
 
-@pytest.mark.parametrize("trust", Trust)
-def test_a_cycle_is_a_sequence_error(trust: Trust) -> None:
+def test_a_cycle_from_a_remote_worker_is_a_sequence_error() -> None:
     in_list: list[Any] = [np.zeros(1)]
     in_list += [in_list, in_list]
     in_dict: dict[str, Any] = {}
@@ -371,7 +370,16 @@ def test_a_cycle_is_a_sequence_error(trust: Trust) -> None:
     in_array[0] = in_array
     for cycle in (in_list, in_dict, in_array):
         with pytest.raises(SequenceError, match="contains itself"):
-            encode_batch(cycle, trust)
+            encode_batch(cycle, Trust.REMOTE)
+
+
+def test_a_cycle_from_a_local_worker_arrives_as_it_is() -> None:
+    cycle: list[Any] = [np.zeros(1)]
+    cycle += [cycle, cycle]
+    carried = carry(cycle, Trust.LOCAL)
+    assert carried[1] is carried
+    assert carried[2] is carried
+    assert carried[0].flags.writeable
 
 
 def test_the_deepest_batch_that_can_be_sent_can_be_received() -> None:

@@ -37,6 +37,7 @@ class Cluster:
                 f"host{number}",
                 (scenario.workers_count + number) // hosts,
                 reports=scenario.supervised,
+                data=number if scenario.astray else 0,
             )
             for number in range(hosts)
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enqueuer.core import sampling
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.epoch_run import EpochRun, PositionState
 from enqueuer.core.worker import WorkerState
@@ -53,6 +54,9 @@ class CoordinatorInvariants:
             assert worker.route is None or core.fleet.at(worker.route) is worker, f"{worker.name} has another's route"
             slots += worker.slots if worker.takes_leases else 0
             serves = worker.takes_leases
+            if serves and sampling.is_sampled(core, worker):
+                host = core.samples.host_of(worker)
+                assert host.is_trusted or host.founding_since is not None, f"{worker.name} serves without a sample"
             has_idle_slot = worker.load < worker.slots
             assert (worker in queues._idle) == (serves and has_idle_slot), f"{worker.name} in the idle queue"
             thirsty = serves and not has_idle_slot and worker.wants_more

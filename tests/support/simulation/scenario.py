@@ -47,6 +47,8 @@ class Scenario:
     failing: dict[int, float] = field(default_factory=dict)
     poison: dict[int, float] = field(default_factory=dict)
     hanging: dict[int, float] = field(default_factory=dict)
+    # The second host has other data than the first one.
+    astray: bool = False
     # Peers that do what no honest one does.
     liars_count: int = 0
     trainer_seconds: float = 0.001
@@ -63,6 +65,8 @@ class Scenario:
         scenario._draw_the_job()
         _DRAW_FLAVOUR[scenario.flavour](scenario)
         work = sum(scenario.lengths) * scenario.item_seconds / scenario.workers_count
+        # Not from `rng`: the schedule is otherwise that of its seed.
+        scenario.astray = seed % 3 == 0 and scenario.workers_count > 1
         scenario.faults_until = min(20.0, max(0.5, 1.5 * work))
         return scenario
 

@@ -30,8 +30,9 @@ _LISTEN_SECONDS = 30.0
 class SupervisorHost:
     """Watches ``children_count`` workers; without a link (``supervised`` false) it restarts them and says nothing."""
 
-    def __init__(self, world: World, name: str, children_count: int, *, reports: bool) -> None:
+    def __init__(self, world: World, name: str, children_count: int, *, reports: bool, data: int = 0) -> None:
         self.world = world
+        self._data = data
         self.name = name
         self.id = world.new_id()
         self.children: list[WorkerHost] = []
@@ -56,7 +57,8 @@ class SupervisorHost:
         self._started_count += 1
         supervisor = self.id if self._reports else b""
         if self._starts_children:
-            self.children.append(WorkerHost(self.world, f"{self.name}.{number}", supervisor, number, self._on_end))
+            name = f"{self.name}.{number}"
+            self.children.append(WorkerHost(self.world, name, supervisor, number, self._on_end, self._data))
 
     def lose_power(self) -> SupervisorHost:
         """The host and all on it vanish without a word; returns its successor."""
@@ -69,7 +71,8 @@ class SupervisorHost:
         for child in self.children:
             child.alive = False
         self._on = self._starts_children = False
-        return SupervisorHost(self.world, f"{self.name}+", max(1, len(self.children)), reports=self._reports)
+        count = max(1, len(self.children))
+        return SupervisorHost(self.world, f"{self.name}+", count, reports=self._reports, data=self._data)
 
     def drain(self) -> None:
         """All children leave, and no other is started."""

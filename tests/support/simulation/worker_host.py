@@ -36,7 +36,9 @@ class WorkerHost:
         supervisor: bytes,
         child_number: int,
         on_end: Callable[[WorkerHost, int], None],
+        data: int = 0,
     ) -> None:
+        self._data = data
         self.world = world
         self.name = name
         self.incarnation = world.new_id()
@@ -191,7 +193,7 @@ class WorkerHost:
             ev.Computed(
                 *key,
                 leases=tuple(item.lease for item, _ in group),
-                batches=tuple(Payload(*key, item.index) for item, _ in group),
+                batches=tuple(Payload(*key, item.index, self._data) for item, _ in group),
                 busy=sum(seconds for _, seconds in group),
             )
             for key, group in groups.items()

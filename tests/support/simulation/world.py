@@ -27,6 +27,8 @@ class Payload:
     epoch: int
     generation: int
     index: int
+    # Of the data that it was computed from.
+    data: int = 0
 
 
 class Verdict(Enum):

@@ -168,7 +168,7 @@ def test_a_rejection_is_logged_and_ends_the_process_as_refused(rig: Rig) -> None
     rig.step()
     rig.get(Reject("another NumPy"), session=NO_ID)
     assert "another NumPy" in rig.of(Note)[0].text
-    assert rig.of(Exit) == [Exit(ExitCode.REFUSED)]
+    assert rig.of(Exit) == [Exit(ExitCode.REFUSED, "another NumPy")]
     assert rig.core.next_deadline() == math.inf
     assert rig.get(welcome()) == [], "nothing happens after the end"
 
@@ -217,6 +217,8 @@ def test_an_epoch_is_prepared_once_and_reported_ready(rig: Rig) -> None:
     assert [action.epoch for action in rig.of(Prepare)] == [epoch]
     rig.step(Loaded(SESSION, 0, 0, 12, b"digest"))
     assert rig.sent(Ready) == [Ready(0, 0, 12, b"digest")]
+    assert rig.of(Note) == [], "the coordinator may reject it still"
+    rig.get(Grant(0, 0, 0, 1, (10,)))
     assert "12 batches" in rig.of(Note)[0].text
 
 
@@ -366,7 +368,8 @@ def test_a_sequence_that_cannot_be_built_is_logged_and_reported_and_the_coordina
     assert "no" in rig.of(Note)[0].text
     assert rig.of(Exit) == []
     rig.get(Reject("it cannot build the Sequence"))
-    assert rig.of(Exit) == [Exit(ExitCode.REFUSED)]
+    reason = f"it cannot build the Sequence: {ERROR.summary}\n{ERROR.traceback}"
+    assert rig.of(Exit) == [Exit(ExitCode.REFUSED, reason)]
 
 
 def test_log_lines_go_to_the_session_that_is_served(rig: Rig) -> None:

@@ -170,9 +170,7 @@ def test_a_target_that_is_not_allowed_is_refused_with_the_option_that_would_allo
 
 
 @pytest.mark.proves("a remote worker cannot import or build it")
-def test_a_sequence_that_cannot_be_built_is_reported_and_ends_the_process(
-    start: Start, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_sequence_that_cannot_be_built_is_reported_and_ends_the_process(start: Start) -> None:
     with ScriptedCoordinator(sequence=["tests.worker.sequences:broken", {}]) as coordinator:
         child = start(coordinator)
         (route,) = coordinator.let_in()
@@ -181,18 +179,16 @@ def test_a_sequence_that_cannot_be_built_is_reported_and_ends_the_process(
         assert failure.error.text == "the dataset is not here"
         coordinator.send(route, Reject("it cannot build the Sequence"))
         assert exit_code(child) == ExitCode.REFUSED
-    assert "the dataset is not here" in capfd.readouterr().err
+    assert child.rejection().startswith("it cannot build the Sequence: OSError: the dataset is not here\nTraceback")
 
 
-def test_a_rejection_ends_the_process_with_the_reason_on_stderr(
-    start: Start, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_rejection_ends_the_process_and_leaves_the_reason_to_its_supervisor(start: Start) -> None:
     with ScriptedCoordinator() as coordinator:
         child = start(coordinator)
         route, _ = coordinator.expect(Hello)
         coordinator.send(route, Reject("wrong NumPy"), session=b"")
         assert exit_code(child) == ExitCode.REFUSED
-    assert "wrong NumPy" in capfd.readouterr().err
+    assert child.rejection() == "wrong NumPy"
 
 
 def test_heartbeats_go_on_during_a_long_item_and_name_it(start: Start, tmp_path: Path) -> None:

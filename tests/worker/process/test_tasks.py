@@ -11,7 +11,14 @@ import pytest
 from enqueuer.protocol.messages import Epoch, Welcome
 from enqueuer_worker.core.events import Compute, Prepare
 from enqueuer_worker.process.tasks import TaskQueue
-from enqueuer_worker.running import RUNNING_BYTES, Running, RunningLease, read_running
+from enqueuer_worker.running import (
+    RUNNING_BYTES,
+    SHARED_BYTES,
+    Running,
+    RunningLease,
+    read_rejection,
+    read_running,
+)
 
 SESSION = b"s" * 16
 EPOCH = Epoch(0, 0, 7, None)
@@ -73,14 +80,27 @@ def test_a_closed_queue_has_no_more_tasks(tasks: TaskQueue) -> None:
 
 def test_the_running_lease_can_be_read_through_the_shared_file() -> None:
     with tempfile.TemporaryFile() as file:
-        os.ftruncate(file.fileno(), RUNNING_BYTES)
+        os.ftruncate(file.fileno(), SHARED_BYTES)
         RunningLease(file.fileno()).set(2**40)
         assert read_running(os.pread(file.fileno(), RUNNING_BYTES, 0)) == Running(task=1, lease=2**40)
 
 
+def test_the_reason_of_a_rejection_can_be_read_through_the_shared_file() -> None:
+    with tempfile.TemporaryFile() as file:
+        os.ftruncate(file.fileno(), SHARED_BYTES)
+        running = RunningLease(file.fileno())
+        running.set(5)
+        assert read_rejection(os.pread(file.fileno(), SHARED_BYTES, 0)) == ""
+        for reason in ("another NumPy — 1.26", "a long one" * 10_000):
+            running.set_rejection(reason)
+            read = read_rejection(os.pread(file.fileno(), SHARED_BYTES, 0))
+            assert reason.startswith(read) and len(read) > 15
+        assert running.get() == 5
+
+
 def test_a_repeated_lease_is_another_task_and_a_disowned_task_has_no_lease() -> None:
     with tempfile.TemporaryFile() as file:
-        os.ftruncate(file.fileno(), RUNNING_BYTES)
+        os.ftruncate(file.fileno(), SHARED_BYTES)
         running = RunningLease(file.fileno())
 
         def seen() -> Running:

@@ -130,7 +130,7 @@ def test_a_stopped_child_is_not_listed_as_alive(start: Start) -> None:
 @pytest.mark.proves("a remote worker cannot import or build it")
 def test_a_worker_refused_repeatedly_is_restarted_ever_more_rarely(start: Start) -> None:
     with ScriptedCoordinator(sequence=["tests.worker.sequences:broken", {}]) as coordinator:
-        worker = start(coordinator)
+        worker = start(coordinator, "--log-level", "debug")
         coordinator.let_in(Role.SUPERVISOR)
         for _ in range(2):
             (route,) = coordinator.let_in()
@@ -239,6 +239,23 @@ def test_a_supervisor_for_one_session_fails_if_its_worker_is_refused(start: Star
     assert "another NumPy" in worker.output()
 
 
+def test_a_reason_for_which_all_workers_are_refused_is_told_once(start: Start) -> None:
+    with ScriptedCoordinator(sequence=["tests.worker.sequences:broken", {}]) as coordinator:
+        worker = start(coordinator, processes=2)
+        coordinator.let_in(Role.SUPERVISOR)
+        refused_count = 0
+        while refused_count < 6:
+            (route,) = coordinator.let_in()
+            coordinator.send(route, Epoch(0, 0, 7, None))
+            coordinator.expect(LoadFailure)
+            coordinator.send(route, Reject("it cannot build the Sequence"))
+            coordinator.expect(WorkerExited, lambda exited: exited.exit_code == ExitCode.REFUSED)
+            refused_count += 1
+    told = worker.output()
+    assert "the trainer rejected this worker: it cannot build the Sequence" in told
+    assert told.count("Traceback") == 1 and told.count("joined a session") == 1
+
+
 def test_the_log_tells_when_a_coordinator_goes_and_comes_back(start: Start) -> None:
     with ScriptedCoordinator(sequence=NUMBERS) as first:
         address = first.address
@@ -248,12 +265,12 @@ def test_the_log_tells_when_a_coordinator_goes_and_comes_back(start: Start) -> N
         wait_until(lambda: "the session has ended" in worker.output())
         first.let_in(Role.SUPERVISOR)
         wait_until(lambda: worker.output().count("joined a session") == 2)
-    wait_until(lambda: "no coordinator answers" in worker.output())
+    wait_until(lambda: "no trainer listens at" in worker.output())
     with ScriptedCoordinator(address) as second:
         second.let_in(Role.SUPERVISOR)
         second.expect(Hello, is_worker)
-    assert "the coordinator is gone; trying again in 0.1 s" in worker.output()
-    assert f"1 worker for {address}" in worker.output()
+    assert "the trainer is gone; trying again in 0.1 s" in worker.output()
+    assert f"1 worker for the trainer at {address}" in worker.output()
 
 
 def test_json_logs_are_one_object_a_line(start: Start) -> None:

@@ -24,6 +24,7 @@ class Identity:
     numpy_version: str
     enqueuer_version: str
     secret: bytes = field(default=b"", repr=False)
+    python_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,8 @@ class Loaded:
     generation: int
     length: int
     digest: bytes
+    allows_skew: bool = False
+    settings: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +210,10 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """End this process."""
+    """End this process. ``rejection`` is the trainer's reason for it, to be told by the supervisor; '' for none."""
 
     code: ExitCode
+    rejection: str = ""
 
 
 @dataclass(frozen=True, slots=True)

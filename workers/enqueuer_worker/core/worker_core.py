@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum, auto
 from typing import Any
 
+from enqueuer.errors import AuthenticationError
 from enqueuer.protocol.messages import (
     NO_ID,
     PROTOCOL_VERSION,
@@ -113,6 +114,10 @@ class WorkerCore:
         self._secret = identity.secret
         self._session: Session | None = None
         self._exit_code = ExitCode.DONE
+        # Why the Sequence could not be built here: part of the reason when the coordinator rejects the worker for it.
+        self._load_error = ""
+        # Logged with the first grant: a worker whose Sequence the coordinator rejects gets none.
+        self._ready_note = ""
         # Both are the coordinator's, from its Welcome.
         self._heartbeat_interval = _DEFAULT_HEARTBEAT
         self._coordinator_timeout = _DEFAULT_COORDINATOR_TIMEOUT
@@ -169,6 +174,11 @@ class WorkerCore:
         return self.phase in _LINKED
 
     @property
+    def _told_level(self) -> int:
+        """The level of a reason that also goes to the supervisor: a remote one tells it, once for all its workers."""
+        return _DEBUG if self.policy.reconnects else _ERROR
+
+    @property
     def _is_draining(self) -> bool:
         return self._drain_deadline < math.inf
 
@@ -205,6 +215,7 @@ class WorkerCore:
             self._secret,
             session.held() if session else (),
             session.unacknowledged.sent_seq if session else 0,
+            identity.python_version,
         )
         self._do(Send(session.id if session else NO_ID, hello))
         self._heartbeat_at = now + self.policy.hello_interval
@@ -229,9 +240,9 @@ class WorkerCore:
         self._coordinator_timeout = _DEFAULT_COORDINATOR_TIMEOUT
         self._do(Cancel(None))
 
-    def _leave(self, code: ExitCode) -> None:
+    def _leave(self, code: ExitCode, rejection: str = "") -> None:
         self._move_to(Phase.GONE)
-        self._do(CloseLink(), Cancel(None), Exit(code))
+        self._do(CloseLink(), Cancel(None), Exit(code, rejection))
 
     def _on_link_broken(self, event: LinkBroken, now: float) -> None:
         if self.phase is Phase.OFFLINE:
@@ -242,7 +253,7 @@ class WorkerCore:
             return
         # Most sessions of a local worker end like this. The supervisor is refused as well, and logs the reason.
         level = _WARNING if self.policy.reconnects and not event.refused else _DEBUG
-        self._note(level, "the connection to the coordinator broke; connecting again")
+        self._note(level, "the connection to the trainer broke; connecting again")
         self._go_offline(now)
 
     def _on_endpoint_given(self, event: EndpointGiven, now: float) -> None:
@@ -265,8 +276,8 @@ class WorkerCore:
             case Welcome() as welcome:
                 self._on_welcome(event.session, welcome, now)
             case Reject(reason):
-                self._note(_ERROR, f"the coordinator rejected this worker: {reason}")
-                self._leave(ExitCode.REFUSED)
+                self._note(self._told_level, f"the trainer rejected this worker: {reason}")
+                self._leave(ExitCode.REFUSED, f"{reason}: {self._load_error}" if self._load_error else reason)
             case WhoAreYou():
                 self._say_hello(now)
             case message:
@@ -289,7 +300,7 @@ class WorkerCore:
         opens_data = self.phase is Phase.HELLO or self._session is None
         if self._session is None:
             self._session = Session.joined(session_id, welcome)
-            self._note(_INFO, "joined a session")
+            self._note(_DEBUG, "joined a session")
         session = self._session
         session.welcome = welcome
         self._heartbeat_interval = welcome.heartbeat_interval
@@ -313,6 +324,9 @@ class WorkerCore:
 
     def _on_grant(self, session: Session, message: Grant, now: float) -> None:
         session.unacknowledged.acknowledge(message.received_seq, now)
+        if self._ready_note:
+            self._note(_INFO, self._ready_note)
+            self._ready_note = ""
         if self.phase is not Phase.LEAVING:
             self._actions += session.grant(message)
 
@@ -359,13 +373,19 @@ class WorkerCore:
         self._finish_if_due(session, now)
 
     def _on_loaded(self, session: Session, event: Loaded, _now: float) -> None:
+        self._load_error = ""
         if not session.prepared:
-            self._note(_INFO, f"the Sequence is ready: {event.length} batches an epoch")
-        self._answer_epoch(session, Ready(event.epoch, event.generation, event.length, event.digest))
+            self._ready_note = f"the Sequence is ready: {event.length} batches an epoch"
+        ready = Ready(event.epoch, event.generation, event.length, event.digest, event.allows_skew, event.settings)
+        self._answer_epoch(session, ready)
 
     def _on_load_failed(self, session: Session, event: LoadFailed, _now: float) -> None:
         # The coordinator decides what follows: nothing if it has given this state up meanwhile, otherwise a Reject.
-        self._note(_ERROR, f"the Sequence cannot be built here: {event.error.text}")
+        self._note(self._told_level, f"the Sequence cannot be built here: {event.error.text}")
+        error = event.error
+        # The traceback of a refusal of this library's own says nothing to the owner.
+        is_ours = error.module == AuthenticationError.__module__
+        self._load_error = error.text if is_ours else f"{error.summary}\n{error.traceback}".rstrip()
         self._answer_epoch(session, LoadFailure(event.epoch, event.generation, event.error))
 
     def _answer_epoch(self, session: Session, answer: Ready | LoadFailure) -> None:
@@ -425,14 +445,14 @@ class WorkerCore:
             self._leave(self._exit_code)
             return
         if now >= self._session_ends_at:
-            self._note(_INFO, "the coordinator does not come back; forgetting its session")
+            self._note(_INFO, "the trainer does not come back; forgetting its session")
             self._drop_session()
         if self.phase is Phase.OFFLINE:
             if now >= self._open_at:
                 self._open(now)
             return
         if now >= self._last_heard + self._coordinator_timeout:
-            self._note(_WARNING, "the coordinator is silent; connecting again")
+            self._note(_WARNING, "the trainer is silent; connecting again")
             self._go_offline(now)
             return
         if now >= self._heartbeat_at:

@@ -13,6 +13,7 @@ from functools import cache
 
 from enqueuer.compute.context import enter_worker
 from enqueuer.compute.error_records import record_error
+from enqueuer.compute.settings_check import find_unlike
 from enqueuer.protocol.batch import Trust
 from enqueuer.protocol.compression import CODECS, Compressor, find_codec
 from enqueuer.protocol.messages import Epoch, Welcome
@@ -40,7 +41,7 @@ class ComputeLoop:
         pickle = common.allow_pickle and bool(common.token)
         self._allow_skew = common.allow_skew
         self._threads_count = common.worker_threads
-        self._worker = (settings.worker_id, settings.child_number, host)
+        self._worker = (settings.worker_id, settings.child_number, host, common.processes)
         self._tasks = shared.tasks
         self._outbox = shared.outbox
         self._memory = shared.memory
@@ -122,7 +123,9 @@ class ComputeLoop:
                     own[0],
                     length,
                 )
-        self._outbox.put(Loaded(task.session, epoch.epoch, epoch.generation, length, digest))
+        settings = find_unlike(options.get("settings", {}))
+        loaded = Loaded(task.session, epoch.epoch, epoch.generation, length, digest, self._allow_skew, settings)
+        self._outbox.put(loaded)
 
     def _report_failed(self, task: Prepare, error: BaseException) -> None:
         record = record_error(error, trust_local=self._local)
@@ -142,6 +145,7 @@ class ComputeLoop:
             self._outbox.put(Failed(session, epoch.epoch, epoch.generation, lease, record))
             return
         ended = time.monotonic()
+        self._tasks.running.note_item(ended - started)
         self._is_slow = ended - started >= PATIENCE_SECONDS
         finished = (session, epoch, lease, encoded, started, ended)
         followup = self._outbox.add(finished, encoded.sent_bytes, more_to_come=bool(self._tasks))

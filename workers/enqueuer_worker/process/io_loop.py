@@ -48,6 +48,7 @@ from enqueuer_worker.core.worker_core import WorkerCore
 from enqueuer_worker.link import Refusal, new_link
 from enqueuer_worker.process.shared import Shared
 from enqueuer_worker.process.turn_taking import TurnTaking
+from enqueuer_worker.repeats import RepeatedNotes
 from enqueuer_worker.settings import ChildSettings
 
 # After the core has left: the time for user code to return from its last item and to close its Sequence.
@@ -92,6 +93,8 @@ class IoLoop:
         self._memory = shared.memory
         self._waker = shared.outbox.waker
         self._logger = logger
+        self._notes = RepeatedNotes(logger)
+        self._data_address = ""
         self._exiting = False
         self._look_at = 0.0
         self.turn_taking = TurnTaking(self._turn, self._waker.wake)
@@ -179,8 +182,14 @@ class IoLoop:
                 events.append(Received(*decode_control(frame)))
             except ProtocolError as error:
                 self._logger.warning("dropped a message that cannot be read: %s", error)
-        if time.monotonic() >= self._link.data_due:
-            self._logger.warning("no data connection: is the coordinator's data port open to this host?")
+        now = time.monotonic()
+        if now >= self._link.data_due or self._link.has_no_data_port:
+            self._notes.note(
+                logging.WARNING,
+                f"no data connection: the trainer's second port, {self._data_address}, cannot be reached from here",
+                "; fix it with data_bind=…, let the firewall pass it, and name it with advertise=… if it is mapped",
+                now,
+            )
             events.append(LinkBroken())
         elif self._link.broken:
             refusal = self._link.refusal
@@ -207,13 +216,14 @@ class IoLoop:
                 self._logger.debug("connecting to %s", self._link.address)
                 self._link.open_control()
             case OpenData(endpoint):
-                address = self._link.open_data(endpoint, time.monotonic())
-                self._logger.debug("sending results to %s", address)
+                self._data_address = self._link.open_data(endpoint, time.monotonic())
+                self._logger.debug("sending results to %s", self._data_address)
             case CloseLink():
                 self._link.close()
             case Note(level, text):
                 self._logger.log(level, "%s", text)
-            case Exit(code):
+            case Exit(code, rejection):
+                self._tasks.running.set_rejection(rejection)
                 self.exit_code = int(code)
                 self._exiting = True
 

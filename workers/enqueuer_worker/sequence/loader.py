@@ -19,14 +19,16 @@ from typing import Any
 
 from enqueuer.compute.context import enter_epoch
 from enqueuer.compute.digest import sequence_digest
+from enqueuer.compute.drawn_epochs import follow_order
 from enqueuer.compute.entropy import install_hooks
 from enqueuer.compute.epoch_state import EpochEnd, catch_up, read_epoch_ends
 from enqueuer.compute.seeding import BUILD, seeded_globals
-from enqueuer.compute.sequence_checks import optional_method
+from enqueuer.compute.sequence_checks import batch_count, optional_method
 from enqueuer.compute.spec import SequenceSpec, call_factory
 from enqueuer.compute.worker_items import Instance, WorkerItems
 from enqueuer.errors import ProtocolError
 from enqueuer.memory.segment import map_segment, read_parts
+from enqueuer.protocol.drawn_order import DrawnOrder, order_path, read_carried_order, read_named_order
 from enqueuer.protocol.live_object import carried_parts, is_carried, live_path, unpack_sequence, unpack_worker_init
 from enqueuer.protocol.messages import Epoch, SpecOnWire, Welcome
 from enqueuer_worker.sequence.allowance import Allowance
@@ -72,6 +74,9 @@ class SequenceLoader:
             self._run_init(welcome.options.get("worker_init"), self._allowed.resolve)
             if self._live is None or self._live != (session, epoch.generation):
                 self._load(session, epoch, welcome)
+            order = self._read_order(epoch.state)
+            if order is not None:
+                follow_order(self._sequence, epoch.epoch, order)
             self._current = wanted
         return self._sequence
 
@@ -89,7 +94,7 @@ class SequenceLoader:
 
     def length(self) -> int:
         """The length of the loaded Sequence; runs the user's ``__len__``."""
-        return len(self._sequence)
+        return batch_count(self._sequence)
 
     def digest(self) -> bytes:
         """The digest of a spec's code and arguments; b'' (unknown) for a live object, the trainer's own."""
@@ -116,6 +121,14 @@ class SequenceLoader:
             self._allowed.check_live_object()
             return carried_parts(state)
         return None
+
+    def _read_order(self, state: Any) -> DrawnOrder | None:
+        """The order that the trainer drew for the epoch, None for a Sequence that draws none."""
+        path = order_path(state)
+        if path is None:
+            return read_carried_order(state)
+        self._allowed.check_segment()
+        return read_named_order(path)
 
     def _load_bundle(self, parts: list[memoryview], epoch: Epoch) -> bool:
         """Unpack a bundle; False if it holds a spec (beside a live ``worker_init``)."""

@@ -11,8 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from enqueuer.fresh_interpreter import interpreter_command
+from enqueuer.started_programs import end_programs, mark
 from enqueuer_worker.process.limits import fix_hash_seed
-from enqueuer_worker.running import RUNNING_BYTES, STACK_SIGNAL, Running, read_running
+from enqueuer_worker.running import (
+    RUNNING_BYTES,
+    SHARED_BYTES,
+    STACK_SIGNAL,
+    Running,
+    Work,
+    read_rejection,
+    read_running,
+    read_work,
+)
 from enqueuer_worker.settings import ChildSettings, Settings, encode_line
 
 # Libraries read these when they are first imported, so they must be in the environment by then.
@@ -40,7 +50,10 @@ class Child:
         self.started_at = now
         self.incarnation = os.urandom(16)
         self._running_fd = _make_shared_file()
-        self._stack_start = RUNNING_BYTES
+        self._stack_start = SHARED_BYTES
+        self._supervisor = settings.supervisor
+        # A terminal's Ctrl-Z must reach the workers of `enqueuer worker`; local ones have no terminal.
+        self._has_session = settings.trust == "local"
         try:
             self._process = self._start(settings)
         except BaseException:
@@ -52,12 +65,14 @@ class Child:
         environment = dict(os.environ)
         environment.update(dict.fromkeys(_THREAD_COUNTS, str(settings.worker_threads)))
         fix_hash_seed(environment)
+        mark(environment, settings.supervisor, self.incarnation.hex())
         process = subprocess.Popen(
             interpreter_command("enqueuer_worker.process.main"),
             stdin=subprocess.PIPE,
             bufsize=0,
             env=environment,
-            pass_fds=[self._running_fd, *([] if settings.lock_fd is None else [settings.lock_fd])],
+            start_new_session=self._has_session,
+            pass_fds=[fd for fd in (self._running_fd, settings.lock_fd, settings.log_fd) if fd is not None],
         )
         child_settings = ChildSettings(settings, self.number, self.incarnation.hex(), self._running_fd, os.getpid())
         self._write(process, child_settings.to_line())
@@ -74,6 +89,14 @@ class Child:
     def running(self) -> Running:
         """Return the task of the process, or the last one of a dead process."""
         return read_running(os.pread(self._running_fd, RUNNING_BYTES, 0))
+
+    def work(self) -> Work:
+        """Return the work that the process has done so far."""
+        return read_work(os.pread(self._running_fd, RUNNING_BYTES, 0))
+
+    def rejection(self) -> str:
+        """Return the trainer's reason for the rejection of an ended process; '' if it was not rejected."""
+        return read_rejection(os.pread(self._running_fd, SHARED_BYTES, 0))
 
     def ask_for_stack(self) -> None:
         """Have the process write its stack. It does not if it is stopped, or if user code took the signal."""
@@ -109,6 +132,10 @@ class Child:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout)
 
+    def end_programs(self) -> None:
+        """End what the ended process's user code has started and left."""
+        end_programs(self._supervisor, self.incarnation.hex(), sessions=[self.pid] if self._has_session else ())
+
     def close(self) -> None:
         """Close this side's descriptors of an ended process."""
         with contextlib.suppress(OSError):
@@ -124,11 +151,11 @@ class Child:
 
 
 def _make_shared_file() -> int:
-    """Make a nameless file for the worker's running lease and its stack; it outlives the worker."""
+    """Make a nameless file for the worker's running lease, rejection and stack; it outlives the worker."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("enqueuer-running")
     else:
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
-    os.ftruncate(fd, RUNNING_BYTES)
+    os.ftruncate(fd, SHARED_BYTES)
     return fd

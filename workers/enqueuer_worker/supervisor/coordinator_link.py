@@ -37,16 +37,15 @@ from enqueuer.protocol.messages import (
     WhoAreYou,
     WorkerExited,
 )
-from enqueuer.rate_limit import RateLimit
 from enqueuer.security.curve import parse_passed_token
 from enqueuer.transport.sockets import new_context
 from enqueuer_worker.link import new_link
+from enqueuer_worker.repeats import RepeatedNotes
 from enqueuer_worker.settings import Settings
-from enqueuer_worker.supervisor.refusals import RefusalNotes
+from enqueuer_worker.supervisor.diagnosis import Diagnosis
 
 _HELLO_INTERVAL = 1.0
 _FIRST_RECONNECT_INTERVAL = 0.1
-_RETRY_NOTE_SECONDS = 30.0
 # Older deaths are of no use to the next coordinator.
 _UNSENT_LIMIT = 1024
 
@@ -54,14 +53,17 @@ _UNSENT_LIMIT = 1024
 class SupervisorLink:
     """One DEALER: says Hello, reports, and is opened again after each loss. Only the supervisor's thread uses it."""
 
-    def __init__(self, settings: Settings, poller: zmq.Poller, logger: logging.Logger, now: float) -> None:
+    def __init__(
+        self, settings: Settings, poller: zmq.Poller, logger: logging.Logger, notes: RepeatedNotes, now: float
+    ) -> None:
         self._settings = settings
         self._logger = logger
+        self._notes = notes
         self._context = new_context()
         token = parse_passed_token(settings.token)
         retry_ms = int(settings.max_reconnect_interval * 1000)
         self._link = new_link(self._context, poller, settings.connect, retry_ms, token)
-        self._refusals = RefusalNotes(logger, has_token=token is not None)
+        self._diagnosis = Diagnosis(notes, settings.connect, has_token=token is not None)
         self._session = NO_ID
         self._incarnation = os.urandom(16)
         self._heartbeat_interval = settings.heartbeat_interval
@@ -75,16 +77,20 @@ class SupervisorLink:
         self._reconnect_interval = _FIRST_RECONNECT_INTERVAL
         self._open_at = now
         self._beat_at = math.inf
-        self._retry_notes = RateLimit(1, 1 / _RETRY_NOTE_SECONDS)
 
     @property
     def in_session(self) -> bool:
         """Whether a coordinator has welcomed this supervisor."""
         return self._session != NO_ID
 
-    def next_deadline(self) -> float:
+    @property
+    def is_refused_for_good(self) -> bool:
+        """Whether the trainer refuses this machine for a reason that another attempt cannot change."""
+        return self._diagnosis.is_final
+
+    def next_deadline(self, now: float) -> float:
         """When `handle` is to be called even if nothing is ready."""
-        return min(self._open_at, self._beat_at)
+        return min(self._open_at, self._beat_at, self._diagnosis.next_deadline(now))
 
     def report_exit(self, exited: WorkerExited) -> None:
         """Report a death now, or after the next Welcome; again if the link breaks before the coordinator heard it."""
@@ -109,15 +115,13 @@ class SupervisorLink:
                 self._logger.warning("dropped a message that cannot be read: %s", error)
                 continue
             self._on_message(session, message, now)
-        if self._link.refusal is not None:
-            self._refusals.note(self._link.refusal, self._link.address, now)
+        if self._link.broken:
+            self._note_loss(now)
             self._lose(now)
-        elif self._link.broken:
-            # Most sessions of a local supervisor end like this.
-            level = logging.WARNING if self._settings.reconnects else logging.DEBUG
-            self._logger.log(level, "the coordinator is gone; trying again in %g s", self._reconnect_interval)
-            self._lose(now)
-        self._note_retries(now)
+        if self._settings.reconnects:
+            self._note_retries(now)
+            control = self._link.control
+            self._diagnosis.handle(now, is_connected=control is not None and control.connected)
         if now >= self._open_at:
             self._open(now)
         elif now >= self._beat_at:
@@ -134,6 +138,8 @@ class SupervisorLink:
         if isinstance(message, Welcome):
             if session != self._session:
                 self._logger.info("joined a session at %s", self._link.address)
+                self._diagnosis.answered()
+                self._notes.forget()
             self._session = session
             self.batch_timeout = self._read_timeout(message)
             self._heartbeat_interval = message.heartbeat_interval
@@ -149,7 +155,8 @@ class SupervisorLink:
             self._report_again()
             self._say_hello(now)
         elif isinstance(message, Reject):
-            self._logger.error("the coordinator rejected this supervisor: %s", message.reason)
+            self._diagnosis.answered()
+            self._notes.note_rejection(message.reason, now)
             self._lose(now)
             self._open_at = now + self._settings.max_reconnect_interval
         elif isinstance(message, Stop) and session == self._session:
@@ -163,7 +170,7 @@ class SupervisorLink:
         if timeout is None:
             return None
         if isinstance(timeout, bool) or not isinstance(timeout, (float, int)) or not 0 < timeout < math.inf:
-            self._logger.warning("the coordinator's batch_timeout is not a number of seconds; there is no time limit")
+            self._logger.warning("the trainer's batch_timeout is not a number of seconds; there is no time limit")
             return None
         return float(timeout)
 
@@ -199,6 +206,8 @@ class SupervisorLink:
         self._logger.debug("connecting to %s", self._link.address)
         self._open_at = math.inf
         self._link.open_control()
+        if self._settings.reconnects:
+            self._diagnosis.opened(now)
         self._say_hello(now)
 
     def _lose(self, now: float) -> None:
@@ -224,15 +233,16 @@ class SupervisorLink:
         self._beats_count += 1
         self._link.send_control(encode_control(self._session, Children(tuple(alive()))))
 
+    def _note_loss(self, now: float) -> None:
+        if not self._settings.reconnects:
+            self._logger.debug("the trainer is gone")  # most sessions of a local supervisor end like this
+        elif self.in_session and self._link.refusal is None:
+            self._logger.warning("the trainer is gone; trying again in %g s", self._reconnect_interval)
+        else:
+            self._diagnosis.failed(self._link.refusal, now)
+
     def _note_retries(self, now: float) -> None:
         control = self._link.control
-        if control is None or control.retrying is None:
-            return
-        if self._retry_notes.take(now):
-            self._logger.info(
-                "no coordinator answers at %s; trying again in %g s, then at least every %g s",
-                self._link.address,
-                control.retrying,
-                self._settings.max_reconnect_interval,
-            )
-        control.retrying = None
+        if control is not None and control.retrying is not None:
+            control.retrying = None
+            self._diagnosis.failed(None, now)

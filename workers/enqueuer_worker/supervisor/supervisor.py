@@ -5,7 +5,8 @@
     batch_timeout ───── TimeLimit ───┘                └─ RestartBackoff
 
 It runs no user code and imports no NumPy, so no Sequence can stop it. It has one thread, which polls the link to the
-coordinator, the signals and, in a local supervisor, the trainer's commands.
+coordinator, the signals and, in a local supervisor, the trainer's commands. Only a look for the reason why no trainer
+answers runs beside it (`diagnosis`).
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ from enqueuer.memory.shared_lock import make_lock_file
 from enqueuer.monitoring.health import HealthSocket, Status
 from enqueuer.protocol.messages import ExitCode, WorkerExited, describe_exit
 from enqueuer.transport.sockets import poll_timeout_ms
+from enqueuer_worker.repeats import RepeatedNotes
 from enqueuer_worker.settings import Settings
 from enqueuer_worker.supervisor.children import Child
 from enqueuer_worker.supervisor.coordinator_link import SupervisorLink
+from enqueuer_worker.supervisor.minute_line import MinuteLine
 from enqueuer_worker.supervisor.restarts import RestartBackoff
 from enqueuer_worker.supervisor.signals import SignalPipe
 from enqueuer_worker.supervisor.time_limit import TimeLimit
@@ -41,6 +44,8 @@ _LEAST_RETRY_SECONDS = 0.5
 # How long to wait for killed children; one that hangs in the kernel must not hold up the exit.
 _REAP_SECONDS = 2.0
 _FAILED = 1
+# The notes tell of a rejection, with its reason and at growing intervals.
+_RESTART_LEVELS = {int(ExitCode.RECYCLE): logging.INFO, int(ExitCode.REFUSED): logging.DEBUG}
 
 
 @dataclasses.dataclass(slots=True)
@@ -58,6 +63,8 @@ class Supervisor:
 
     # The first of them starts the drain, a second one stops at once.
     end_signals: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGTERM, signal.SIGINT)
+    # The level of the line about a worker that died.
+    death_level: ClassVar[int] = logging.WARNING
 
     def __init__(
         self, settings: Settings, processes: int, logger: logging.Logger, health: HealthSocket | None = None
@@ -70,8 +77,10 @@ class Supervisor:
         # The processes of former slots, until they end.
         self._leaving: list[Child] = []
         self._poller = zmq.Poller()
-        self._link = SupervisorLink(settings, self._poller, logger, time.monotonic())
+        self._notes = RepeatedNotes(logger)
+        self._link = SupervisorLink(settings, self._poller, logger, self._notes, time.monotonic())
         self._time_limit = TimeLimit(logger)
+        self._minute_line = MinuteLine(logger)
         self._draining = False
         self._kill_at = math.inf
         self._signals = SignalPipe((signal.SIGCHLD, *self.end_signals))
@@ -107,7 +116,9 @@ class Supervisor:
             if self._health is not None:
                 self._poller.register(self._health.fileno(), zmq.POLLIN)
             count = len(self._slots)
-            self._logger.info("%d worker%s for %s", count, "" if count == 1 else "s", self.settings.connect)
+            self._logger.info(
+                "%d worker%s for the trainer at %s", count, "" if count == 1 else "s", self.settings.connect
+            )
             self._start_due(time.monotonic())
             while self._slots or self._leaving:
                 self.step(dict(self._poller.poll(poll_timeout_ms(self._next_deadline(), time.monotonic()))))
@@ -123,8 +134,12 @@ class Supervisor:
             self._health.answer(self._status)
         self._reap(now)
         self._link.handle(ready, self._alive, now)
+        if self.settings.once and self._link.is_refused_for_good and not self._draining:
+            self.exit_status = _FAILED
+            self.drain(now)
         self._time_limit.enforce(self._children(), self._link.batch_timeout, now)
         self._start_due(now)
+        self._minute_line.look(self._children(), now, in_session=self._link.in_session)
         if now >= self._kill_at:
             self._logger.error("workers did not end %g s after their drain deadline: killed", _DRAIN_GRACE_SECONDS)
             self.kill_all()
@@ -154,11 +169,15 @@ class Supervisor:
             child.kill()
 
     def kill_and_reap(self) -> None:
-        """Kill every child and wait for its end. This leaves no zombies: not every pid 1 reaps them."""
+        """Kill every child, wait for its end, and end the programs that it started.
+
+        This leaves no zombies: not every pid 1 reaps them.
+        """
         self.kill_all()
         deadline = time.monotonic() + _REAP_SECONDS
         for child in self._children():
             child.wait(max(0.0, deadline - time.monotonic()))
+            child.end_programs()
 
     # ------------------------------------------------------------ children
 
@@ -201,6 +220,8 @@ class Supervisor:
                 continue
             child, slot.child = slot.child, None
             at_work = child.running().task != 0
+            if self.settings.reconnects and (reason := child.rejection()):
+                self._notes.note_rejection(reason, now)
             self._report(child)
             if self._draining or (self.settings.once and code in (ExitCode.DONE, ExitCode.REFUSED)):
                 del self._slots[slot.number]
@@ -217,11 +238,12 @@ class Supervisor:
         self._link.report_exit(
             WorkerExited(child.incarnation, child.number, code, last.lease, last.timed_out, last.stack)
         )
+        child.end_programs()
         child.close()
 
     def _plan_restart(self, slot: _Slot, code: int, delay: float, now: float) -> None:
         slot.start_at = now + delay
-        level = logging.INFO if code == ExitCode.RECYCLE else logging.WARNING
+        level = _RESTART_LEVELS.get(code, self.death_level)
         when = f"in {delay:g} s" if delay else "at once"
         self._logger.log(level, "worker %d %s; starting it again %s", slot.number, describe_exit(code), when)
 
@@ -253,7 +275,7 @@ class Supervisor:
             self._logger.info("all workers have left")
 
     def _next_deadline(self) -> float:
-        deadlines = [self._link.next_deadline(), self._time_limit.next_deadline(), self._kill_at]
+        deadlines = [self._link.next_deadline(time.monotonic()), self._time_limit.next_deadline(), self._kill_at]
         deadlines += [slot.start_at for slot in self._slots.values() if slot.child is None]
         if not self._signals.works:
             deadlines.append(time.monotonic() + _BLIND_POLL_SECONDS)

@@ -1,0 +1,84 @@
+"""Sequences that draw the order of an epoch: once, in the trainer; every worker follows what was drawn.
+
+A sampler may be random, keep a state, be changed by the training, and give another number of batches than its
+``len()``. If each worker iterated its own copy, any of that would make two workers' batches overlap.
+
+    _enqueuer_draw_order(epoch)            trainer   the DrawnOrder of this epoch, or None; the same until a change
+    _enqueuer_follow_order(epoch, order)   worker    use this order for the items of that epoch
+    _enqueuer_describe_order()             trainer   kind, seed and sizes as JSON values: they belong to a resume state
+
+The adapters' sources have these methods. A wrapper whose ``__getattr__`` passes questions on has them, too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from enqueuer.compute.sequence_checks import batch_count, optional_method
+from enqueuer.errors import StateError
+from enqueuer.protocol.drawn_order import DrawnOrder
+
+_DIGEST = "digest"
+_NAMES = {"kind": "order", "class": "sampler"}
+
+
+def draw_order(sequence: Any, epoch: int) -> DrawnOrder | None:
+    """The order of this epoch that the Sequence draws; None if its batches follow from their indices."""
+    draw = optional_method(sequence, "_enqueuer_draw_order")
+    order = None if draw is None else draw(epoch)
+    return order if isinstance(order, DrawnOrder) else None
+
+
+def length_of(sequence: Any, epoch: int) -> int:
+    """The batches of this epoch: as many as were drawn, or else as many as the Sequence says."""
+    order = draw_order(sequence, epoch)
+    return batch_count(sequence) if order is None else len(order)
+
+
+def follow_order(sequence: Any, epoch: int, order: DrawnOrder) -> None:
+    """Give a worker's Sequence the order that the trainer drew for this epoch."""
+    follow = optional_method(sequence, "_enqueuer_follow_order")
+    if follow is not None:
+        follow(epoch, order)
+
+
+def describe_order(sequence: Any, epoch: int) -> dict[str, Any] | None:
+    """The order of this epoch, as a resume state keeps it: kind, seed, sizes, and a digest of what was drawn."""
+    describe = optional_method(sequence, "_enqueuer_describe_order")
+    facts = None if describe is None else describe()
+    if not isinstance(facts, dict):
+        return None
+    order = draw_order(sequence, epoch)
+    return facts if order is None else {**facts, _DIGEST: order.digest}
+
+
+def check_order(sequence: Any, saved: dict[str, Any] | None, epoch: int | None) -> None:
+    """Raise StateError unless the Sequence's order is the saved one. ``epoch``: one that was begun, whose rest must be
+    the rest of what was drawn; None: kind, seed and sizes are enough.
+    """
+    if saved is None:
+        return
+    describe = optional_method(sequence, "_enqueuer_describe_order")
+    facts = None if describe is None else describe()
+    if not isinstance(facts, dict):
+        raise StateError(f"the state is of a source of from_dataset ({_shown(saved)}), and this Sequence is another")
+    for name in dict.fromkeys([*facts, *saved]):
+        if name != _DIGEST and facts.get(name) != saved.get(name):
+            raise StateError(
+                f"the state's {_NAMES.get(name, name)} is {saved.get(name)!r:.80}, and this Sequence's is "
+                f"{facts.get(name)!r:.80}: with another order, the rest of the epoch would repeat samples and leave "
+                "others out"
+            )
+    if epoch is None or _DIGEST not in saved:
+        return
+    order = draw_order(sequence, epoch)
+    if order is not None and order.digest != saved[_DIGEST]:
+        raise StateError(
+            f"the sampler gives another order of epoch {epoch} than the one in which the state was saved: bring the "
+            "sampler (its generator, weights, data) to where it was then, before the first batch; or save the state at "
+            "the end of an epoch"
+        )
+
+
+def _shown(saved: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in saved.items() if name != _DIGEST)[:120]

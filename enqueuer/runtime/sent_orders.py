@@ -1,0 +1,60 @@
+"""The drawn orders of the open epochs, as workers receive them: beside the Sequence's state, which outlives an epoch.
+
+local processes    in a shared segment for each order; all map the same memory
+remote workers     in the message itself
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from enqueuer.errors import ConfigurationError
+from enqueuer.memory.segment import SharedSegment
+from enqueuer.protocol.batch import Trust
+from enqueuer.protocol.drawn_order import DrawnOrder, carried_order, named_order
+
+
+class SentOrders:
+    """Owns the segments. ``processes`` and ``remote``: the kinds of workers that the session may have."""
+
+    def __init__(self, directory: Path, *, processes: bool, remote: bool) -> None:
+        self._directory = directory
+        self._processes = processes
+        self._remote = remote
+        self._segments: list[tuple[int, SharedSegment]] = []
+
+    def add_to(
+        self, wire: dict[str, Any], remote_wire: dict[str, Any] | None, epoch: int, drawn: DrawnOrder, *, is_spec: bool
+    ) -> tuple[dict[str, Any], dict[str, Any] | None, str]:
+        """Both states of an epoch with its order, and the reason why remote workers cannot have a live object's.
+
+        Raises ConfigurationError if the order cannot travel where it must.
+        """
+        bare = wire
+        if self._processes:
+            segment = SharedSegment.create(drawn.to_parts(Trust.LOCAL), directory=self._directory)
+            self._segments.append((epoch, segment))
+            wire = {**wire, **named_order(segment.path)}
+        if not self._remote or not (is_spec or remote_wire is not None):
+            return wire, remote_wire, ""
+        try:
+            carried = carried_order(drawn.to_parts(Trust.REMOTE))
+        except ConfigurationError as error:
+            if is_spec:
+                raise
+            return wire, None, str(error)
+        return wire, {**(bare if remote_wire is None else remote_wire), **carried}, ""
+
+    def forget(self, epoch: int) -> None:
+        """Close the orders of all epochs before this one. A worker may still be loading this one."""
+        for number, segment in self._segments:
+            if number < epoch:
+                segment.close()
+        self._segments = [entry for entry in self._segments if entry[0] >= epoch]
+
+    def close(self) -> None:
+        """Close all. Workers keep what they have mapped."""
+        for _, segment in self._segments:
+            segment.close()
+        self._segments.clear()

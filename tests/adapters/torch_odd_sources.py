@@ -1,0 +1,123 @@
+"""Datasets and samplers that ask more of a loader than their batches, importable by workers."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset, Sampler, get_worker_info
+
+from enqueuer.adapters.torch import DatasetSequence, from_dataset
+
+
+class Counted(Dataset):
+    """Sample ``i`` is ``i``; some take longer."""
+
+    def __init__(self, count: int, slow: Sequence[int] = ()) -> None:
+        self.count, self.slow = count, frozenset(slow)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> int:
+        time.sleep(0.5 if index in self.slow else 0.005)
+        return index
+
+
+class Selected(Sampler):
+    """The samples that the training has chosen, in random order."""
+
+    def __init__(self, chosen: Sequence[int]) -> None:
+        self.chosen = list(chosen)
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(random.sample(self.chosen, len(self.chosen)))
+
+
+class Named(Dataset):
+    """Samples by name, without a length."""
+
+    def __getitem__(self, name: str) -> list[int]:
+        return [ord(letter) for letter in name]
+
+
+class Told(Dataset):
+    """Told the epoch, as many trainings tell their datasets."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return 4
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __getitem__(self, index: int) -> int:
+        return 100 * self.epoch + index
+
+
+def told() -> DatasetSequence:
+    return from_dataset(Told(), 2)
+
+
+class Asking(Dataset):
+    """Asks which worker it is in, and augments with a generator that it seeds from torch, as libraries do."""
+
+    def __init__(self) -> None:
+        self.rng, self.synced = random.Random(7), 0
+        self.handle: list[int] | None = None
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> tuple[int, int, int, float]:
+        info = get_worker_info()
+        assert info is not None and info.dataset is self
+        if self.synced != torch.initial_seed():
+            self.synced = torch.initial_seed()
+            self.rng = random.Random(7 + self.synced)
+        return index, info.id, info.num_workers, self.rng.random()
+
+
+def open_handle(number: int) -> None:
+    info: Any = get_worker_info()
+    assert info.id == number
+    info.dataset.handle = [10 * index for index in range(8)]
+
+
+class Opened(Asking):
+    def __getitem__(self, index: int) -> Any:
+        assert self.handle is not None
+        return self.handle[index]
+
+
+class Box(torch.Tensor):
+    """A tensor that remembers where it was taken."""
+
+
+def boxed(index: int) -> Box:
+    made = torch.full((2,), float(index)).as_subclass(Box)
+    made.place = ("room", index)  # type: ignore[attr-defined]
+    return made
+
+
+class Kept(Dataset):
+    """Reads and writes memory that it shares with the trainer."""
+
+    def __init__(self, memory: Any) -> None:
+        self.memory, self.is_filled = memory, False
+
+    def __len__(self) -> int:
+        return len(self.memory)
+
+    def __getitem__(self, index: int) -> float:
+        if not self.is_filled:
+            self.memory[index] = float(index + 1)
+        return float(self.memory[index])

@@ -1,0 +1,179 @@
+"""Plain values that a script has changed in modules of the user's are found; what differs by its nature is not."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from enqueuer.compute.settings_check import find_unlike, read_settings
+
+MODULE = """
+import dataclasses, enum, os, time, types, uuid
+import {other}
+from pathlib import Path
+
+GAIN = 1
+NAMES = ["a", "b"]
+CONFIG = {{"gain": 1, "deep": {{"rate": 0.5, "on": True}}, "none": object()}}
+OPTIONS = types.SimpleNamespace(size=(224, 224), root=Path("/data"))
+MODE = enum.Enum("MODE", "TRAIN TEST").TRAIN
+READER = open
+_private = 1
+STARTED = time.time()
+RUN = uuid.uuid4().hex
+PID = os.getpid()
+CACHE = {{}}
+TABLE = None
+CALLS = 0
+
+@dataclasses.dataclass
+class Settings:
+    rate: float = 0.1
+
+SETTINGS = Settings()
+
+def set_gain(value):
+    global GAIN
+    GAIN = value
+
+def table():
+    global TABLE
+    if TABLE is None:
+        TABLE = [1, 2]
+    return TABLE
+
+class Source:
+    size = 224
+    made = 0
+    def __init__(self):
+        type(self).made += 1
+    def __len__(self):
+        return 1
+    def __getitem__(self, index):
+        global CALLS
+        CALLS += 1
+        CACHE[index] = index
+        return {other}.SCALE * GAIN
+"""
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], tuple[ModuleType, ModuleType]]]:
+    """Imports a module with a Sequence, and one that it imports, afresh: as the trainer, then as a worker."""
+    names = "settings_of_test", "scales_of_test"
+    (tmp_path / f"{names[0]}.py").write_text(MODULE.format(other=names[1]))
+    (tmp_path / f"{names[1]}.py").write_text("SCALE = 3\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def fresh() -> tuple[ModuleType, ModuleType]:
+        for name in names:
+            sys.modules.pop(name, None)
+        module = importlib.import_module(names[0])
+        return module, sys.modules[names[1]]
+
+    yield fresh
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def told(modules: Callable[[], tuple[ModuleType, ModuleType]], change: Callable[[Any, Any], object]) -> dict[str, str]:
+    """What a worker finds after the trainer has changed something: the trainer's values by the variable's name."""
+    module, other = modules()
+    source = module.Source()
+    change(module, other)
+    settings = read_settings(source)
+    modules()
+    unlike = find_unlike({name: digest for name, (digest, _) in settings.items()})
+    return {name.partition(":")[2]: f"{settings[name][1]}/{text}" for name, text in unlike}
+
+
+def test_nothing_changed_is_nothing_told(modules: Any) -> None:
+    assert told(modules, lambda module, other: None) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda module, _: setattr(module, "GAIN", 10), {"GAIN": "10/1"}),
+        (lambda module, _: module.set_gain(10), {"GAIN": "10/1"}),
+        (lambda module, _: module.NAMES.append("c"), {"NAMES": "['a', 'b', 'c']/['a', 'b']"}),
+        (lambda module, _: module.CONFIG.update(gain=2), {"CONFIG['gain']": "2/1"}),
+        (lambda module, _: module.CONFIG["deep"].update(on=False), {"CONFIG['deep']['on']": "False/True"}),
+        (lambda module, _: module.CONFIG.update(new=1), {"CONFIG['new']": "1/not set"}),
+        (lambda module, _: setattr(module.OPTIONS, "size", (32, 32)), {"OPTIONS.size": "(32, 32)/(224, 224)"}),
+        (lambda module, _: setattr(module.OPTIONS, "root", Path("/x")), {"OPTIONS.root": "'/x'/'/data'"}),
+        (lambda module, _: setattr(module.SETTINGS, "rate", 0.2), {"SETTINGS.rate": "0.2/0.1"}),
+        (lambda module, _: setattr(module.Source, "size", 32), {"Source.size": "32/224"}),
+        (lambda module, _: setattr(module.Source, "flag", True), {"Source.flag": "True/not set"}),
+        (lambda module, _: setattr(module, "ADDED", "x"), {"ADDED": "'x'/not set"}),
+        (lambda _, other: setattr(other, "SCALE", 4), {"SCALE": "4/3"}),
+    ],
+)
+def test_a_changed_value_is_told_with_both(modules: Any, change: Any, expected: dict[str, str]) -> None:
+    assert told(modules, change) == expected
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda module, _: module.Source()[0],
+        lambda module, _: module.table(),
+        lambda module, _: setattr(module, "_private", 2),
+        lambda module, _: setattr(module, "READER", print),
+        lambda module, _: module.CONFIG.update(none=object()),
+        lambda module, _: setattr(module, "ARRAY", [[0] * 100] * 100),
+    ],
+)
+def test_counters_caches_and_values_of_a_process_are_not_told(modules: Any, change: Any) -> None:
+    found = told(modules, change)
+    assert set(found) <= {"ARRAY"}
+
+
+def test_what_a_wrapper_or_a_function_of_the_users_holds_is_looked_into(modules: Any) -> None:
+    module, _ = modules()
+
+    class Wrapper:
+        def __init__(self, inner: object) -> None:
+            self.stages = [partial(inner)]  # type: ignore[arg-type]
+
+    for inner in (module.Source, module.set_gain):
+        assert "settings_of_test:GAIN" in read_settings(Wrapper(inner))
+
+
+def test_libraries_and_scripts_are_left_out() -> None:
+    class OfNumPy:
+        def __init__(self) -> None:
+            import numpy
+
+            self.parts = [numpy.random.default_rng(), numpy.linalg.norm, Path("/")]
+
+    names = {name.partition(":")[0] for name in read_settings(OfNumPy())}
+    assert not {name for name in names if name.startswith(("numpy", "pathlib", "enqueuer", "__main__", "pytest"))}
+
+
+def test_a_module_that_the_worker_has_not_imported_is_not_compared() -> None:
+    assert find_unlike({"never_imported_anywhere:GAIN": b"12345678"}) == ()
+
+
+def test_a_module_that_raises_whatever_it_is_asked_is_no_error(monkeypatch: pytest.MonkeyPatch, modules: Any) -> None:
+    class Proxy:
+        @property
+        def __class__(self) -> type:
+            raise RuntimeError("working outside of a context")
+
+    module, _ = modules()
+    module.proxy = Proxy()
+    assert read_settings(module.Source()) == {}
+    assert find_unlike({"settings_of_test:GAIN": b"12345678"}) in ((), (("settings_of_test:GAIN", "1"),))
+
+
+def test_very_long_values_are_shown_short(modules: Any) -> None:
+    found = told(modules, lambda module, _: setattr(module, "GAIN", "x" * 5000))
+    assert len(found["GAIN"]) < 150

@@ -1,0 +1,72 @@
+"""The part of an object that keeps it from being pickled."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from typing import Any
+
+import pytest
+
+from enqueuer import ConfigurationError
+from enqueuer.protocol.live_object import pack_bundle
+from enqueuer.protocol.unpicklable import find_unpicklable
+
+
+class Holder:
+    def __init__(self, **parts: Any) -> None:
+        vars(self).update(parts)
+
+
+class Slotted:
+    __slots__ = ("lock", "name")
+
+    def __init__(self) -> None:
+        self.name, self.lock = "slots", threading.Lock()
+
+
+class Stateful(Holder):
+    def __getstate__(self) -> dict[str, Any]:
+        return {"kept": vars(self)["kept"]}
+
+
+class Refusing:
+    def __reduce__(self) -> Any:
+        raise TypeError("no")
+
+
+@pytest.mark.parametrize(
+    ("whole", "path"),
+    [
+        (Holder(rows=[1, 2], lock=threading.Lock()), ".lock"),
+        (Holder(store=Holder(tables={"a": [1, threading.Lock()]})), ".store.tables['a'][1]"),
+        (Holder(slots=Slotted()), ".slots.lock"),
+        (Stateful(dropped=threading.Lock(), kept=(1, threading.Lock())), ".kept[1]"),
+        (Holder(part=Refusing()), ".part"),
+        (Holder(rows=iter([]), made=(number for number in ())), ".made"),
+    ],
+)
+def test_the_path_leads_to_the_innermost_part(whole: Any, path: str) -> None:
+    found = find_unpicklable(whole)
+    assert found is not None
+    assert found[0] == path
+
+
+def test_a_whole_that_refuses_has_no_path() -> None:
+    assert find_unpicklable(Refusing()) is None
+
+
+def test_an_object_that_holds_itself_has_an_end() -> None:
+    whole = Holder(lock=threading.Lock())
+    whole.itself = Holder(back=whole)
+    found = find_unpicklable(whole)
+    assert found is not None and found[0] == ".lock"
+
+
+def test_the_error_names_the_attribute_and_the_cures() -> None:
+    with sqlite3.connect(":memory:") as table:
+        sequence = Holder(source=Holder(table=table))
+        with pytest.raises(ConfigurationError) as caught:
+            pack_bundle(sequence)
+    for words in ("Holder cannot be sent", "Holder.source.table, a Connection", "SequenceSpec", "__getstate__"):
+        assert words in str(caught.value)

@@ -1,8 +1,8 @@
 """Sequences for the chaos tests, importable, so that a remote worker builds its own from a `SequenceSpec`.
 
 Every batch is ``(index, pid, tag, content)``. The content follows from index and tag alone, so a consumer can check
-the batch without knowing its epoch; the pid is that of the worker, a float, since hosts whose batches differ in integers
-are turned away.
+the batch without knowing its epoch. The pid is that of the worker; it is a float, since a host whose batches differ in
+integers is turned away.
 """
 
 from __future__ import annotations

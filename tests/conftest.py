@@ -12,9 +12,11 @@ starts, before its first other test.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +82,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if _IS_WORKER and _group_of(item.nodeid) not in _TIMING and os.nice(0) < _LOW_PRIORITY:
         os.nice(_LOW_PRIORITY - os.nice(0))
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Undo what a worker or a command that ran in this process has set: other tests read the same loggers."""
+    yield
+    logging.disable(logging.NOTSET)
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if name.partition(".")[0] == "enqueuer" and isinstance(logger, logging.Logger):
+            logger.setLevel(logging.NOTSET)
+            logger.propagate = True
+            for handler in logger.handlers[:]:
+                logger.removeHandler(handler)
 
 
 def _group_of(nodeid: str) -> str | None:

@@ -42,6 +42,8 @@ from enqueuer.runtime.sent_orders import SentOrders
 
 # The segments of the newest state generations are kept: the current epoch's and the next one's.
 _SEGMENTS_KEPT = 2
+# Pickling so much takes some milliseconds.
+_CHEAP_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +212,7 @@ class EpochKeeper:
         following = self._opened.get(epoch + 1)
         if following is None:
             self._own.read()
-            # The state of a spec's instance is its calls of hooks: nothing is pickled.
-            if self._can_check and (self._own.spec is not None or self._is_presumed_unchanged()):
+            if self._can_check and self._is_cheap_to_check():
                 self.open(epoch + 1, gated=True)
             else:
                 self._expect(epoch + 1)
@@ -280,6 +281,16 @@ class EpochKeeper:
         if state is None or state.hooks_count != len(own.ends):
             return False
         return state.source == own.spec if own.spec is not None else state.source is own.instance
+
+    def _is_cheap_to_check(self) -> bool:
+        """Whether the present state needs no pickling, or little: what is packed now is compared when it is wanted.
+
+        The state of a spec's instance is its calls of hooks: nothing is pickled.
+        """
+        state = self._state
+        if self._own.spec is not None or self._is_presumed_unchanged():
+            return True
+        return state is None or state.segment is None or state.segment.nbytes <= _CHEAP_BYTES
 
     def _has_fingerprint_of(self, state: _State) -> bool:
         if state.fingerprint is None or state.segment is None:

@@ -152,6 +152,7 @@ class LocalProcesses:
             )
         except BaseException as error:
             self._close_pipes()
+            self._close_logs()
             if isinstance(error, OSError) and error.errno in _NO_PROGRAM:
                 raise ConfigurationError(
                     f"the interpreter to start workers with, {command[0]!r}, does not start: {error.strerror}; name "
@@ -195,7 +196,9 @@ class LocalProcesses:
                 f"(exit code {self._process.returncode}); its output above says why{self._name_of_interpreter()}"
             )
         else:
-            self._start()
+            with self._stop_lock:
+                if not self._stopping:
+                    self._start()
 
     def _name_of_interpreter(self) -> str:
         if self._interpreter == sys.executable:
@@ -214,9 +217,12 @@ class LocalProcesses:
                 self._end(self._process, timeout)
             self._close_pipes()
             self._process = None
-            if self._logs is not None:
-                self._logs.close()
-                self._logs = None
+            self._close_logs()
+
+    def _close_logs(self) -> None:
+        if self._logs is not None:
+            self._logs.close()
+            self._logs = None
 
     def _end(self, process: subprocess.Popen[bytes], timeout: float) -> None:
         assert process.stdin is not None

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 import os
 import re
 import signal
@@ -8,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +16,6 @@ from PIL import Image
 
 from enqueuer.cli.main import main
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    """Restore the level of the library's logger, which the command changes."""
-    logger = logging.getLogger("enqueuer")
-    level = logger.level
-    yield
-    logger.setLevel(level)
 
 
 def run_demo(*arguments: str) -> Result:

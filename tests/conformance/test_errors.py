@@ -174,12 +174,12 @@ def test_a_sequence_that_cannot_be_pickled_works_with_threads(threads: Placement
 
 
 def test_a_sequence_that_cannot_be_pickled_is_a_clear_error_with_processes(processes: Placement) -> None:
-    running = processes.running(Unpicklable(length=2))
+    made = processes.enqueuer(Unpicklable(length=2))
     with pytest.raises(Exception, match=r"(?i)pickle") as caught:
-        next(running.get())
+        processes.start(made)
     text = "".join(traceback.format_exception(caught.value))
     assert "use_multiprocessing=False" in text or "SequenceSpec" in text, "it says what to do"
-    assert not running.is_running()
+    assert not made.is_running()
 
 
 class Unpicklable(Journaled):

@@ -39,23 +39,31 @@ def test_defect_01_is_absent_an_exception_in_on_epoch_end_comes_out_of_next(plac
 
 
 @pytest.mark.proves("`on_epoch_end` or `__len__` raises")
-@pytest.mark.parametrize("failing_from", [0, 1])
-def test_defect_02_is_absent_an_exception_in_len_comes_out_of_next(placement: Placement, failing_from: int) -> None:
-    running = placement.running(Unmeasurable(length=3, failing_from=failing_from))
+def test_defect_02_is_absent_an_exception_in_len_comes_out_of_next(placement: Placement) -> None:
+    running = placement.running(Unmeasurable(length=3, failing_from=1))
     stream = running.get()
-    assert take(stream, 3 * failing_from) == passes(3, failing_from)
+    assert take(stream, 3) == passes(3, 1)
     with pytest.raises(CustomError, match="no length") as caught:
         next(stream)
-    assert caught.value.args == (failing_from, "no length")
+    assert caught.value.args == (1, "no length")
     assert not running.is_running()
+
+
+@pytest.mark.proves("`on_epoch_end` or `__len__` raises")
+def test_defect_02_is_absent_an_exception_in_the_first_len_comes_out_of_start(placement: Placement) -> None:
+    made = placement.enqueuer(Unmeasurable(length=3))
+    with pytest.raises(CustomError, match="no length") as caught:
+        placement.start(made)
+    assert caught.value.args == (0, "no length")
+    assert not made.is_running()
 
 
 @pytest.mark.proves("the Sequence is empty")
 def test_defect_03_is_absent_an_empty_sequence_is_a_value_error(placement: Placement) -> None:
-    running = placement.running(Journaled(length=0))
+    made = placement.enqueuer(Journaled(length=0))
     with pytest.raises(ValueError, match=r"(?i)empty|no batch"):
-        next(running.get())
-    assert not running.is_running()
+        placement.start(made)
+    assert not made.is_running()
 
 
 def test_defect_03_is_absent_when_the_sequence_becomes_empty_later(placement: Placement) -> None:
@@ -180,14 +188,17 @@ def test_defect_17_is_absent_a_slow_consumer_at_the_epochs_end_causes_no_second_
     placement: Placement, journal: Journal
 ) -> None:
     stream = placement.running(Journaled(length=3, journal=journal.path)).get()
+    # Callbacks may change what threads share with them, so its next epoch is computed once it is wanted.
+    ahead = 3 if placement.separate else 0
 
     def ends_and_requests() -> tuple[int, int]:
         return len(journal.epoch_ends()), len(journal.distinct_requests())
 
     def pause_after(epoch: int) -> None:
         """Pause like the caller's own callbacks; only the next epoch's prefetch may happen meanwhile."""
-        wait_until(lambda: ends_and_requests() == (epoch + 1, 3 * epoch + 6), what="prefetch of the next epoch")
-        assert settled(ends_and_requests) == (epoch + 1, 3 * epoch + 6)
+        expected = (epoch + 1, 3 * epoch + 3 + ahead)
+        wait_until(lambda: ends_and_requests() == expected, what="the epoch's end, and prefetch of the next one")
+        assert settled(ends_and_requests) == expected
 
     for epoch in range(3):
         assert take(stream, 3) == passes(3, 1, first=epoch)

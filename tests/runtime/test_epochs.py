@@ -318,13 +318,23 @@ def test_where_threads_share_the_object_the_next_epoch_opens_when_it_is_wanted(t
     assert not trainer.newest.gated
 
 
-def test_after_a_hook_a_live_object_is_packed_when_its_epoch_is_wanted(train: Train) -> None:
+def test_after_a_hook_a_small_live_object_is_packed_at_once(train: Train) -> None:
     trainer = train(Journaled(length=4), PROCESSES)
+    trainer.open()
+    trainer.keeper.taken(0)
+    assert trainer.newest.epoch == 1 and trainer.newest.gated
+    assert received(trainer.newest).version == 1
+    trainer.keeper.wanted(1)
+    assert trainer.confirmed() == [1]
+
+
+def test_after_a_hook_a_large_live_object_is_packed_when_its_epoch_is_wanted(train: Train) -> None:
+    trainer = train(PickledWithHook(length=4, rows=bytes(2_000_000)), PROCESSES)
     trainer.open()
     trainer.keeper.taken(0)
     assert [opened.epoch for opened in trainer.opened] == [0]
     trainer.keeper.wanted(1)
-    assert received(trainer.newest).version == 1
+    assert received(trainer.newest).length == 5
     assert not trainer.newest.gated
 
 
@@ -362,8 +372,8 @@ class PickledWithHook(Pickled):
 
 
 @pytest.mark.parametrize("kind", [Pickled, PickledWithHook])
-def test_an_object_is_pickled_once_an_epoch_at_most(train: Train, kind: type[Pickled]) -> None:
-    trainer = train(kind(length=3), PROCESSES)
+def test_a_large_object_is_pickled_once_an_epoch_at_most(train: Train, kind: type[Pickled]) -> None:
+    trainer = train(kind(length=3, rows=bytes(2_000_000)), PROCESSES)
     trainer.open()
     for epoch in range(4):
         kind.picklings.clear()

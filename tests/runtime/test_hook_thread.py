@@ -198,6 +198,7 @@ def test_a_wait_ends_when_the_session_is_stopped(session: Session) -> None:
     task = session.tasks.begin(gate, 0)
     waiter = threading.Thread(target=session.tasks.wait, args=(task,))
     waiter.start()
+    assert gate.entered.wait(DEADLINE), "a task that has not begun would be skipped"
     session.tasks.stop()
     waiter.join(DEADLINE)
     assert not waiter.is_alive() and not task.done()

@@ -1,7 +1,8 @@
 """Sequences for the chaos tests, importable, so that a remote worker builds its own from a `SequenceSpec`.
 
 Every batch is ``(index, pid, tag, content)``. The content follows from index and tag alone, so a consumer can check
-the batch without knowing its epoch; the pid is that of the worker.
+the batch without knowing its epoch. The pid is that of the worker; it is a float, since a host whose batches differ in
+integers is turned away.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ class Steady:
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> tuple[int, int, int, Any]:
+    def __getitem__(self, index: int) -> tuple[int, float, int, Any]:
         time.sleep(self.seconds)
         return self.batch(index)
 
-    def batch(self, index: int) -> tuple[int, int, int, Any]:
-        return index, os.getpid(), self.tag, content_of(index, self.tag)
+    def batch(self, index: int) -> tuple[int, float, int, Any]:
+        return index, float(os.getpid()), self.tag, content_of(index, self.tag)
 
 
 @dataclass
@@ -59,7 +60,7 @@ class Faulty(Steady):
     times: int = 1
     journal: str = ""
 
-    def __getitem__(self, index: int) -> tuple[int, int, int, Any]:
+    def __getitem__(self, index: int) -> tuple[int, float, int, Any]:
         if index == self.bad:
             journal = Journal(self.journal)
             journal.note("item", index)
@@ -77,8 +78,8 @@ class Stored(Steady):
     def __post_init__(self) -> None:
         self.data = np.zeros(self.nbytes, np.uint8)
 
-    def batch(self, index: int) -> tuple[int, int, int, Any]:
-        return index, os.getpid(), self.tag, content_of(index, self.tag) + int(self.data[index])
+    def batch(self, index: int) -> tuple[int, float, int, Any]:
+        return index, float(os.getpid()), self.tag, content_of(index, self.tag) + int(self.data[index])
 
 
 def segfault() -> None:

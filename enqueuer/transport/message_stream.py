@@ -1,7 +1,7 @@
 """Multipart messages over one connected Unix socket, in both directions, without waiting.
 
     prefix   flags and number of frames (u32), size of all that follows (u64)
-    sizes    of each frame (u32)
+    sizes    of each frame (u64)
     frames   end to end
 
 One stream carries control and result messages, in their order; the flag in the prefix tells which. A thread reads
@@ -66,7 +66,7 @@ class MessageStream:
         """Send one message, or keep what the socket does not take. After the connection's end it is dropped."""
         sizes = [len(frame) for frame in frames]
         count = len(sizes)
-        table = struct.pack(f"<{count}I", *sizes)
+        table = struct.pack(f"<{count}Q", *sizes)
         total = sum(sizes) + len(table)
         prefix = _PREFIX.pack(count | _IS_DATA if is_data else count, total) + table
         if total <= _JOIN_BYTES:
@@ -143,15 +143,15 @@ class MessageStream:
         while size - start >= _PREFIX.size:
             flags, total = _PREFIX.unpack_from(view, start)
             count = flags & ~_IS_DATA
-            if total > _MAX_BYTES or 4 * count > total:
+            if total > _MAX_BYTES or 8 * count > total:
                 raise ValueError(f"a message of {count} frames and {total} bytes")
             at = start + _PREFIX.size
             end = at + total
             if end > size:
                 missing = end - size
                 break
-            sizes = struct.unpack_from(f"<{count}I", view, at)
-            at += 4 * count
+            sizes = struct.unpack_from(f"<{count}Q", view, at)
+            at += 8 * count
             frames = []
             for length in sizes:
                 frames.append(view[at : at + length])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import socket
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -38,6 +40,17 @@ def exchange(sender: MessageStream, receiver: MessageStream) -> list[tuple[bool,
         sender.flush()
         received += plain(receiver)
     return received
+
+
+def test_a_frame_may_have_more_than_4_gib(streams: tuple[MessageStream, MessageStream]) -> None:
+    sender, receiver = streams
+    size = 5 << 30
+    with mmap.mmap(-1, size) as pages:  # never touched, so never there
+        frame = memoryview(pages)
+        sender.send([frame], is_data=True)
+        assert struct.unpack("<IQQ", receiver.socket.recv(20)) == (1 << 31 | 1, size + 8, size)
+        sender.close()
+        frame.release()
 
 
 def test_messages_arrive_whole_in_order_and_with_their_kind(streams: tuple[MessageStream, MessageStream]) -> None:

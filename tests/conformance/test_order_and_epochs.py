@@ -48,7 +48,10 @@ def test_each_index_is_requested_once_an_epoch(placement: Placement, journal: Jo
     take(running.get(), 27)
     running.stop()
     for version in range(3):
-        assert sorted(journal.requested(version)) == list(range(9))
+        requested = journal.requested(version)
+        assert set(requested) == set(range(9))
+        # A batch that moved to an idle worker process may have been begun by both.
+        assert len(requested) == 9 or placement.separate
 
 
 @pytest.mark.parametrize("max_queue_size", [0, 10])
@@ -62,15 +65,15 @@ def test_nothing_of_the_next_epoch_is_requested_before_on_epoch_end_has_returned
         released.wait(20)
 
     sequence = Hooked(length=4, journal=journal.path, hook=hook(hold))
-    stream = placement.running(sequence, max_queue_size=max_queue_size).get()
+    # One worker, so that no batch moves to an idle one and is begun by both.
+    stream = placement.running(sequence, workers=1, max_queue_size=max_queue_size).get()
     assert take(stream, 4) == passes(4, 1)
     assert entered.wait(10)
     assert settled(lambda: len(journal.requested())) == 4
     released.set()
     if not placement.separate:
         next(stream)  # the caller may change what threads share with it, so its next epoch waits for this
-    # A batch that moved to an idle worker may have been begun by both.
-    wait_until(lambda: len(set(journal.requested(version=1))) == 4, what="the next epoch")
+    wait_until(lambda: len(journal.requested(version=1)) == 4, what="the next epoch")
 
 
 def test_on_epoch_end_waits_until_the_last_batch_was_taken(placement: Placement, journal: Journal) -> None:

@@ -7,13 +7,13 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from enqueuer.memory import arena as arena_module
 from enqueuer.memory.arena import PAGE, Arena, Block, aligned_offsets
 from enqueuer.memory.segment import ALIGNMENT
+from tests.support.leaks import open_descriptors
 
 MEGABYTE = 1_000_000
 
@@ -42,10 +42,6 @@ def take(arena: Arena, nbytes: int) -> Block:
     assert block is not None
     assert len(block.contents) >= nbytes
     return block
-
-
-def open_fds() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def end_use(block: Block) -> None:
@@ -148,10 +144,10 @@ def test_a_slab_that_cannot_be_made_leaves_no_descriptor_open(monkeypatch: pytes
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", no_room)
-    before = open_fds()
+    before = open_descriptors()
     assert Arena(show).take(1000) is None
     SHOWN.clear()
-    assert open_fds() == before
+    assert not open_descriptors() - before
 
 
 def test_a_batch_size_without_a_slab_does_not_affect_other_sizes(caplog: pytest.LogCaptureFixture) -> None:
@@ -209,13 +205,13 @@ def refuse_or_not(error: OSError | None) -> None:
 
 
 def test_a_slab_is_closed_with_the_last_reference_to_it() -> None:
-    before = open_fds()
+    before = open_descriptors()
     arena = Arena(lambda *_: None)
     block = take(arena, 100)
     del arena
     block.contents[:4] = b"here"
     del block
-    assert open_fds() == before
+    assert not open_descriptors() - before
 
 
 def test_offsets_of_buffers_follow_from_their_sizes() -> None:

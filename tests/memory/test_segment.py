@@ -12,6 +12,7 @@ import pytest
 from enqueuer.errors import ConfigurationError
 from enqueuer.memory import segment
 from enqueuer.memory.segment import ALIGNMENT, SharedSegment, map_segment, read_parts
+from tests.support.leaks import open_descriptors
 
 PARTS = [b"stream", memoryview(np.arange(3_000_001, dtype=np.uint8)), b"", b"x" * 65]
 
@@ -30,10 +31,6 @@ def shared(placed, tmp_path):
     made = SharedSegment.create(PARTS, directory=tmp_path)
     yield made
     made.close()
-
-
-def open_fds():
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_a_reader_sees_the_parts_each_aligned(shared):
@@ -114,7 +111,7 @@ def test_a_segment_may_have_no_parts(placed, tmp_path):
 
 
 def test_closing_twice_leaves_only_the_readers_mappings(placed, tmp_path):
-    before = open_fds()
+    before = open_descriptors()
     shared = SharedSegment.create(PARTS, directory=tmp_path)
     parts = read_parts(map_segment(shared.path))
     assert shared.matches(PARTS)
@@ -122,16 +119,16 @@ def test_closing_twice_leaves_only_the_readers_mappings(placed, tmp_path):
     shared.close()
     assert parts[0].tobytes() == b"stream"
     del parts
-    assert open_fds() == before
+    assert not open_descriptors() - before
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(OSError):
         map_segment(shared.path)
 
 
 def test_a_forgotten_segment_closes_itself(placed, tmp_path):
-    before = open_fds()
+    before = open_descriptors()
     SharedSegment.create(PARTS, directory=tmp_path)
-    assert open_fds() == before
+    assert not open_descriptors() - before
     assert list(tmp_path.iterdir()) == []
 
 
@@ -146,10 +143,10 @@ def test_a_forked_child_does_not_remove_the_makers_file(monkeypatch, tmp_path):
 
 def test_without_enough_memory_the_error_names_a_remedy(placed, tmp_path, monkeypatch):
     monkeypatch.setattr(segment, "available_bytes", lambda: 2_000_000)
-    before = open_fds()
+    before = open_descriptors()
     with pytest.raises(ConfigurationError, match=r"no room for 3 MB .*2 MB are free.*use threads"):
         SharedSegment.create(PARTS, directory=tmp_path)
-    assert open_fds() == before
+    assert not open_descriptors() - before
 
 
 def test_a_full_disk_is_the_same_error_and_leaves_no_file(placed, tmp_path, monkeypatch):
@@ -157,10 +154,10 @@ def test_a_full_disk_is_the_same_error_and_leaves_no_file(placed, tmp_path, monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", full)
-    before = open_fds()
+    before = open_descriptors()
     with pytest.raises(ConfigurationError, match="No space left on device"):
         SharedSegment.create(PARTS, directory=tmp_path)
-    assert open_fds() == before
+    assert not open_descriptors() - before
     assert list(tmp_path.iterdir()) == []
 
 
@@ -169,10 +166,10 @@ def test_an_interruption_while_a_segment_is_filled_leaves_no_file(placed, tmp_pa
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "pwrite", interrupted)
-    before = open_fds()
+    before = open_descriptors()
     with pytest.raises(KeyboardInterrupt):
         SharedSegment.create(PARTS, directory=tmp_path)
-    assert open_fds() == before
+    assert not open_descriptors() - before
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,6 +18,7 @@ import pytest
 from enqueuer.memory import slab_exchange
 from enqueuer.memory.arena import Arena
 from enqueuer.memory.slab_exchange import SlabReceiver, SlabSender, common_path, receive_slabs
+from tests.support.leaks import open_descriptors
 from tests.support.waiting import wait_until
 
 OWNER = b"w" * 16
@@ -130,7 +131,7 @@ def test_the_last_descriptors_are_left_to_the_trainers_own_files(
 
 
 def test_a_malformed_message_closes_the_connection_and_leaks_no_descriptor(trainer: Trainer) -> None:
-    before = open_fds()
+    before = open_descriptors()
     for message in (b"x", bytes(64), bytes(5000), trainer.receiver.secret + bytes(32)):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
             peer.settimeout(5.0)
@@ -140,15 +141,15 @@ def test_a_malformed_message_closes_the_connection_and_leaks_no_descriptor(train
             os.close(reader)
             os.close(writer)
             assert peer.recv(100)[-1:] in (b"", b"\0")
-    wait_until(lambda: open_fds() == before, what="no descriptor more")
+    wait_until(lambda: not open_descriptors() - before, what="no descriptor more")
     SlabSender(trainer.receiver.path, trainer.receiver.secret, OWNER).close()
 
 
 def test_a_sender_without_a_trainer_raises_os_error(path: Path) -> None:
-    before = open_fds()
+    before = open_descriptors()
     with pytest.raises(FileNotFoundError):
         SlabSender(path, b"s" * 32, OWNER)
-    assert open_fds() == before
+    assert not open_descriptors() - before
 
 
 def test_a_silent_trainer_is_awaited_for_a_limited_time(
@@ -214,7 +215,7 @@ def test_a_receiver_that_cannot_be_made_leaves_nothing(path: Path, monkeypatch: 
     def fail(*_: object) -> None:
         raise OSError(24, "Too many open files")
 
-    before = open_fds()
+    before = open_descriptors()
     if step == "epoll":
         monkeypatch.setattr(slab_exchange.select, "epoll", fail)
     else:
@@ -222,18 +223,18 @@ def test_a_receiver_that_cannot_be_made_leaves_nothing(path: Path, monkeypatch: 
     with pytest.raises(OSError, match="Too many"):
         SlabReceiver(path)
     assert list(path.parent.iterdir()) == []
-    assert open_fds() == before
+    assert not open_descriptors() - before
 
 
 def test_closing_leaves_no_socket_and_no_descriptor(path: Path) -> None:
-    before = open_fds()
+    before = open_descriptors()
     receiver = SlabReceiver(path)
     sender = SlabSender(path, receiver.secret, OWNER)
     receiver.handle()
     receiver.close()
     sender.close()
     assert not path.exists()
-    assert open_fds() == before
+    assert not open_descriptors() - before
 
 
 # ---------------------------------------------------------------- the common directory

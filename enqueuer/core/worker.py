@@ -161,9 +161,9 @@ class Worker:
 
     @property
     def wants_more(self) -> bool:
-        """Whether to refill it: in pieces of a quarter, so that small batches travel many to a message."""
+        """Whether to refill it: at half, so that several leases travel in each message."""
         target = self.target_load
-        return len(self.leases) <= target - max(1, target // 4)
+        return len(self.leases) <= target // 2
 
     def move_to(self, state: WorkerState) -> None:
         """Change its state; raises ValueError, and changes nothing, for an illegal transition."""

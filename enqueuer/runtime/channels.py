@@ -27,6 +27,7 @@ from enqueuer.security.curve import find_key_file
 from enqueuer.security.gatekeeper import Gatekeeper
 from enqueuer.security.keys import read_coordinator_key
 from enqueuer.transport.addresses import is_loopback
+from enqueuer.transport.local_sockets import LocalSockets
 from enqueuer.transport.sockets import CoordinatorSockets
 
 logger = logging.getLogger("enqueuer")
@@ -38,7 +39,7 @@ _MAX_PATH = 80
 class PrivateDirectory:
     """A new directory with mode 0700 from the start (`mkdtemp`).
 
-    Its name is random: an ``ipc://`` path must never be used twice.
+    Its name is random, so no worker of an earlier session finds the socket of a later one.
     """
 
     def __init__(self) -> None:
@@ -47,10 +48,6 @@ class PrivateDirectory:
             Path(path).rmdir()
             path = tempfile.mkdtemp(prefix="enqueuer-", dir="/tmp")
         self.path = Path(path)
-
-    def endpoint(self, name: str) -> str:
-        """The ``ipc://`` address of a socket in this directory."""
-        return f"ipc://{self.path / name}"
 
     def remove(self) -> None:
         """Remove the directory and its content. May be called again."""
@@ -63,7 +60,7 @@ class Channel:
     """One channel. Every Hello on it must carry the ``secret``."""
 
     name: str
-    sockets: CoordinatorSockets
+    sockets: CoordinatorSockets | LocalSockets
     trust: Trust
     secret: bytes = field(default=b"", repr=False)
     # Receives the shared memory of workers on this host; None: not available, or turned off.
@@ -83,7 +80,7 @@ def bind_local(
 ) -> Channel:
     """Bind the channel of the local processes, in the private directory. Raises OSError."""
     raise_file_limit()
-    sockets = CoordinatorSockets(context, directory.endpoint("control"), directory.endpoint("data"))
+    sockets = LocalSockets(directory.path / "link")
     with _closed_if_interrupted(sockets):
         slabs = receive_slabs(directory.path / "slabs") if shared_memory else None
         return Channel("local", sockets, Trust.LOCAL, secret, slabs)
@@ -149,7 +146,7 @@ def _refuse_unprotected(options: Options) -> None:
 
 
 @contextmanager
-def _closed_if_interrupted(sockets: CoordinatorSockets) -> Iterator[None]:
+def _closed_if_interrupted(sockets: CoordinatorSockets | LocalSockets) -> Iterator[None]:
     try:
         yield
     except BaseException:

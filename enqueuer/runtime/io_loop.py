@@ -28,7 +28,6 @@ from enqueuer.runtime.channels import Channel
 from enqueuer.runtime.ready_queue import ReadyQueue
 from enqueuer.runtime.receiver import Receiver
 from enqueuer.transport.connection_limit import ConnectionLimit
-from enqueuer.transport.frames import send_frames
 from enqueuer.transport.sockets import poll_timeout_ms
 
 logger = logging.getLogger("enqueuer")
@@ -81,8 +80,7 @@ class IoLoop:
         self._poller = zmq.Poller()
         self._poller.register(self._wake_reader.fileno(), zmq.POLLIN)
         for channel in channels:
-            self._poller.register(channel.sockets.router, zmq.POLLIN)
-            self._poller.register(channel.sockets.pull, zmq.POLLIN)
+            channel.sockets.register(self._poller)
             if channel.slabs is not None:
                 self._poller.register(channel.slabs.fileno(), zmq.POLLIN)
         self._session = coordinator.state.facts.session
@@ -190,9 +188,10 @@ class IoLoop:
                     channel.slabs.forget_departed(self._coordinator.has_left)
                 if channel.slabs.fileno() in readable:
                     channel.slabs.handle()
-            if channel.sockets.router in readable:
+            has_control, has_data = channel.sockets.read(readable)
+            if has_control:
                 events.extend(self.receiver.control(channel))
-            if channel.sockets.pull in readable:
+            if has_data:
                 events.extend(self.receiver.results(channel))
         for fd in [fd for fd in self._watched if fd in readable]:
             self._poller.unregister(fd)
@@ -230,12 +229,7 @@ class IoLoop:
             self._in_process(message)
             return None
         frame = encode_control(self._session, message)
-        try:
-            send_frames(channel.sockets.router, (route.address, frame))
-        except zmq.ZMQError:
-            # Unreachable or full (ROUTER_MANDATORY): in either case no message reaches that peer any more.
-            return RouteLost(route)
-        return None
+        return None if channel.sockets.send(route.address, frame) else RouteLost(route)
 
     # ------------------------------------------------------------ calls, watches, the end
 

@@ -9,8 +9,6 @@ import hmac
 import logging
 from collections.abc import Callable, Iterator, Sequence
 
-import zmq
-
 from enqueuer.core.events import (
     BlockUnavailable,
     ControlReceived,
@@ -71,10 +69,10 @@ class Receiver:
     def control(self, channel: Channel) -> Iterator[Event]:
         """Yield the events of waiting control messages, at most `_MESSAGES_PER_TURN` of them."""
         for _ in range(_MESSAGES_PER_TURN):
-            try:
-                frames, key = channel.sockets.receive_control()
-            except zmq.Again:
+            received = channel.sockets.receive_control()
+            if received is None:
                 return
+            frames, key = received
             route = Route(channel.name, frames[0])
             if self._ignores(route):
                 self.ignored_count += 1
@@ -107,10 +105,10 @@ class Receiver:
         """Yield the events of waiting result messages, at most `_MESSAGES_PER_TURN` of them."""
         open_blocks = channel.slabs.blocks.open if channel.slabs is not None else None
         for _ in range(_MESSAGES_PER_TURN):
-            try:
-                frames, key = channel.sockets.receive_data()
-            except zmq.Again:
+            received = channel.sockets.receive_data()
+            if received is None:
                 return
+            frames, key = received
             if key is None:
                 continue
             try:

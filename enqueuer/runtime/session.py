@@ -401,7 +401,7 @@ class Session:
             done = self._hooks.join(max(0.0, min(deadline - time.monotonic(), timeout))) and done
             late_threads = [] if self._threads is None else self._threads.busy()
             self.bookmark.own.source.end_session(self, late_threads)
-            # 5. The segments and the ipc directory last: no process maps or uses them any more.
+            # 5. The segments and the sockets' directory last: no process maps or uses them any more.
             self._keeper.close()
             pool.clear()
             if self._directory is not None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import errno
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from enqueuer.transport.frames import receive_frames
+from enqueuer.transport.frames import receive_frames, send_frames
 
 if TYPE_CHECKING:
     from enqueuer.security.gatekeeper import Gatekeeper
@@ -105,26 +105,49 @@ class CoordinatorSockets:
         self.control_endpoint = self.router.getsockopt_string(zmq.LAST_ENDPOINT)
         self.data_endpoint = self.pull.getsockopt_string(zmq.LAST_ENDPOINT)
 
+    def register(self, poller: zmq.Poller) -> None:
+        """Have the poller look for input."""
+        poller.register(self.router, zmq.POLLIN)
+        poller.register(self.pull, zmq.POLLIN)
+
+    def read(self, readable: dict[Any, int]) -> tuple[bool, bool]:
+        """Whether a poll has found control messages, and whether results."""
+        return self.router in readable, self.pull in readable
+
+    def send(self, address: bytes, frame: bytes) -> bool:
+        """Send one control message to this route; False if it is unreachable or full: it gets no message any more."""
+        try:
+            send_frames(self.router, (address, frame))
+        except zmq.ZMQError:
+            return False
+        return True
+
     @property
     def ports(self) -> set[int]:
         """The TCP ports of both sockets."""
         endpoints = (self.control_endpoint, self.data_endpoint)
         return {int(endpoint.rpartition(":")[2]) for endpoint in endpoints if endpoint.startswith("tcp://")}
 
-    def receive_control(self) -> tuple[list[bytes], str | None]:
-        """The frames of the next control message, beginning with the route, and its sender's key.
+    def receive_control(self) -> tuple[list[bytes], str | None] | None:
+        """The frames of the next control message, beginning with the route, and its sender's key; None: no message.
 
-        The key is '' (`NO_KEY`) without a gate, and None if it was revoked. Raises zmq.Again if there is no message.
+        The key is '' (`NO_KEY`) without a gate, and None if it was revoked.
         """
-        frames = receive_frames(self.router)
+        try:
+            frames = receive_frames(self.router)
+        except zmq.Again:
+            return None
         return [frame.bytes for frame in frames], NO_KEY if self.gate is None else self.gate.key_of(frames[-1])
 
-    def receive_data(self) -> tuple[list[zmq.Frame], str | None]:
-        """The frames of the next result message, in libzmq's memory, and its sender's key.
+    def receive_data(self) -> tuple[list[zmq.Frame], str | None] | None:
+        """The frames of the next result message, in libzmq's memory, and its sender's key; None: no message.
 
-        The key is '' (`NO_KEY`) without a gate, and None if it was revoked. Raises zmq.Again if there is no message.
+        The key is '' (`NO_KEY`) without a gate, and None if it was revoked.
         """
-        frames = receive_frames(self.pull)
+        try:
+            frames = receive_frames(self.pull)
+        except zmq.Again:
+            return None
         return frames, NO_KEY if self.gate is None else self.gate.key_of(frames[0])
 
     def wait_for_disconnects(self, peers_count: int, timeout: float) -> None:

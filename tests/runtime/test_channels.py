@@ -30,12 +30,6 @@ def test_no_two_private_directories_have_the_same_path() -> None:
     second.remove()
 
 
-def test_an_endpoint_is_a_socket_inside_the_private_directory() -> None:
-    directory = PrivateDirectory()
-    assert directory.endpoint("control") == f"ipc://{directory.path}/control"
-    directory.remove()
-
-
 def test_removing_a_private_directory_removes_its_content_and_may_be_repeated() -> None:
     directory = PrivateDirectory()
     (directory.path / "control").touch()

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -76,15 +77,20 @@ def knock() -> Iterator[Knock]:
     others.term()
 
 
+def key_of(received: tuple[Any, str | None] | None) -> str | None:
+    assert received is not None
+    return received[1]
+
+
 def test_a_listed_worker_is_admitted_on_both_sockets(
     sockets: CoordinatorSockets, knock: Knock, token: WorkerToken
 ) -> None:
     knock(sockets.control_endpoint, token)
     knock(sockets.data_endpoint, token, zmq.PUSH)
     assert sockets.router.poll(5_000) and sockets.pull.poll(5_000)
-    frames, key = sockets.receive_control()
+    frames, key = sockets.receive_control() or ([], "")
     assert key == token.public_key.hex() and frames[1:] == [b"hello"]
-    received, key = sockets.receive_data()
+    received, key = sockets.receive_data() or ([], "")
     assert key == token.public_key.hex() and received[0].bytes == b"hello"
 
 
@@ -149,16 +155,16 @@ def test_keys_are_added_and_revoked_while_the_coordinator_runs(
 ) -> None:
     caplog.set_level(logging.INFO)
     first = knock(sockets.control_endpoint, token)
-    assert sockets.router.poll(5_000) and sockets.receive_control()[1]
+    assert sockets.router.poll(5_000) and key_of(sockets.receive_control())
     directory.add_worker("second")
     second = knock(sockets.control_endpoint, read_token(directory.token_file("second")))
-    assert sockets.router.poll(5_000) and sockets.receive_control()[1]
+    assert sockets.router.poll(5_000) and key_of(sockets.receive_control())
     directory.revoke_worker("worker")
 
     def is_admitted(peer: zmq.Socket[bytes]) -> bool:
         peer.send(b"again")
         assert sockets.router.poll(5_000)
-        return sockets.receive_control()[1] is not None
+        return key_of(sockets.receive_control()) is not None
 
     wait_until(lambda: not is_admitted(first), 5.0, "the revoked key to be refused")
     assert is_admitted(second)
@@ -172,13 +178,13 @@ def test_results_with_a_revoked_key_are_refused(
     sockets: CoordinatorSockets, knock: Knock, directory: KeyDirectory, token: WorkerToken
 ) -> None:
     peer = knock(sockets.data_endpoint, token, zmq.PUSH)
-    assert sockets.pull.poll(5_000) and sockets.receive_data()[1] is not None
+    assert sockets.pull.poll(5_000) and key_of(sockets.receive_data()) is not None
     directory.revoke_worker("worker")
 
     def is_taken() -> bool:
         peer.send(b"result")
         assert sockets.pull.poll(5_000)
-        return sockets.receive_data()[1] is not None
+        return key_of(sockets.receive_data()) is not None
 
     wait_until(lambda: not is_taken(), 5.0, "results to be dropped")
 
@@ -191,13 +197,13 @@ def test_no_new_worker_is_admitted_while_the_key_file_is_unreadable(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     old = knock(sockets.control_endpoint, token)
-    assert sockets.router.poll(5_000) and sockets.receive_control()[1]
+    assert sockets.router.poll(5_000) and key_of(sockets.receive_control())
     directory.key_file.chmod(0o644)
     wait_until(lambda: "no new worker is admitted" in caplog.text, what="the file to be read")
     knock(sockets.control_endpoint, token)
     assert not sockets.router.poll(REFUSED_MS)
     old.send(b"still here")
-    assert sockets.router.poll(5_000) and sockets.receive_control()[1]
+    assert sockets.router.poll(5_000) and key_of(sockets.receive_control())
     directory.key_file.chmod(0o600)
     knock(sockets.control_endpoint, token)
     assert sockets.router.poll(10_000)

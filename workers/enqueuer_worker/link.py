@@ -20,6 +20,7 @@ from enqueuer.security.keys import WorkerToken
 from enqueuer.security.monitor import new_monitor_address, receive_event
 from enqueuer.transport.frames import receive_frames, send_frames
 from enqueuer.transport.sockets import configure
+from enqueuer_worker.local_link import LocalLink, is_local
 
 Socket = zmq.Socket[bytes]
 
@@ -270,6 +271,17 @@ class Link:
         """How a handshake failed, if one has."""
         found = [connection.refusal for connection in (self.control, self.data) if connection is not None]
         return next(filter(None, found), None)
+
+
+def new_link(
+    context: zmq.Context[Socket],
+    poller: zmq.Poller,
+    address: str,
+    retry_ms: int = 5_000,
+    token: WorkerToken | None = None,
+) -> Link | LocalLink:
+    """The link to a trainer at this address: on its host, in the trainer's own directory, or anywhere."""
+    return LocalLink(poller, address) if is_local(address) else Link(context, poller, address, retry_ms, token)
 
 
 def fill_in_host(endpoint: str, connected_to: str) -> str:

@@ -2,7 +2,7 @@
 
 The first line on stdin is a JSON object with
 
-    connect             the coordinator's address, ipc://…
+    connect             the coordinator's address, unix://…
     secret              the session's secret, hex
     supervisor          16 bytes, hex
     processes           how many workers
@@ -116,8 +116,8 @@ class LocalSupervisor(Supervisor):
 
 def remove_socket_directory(address: str) -> None:
     """Remove the private directory of a killed trainer; it contains only sockets."""
-    directory = Path(address.removeprefix("ipc://")).parent
-    if address.startswith("ipc://") and directory.name.startswith("enqueuer-"):
+    directory = Path(address.removeprefix("unix://")).parent
+    if address.startswith("unix://") and directory.name.startswith("enqueuer-"):
         shutil.rmtree(directory, ignore_errors=True)
 
 

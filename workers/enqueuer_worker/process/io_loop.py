@@ -45,7 +45,7 @@ from enqueuer_worker.core.events import (
     Tick,
 )
 from enqueuer_worker.core.worker_core import WorkerCore
-from enqueuer_worker.link import Link, Refusal
+from enqueuer_worker.link import Refusal, new_link
 from enqueuer_worker.process.shared import Shared
 from enqueuer_worker.process.turn_taking import TurnTaking
 from enqueuer_worker.repeats import RepeatedNotes
@@ -54,6 +54,10 @@ from enqueuer_worker.settings import ChildSettings
 # After the core has left: the time for user code to return from its last item and to close its Sequence.
 _CLOSE_SECONDS = 2.0
 _FAILED = 1
+# Between two items the loop looks for input this often, and always while fewer tasks than this wait: a look costs as
+# much as sending a batch.
+_LOOK_SECONDS = 0.005
+_STORE = 2
 
 
 class IoLoop:
@@ -76,7 +80,7 @@ class IoLoop:
         self._core = WorkerCore(identity, common, time.monotonic())
         self._context = new_context()
         self._poller = zmq.Poller()
-        self._link = Link(
+        self._link = new_link(
             self._context,
             self._poller,
             common.connect,
@@ -92,6 +96,7 @@ class IoLoop:
         self._notes = RepeatedNotes(logger)
         self._data_address = ""
         self._exiting = False
+        self._look_at = 0.0
         self.turn_taking = TurnTaking(self._turn, self._waker.wake)
         self._poller.register(self._waker.fd, zmq.POLLIN)
         self._poller.register(commands.fd, zmq.POLLIN)
@@ -123,8 +128,9 @@ class IoLoop:
         computed = self._outbox.collect(now)
         if computed:
             self._handle([Tick(self._tasks.running.get()), *computed], now)
-            if self._exiting:
+            if self._exiting or not (block or self._is_look_due(now)):
                 return
+        self._look_at = now + _LOOK_SECONDS
         ready = dict(self._poller.poll(self._timeout_ms() if block else 0))
         if self._waker.fd in ready:
             self._waker.clear()
@@ -137,6 +143,10 @@ class IoLoop:
         now = time.monotonic()
         events += self._outbox.collect(now)
         self._handle(events, now)
+
+    def _is_look_due(self, now: float) -> bool:
+        """Whether to read what has arrived: tasks run short, or it is some time since the last look."""
+        return now >= self._look_at or len(self._tasks) < _STORE
 
     def _timeout_ms(self) -> int | None:
         deadline = min(self._core.next_deadline(), self._outbox.due(), self._link.data_due)

@@ -23,9 +23,11 @@ from typing import Any
 from enqueuer.protocol.messages import Epoch
 from enqueuer_worker.core.events import Computed, Event
 
-# One message for each small batch costs both ends more than the batch, and the trainer does not notice 2 ms. A batch
-# that takes half of that alone does not wait for another one.
+# One message for each small batch costs both ends more than the batch, and the trainer does not notice 2 ms. Where an
+# item took half of that lately, no batch waits: the next item may take long, and nobody looks until it ends.
 COALESCE_SECONDS = 0.002
+# What an item's time counts for after the next one.
+_FADING = 0.9
 COALESCE_BYTES = 64 * 1024
 COALESCE_COUNT = 1024
 
@@ -82,6 +84,8 @@ class Outbox:
         # Written by the compute thread only: start and bytes of the batches since it last set `_complete`.
         self._first_started = math.inf
         self._bytes = 0
+        # Seconds of the longest item lately.
+        self._longest = 0.0
 
     def put(self, event: Event) -> None:
         """Hand over an event and wake the loop."""
@@ -96,7 +100,8 @@ class Outbox:
         if first:
             self._first_started = started
         self._bytes += nbytes
-        late = ended - self._first_started >= COALESCE_SECONDS or ended - started >= COALESCE_SECONDS / 2
+        longest = self._longest = max(ended - started, _FADING * self._longest)
+        late = ended - self._first_started >= COALESCE_SECONDS or longest >= COALESCE_SECONDS / 2
         if late or not more_to_come or self._bytes >= COALESCE_BYTES:
             self._first_started = math.inf
             self._bytes = 0

@@ -21,8 +21,8 @@ import time
 from collections.abc import Callable, Sized
 
 # How long the loop may stand still before the I/O thread takes it. Until then nobody reads what arrives, which does no
-# harm; and a thread that only checks whether it is needed does so 200 times a second.
-PATIENCE_SECONDS = 0.005
+# harm; and a thread that only checks whether it is needed does so 20 times a second.
+PATIENCE_SECONDS = 0.05
 
 
 class TurnTaking:

@@ -39,7 +39,7 @@ from enqueuer.protocol.messages import (
 )
 from enqueuer.security.curve import parse_passed_token
 from enqueuer.transport.sockets import new_context
-from enqueuer_worker.link import Link
+from enqueuer_worker.link import new_link
 from enqueuer_worker.repeats import RepeatedNotes
 from enqueuer_worker.settings import Settings
 from enqueuer_worker.supervisor.diagnosis import Diagnosis
@@ -62,7 +62,7 @@ class SupervisorLink:
         self._context = new_context()
         token = parse_passed_token(settings.token)
         retry_ms = int(settings.max_reconnect_interval * 1000)
-        self._link = Link(self._context, poller, settings.connect, retry_ms, token)
+        self._link = new_link(self._context, poller, settings.connect, retry_ms, token)
         self._diagnosis = Diagnosis(notes, settings.connect, has_token=token is not None)
         self._session = NO_ID
         self._incarnation = os.urandom(16)

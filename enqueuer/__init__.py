@@ -25,6 +25,8 @@ _HOME_OF = {
     "Stats": "enqueuer.monitoring.stats",
     "WorkerStats": "enqueuer.monitoring.stats",
     "Timing": "enqueuer.options",
+    "Cause": "enqueuer.core.verdict",
+    "Verdict": "enqueuer.core.verdict",
     "item_rng": "enqueuer.compute.context",
     "worker_info": "enqueuer.compute.context",
     "WorkerInfo": "enqueuer.compute.context",
@@ -42,6 +44,7 @@ _HOME_OF = {
 __all__ = [
     "AuthenticationError",
     "BatchTimeoutError",
+    "Cause",
     "ConfigurationError",
     "EnqueuerError",
     "NoWorkersError",
@@ -56,6 +59,7 @@ __all__ = [
     "StateError",
     "Stats",
     "Timing",
+    "Verdict",
     "WorkerInfo",
     "WorkerStats",
     "item_rng",
@@ -64,6 +68,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from enqueuer.compute.context import WorkerInfo, item_rng, worker_info
+    from enqueuer.core.verdict import Cause, Verdict
     from enqueuer.errors import (
         AuthenticationError,
         BatchTimeoutError,

@@ -19,6 +19,7 @@ from typing import Any
 
 from enqueuer.compute.sequence_checks import check_sequence
 from enqueuer.compute.spec import SequenceSpec
+from enqueuer.core.verdict import Verdict, Window, judge
 from enqueuer.errors import ConfigurationError, NoWorkersError, StateError
 from enqueuer.host import usable_cpus
 from enqueuer.monitoring.stats import Stats
@@ -176,6 +177,7 @@ class SequenceEnqueuer:
         self._loaded: ResumePoint | None = None
         # The last session's statistics, which stay available after its end.
         self._last_stats = Stats()
+        self._last_verdict = judge(Window(0.0, 0, 0.0, 0, 0.0))
         # The adapters' place in the stream, shared by all views of this enqueuer.
         self._passes = Passes()
         # Why no session runs, in words; and whether a stream without batches was warned of since the last start.
@@ -306,6 +308,7 @@ class SequenceEnqueuer:
             # One of several callers stops the session, and the others wait for it.
             if ending.stop(limit):
                 self._last_stats = ending.stats()
+                self._last_verdict = ending.verdict
             ending.let_go(limit)
             with self._start_lock:
                 if self._ending is ending:
@@ -503,6 +506,14 @@ class SequenceEnqueuer:
         """A snapshot of the running session's statistics, or else of the last session's: see `Stats`."""
         session = self._session
         return self._last_stats if session is None else session.stats()
+
+    def verdict(self) -> Verdict:
+        """What holds the training back now, with its figures and the cure; after the end, what did last.
+
+        It needs 30 seconds and 20 batches; before that its cause is `Cause.TOO_EARLY`. The log says it when it changes.
+        """
+        session = self._session
+        return self._last_verdict if session is None else session.verdict
 
     def wait_for_workers(self, n: int, timeout: float | None = None) -> None:
         """Wait until ``n`` workers serve; a local thread or process counts as one.

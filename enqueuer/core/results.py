@@ -35,6 +35,7 @@ def on_results(state: State, event: ResultsReceived) -> None:
         return
     worker.last_seen = state.now
     worker.note_batches(len(event.leases), event.busy, state.now)
+    state.busy_seconds += event.busy
     state.hedger.note_batches(worker, len(event.leases), event.busy)
     if state.samples.is_on:
         rest = comparing.take_samples(state, worker, event)

@@ -77,6 +77,8 @@ class State:
         self.hedges_count = 0
         # `results` writes these; ``skipped`` has the (epoch, index) of each skipped batch.
         self.retries_count = self.timeouts_count = 0
+        # Seconds that workers have computed, summed over their slots.
+        self.busy_seconds = 0.0
         self.skipped: list[tuple[int, int]] = []
         # The coordinator's: an epoch that is to end early, until that is reported.
         self.ending: int | None = None

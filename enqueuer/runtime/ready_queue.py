@@ -101,6 +101,8 @@ class ReadyQueue:
                 return
             self._receipts.count(self.taken_total)
             self._receipts.note_put(epoch, positions, outcomes)
+            if not self._outcomes:
+                self.times.note_put()
             self._outcomes.extend(outcomes)
             # All consumers: a single one could be interrupted (Ctrl-C), and the others would sleep on.
             self._condition.notify_all()
@@ -185,6 +187,7 @@ class ReadyQueue:
             if self._closed:
                 return End.CLOSED
             if self._outcomes:
+                self.times.note_woken()
                 return None
             if self._error is not None:
                 raise self._error

@@ -17,6 +17,7 @@ from typing import Any
 
 from enqueuer.compute.item import compute_item
 from enqueuer.core.actions import BatchFailed, BatchSkipped
+from enqueuer.core.verdict import Verdict, Window, judge
 from enqueuer.monitoring.stats import Stats
 from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.iteration import StreamEnd
@@ -228,6 +229,13 @@ class SerialSession:
         epoch, position, skipped_count = self._progress
         skipped = tuple(self._skipped[:skipped_count])
         return Received(epoch, Ranges([(0, position)]), skipped, self._taken_total > 0)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What holds the training back: no worker computes."""
+        times = self._times
+        seconds = times.elapsed_seconds - times.startup_seconds if self._taken_total else 0.0
+        return judge(Window(seconds, self._taken_total, times.wait_seconds - times.startup_wait_seconds, 0, 0.0))
 
     def stats(self) -> Stats:
         """A snapshot; everything about workers is 0."""

@@ -37,17 +37,20 @@ from enqueuer.core.actions import BatchFailed, BatchSkipped, FleetFailed
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.events import EpochEndRequested, StopRequested, SupervisorDied
 from enqueuer.core.settings import ChannelFacts, SessionFacts
+from enqueuer.core.verdict import Verdict
 from enqueuer.errors import NoWorkersError, SequenceError
 from enqueuer.host import total_bytes, usable_cpus
 from enqueuer.memory.buffer_pool import pool
 from enqueuer.monitoring.health import DIRECTORY_VARIABLE, HealthSocket, Status, open_health_socket
 from enqueuer.monitoring.minute_line import MinuteLine
 from enqueuer.monitoring.stats import Stats
+from enqueuer.monitoring.verdict_watch import VerdictWatch
 from enqueuer.protocol.batch import Trust
 from enqueuer.protocol.messages import ID_BYTES, Message
 from enqueuer.protocol.results_codec import BuiltPayload
 from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.channels import Channel, PrivateDirectory, bind_local, bind_remote
+from enqueuer.runtime.counters import read_counters
 from enqueuer.runtime.epochs import EpochKeeper, Placement
 from enqueuer.runtime.hook_thread import SessionTasks
 from enqueuer.runtime.io_loop import IoLoop
@@ -104,6 +107,10 @@ class Session:
         channels = self._bind()
         self.facts = self._session_facts(channels, max_queue_size)
         self.coordinator = Coordinator(options, self.facts, time.monotonic())
+        self._minute_line = MinuteLine(self._snapshot, time.monotonic())
+        self._verdicts = VerdictWatch(
+            lambda: read_counters(self.coordinator.state, self.ready, self.io.receiver), time.monotonic()
+        )
         # These four need each other: a lambda looks up an object that is made below it.
         self.ready = ReadyQueue(
             bookmark.first_epoch,
@@ -122,7 +129,7 @@ class Session:
             on_ended=lambda epoch: self._hooks.submit(self._run_early_hook, epoch),
             on_fleet_failed=self._fleet_failed,
             on_failure=self.ready.fail,
-            on_turn=MinuteLine(self._snapshot, time.monotonic()).look,
+            on_turn=self._look,
         )
         placement = Placement(threads > 0, local_processes > 0, options.bind is not None, options.key_file is not None)
         directory = self._directory.path if self._directory is not None else Path(tempfile.gettempdir())
@@ -356,6 +363,16 @@ class Session:
     def _snapshot(self) -> Stats:
         running = not self._stopped.is_set()
         return take_snapshot(self.coordinator.state, self.ready, self.io.receiver, running=running)
+
+    def _look(self, now: float) -> None:
+        """What is told and judged from time to time. Called in each turn of the I/O thread."""
+        self._minute_line.look(now)
+        self._verdicts.look(now)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What holds the training back now, judged within the last second."""
+        return self._verdicts.verdict
 
     def _answer_health(self) -> None:
         """Answer a health check. It runs in the I/O thread, so an answer proves that the loop turns."""

@@ -17,6 +17,9 @@ class StreamTimes:
         # The beginning of each wait that goes on: a wait of minutes counts before it is over.
         self._waits: list[float] = []
         self.startup_seconds = self.startup_wait_seconds = 0.0
+        # Seconds that waits went on after a batch was there, and since when one is there for a wait that goes on.
+        self.late_seconds = 0.0
+        self._there_since: float | None = None
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -28,6 +31,17 @@ class StreamTimes:
         finally:
             self._waits.remove(started)
             self._waited_seconds += time.monotonic() - started
+
+    def note_put(self) -> None:
+        """Batches are put into the empty queue now."""
+        if self._waits:
+            self._there_since = time.monotonic()
+
+    def note_woken(self) -> None:
+        """A consumer that waited takes a batch now."""
+        since, self._there_since = self._there_since, None
+        if since is not None:
+            self.late_seconds += time.monotonic() - since
 
     def note_first_batch(self) -> None:
         """The first batch is taken now."""

@@ -1,0 +1,314 @@
+"""The verdict: what holds the training back, by how much, and what mends it. A pure function of one window's counters.
+
+The signs are, over the window,
+
+    w  share of the time that the trainer waited        c  batches a second that it would take if it never waited
+    p  seconds of work a batch                          S  slots of all workers
+    u  share of the slots' time in which they computed
+
+`desired_slots` is ceil(1.1 · c · p): what keeps up with the trainer, and a tenth more (tf.data service's rule,
+`OptimalNumberOfWorkersRequiredByIterator`). The bands of ``w`` are those of XProf's input-pipeline analyzer: below 5 %
+input is not the limit, from 20 % on it is the first thing to mend.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+# A window says nothing below these.
+LEAST_SECONDS = 30.0
+LEAST_BATCHES = 20
+# The bands of the wait share.
+NOT_THE_LIMIT = 0.05
+FIX_FIRST = 0.20
+_HEAD_ROOM = 1.1
+# Slots that compute this share of the time are all that there is.
+_BUSY = 0.9
+# Of the time that the trainer waited, for a sign to explain it.
+_EXPLAINED = 0.5
+_LINK_IS_FULL = 0.85
+_THREAD_IS_FULL = 0.85
+# Workers that use less processor time than this share of their items' time wait for something else.
+_COMPUTING = 0.5
+
+
+class Cause(Enum):
+    """What holds the training back."""
+
+    TOO_EARLY = "too early to tell"
+    NO_WORKERS = "no workers"
+    ERRORS = "errors"
+    NOTHING = "the trainer itself"
+    WORKERS = "too few workers"
+    ORDER = "one late batch"
+    NETWORK = "the network"
+    COORDINATOR = "the coordinator"
+    STORAGE = "storage"
+    INTERPRETER = "the trainer's interpreter"
+    UNKNOWN = "not known"
+
+
+@dataclass(frozen=True, slots=True)
+class LateBatch:
+    """The batch that the most others waited for."""
+
+    epoch: int
+    index: int
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What was counted between two moments.
+
+    Attributes:
+        seconds: The length of the window.
+        batches_count: Batches that the trainer took.
+        wait_seconds: Seconds that the trainer waited for one, without the wait for the first batch of all.
+        slots_count: Slots of the workers that take leases, at the window's end.
+        busy_seconds: Slot seconds in which a batch was computed.
+        item_seconds: Seconds of work a batch, of each worker.
+        failures_count: Batches that raised, and workers that were lost.
+        blocked_seconds: Seconds in which a slot was idle while at least half of the bound waited behind one late batch.
+        late_batch: The batch that the most others waited for.
+        ready_wait_seconds: Seconds that the trainer waited while a batch was ready: it was taken late.
+        received_bytes: Bytes that came over the network.
+        link_bytes_per_second: What the network can bring; infinite where that is not known.
+        compression_ratio: Bytes of batches for each byte that was sent.
+        io_thread_seconds: Processor seconds of the trainer's I/O thread.
+        worker_cpu_seconds: Processor seconds that items took in workers; None where they do not tell.
+    """
+
+    seconds: float
+    batches_count: int
+    wait_seconds: float
+    slots_count: int
+    busy_seconds: float
+    item_seconds: tuple[float, ...] = ()
+    failures_count: int = 0
+    blocked_seconds: float = 0.0
+    late_batch: LateBatch | None = None
+    ready_wait_seconds: float = 0.0
+    received_bytes: int = 0
+    link_bytes_per_second: float = math.inf
+    compression_ratio: float = 1.0
+    io_thread_seconds: float = 0.0
+    worker_cpu_seconds: float | None = None
+
+    @property
+    def wait_share(self) -> float:
+        """``w``, from 0.0 to 1.0."""
+        return min(1.0, self.wait_seconds / self.seconds) if self.seconds > 0 else 0.0
+
+    @property
+    def demand(self) -> float:
+        """``c``: batches a second that the trainer would take if it never waited; infinite if it did nothing else."""
+        working = self.seconds - self.wait_seconds
+        return self.batches_count / working if working > 0 else math.inf
+
+    @property
+    def work_seconds(self) -> float:
+        """``p``: the mean of the workers' times, those further off than the deviation replaced by the median."""
+        return _mean_without_outliers(self.item_seconds)
+
+    @property
+    def busy_share(self) -> float:
+        """``u``, from 0.0 to 1.0."""
+        available = self.slots_count * self.seconds
+        return min(1.0, self.busy_seconds / available) if available > 0 else 0.0
+
+    @property
+    def desired_slots(self) -> int | None:
+        """Slots that keep up with the trainer; None if the window does not say."""
+        wanted = _HEAD_ROOM * self.demand * self.work_seconds
+        return max(1, math.ceil(wanted)) if 0 < wanted < math.inf else None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What holds the training back.
+
+    Attributes:
+        cause: The first cause that explains the wait.
+        wait_share: The share of the time that the trainer waited, 0.0 to 1.0: what mending the cause can win.
+        desired_slots: Slots that keep up with the trainer; None while that is not known.
+        sentence: The cause with its figures, in words.
+        cure: The option or command that mends it; '' if there is nothing to mend.
+    """
+
+    cause: Cause
+    wait_share: float
+    desired_slots: int | None
+    sentence: str
+    cure: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.sentence}: {self.cure}" if self.cure else self.sentence
+
+
+def judge(window: Window) -> Verdict:
+    """The verdict on a window: the first cause in the order of the table that its counters show."""
+    for cause, is_shown, describe in _CAUSES:
+        if is_shown(window):
+            sentence, cure = describe(window)
+            is_early = cause in (Cause.TOO_EARLY, Cause.NO_WORKERS)
+            return Verdict(cause, window.wait_share, None if is_early else window.desired_slots, sentence, cure)
+    raise AssertionError("the last cause is always shown")
+
+
+# ---------------------------------------------------------------- the signs
+
+
+def _is_too_early(window: Window) -> bool:
+    # A trainer that gets nothing at all never reaches the number of batches.
+    return window.seconds < LEAST_SECONDS or (
+        window.batches_count < LEAST_BATCHES and window.wait_share < FIX_FIRST and window.slots_count > 0
+    )
+
+
+def _has_failures(window: Window) -> bool:
+    # More of them than batches: what is computed is computed in vain.
+    return window.wait_share >= NOT_THE_LIMIT and window.failures_count > window.batches_count
+
+
+def _explains(seconds: float, window: Window) -> bool:
+    return seconds >= _EXPLAINED * window.wait_seconds
+
+
+def _waits_for_storage(window: Window) -> bool:
+    used = window.worker_cpu_seconds
+    return used is not None and window.busy_seconds > 0 and used < _COMPUTING * window.busy_seconds
+
+
+# ---------------------------------------------------------------- the words
+
+
+def _costs(window: Window) -> str:
+    share = f"{window.wait_share:.0%}"
+    return (
+        f"the training waits for data {share} of its time" if window.wait_share >= FIX_FIRST else f"data costs {share}"
+    )
+
+
+def _more_slots(window: Window) -> int:
+    return max(1, (window.desired_slots or window.slots_count + 1) - window.slots_count)
+
+
+def _describe_nothing(window: Window) -> tuple[str, str]:
+    spare = window.slots_count - (window.desired_slots or window.slots_count)
+    could_go = f"; {_count(spare, 'slot')} of {window.slots_count} could go" if spare > 0 else ""
+    return f"data is not the limit: the trainer waits {window.wait_share:.0%} of its time{could_go}", ""
+
+
+def _describe_workers(window: Window) -> tuple[str, str]:
+    return (
+        f"{_costs(window)}: {_count(window.slots_count, 'slot')} compute {window.busy_share:.0%} of the time, "
+        f"{1000 * window.work_seconds:.3g} ms a batch",
+        f"add {_more_slots(window)} (start(workers=…), or `enqueuer worker` on another machine)",
+    )
+
+
+def _describe_order(window: Window) -> tuple[str, str]:
+    late = window.late_batch
+    which = f"batch {late.index} of epoch {late.epoch} on {late.host}" if late is not None else "one late batch"
+    return (
+        f"{_costs(window)}: workers idle while half of the queue waits behind {which}",
+        "hedge=… computes a late batch a second time; a larger max_queue_size or ordered=False lets others pass",
+    )
+
+
+def _describe_network(window: Window) -> tuple[str, str]:
+    rate = window.received_bytes / window.seconds
+    packed = f", compressed {window.compression_ratio:.1f} : 1" if window.compression_ratio != 1.0 else ""
+    cure = (
+        "smaller batches (dtype), or more local workers" if packed else "compression='lz4', or smaller batches (dtype)"
+    )
+    return (
+        f"{_costs(window)}: batches come with {rate / 1e6:.0f} MB/s of the link's "
+        f"{window.link_bytes_per_second / 1e6:.0f}{packed}",
+        cure,
+    )
+
+
+def _describe_coordinator(window: Window) -> tuple[str, str]:
+    share = window.io_thread_seconds / window.seconds
+    return (
+        f"{_costs(window)}: the coordinator's thread uses {share:.0%} of a core",
+        "larger batches, or one enqueuer a rank (rank=…, world_size=…)",
+    )
+
+
+def _describe_storage(window: Window) -> tuple[str, str]:
+    share = (window.worker_cpu_seconds or 0.0) / window.busy_seconds
+    return (
+        f"{_costs(window)}: workers compute {share:.0%} of their items' time and wait for storage in the rest",
+        f"more processes than cores: add {_more_slots(window)}",
+    )
+
+
+def _describe_interpreter(window: Window) -> tuple[str, str]:
+    return (
+        f"{_costs(window)}: batches are ready and taken late, {window.ready_wait_seconds:.1f} s in all",
+        "another thread of the trainer holds the interpreter: look for Python code beside the training loop",
+    )
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+_Row = tuple[Cause, Callable[[Window], bool], Callable[[Window], tuple[str, str]]]
+_CAUSES: tuple[_Row, ...] = (
+    (Cause.TOO_EARLY, _is_too_early, lambda window: ("too early to tell", "")),
+    (
+        Cause.NO_WORKERS,
+        lambda window: window.slots_count == 0,
+        lambda window: ("no worker is there", "start(workers=…), or `enqueuer worker --connect …` on another machine"),
+    ),
+    (
+        Cause.ERRORS,
+        _has_failures,
+        lambda window: (
+            f"{_costs(window)}: {_count(window.failures_count, 'failure')} for {window.batches_count} batches",
+            "the log says what fails",
+        ),
+    ),
+    (Cause.NOTHING, lambda window: window.wait_share < NOT_THE_LIMIT, _describe_nothing),
+    (
+        Cause.STORAGE,
+        lambda window: window.busy_share >= _BUSY and _waits_for_storage(window),
+        _describe_storage,
+    ),
+    (Cause.WORKERS, lambda window: window.busy_share >= _BUSY, _describe_workers),
+    (Cause.ORDER, lambda window: _explains(window.blocked_seconds, window), _describe_order),
+    (
+        Cause.NETWORK,
+        lambda window: window.received_bytes >= _LINK_IS_FULL * window.link_bytes_per_second * window.seconds,
+        _describe_network,
+    ),
+    (
+        Cause.COORDINATOR,
+        lambda window: window.io_thread_seconds >= _THREAD_IS_FULL * window.seconds,
+        _describe_coordinator,
+    ),
+    (Cause.STORAGE, _waits_for_storage, _describe_storage),
+    (Cause.INTERPRETER, lambda window: _explains(window.ready_wait_seconds, window), _describe_interpreter),
+    (
+        Cause.UNKNOWN,
+        lambda window: True,
+        lambda window: (f"{_costs(window)}, and no counter says why", "`enqueuer doctor` checks the surroundings"),
+    ),
+)
+
+
+def _mean_without_outliers(values: Sequence[float]) -> float:
+    if not values:
+        return 0.0
+    mean, median = statistics.fmean(values), statistics.median(values)
+    # Of two values, both are one deviation off; rounding must not make them outliers.
+    furthest = (1 + 1e-9) * statistics.pstdev(values)
+    return statistics.fmean(median if abs(value - mean) > furthest else value for value in values)

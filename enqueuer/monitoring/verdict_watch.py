@@ -1,0 +1,137 @@
+"""The verdict, live: counters are read once a second, and the latest are compared with those of a window ago.
+
+I/O thread ── look ──► Counters ──► the latest ones, up to ten minutes ──► Window ──► judge ──► verdict, log line
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from enqueuer.core.verdict import LEAST_BATCHES, LEAST_SECONDS, Cause, LateBatch, Verdict, Window, judge
+
+logger = logging.getLogger("enqueuer")
+
+_READ_SECONDS = 1.0
+# A trainer with long steps reaches the least number of batches late; older counters are of another time.
+_LONGEST_WINDOW = 600.0
+_LOG_SECONDS = 60.0
+# The published number of slots falls only after it was too high for this long, so that no engine swings.
+_FALL_SECONDS = 300.0
+# A cause is told once it has held for this long.
+_SETTLED_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What has been counted since the session began, and what is the case now. The names are those of `Window`."""
+
+    batches_count: int = 0
+    wait_seconds: float = 0.0
+    busy_seconds: float = 0.0
+    failures_count: int = 0
+    ready_wait_seconds: float = 0.0
+    received_bytes: int = 0
+    io_thread_seconds: float = 0.0
+    slots_count: int = 0
+    item_seconds: tuple[float, ...] = ()
+    compression_ratio: float = 1.0
+    # The batch that half of the bound waits for while a slot is idle; None: there is no such batch now.
+    late_batch: LateBatch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    at: float
+    counters: Counters
+    # Seconds since the beginning in which a late batch kept slots idle.
+    blocked_seconds: float
+
+
+class VerdictWatch:
+    """Judges the latest window. The I/O thread calls `look` in its turns; it alone uses the object."""
+
+    def __init__(self, read: Callable[[], Counters], now: float) -> None:
+        self._read = read
+        self._moments: deque[_Moment] = deque([_Moment(now, Counters(), 0.0)])
+        self._late_batch: LateBatch | None = None
+        self.verdict = Verdict(Cause.TOO_EARLY, 0.0, None, "too early to tell")
+        # Slots that engines are to start; None while that is not known.
+        self.desired_slots: int | None = None
+        self._too_many_since = math.inf
+        self._held_since = now
+        self._told: Cause | None = None
+        self._told_at = -math.inf
+
+    def look(self, now: float) -> None:
+        """Read the counters and judge, if a second has passed since the last time."""
+        last = self._moments[-1]
+        if now - last.at < _READ_SECONDS:
+            return
+        counters = self._read()
+        late = counters.late_batch
+        blocked = last.blocked_seconds
+        if late is not None:
+            self._late_batch = late
+            if last.counters.late_batch is not None:
+                blocked += now - last.at
+        self._moments.append(_Moment(now, counters, blocked))
+        self._forget(now)
+        verdict = judge(self._window())
+        if verdict.cause is not self.verdict.cause:
+            self._held_since = now
+        self.verdict = verdict
+        self._publish(verdict.desired_slots, now)
+        self._tell(now)
+
+    def _forget(self, now: float) -> None:
+        """Drop moments that the shortest window which says something does not need."""
+        moments, newest = self._moments, self._moments[-1]
+        while len(moments) > 2:
+            follower = moments[1]
+            is_long = now - follower.at >= LEAST_SECONDS
+            has_batches = newest.counters.batches_count - follower.counters.batches_count >= LEAST_BATCHES
+            if not (is_long and has_batches) and now - moments[0].at < _LONGEST_WINDOW:
+                return
+            moments.popleft()
+
+    def _window(self) -> Window:
+        first, last = self._moments[0], self._moments[-1]
+        before, after = first.counters, last.counters
+        return Window(
+            seconds=last.at - first.at,
+            batches_count=after.batches_count - before.batches_count,
+            wait_seconds=after.wait_seconds - before.wait_seconds,
+            slots_count=after.slots_count,
+            busy_seconds=after.busy_seconds - before.busy_seconds,
+            item_seconds=after.item_seconds,
+            failures_count=after.failures_count - before.failures_count,
+            blocked_seconds=last.blocked_seconds - first.blocked_seconds,
+            late_batch=self._late_batch,
+            ready_wait_seconds=after.ready_wait_seconds - before.ready_wait_seconds,
+            received_bytes=after.received_bytes - before.received_bytes,
+            compression_ratio=after.compression_ratio,
+            io_thread_seconds=after.io_thread_seconds - before.io_thread_seconds,
+        )
+
+    def _publish(self, wanted: int | None, now: float) -> None:
+        """Raise the published number at once, and lower it only after it was too high for minutes."""
+        if wanted is None:
+            return
+        if self.desired_slots is None or wanted >= self.desired_slots:
+            self.desired_slots, self._too_many_since = wanted, math.inf
+            return
+        self._too_many_since = min(self._too_many_since, now)
+        if now - self._too_many_since >= _FALL_SECONDS:
+            self.desired_slots, self._too_many_since = wanted, math.inf
+
+    def _tell(self, now: float) -> None:
+        cause = self.verdict.cause
+        if cause in (Cause.TOO_EARLY, self._told) or now - self._held_since < _SETTLED_SECONDS:
+            return
+        if now - self._told_at >= _LOG_SECONDS:
+            self._told, self._told_at = cause, now
+            logger.info("%s", self.verdict)

@@ -1,0 +1,45 @@
+"""Reads the counters that the verdict is judged by from the core, the ready queue and the receiver."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from enqueuer.core.state import State
+from enqueuer.core.verdict import LateBatch
+from enqueuer.monitoring.verdict_watch import Counters
+from enqueuer.runtime.ready_queue import ReadyQueue
+from enqueuer.runtime.receiver import Receiver
+
+
+def read_counters(state: State, ready: ReadyQueue, receiver: Receiver) -> Counters:
+    """The present counters. Called in the I/O thread, whose processor time is among them."""
+    serving = [worker for worker in state.fleet if worker.takes_leases]
+    times = ready.times
+    return Counters(
+        batches_count=ready.taken_total,
+        wait_seconds=times.wait_seconds - times.startup_wait_seconds if ready.taken_total else times.wait_seconds,
+        busy_seconds=state.busy_seconds,
+        failures_count=state.retries_count + state.timeouts_count + len(state.skipped) + state.fleet.lost_count,
+        ready_wait_seconds=times.late_seconds,
+        received_bytes=receiver.bytes_total,
+        io_thread_seconds=time.thread_time(),
+        slots_count=state.scheduler.slots_count,
+        item_seconds=tuple(worker.item_seconds for worker in serving if worker.item_seconds > 0.0),
+        compression_ratio=receiver.compression_ratio,
+        late_batch=_find_late_batch(state),
+    )
+
+
+def _find_late_batch(state: State) -> LateBatch | None:
+    """The head of the order, if a slot is idle while at least half of the bound waits behind it."""
+    runs, bound = state.ledger.runs, state.scheduler.bound
+    if not runs or bound == math.inf or not state.scheduler.has_idle:
+        return None
+    run = runs[min(runs)]
+    position = run.head_in_waiting
+    if position is None or run.buffered_count < max(1.0, bound / 2):
+        return None
+    lease = run.only_lease(position)
+    entry = state.ledger.find(lease) if lease is not None else None
+    return LateBatch(run.epoch, run.order[position], entry[2].host if entry is not None else "no worker yet")

@@ -1,0 +1,104 @@
+"""The verdict of a window: its cause, its number and its words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enqueuer.core.verdict import Cause, LateBatch, Window, judge
+
+# A minute of a trainer that takes 10 batches a second and waits half of its time, beside two busy slots.
+BUSY = Window(60.0, 300, 30.0, slots_count=2, busy_seconds=119.0, item_seconds=(0.39, 0.41), worker_cpu_seconds=118.0)
+IDLE = replace(BUSY, busy_seconds=60.0, worker_cpu_seconds=59.0)
+
+
+@pytest.mark.parametrize(
+    ("window", "cause", "words"),
+    [
+        (replace(BUSY, seconds=29.0), Cause.TOO_EARLY, "too early"),
+        (replace(BUSY, batches_count=19, wait_seconds=6.0), Cause.TOO_EARLY, "too early"),
+        (
+            replace(BUSY, slots_count=0, batches_count=0, wait_seconds=60.0),
+            Cause.NO_WORKERS,
+            "enqueuer worker --connect",
+        ),
+        (replace(BUSY, failures_count=301), Cause.ERRORS, "301 failures for 300 batches"),
+        (replace(IDLE, wait_seconds=2.9), Cause.NOTHING, "data is not the limit"),
+        (BUSY, Cause.WORKERS, "2 slots compute 99% of the time, 400 ms a batch: add 3 "),
+        (replace(BUSY, worker_cpu_seconds=20.0), Cause.STORAGE, "compute 17% of their items' time"),
+        (
+            replace(IDLE, blocked_seconds=15.0, late_batch=LateBatch(3, 17, "node-4")),
+            Cause.ORDER,
+            "behind batch 17 of epoch 3 on node-4: hedge=",
+        ),
+        (
+            replace(IDLE, received_bytes=55 * 10**8, link_bytes_per_second=1e8),
+            Cause.NETWORK,
+            "92 MB/s of the link's 100: compression='lz4'",
+        ),
+        (replace(IDLE, io_thread_seconds=52.0), Cause.COORDINATOR, "uses 87% of a core"),
+        (replace(IDLE, worker_cpu_seconds=10.0), Cause.STORAGE, "wait for storage"),
+        (replace(IDLE, ready_wait_seconds=16.0), Cause.INTERPRETER, "ready and taken late, 16.0 s"),
+        (IDLE, Cause.UNKNOWN, "enqueuer doctor"),
+    ],
+)
+def test_each_cause_is_named_with_its_figures(window: Window, cause: Cause, words: str) -> None:
+    verdict = judge(window)
+    assert verdict.cause is cause
+    assert words in str(verdict)
+
+
+def test_nothing_taken_at_all_is_no_reason_to_wait_for_twenty_batches() -> None:
+    assert judge(replace(BUSY, batches_count=0, wait_seconds=60.0)).cause is Cause.WORKERS
+
+
+def test_slots_beyond_the_need_could_go() -> None:
+    window = replace(IDLE, wait_seconds=0.0, batches_count=120, slots_count=8)
+    assert "7 slots of 8 could go" in judge(window).sentence
+
+
+def test_the_desired_slots_keep_up_with_the_trainer_and_a_tenth_more() -> None:
+    assert BUSY.demand == 10.0
+    assert judge(BUSY).desired_slots == math.ceil(1.1 * 10.0 * 0.4)
+    assert replace(BUSY, item_seconds=()).desired_slots is None
+    assert replace(BUSY, wait_seconds=60.0).desired_slots is None, "it did nothing but wait: there is no demand to see"
+
+
+def test_one_slow_worker_among_many_does_not_change_the_number() -> None:
+    window = replace(BUSY, item_seconds=(0.4,) * 9 + (4.0,))
+    assert window.work_seconds == pytest.approx(0.4)
+
+
+def test_an_early_verdict_has_no_number() -> None:
+    assert judge(replace(BUSY, seconds=1.0, wait_seconds=0.5)).desired_slots is None
+
+
+SECONDS = st.floats(0.0, 1e5)
+
+
+@given(
+    st.builds(
+        Window,
+        seconds=SECONDS,
+        batches_count=st.integers(0, 10**9),
+        wait_seconds=SECONDS,
+        slots_count=st.integers(0, 10_000),
+        busy_seconds=SECONDS,
+        item_seconds=st.lists(SECONDS, max_size=5).map(tuple),
+        failures_count=st.integers(0, 100),
+        blocked_seconds=SECONDS,
+        ready_wait_seconds=SECONDS,
+        received_bytes=st.integers(0, 10**15),
+        io_thread_seconds=SECONDS,
+        worker_cpu_seconds=st.none() | SECONDS,
+    )
+)
+def test_every_window_has_a_verdict_within_bounds(window: Window) -> None:
+    verdict = judge(window)
+    assert 0.0 <= verdict.wait_share <= 1.0
+    assert verdict.desired_slots is None or verdict.desired_slots >= 1
+    assert str(verdict)

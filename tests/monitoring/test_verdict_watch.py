@@ -1,0 +1,105 @@
+"""The verdict over time: its window, the number that is published, and what the log says. No clock but the test's."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from enqueuer.core.verdict import Cause, LateBatch
+from enqueuer.monitoring.verdict_watch import Counters, VerdictWatch
+
+
+class Training:
+    """A run whose counters grow at given rates."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.counters = Counters()
+        self.watch = VerdictWatch(lambda: self.counters, self.now)
+
+    def run(
+        self, seconds: int, *, rate: int = 10, waited: float = 0.0, busy: float = 1.0, slots: int = 2, item: float = 0.1
+    ) -> None:
+        for _ in range(seconds):
+            self.now += 1.0
+            old = self.counters
+            self.counters = replace(
+                old,
+                batches_count=old.batches_count + rate,
+                wait_seconds=old.wait_seconds + waited,
+                busy_seconds=old.busy_seconds + busy,
+                slots_count=slots,
+                item_seconds=(item,) * slots,
+            )
+            self.watch.look(self.now)
+
+
+def test_the_verdict_comes_after_thirty_seconds_and_is_of_the_latest_thirty() -> None:
+    training = Training()
+    training.run(29, waited=0.5, busy=2.0)
+    assert training.watch.verdict.cause is Cause.TOO_EARLY
+    training.run(1, waited=0.5, busy=2.0)
+    assert training.watch.verdict.cause is Cause.WORKERS
+    training.run(30)
+    assert training.watch.verdict.cause is Cause.NOTHING
+    assert training.watch.verdict.wait_share == 0.0, "what was before is forgotten"
+
+
+def test_long_steps_have_a_longer_window() -> None:
+    training = Training()
+    for _ in range(19):
+        training.run(9, rate=0)
+        training.run(1, rate=1)
+    assert training.watch.verdict.cause is Cause.TOO_EARLY
+    training.run(10, rate=1)
+    assert training.watch.verdict.cause is Cause.NOTHING
+
+
+def test_turns_within_a_second_read_nothing() -> None:
+    reads: list[int] = []
+
+    def read() -> Counters:
+        reads.append(1)
+        return Counters()
+
+    watch = VerdictWatch(read, 0.0)
+    for turn in range(1000):
+        watch.look(turn / 400)
+    assert len(reads) == 2
+
+
+def test_the_published_number_rises_at_once_and_falls_after_five_minutes() -> None:
+    training = Training()
+    training.run(40, waited=0.5, busy=2.0)
+    assert training.watch.desired_slots == 3  # 20 batches a second of 0.1 s, and a tenth more
+    training.run(60, waited=0.5, busy=2.0, item=0.2)
+    assert training.watch.desired_slots == 5
+    training.run(299, waited=0.5, busy=2.0)
+    assert training.watch.desired_slots == 5
+    training.run(40, waited=0.5, busy=2.0)
+    assert training.watch.desired_slots == 3
+
+
+def test_a_late_batch_that_keeps_slots_idle_is_named() -> None:
+    training = Training()
+    training.run(5)
+    training.counters = replace(training.counters, late_batch=LateBatch(1, 7, "far"))
+    training.run(40, waited=0.5, busy=0.5)
+    assert training.watch.verdict.cause is Cause.ORDER
+    assert "batch 7 of epoch 1 on far" in training.watch.verdict.sentence
+
+
+def test_the_log_says_a_verdict_once_when_it_changes_and_at_most_once_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "enqueuer")
+    training = Training()
+    training.run(300, waited=0.5, busy=2.0)
+    assert len(caplog.messages) == 1 and caplog.records[0].levelno == logging.INFO
+    for _ in range(10):
+        training.run(40)
+        training.run(40, waited=0.9, busy=2.0)
+    told = len(caplog.messages) - 1
+    assert 2 <= told <= 800 / 60 + 1

@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 _POLL_SECONDS = 0.005
 
 
-def wait_until(condition: Callable[[], object], deadline: float = 10.0, what: str = "the condition") -> None:
+def wait_until(condition: Callable[[], object], deadline: float = 30.0, what: str = "the condition") -> None:
     """Return as soon as ``condition()`` is true; raise an AssertionError with ``what`` after ``deadline`` seconds."""
     end = time.monotonic() + deadline
     while not condition():
@@ -19,7 +19,7 @@ def wait_until(condition: Callable[[], object], deadline: float = 10.0, what: st
         time.sleep(_POLL_SECONDS)
 
 
-def settled(value: Callable[[], Value], quiet: float = 0.3, deadline: float = 10.0) -> Value:
+def settled(value: Callable[[], Value], quiet: float = 0.3, deadline: float = 30.0) -> Value:
     """The result of ``value()`` once it has stayed the same for ``quiet`` seconds.
 
     Only this shows from outside that something does *not* happen; such tests cost ``quiet`` seconds.

@@ -79,6 +79,8 @@ class SleepingSmall(Small):
 
 
 JPEG_BATCH, JPEG_SIDE = 32, 224
+_CROPS_BATCH, _CROPS_SIDE = 8, 64
+_DIGITS_BATCH, _DIGIT_SIDE = 32, 8
 # The least part of a side that a crop keeps; width and height of the files.
 JPEG_LEAST = 0.7
 _JPEG_SIZE = (320, 240)
@@ -100,25 +102,25 @@ def jpeg_files(count: int = 64) -> list[bytes]:
     return files
 
 
-class Jpeg:
-    """32 files decoded, cropped at random and resized to (224, 224, 3) uint8, and their numbers: some 60 ms."""
+class Crops:
+    """``count`` JPEGs decoded, cropped at random and resized to (side, side, 3) uint8, and their numbers."""
 
-    def __init__(self, length: int) -> None:
-        self.length = length
+    def __init__(self, length: int, count: int, side: int) -> None:
+        self.length, self.count, self.side = length, count, side
         self.files = jpeg_files()
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        numbers = np.arange(index * JPEG_BATCH, (index + 1) * JPEG_BATCH) % len(self.files)
-        images = np.empty((JPEG_BATCH, JPEG_SIDE, JPEG_SIDE, 3), np.uint8)
+        numbers = np.arange(index * self.count, (index + 1) * self.count) % len(self.files)
+        images = np.empty((self.count, self.side, self.side, 3), np.uint8)
         for image, number in zip(images, numbers, strict=True):
-            image[:] = _random_crop(self.files[number])
+            image[:] = _random_crop(self.files[number], self.side)
         return images, numbers
 
 
-def _random_crop(file: bytes) -> Any:
+def _random_crop(file: bytes, side: int) -> Any:
     from PIL import Image
 
     with Image.open(io.BytesIO(file)) as image:
@@ -126,7 +128,41 @@ def _random_crop(file: bytes) -> Any:
         width, height = int(image.width * share), int(image.height * share)
         left, top = random.randint(0, image.width - width), random.randint(0, image.height - height)
         box = (left, top, left + width, top + height)
-        return image.resize((JPEG_SIDE, JPEG_SIDE), Image.Resampling.BILINEAR, box)
+        return image.resize((side, side), Image.Resampling.BILINEAR, box)
+
+
+class Digits:
+    """32 PNGs of 8 x 8 decoded, rotated at random and cropped to float32: many short calls, some 2 ms and 8 KB."""
+
+    def __init__(self, length: int) -> None:
+        from PIL import Image
+
+        generator = np.random.default_rng(0)
+        self.length = length
+        self.files = []
+        for _ in range(256):
+            file = io.BytesIO()
+            Image.fromarray(generator.integers(0, 255, (_DIGIT_SIDE, _DIGIT_SIDE), np.uint8)).save(file, "PNG")
+            self.files.append(file.getvalue())
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        numbers = np.arange(index * _DIGITS_BATCH, (index + 1) * _DIGITS_BATCH) % len(self.files)
+        images = np.empty((_DIGITS_BATCH, _DIGIT_SIDE, _DIGIT_SIDE, 1), np.float32)
+        for image, number in zip(images, numbers, strict=True):
+            image[:] = _random_turn(self.files[number])
+        return images, numbers
+
+
+def _random_turn(file: bytes) -> np.ndarray:
+    from PIL import Image, ImageOps
+
+    with Image.open(io.BytesIO(file)) as image:
+        turned = image.convert("L").rotate(random.uniform(-10, 10), Image.Resampling.BILINEAR)
+    cropped = ImageOps.expand(turned, 1).crop((0, 0, _DIGIT_SIDE, _DIGIT_SIDE))
+    return np.asarray(cropped, np.float32)[:, :, np.newaxis] / 127.5 - 1
 
 
 # By kind: the class and its arguments, so that a worker on another machine can be told by name. Lengths that a run does
@@ -135,7 +171,9 @@ SOURCES: dict[str, tuple[type, dict[str, Any]]] = {
     **{kind: (Large, {"kind": kind}) for kind in KINDS},
     "small": (Small, {"length": 1_000_000}),
     "sleep20": (SleepingSmall, {"length": 100_000, "seconds": 0.020}),
-    "jpeg": (Jpeg, {"length": 100_000}),
+    "digits": (Digits, {"length": 1_000_000}),
+    "crops": (Crops, {"length": 1_000_000, "count": _CROPS_BATCH, "side": _CROPS_SIDE}),
+    "jpeg": (Crops, {"length": 100_000, "count": JPEG_BATCH, "side": JPEG_SIDE}),
 }
 
 

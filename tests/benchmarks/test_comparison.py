@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -77,13 +78,22 @@ def test_a_kind_that_a_contestant_cannot_express_is_not_run() -> None:
 
 
 def test_the_two_ends_of_the_plain_sockets_together_hold_the_depth() -> None:
-    assert [high_water_mark(depth) * 2 * WORKERS for depth in (10, 256)] == [12, 260]
+    assert [high_water_mark(depth, WORKERS) * 2 * WORKERS for depth in (10, 256)] == [12, 260]
+    assert high_water_mark(10, 8) * 2 * 8 == 32
+
+
+def test_other_numbers_of_workers_and_steps_are_other_cells() -> None:
+    assert cells(["crops"], ["enqueuer"], [None], workers=4, step_ms=2) == [Cell("crops", "enqueuer", 10, 4, 2)]
 
 
 def test_the_reason_of_a_failure_is_the_last_error_in_the_output() -> None:
     assert reason("Traceback:\n  File x\nValueError: too small\nbye\n") == "ValueError: too small"
     assert reason("killed\n") == "killed"
     assert reason("") == "it ended without a word"
+
+
+def test_only_voluntary_switches_count() -> None:
+    assert process_tree.parse_switches("Name:\tx\nvoluntary_ctxt_switches:\t12\nnonvoluntary_ctxt_switches:\t3\n") == 12
 
 
 # ------------------------------------------------------------ results and bars
@@ -95,6 +105,16 @@ def test_results_survive_their_file(tmp_path: Path) -> None:
     results.not_installed["keras"] = ["keras"]
     results.save(tmp_path / "results.json")
     assert Results.load(tmp_path / "results.json") == results
+
+
+def test_results_of_an_earlier_version_are_of_two_workers_without_a_step(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    results_of(enqueuer=3.0).save(file)
+    content = json.loads(file.read_text())
+    for entry in content["cells"]:
+        del entry["workers"], entry["step_ms"]
+    file.write_text(json.dumps(content))
+    assert list(Results.load(file).runs) == [Cell("mid", "enqueuer", 10, 2, 0.0)]
 
 
 def test_medians_are_of_all_runs() -> None:
@@ -151,6 +171,18 @@ def test_the_table_has_a_row_a_cell_failures_below_and_a_dash_for_what_cannot_be
     assert "failed: jpeg, ray at 10: no room" in text
     assert "left out: keras (keras not installed)" in text
     assert any(line.startswith("tf.data service") and line.endswith(table.DASH) for line in text)
+
+
+def test_each_number_of_workers_and_each_step_has_a_block_with_its_own_baseline() -> None:
+    results = Results()
+    results.add(Cell("crops", "enqueuer", 10), measured(80.0))
+    results.add(Cell("crops", "bare", None), measured(100.0))
+    results.add(Cell("crops", "enqueuer", 10, 4, 2.0), measured(60.0))
+    results.add(Cell("crops", "bare", None, 4, 2.0), measured(120.0))
+    text = list(table.lines(results))
+    titles = [number for number, line in enumerate(text) if line.startswith("crops:")]
+    assert [text[number].rpartition("batch)")[2] for number in titles] == ["", ", 4 workers, a step of 2 ms"]
+    assert " 0.80 " in text[titles[0] + 2] and " 0.50 " in text[titles[1] + 2]
 
 
 def test_every_kind_has_a_title_and_baselines() -> None:

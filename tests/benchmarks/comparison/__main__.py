@@ -1,9 +1,10 @@
 """This library beside the other ways to bring batches to a trainer: `python -m tests.benchmarks.comparison`.
 
-Two workers each, in order where the peer can, with the same number of batches in flight for all and, beside it, with
-everyone's defaults. Prints a table and the bars that this project is held to; writes comparison.json, .txt, .png and
-.svg. Peers that are not installed are left out: `pip install -e '.[comparison]'` brings them all. The whole takes more
-than an hour on two cores; in pieces, `--add` takes what an earlier run wrote to the same directory and adds to it.
+Two workers each unless told otherwise, in order where the peer can, with the same number of batches in flight for all
+and, beside it, with everyone's defaults. Prints a table and the bars that this project is held to; writes
+comparison.json, .txt, .png and .svg. Peers that are not installed are left out: `make compare` installs them all. The
+whole takes more than an hour on two cores; in pieces, `--add` takes what an earlier run wrote to the same directory and
+adds to it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import click
 
 from tests.benchmarks.comparison import bars, table
 from tests.benchmarks.comparison.chart import draw
-from tests.benchmarks.comparison.contestants import ALL_KINDS, CONTESTANTS
+from tests.benchmarks.comparison.contestants import ALL_KINDS, CONTESTANTS, WORKERS
 from tests.benchmarks.comparison.results import Results
 from tests.benchmarks.comparison.run import cells, run_all
 
@@ -50,6 +51,8 @@ class Names(click.ParamType):  # type: ignore[type-arg]
     help="Interleaved rounds; 0 only draws what `--add` has.",
 )
 @click.option("--seconds", default=2.0, show_default=True, help="Of each timed steady state.")
+@click.option("--workers", type=click.IntRange(min=1), default=WORKERS, show_default=True)
+@click.option("--step-ms", default=0.0, show_default=True, help="The consumer needs a core for this long each batch.")
 @click.option("--output", type=click.Path(path_type=Path), default="comparison", show_default=True)
 @click.option("--add", is_flag=True, help="To what the output directory holds.")
 def main(
@@ -58,6 +61,8 @@ def main(
     depths: list[str],
     runs: int,
     seconds: float,
+    workers: int,
+    step_ms: float,
     output: Path,
     add: bool,
 ) -> None:
@@ -71,7 +76,7 @@ def main(
     missing = {name: CONTESTANTS[name].missing() for name in contestants}
     results.not_installed = {name: modules for name, modules in missing.items() if modules}
     there = [name for name in contestants if not missing[name]]
-    wanted = cells(kinds, there, [_DEPTHS[depth] for depth in depths])
+    wanted = cells(kinds, there, [_DEPTHS[depth] for depth in depths], workers, step_ms)
     try:
         run_all(wanted, runs, seconds, results, lambda line: click.echo(line, err=True))
     finally:  # what was measured until a Ctrl-C is worth keeping
@@ -83,7 +88,7 @@ def main(
     for path in paths:
         click.echo(f"wrote {path}", err=True)
     if not paths:
-        click.echo("no chart: it takes matplotlib (pip install -e '.[comparison]') and a result", err=True)
+        click.echo("no chart: it takes matplotlib (pip install --group comparison) and a result", err=True)
 
 
 if __name__ == "__main__":

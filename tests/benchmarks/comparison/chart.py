@@ -7,13 +7,13 @@ from typing import Any
 
 from tests.benchmarks.comparison.contestants import CONTESTANTS
 from tests.benchmarks.comparison.results import Cell, Results
-from tests.benchmarks.comparison.table import TITLES, depth_words, kinds_of
+from tests.benchmarks.comparison.table import TITLES, cells_of, depth_words, kinds_of
 
 _OURS, _PEERS, _LIMITS = "#1f6fb4", "#9aa5b1", "#d9b44a"
 # Of a panel: title and axis, and each bar with its label.
 _FRAME_INCHES, _BAR_INCHES = 1.0, 0.17
 # Whose rate is a limit rather than somebody's to beat.
-_BASELINES = ("memcpy", "bare")
+_BASELINES = ("memcpy", "bare", "pipes")
 
 
 def draw(results: Results, directory: Path) -> list[Path]:
@@ -28,7 +28,7 @@ def draw(results: Results, directory: Path) -> list[Path]:
     kinds = kinds_of(results)
     if not kinds:
         return []
-    bars_counts = [sum(cell.kind == kind for cell in results.runs) for kind in kinds]
+    bars_counts = [len(_cells(results, kind)) for kind in kinds]
     heights = [_FRAME_INCHES + _BAR_INCHES * max(bars_counts[first : first + 2]) for first in range(0, len(kinds), 2)]
     figure, axes = pyplot.subplots(
         len(heights), 2, figsize=(15, sum(heights)), squeeze=False, layout="constrained", height_ratios=heights
@@ -48,7 +48,7 @@ def draw(results: Results, directory: Path) -> list[Path]:
 
 def _panel(axis: Any, results: Results, kind: str) -> None:
     """The fastest on top. The scale is logarithmic where the slowest would else have no bar at all."""
-    cells = [cell for cell in results.runs if cell.kind == kind]
+    cells = _cells(results, kind)
     cells.sort(key=lambda cell: results.median(cell) or 0.0)
     rates = [results.median(cell) or 0.0 for cell in cells]
     bars = axis.barh([_label(cell) for cell in cells], rates, color=[_colour(cell) for cell in cells])
@@ -60,6 +60,11 @@ def _panel(axis: Any, results: Results, kind: str) -> None:
     axis.tick_params(axis="y", labelsize=8)
     axis.set_xlabel("batches/s")
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _cells(results: Results, kind: str) -> list[Cell]:
+    """The measured ones with the usual setting, the same for all kinds."""
+    return [cell for cell in cells_of(results, kind) if cell in results.runs]
 
 
 def _label(cell: Cell) -> str:

@@ -70,6 +70,24 @@ def cpu_seconds(root: int) -> float:
     return sum(stat.cpu_ticks for stat in tree(root)) / _TICKS
 
 
+def parse_switches(text: str) -> int:
+    """The voluntary context switches of a thread, from its /proc/PID/task/TID/status."""
+    _, _, rest = text.partition("\nvoluntary_ctxt_switches:")
+    return int(rest.split("\n", 1)[0])
+
+
+def voluntary_switches(root: int) -> int:
+    """Voluntary context switches of all threads that run below ``root`` now."""
+    total = 0
+    for stat in tree(root):
+        for file in (_PROC / str(stat.pid) / "task").glob("*/status"):
+            try:
+                total += parse_switches(file.read_text())
+            except (OSError, ValueError):  # it ended meanwhile
+                continue
+    return total
+
+
 def parse_busy_ticks(text: str) -> int:
     """Of /proc/stat: what all CPUs together have spent on anything but being idle, and what the host took from them."""
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, text.split("\n", 1)[0].split()[1:9])

@@ -5,23 +5,29 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
-from tests.benchmarks.comparison.contestants import CONTESTANTS
+from tests.benchmarks.comparison.contestants import CONTESTANTS, WORKERS
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Whom, with what and how deep: ``depth`` batches in flight, or None for the contestant's default."""
+    """A contestant and its work: ``depth`` batches in flight, or None for the contestant's default.
+
+    The consumer spins for ``step_ms`` milliseconds after each batch, as a training step that needs a core.
+    """
 
     kind: str
     contestant: str
     depth: int | None
+    workers: int = WORKERS
+    step_ms: float = 0.0
 
     def resolved(self) -> Cell:
         """The cell that is measured for this one."""
-        return Cell(self.kind, self.contestant, CONTESTANTS[self.contestant].resolve(self.depth))
+        return replace(self, depth=CONTESTANTS[self.contestant].resolve(self.depth))
 
 
 @dataclass(frozen=True)
@@ -36,12 +42,16 @@ class Measurement:
     peak_bytes: int
     cpu_seconds_per_gb: float
     others_share: float | None = None
+    # A batch's CPU milliseconds, and voluntary context switches, of all of them together.
+    cpu_ms_per_batch: float | None = None
+    switches_per_batch: float | None = None
 
 
 QUANTITIES = tuple(Measurement.__dataclass_fields__)
 RATE, CPU, PEAK, OTHERS = "batches_per_second", "cpu_seconds_per_gb", "peak_bytes", "others_share"
+CPU_MS, SWITCHES = "cpu_ms_per_batch", "switches_per_batch"
 # Of which the least is the best.
-COSTS = (CPU, PEAK)
+COSTS = (CPU, PEAK, CPU_MS, SWITCHES)
 
 
 @dataclass
@@ -90,8 +100,12 @@ class Results:
         content = json.loads(path.read_text())
         results = cls(not_installed=content["not_installed"])
         for entry in content["cells"]:
-            cell = Cell(entry["kind"], entry["contestant"], entry["depth"])
+            cell = _cell(entry)
             results.runs[cell] = [Measurement(**run) for run in entry["runs"]]
         for entry in content["failures"]:
-            results.failures[Cell(entry["kind"], entry["contestant"], entry["depth"])] = entry["reason"]
+            results.failures[_cell(entry)] = entry["reason"]
         return results
+
+
+def _cell(entry: dict[str, Any]) -> Cell:
+    return Cell(**{field.name: entry[field.name] for field in fields(Cell) if field.name in entry})

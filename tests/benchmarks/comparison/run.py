@@ -10,9 +10,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
-from tests.benchmarks.comparison.contestants import CONTESTANTS
+from tests.benchmarks.comparison.contestants import CONTESTANTS, WORKERS
 from tests.benchmarks.comparison.process_tree import become_subreaper, tree
 from tests.benchmarks.comparison.results import Cell, Measurement, Results
 from tests.support.remote import REPOSITORY, environment
@@ -28,13 +29,19 @@ class ContestantError(Exception):
     """It gave no measurement; the message says why."""
 
 
-def cells(kinds: Sequence[str], names: Sequence[str], depths: Sequence[int | None]) -> list[Cell]:
+def cells(
+    kinds: Sequence[str],
+    names: Sequence[str],
+    depths: Sequence[int | None],
+    workers: int = WORKERS,
+    step_ms: float = 0.0,
+) -> list[Cell]:
     """What is measured: each once, even where a contestant's default is one of the depths, or depth means nothing.
 
     256 in flight is for small batches alone: of the others they would take gigabytes.
     """
     wanted = (
-        Cell(kind, name, depth).resolved()
+        Cell(kind, name, depth, workers, step_ms).resolved()
         for kind in kinds
         for depth in depths
         for name in names
@@ -71,8 +78,7 @@ def run(cell: Cell, seconds: float) -> Measurement:
     """One measurement in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         result, log = Path(folder, "result"), Path(folder, "log")
-        command = [sys.executable, "-m", f"{__package__}.measure", cell.contestant, cell.kind]
-        command += [str(cell.depth or 0), str(seconds), str(result)]
+        command = [sys.executable, "-m", f"{__package__}.measure", json.dumps(asdict(cell)), str(seconds), str(result)]
         # Sockets, keys and Ray's logs go with the directory, whatever became of their owner.
         variables = {**environment(), "TMPDIR": folder, **CONTESTANTS[cell.contestant].variables}
         with log.open("wb") as sink:

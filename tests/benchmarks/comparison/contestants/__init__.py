@@ -1,7 +1,7 @@
-"""Who is compared: one file a peer, and here what each can do and needs.
+"""The contestants: one file each, and here what each can do and needs.
 
-Nothing in this file imports a peer: the parent that interleaves the runs must stay small, and whoever lacks one peer
-can still run the others.
+Nothing in this file imports a peer: the parent that interleaves the runs must stay small, and a machine that lacks one
+peer can still run the others.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Protocol
 
-# Everybody's. Ours may hold ``max_queue_size`` batches and one more a worker: peers that count exactly get both.
+# Unless told otherwise. Ours may hold ``max_queue_size`` batches and one more a worker: peers that count exactly get
+# both.
 WORKERS = 2
 TRANSPORT_KINDS = ("img8", "imgf", "mid", "small")
-COMPUTE_KINDS = ("sleep20", "jpeg")
+CPU_KINDS = ("digits", "crops", "jpeg")
+COMPUTE_KINDS = ("sleep20", *CPU_KINDS)
 ALL_KINDS = (*TRANSPORT_KINDS, *COMPUTE_KINDS)
 
 
 class Program(Protocol):
-    """Starts the contestant's workers and yields its endless stream of batches, each a pair of arrays or tensors.
+    """Starts the contestant's ``workers`` and yields its endless stream of batches, each a pair of arrays or tensors.
 
     ``depth`` batches may be in flight; None: as many as the contestant has by default.
     """
 
-    def __call__(self, kind: str, depth: int | None) -> AbstractContextManager[Iterator[Any]]: ...
+    def __call__(self, kind: str, depth: int | None, workers: int) -> AbstractContextManager[Iterator[Any]]: ...
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ CONTESTANTS: dict[str, Contestant] = {
     "enqueuer-tcp": Contestant("Enqueuer, tcp", "ours:tcp", default_depth=10),
     "enqueuer-keys": Contestant("Enqueuer, tcp with keys", "ours:keys", default_depth=10),
     "memcpy": Contestant("memcpy, 24 warm blocks", "memcpy:memcpy", kinds=TRANSPORT_KINDS, bounded=False),
-    "bare": Contestant("two processes, no transport", "bare:bare", kinds=COMPUTE_KINDS, bounded=False, ordered=False),
+    "bare": Contestant("bare processes, no transport", "bare:bare", kinds=COMPUTE_KINDS, bounded=False, ordered=False),
+    "pipes": Contestant("two bare pipes a worker", "pipes:pipes", kinds=CPU_KINDS, default_depth=10),
     "zmq-raw-ipc": Contestant("pyzmq, raw frames, ipc", "plain_zmq:raw_ipc", ordered=False),
     "zmq-raw-tcp": Contestant("pyzmq, raw frames, tcp", "plain_zmq:raw_tcp", ordered=False),
     "zmq-raw-curve": Contestant("pyzmq, raw frames, tcp + CURVE", "plain_zmq:raw_curve", ordered=False),
@@ -76,6 +79,8 @@ CONTESTANTS: dict[str, Contestant] = {
     "zmq-msgpack-tcp": Contestant("pyzmq, msgpack-numpy, tcp", "plain_zmq:msgpack_tcp", ordered=False),
     "torch": Contestant("PyTorch DataLoader, tensors", "torch_loader:tensors", ("torch",)),
     "torch-numpy": Contestant("PyTorch DataLoader, NumPy", "torch_loader:arrays", ("torch",)),
+    "pool": Contestant("multiprocessing.Pool", "process_pool:pool", default_depth=10),
+    "grain": Contestant("Grain", "grain_loader:grain_loader", ("grain",)),
     "tf-keras": Contestant(
         "tf-keras OrderedEnqueuer",
         "keras_enqueuers:tf_keras",

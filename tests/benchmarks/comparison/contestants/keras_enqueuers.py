@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.benchmarks.comparison.contestants import WORKERS
 from tests.benchmarks.sequences import make
 
 
 @contextmanager
-def tf_keras(kind: str, depth: int | None) -> Iterator[Iterator[Any]]:
+def tf_keras(kind: str, depth: int | None, workers: int) -> Iterator[Iterator[Any]]:
     from tf_keras.utils import OrderedEnqueuer, Sequence
 
     class Batches(Sequence):  # type: ignore[misc]
@@ -25,13 +24,13 @@ def tf_keras(kind: str, depth: int | None) -> Iterator[Iterator[Any]]:
             return self.sequence[index]
 
     enqueuer = OrderedEnqueuer(Batches(), use_multiprocessing=True)
-    enqueuer.start(WORKERS, *(() if depth is None else (depth,)))
+    enqueuer.start(workers, *(() if depth is None else (depth,)))
     yield enqueuer.get()
     enqueuer.stop()
 
 
 @contextmanager
-def keras_3(kind: str, depth: int | None) -> Iterator[Iterator[Any]]:
+def keras_3(kind: str, depth: int | None, workers: int) -> Iterator[Iterator[Any]]:
     from keras.src.trainers.data_adapters.py_dataset_adapter import OrderedEnqueuer
     from keras.utils import PyDataset
 
@@ -47,7 +46,7 @@ def keras_3(kind: str, depth: int | None) -> Iterator[Iterator[Any]]:
             return self.sequence[index]
 
     options = {} if depth is None else {"max_queue_size": depth}
-    enqueuer = OrderedEnqueuer(Batches(), workers=WORKERS, use_multiprocessing=True, **options)
+    enqueuer = OrderedEnqueuer(Batches(), workers=workers, use_multiprocessing=True, **options)
     enqueuer.start()
     yield enqueuer.get()
     enqueuer.stop()

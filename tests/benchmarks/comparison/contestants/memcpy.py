@@ -15,7 +15,7 @@ _BLOCKS = 24
 
 
 @contextmanager
-def memcpy(kind: str, depth: int | None) -> Iterator[Iterator[Any]]:
+def memcpy(kind: str, depth: int | None, workers: int) -> Iterator[Iterator[Any]]:
     batch = make(kind)[0]
     # Copies, not empty arrays: their pages are there before the first round.
     ring = [tuple(array.copy() for array in batch) for _ in range(_BLOCKS)]

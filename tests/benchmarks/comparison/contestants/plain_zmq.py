@@ -1,4 +1,4 @@
-"""Plain pyzmq: two PUSH processes and one PULL. No order, no acknowledgement, and nothing survives a death.
+"""Plain pyzmq: PUSH processes and one PULL. No order, no acknowledgement, and nothing survives a death.
 
 Raw frames: a header (dtypes, shapes) and each array's own memory, without a copy of pyzmq's at either end.
 msgpack-numpy: one message, encoded and decoded. The two ends' high-water marks together make the depth.
@@ -18,27 +18,26 @@ import msgpack_numpy
 import numpy as np
 import zmq
 
-from tests.benchmarks.comparison.contestants import WORKERS
 from tests.benchmarks.comparison.contestants.programs import running
 
 
 @contextmanager
-def _pull(encoding: str, transport: str, kind: str, depth: int | None) -> Iterator[Iterator[Any]]:
+def _pull(encoding: str, transport: str, kind: str, depth: int | None, workers: int) -> Iterator[Iterator[Any]]:
     with tempfile.TemporaryDirectory() as folder, zmq.Context() as context, context.socket(zmq.PULL) as pull:
-        mark = "" if depth is None else str(high_water_mark(depth))
+        mark = "" if depth is None else str(high_water_mark(depth, workers))
         if mark:
             pull.rcvhwm = int(mark)
         server_key = _become_curve_server(pull) if transport == "curve" else ""
         pull.bind(f"ipc://{Path(folder) / 'pull'}" if transport == "ipc" else "tcp://127.0.0.1:*")
         address = pull.get_string(zmq.LAST_ENDPOINT)
-        with running("zmq_push", [(encoding, kind, address, mark, server_key)] * WORKERS):
+        with running("zmq_push", [(encoding, kind, address, mark, server_key)] * workers):
             yield _RECEIVERS[encoding](pull)
             pull.close(linger=0)
 
 
-def high_water_mark(depth: int) -> int:
+def high_water_mark(depth: int, workers: int) -> int:
     """Of each of the connections' two ends, so that together they hold what ours may: ``depth`` and one a worker."""
-    return -(-(depth + WORKERS) // (2 * WORKERS))
+    return -(-(depth + workers) // (2 * workers))
 
 
 def _become_curve_server(pull: zmq.Socket[bytes]) -> str:

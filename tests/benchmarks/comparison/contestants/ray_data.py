@@ -1,4 +1,4 @@
-"""Ray Data: two actors make each index's batch, and the driver iterates over batches in order.
+"""Ray Data: actors make each index's batch, and the driver iterates over batches in order.
 
 Ray bounds its object store, not a number of batches: at an equal depth that many batches are prefetched in place of
 one, and what is on its way besides is up to Ray. Blocks keep their 128 MB: with one batch a block it was many times
@@ -15,7 +15,6 @@ from typing import Any
 import ray
 import ray.data
 
-from tests.benchmarks.comparison.contestants import WORKERS
 from tests.benchmarks.sequences import make
 
 _LENGTH = 100_000
@@ -33,17 +32,17 @@ class Maker:
 
 
 @contextmanager
-def ray_data(kind: str, depth: int | None) -> Iterator[Iterator[Any]]:
+def ray_data(kind: str, depth: int | None, workers: int) -> Iterator[Iterator[Any]]:
     _, labels = make(kind)[0]
     # A CPU for each actor and one for what reads the indices: two alone would be a deadlock.
-    ray.init(num_cpus=WORKERS + 1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init(num_cpus=workers + 1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = True
         options = {} if depth is None else {"prefetch_batches": depth}
         dataset = ray.data.range(_LENGTH).map_batches(
-            Maker, fn_constructor_args=(kind,), batch_size=1, concurrency=WORKERS, num_cpus=1
+            Maker, fn_constructor_args=(kind,), batch_size=1, concurrency=workers, num_cpus=1
         )
         pairs = _pairs(dataset, len(labels), options)
         yield pairs

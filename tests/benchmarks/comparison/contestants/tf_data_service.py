@@ -1,4 +1,4 @@
-"""tf.data service: a dispatcher here and two worker servers of one process each, over gRPC.
+"""tf.data service: a dispatcher here and worker servers of one process each, over gRPC.
 
 Python code does not run on its workers. What is moved is a tensor that is repeated, and the JPEG pipeline is
 TensorFlow's own. By default compression is "AUTO"; at an equal depth there is none, as with all others.
@@ -13,17 +13,16 @@ from typing import Any
 
 import tensorflow as tf
 
-from tests.benchmarks.comparison.contestants import WORKERS
 from tests.benchmarks.comparison.contestants.programs import running
 from tests.benchmarks.sequences import JPEG_BATCH, JPEG_LEAST, JPEG_SIDE, jpeg_files, make
 
 
 @contextmanager
-def tf_data_service(kind: str, depth: int | None) -> Iterator[Iterator[Any]]:
+def tf_data_service(kind: str, depth: int | None, workers: int) -> Iterator[Iterator[Any]]:
     service = tf.data.experimental.service
     dispatcher = service.DispatchServer()
     options = {} if depth is None else {"compression": None, "max_outstanding_requests": depth}
-    with running("tf_data_service", [(dispatcher.target.split("://")[1],)] * WORKERS):
+    with running("tf_data_service", [(dispatcher.target.split("://")[1],)] * workers):
         dataset = _jpegs() if kind == "jpeg" else tf.data.Dataset.from_tensors(make(kind)[0]).repeat()
         dataset = dataset.apply(
             service.distribute(processing_mode=service.ShardingPolicy.OFF, service=dispatcher.target, **options)
@@ -38,7 +37,7 @@ def _jpegs() -> Any:
 
 
 def _random_crop(file: Any, number: Any) -> Any:
-    """`sequences.Jpeg` in TensorFlow's operations."""
+    """`sequences.Crops` in TensorFlow's operations."""
     image = tf.io.decode_jpeg(file, channels=3)
     side = tf.cast(tf.shape(image)[:2], tf.float32) * tf.random.uniform((), JPEG_LEAST, 1.0)
     image = tf.image.random_crop(image, tf.concat([tf.cast(side, tf.int32), [3]], 0))

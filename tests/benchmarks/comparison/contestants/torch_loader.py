@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from tests.benchmarks.comparison.contestants import WORKERS
 from tests.benchmarks.sequences import make
 
 
@@ -32,20 +31,22 @@ def _unchanged(batch: Any) -> Any:
 
 
 @contextmanager
-def _loader(collate: Callable[[Any], Any] | None, kind: str, depth: int | None) -> Iterator[Iterator[Any]]:
+def _loader(
+    collate: Callable[[Any], Any] | None, kind: str, depth: int | None, workers: int
+) -> Iterator[Iterator[Any]]:
     # Idle threads of its pool would spin where the workers should run.
     torch.set_num_threads(1)
-    options = {} if depth is None else {"prefetch_factor": prefetch_factor(depth)}
+    options = {} if depth is None else {"prefetch_factor": prefetch_factor(depth, workers)}
     # Without a batch size, the default collation turns arrays into tensors and leaves them as they are.
     loader: DataLoader[Any] = DataLoader(
-        Batches(kind), batch_size=None, num_workers=WORKERS, collate_fn=collate, persistent_workers=True, **options
+        Batches(kind), batch_size=None, num_workers=workers, collate_fn=collate, persistent_workers=True, **options
     )
     yield _endless(loader)
 
 
-def prefetch_factor(depth: int) -> int:
+def prefetch_factor(depth: int, workers: int) -> int:
     """Batches in flight of one worker, so that all hold what ours may: ``depth`` and one a worker."""
-    return -(-(depth + WORKERS) // WORKERS)
+    return -(-(depth + workers) // workers)
 
 
 def _endless(loader: DataLoader[Any]) -> Iterator[Any]:

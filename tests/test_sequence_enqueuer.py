@@ -166,7 +166,7 @@ class Late:
 def test_an_automatic_depth_lets_idle_workers_go_on_while_a_batch_is_late(make: Make) -> None:
     sequence = Late()
     made = make(sequence)
-    made.start(2, "auto")  # at a depth of 5
+    made.start(2, "auto")  # at a depth of 12
     taken: list[int] = []
     consumer = threading.Thread(target=lambda: taken.extend(made.epoch()))
     consumer.start()

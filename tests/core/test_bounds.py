@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import pytest
 
+from enqueuer import SequenceEnqueuer
 from enqueuer.core import events as ev
-from enqueuer.core.bounds import AutoDepth, ByteBound, FixedDepth
+from enqueuer.core.bounds import DEFAULT_QUEUE_SIZE, AutoDepth, ByteBound, FixedDepth
 from enqueuer.core.worker import WorkerState
 from tests.core.driver import Driver, Peer
 
@@ -32,14 +34,19 @@ def test_a_queue_that_is_full_leaves_each_slot_a_batch(max_queue_size: int, slot
     assert FixedDepth(max_queue_size).bound(slots) == bound
 
 
-def test_it_begins_with_two_batches_a_slot_and_one() -> None:
-    assert serving(100, 4)[0].core.state.scheduler.bound == 9
+def test_the_default_is_that_of_start() -> None:
+    assert inspect.signature(SequenceEnqueuer.start).parameters["max_queue_size"].default == DEFAULT_QUEUE_SIZE
+
+
+def test_it_begins_as_deep_as_the_default_and_with_many_slots_at_two_batches_each() -> None:
+    assert serving(100, 4)[0].core.state.scheduler.bound == FixedDepth(DEFAULT_QUEUE_SIZE).bound(4) == 14
+    assert AutoDepth().bound(32) == 65
 
 
 def test_while_the_head_is_late_the_others_compute_on() -> None:
     driver, (late, *others) = serving(100, 4)
     assert late.leases[0] == 1, "the head of the order"
-    answer_all(others, 5)
+    answer_all(others, 10)
     assert all(peer.leases for peer in others), "nobody idles"
     assert driver.core.state.scheduler.bound > 15
     assert not driver.delivered
@@ -55,7 +62,7 @@ def test_a_fixed_depth_stays_as_it_is() -> None:
 def test_a_trainer_that_does_not_wait_gets_no_more_than_it_needs() -> None:
     driver, peers = serving(1000, 4)
     answer_all(peers, 20)
-    assert driver.core.state.ledger.ready_count == driver.core.state.scheduler.bound == 9
+    assert driver.core.state.ledger.ready_count == driver.core.state.scheduler.bound == 14
 
 
 def test_it_never_goes_beyond_the_bytes_that_are_allowed() -> None:
@@ -76,7 +83,7 @@ def test_what_was_needed_once_is_given_up_when_it_is_not_needed_any_more() -> No
     for _ in range(150):
         answer_all([late, *others], 1)
         driver.take(min(4, driver.core.state.ledger.ready_count - 3))
-    assert driver.core.state.scheduler.bound == 9
+    assert driver.core.state.scheduler.bound == 14
 
 
 def test_what_there_is_for_a_trainer_that_always_waits_is_kept() -> None:
@@ -102,16 +109,11 @@ def test_what_the_trainer_needs_again_and_again_is_kept() -> None:
 
 def test_a_worker_that_is_lost_leaves_it_as_deep_as_it_was() -> None:
     driver, (worker,) = serving(100, 1)
-    assert driver.core.state.scheduler.bound == 3
+    assert driver.core.state.scheduler.bound == 11
     driver.step(ev.RouteLost(worker.route))
     driver.wait(30.0, until_done=True)
     assert worker.state() is WorkerState.LOST
-    assert driver.core.state.scheduler.bound == 3, "its late answers may still come"
-
-
-def test_more_slots_than_it_is_deep_make_it_deeper() -> None:
-    depth = AutoDepth()
-    assert (depth.bound(1), depth.bound(32)) == (3, 65)
+    assert driver.core.state.scheduler.bound == 11, "its late answers may still come"
 
 
 def test_the_head_of_the_order_goes_whatever_the_bytes() -> None:

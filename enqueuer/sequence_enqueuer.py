@@ -47,6 +47,7 @@ from enqueuer.runtime.iteration import SharedIterator, StreamEnd
 from enqueuer.runtime.local_processes import LocalProcesses
 from enqueuer.runtime.own_sequence import OwnSequence
 from enqueuer.runtime.passes import Passes
+from enqueuer.runtime.probe import repeat
 from enqueuer.runtime.resume import load_state
 from enqueuer.runtime.serial_session import SerialSession
 from enqueuer.runtime.session import Session
@@ -514,6 +515,43 @@ class SequenceEnqueuer:
         """
         session = self._session
         return self._last_verdict if session is None else session.verdict
+
+    def probe(self, steps: int = 50) -> Generator[Any, None, None]:
+        """Repeat one batch from memory, to measure how fast the training loop is when it never waits for data::
+
+            for batch in enq.probe(steps=50):
+                train_step(batch)
+            print(enq.verdict())
+
+        Each step gets a copy of the stream's next batch, which stays the next one. `verdict` and its number of slots
+        go by the rate measured, in batches a second, until ``stop()``. Call it where nobody else takes batches.
+
+        Raises:
+            RuntimeError: the enqueuer is not running, or has no workers (``start(workers=0)`` without ``bind``).
+            ValueError: ``steps`` is below 2; the first step only warms up.
+            Exception: the error of the next batch, if that failed; it stops the enqueuer, as in `get`.
+        """
+        if read_count("steps", steps) < 2:
+            raise ValueError(f"steps must be 2 or more, not {steps!r}: the first one only warms up")
+        session = self._session
+        if session is None:
+            raise RuntimeError(f"no batch to repeat: {self._idle_reason}; call start() first")
+        if isinstance(session, SerialSession):
+            raise RuntimeError(
+                "nothing to probe: the trainer computes each batch itself; call start(workers=1) or more"
+            )
+        return self._probe(session, steps)
+
+    def _probe(self, session: Session, steps: int) -> Generator[Any, None, None]:
+        try:
+            batch = session.peek()
+        except StreamEnd:
+            return
+        except BaseException as error:
+            if self._session is session and not isinstance(error, KeyboardInterrupt):
+                self._fail(error)
+            raise
+        yield from repeat(batch, steps, session.note_probed_rate)
 
     def wait_for_workers(self, n: int, timeout: float | None = None) -> None:
         """Wait until ``n`` workers serve; a local thread or process counts as one.

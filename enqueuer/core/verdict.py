@@ -81,6 +81,7 @@ class Window:
         compression_ratio: Bytes of batches for each byte that was sent.
         io_thread_seconds: Processor seconds of the trainer's I/O thread.
         worker_cpu_seconds: Processor seconds that items took in workers; None where they do not tell.
+        probed_rate: Batches a second that the trainer takes from memory, if a probe has measured it.
     """
 
     seconds: float
@@ -98,6 +99,7 @@ class Window:
     compression_ratio: float = 1.0
     io_thread_seconds: float = 0.0
     worker_cpu_seconds: float | None = None
+    probed_rate: float | None = None
 
     @property
     def wait_share(self) -> float:
@@ -107,6 +109,8 @@ class Window:
     @property
     def demand(self) -> float:
         """``c``: batches a second that the trainer would take if it never waited; infinite if it did nothing else."""
+        if self.probed_rate is not None:
+            return self.probed_rate
         working = self.seconds - self.wait_seconds
         return self.batches_count / working if working > 0 else math.inf
 

@@ -52,7 +52,7 @@ class _Moment:
 
 
 class VerdictWatch:
-    """Judges the latest window. The I/O thread calls `look` in its turns; it alone uses the object."""
+    """Judges the latest window. The I/O thread calls `look` in its turns. Any thread may read the attributes."""
 
     def __init__(self, read: Callable[[], Counters], now: float) -> None:
         self._read = read
@@ -61,6 +61,8 @@ class VerdictWatch:
         self.verdict = Verdict(Cause.TOO_EARLY, 0.0, None, "too early to tell")
         # Slots that engines are to start; None while that is not known.
         self.desired_slots: int | None = None
+        # Batches a second that a probe has measured. Another thread sets it, in one assignment.
+        self.probed_rate: float | None = None
         self._too_many_since = math.inf
         self._held_since = now
         self._told: Cause | None = None
@@ -115,6 +117,7 @@ class VerdictWatch:
             received_bytes=after.received_bytes - before.received_bytes,
             compression_ratio=after.compression_ratio,
             io_thread_seconds=after.io_thread_seconds - before.io_thread_seconds,
+            probed_rate=self.probed_rate,
         )
 
     def _publish(self, wanted: int | None, now: float) -> None:

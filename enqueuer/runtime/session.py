@@ -369,6 +369,32 @@ class Session:
         self._minute_line.look(now)
         self._verdicts.look(now)
 
+    def peek(self) -> Any:
+        """Return the next batch that is not None and leave it the next one; do not change what is in it.
+
+        Waits and raises as `next_batch`. For a single consumer.
+        """
+        while True:
+            outcome = self.ready.take()
+            kind = type(outcome)
+            if kind is End:
+                raise StreamEnd
+            if kind is BatchSkipped:
+                continue
+            if kind is BatchFailed:
+                raise build_error(outcome)
+            try:
+                batch = build_batch(outcome)
+            finally:
+                self.ready.put_back(outcome)
+            if batch is not None:
+                return batch
+            self.ready.take()
+
+    def note_probed_rate(self, rate: float) -> None:
+        """Judge from now on by this rate, in batches a second that the trainer takes from memory."""
+        self._verdicts.probed_rate = rate
+
     @property
     def verdict(self) -> Verdict:
         """What holds the training back now, judged within the last second."""

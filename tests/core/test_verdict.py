@@ -52,6 +52,12 @@ def test_each_cause_is_named_with_its_figures(window: Window, cause: Cause, word
     assert words in str(verdict)
 
 
+def test_a_probed_rate_takes_the_place_of_what_the_window_shows() -> None:
+    verdict = judge(replace(BUSY, probed_rate=30.0))
+    assert verdict.desired_slots == math.ceil(1.1 * 30.0 * 0.4)
+    assert "add 12 " in str(verdict)
+
+
 def test_nothing_taken_at_all_is_no_reason_to_wait_for_twenty_batches() -> None:
     assert judge(replace(BUSY, batches_count=0, wait_seconds=60.0)).cause is Cause.WORKERS
 

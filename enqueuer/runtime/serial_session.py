@@ -38,6 +38,7 @@ class SerialSession:
 
     endpoint: str | None = None
     workers_count = 0
+    refusals = ""
 
     def __init__(self, bookmark: Bookmark) -> None:
         self.bookmark = bookmark

@@ -349,6 +349,11 @@ class Session:
         """The number of workers (slots) that serve now."""
         return self.coordinator.slots_count
 
+    @property
+    def refusals(self) -> str:
+        """Workers that came and were refused, by reason; '' if there was none."""
+        return self.coordinator.refusals
+
     def stats(self) -> Stats:
         """A snapshot, taken in the I/O thread, or here after its end. While that thread hangs: the last snapshot."""
         try:

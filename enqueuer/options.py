@@ -9,20 +9,29 @@ guide its table.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import operator
 import os
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import wraps
 from typing import Any, Final, Literal, ParamSpec, TypeVar
 
+from enqueuer.argument_values import (
+    COUNT_BITS,
+    LONGEST_SECONDS,
+    address_hint,
+    as_float,
+    as_integer,
+    is_address,
+    nearest_name,
+    read_flag,
+    read_number_of_seconds,
+)
 from enqueuer.errors import ConfigurationError
-from enqueuer.transport.addresses import is_tcp_address
 
 OnError = Literal["raise", "skip"]
 ShardRemainder = Literal["drop", "repeat"]
@@ -31,18 +40,9 @@ Hedge = Literal["auto", "off"]
 QueueSize = int | Literal["auto"]
 WorkerInit = Callable[[], object] | str
 
-AUTO: Final = "auto"
-
 # A batch that takes three times as long as 19 of 20 do is more often on a slow worker than it is a slow batch.
 AUTO_HEDGE_FACTOR: Final = 3.0
 
-# A century, and infinity with it: the clocks of the operating system take no more than some centuries.
-LONGEST_SECONDS: Final = 3_153_600_000.0
-# Counts travel as 64-bit integers, and the next epoch's number as well.
-_COUNT_BITS: Final = 62
-
-# A host that is no pattern and has no colon, or an IPv6 address in brackets.
-_ADDRESS = re.compile(r"tcp://(\*|\[[^\s\[\]]+\]|[^\s:/\[\]*]+):(\*|\d{1,5})", re.ASCII)
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 _T = TypeVar("_T")
@@ -52,33 +52,6 @@ _P = ParamSpec("_P")
 def _option(default: _T, doc: str, group: str = "") -> _T:
     """A field of a frozen table. A group begins at the field that names it."""
     return field(default=default, metadata={"doc": doc, "group": group})
-
-
-def _seconds(name: str, value: Any, *, optional: bool = False) -> float:
-    seconds = _as_float(value)
-    if seconds is None:
-        raise ConfigurationError(f"{name} must be a number of seconds{' or None' if optional else ''}, not {value!r}")
-    return seconds
-
-
-def _as_float(value: Any) -> float | None:
-    """A number; None for anything else, such as an array of two."""
-    if isinstance(value, bool | str) or not hasattr(value, "__float__"):
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _as_integer(value: Any) -> int | None:
-    """An integer; None for anything else, such as an array of two."""
-    if isinstance(value, bool):
-        return None
-    try:
-        return operator.index(value)
-    except TypeError:
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +79,13 @@ class Timing:
         known = [option.name for option in fields(cls)]
         for name in values:
             if name not in known:
-                raise TypeError(f"Timing has no option {name!r}{_nearest(name, known)}")
+                raise TypeError(f"Timing has no option {name!r}{nearest_name(name, known)}")
         return object.__new__(cls)
 
     def __post_init__(self) -> None:
         for option in fields(self):
             # A plain float: it travels as msgpack, and a NumPy number does not.
-            value = _seconds(f"timing.{option.name}", getattr(self, option.name))
+            value = read_number_of_seconds(f"timing.{option.name}", getattr(self, option.name))
             object.__setattr__(self, option.name, min(value, LONGEST_SECONDS))
             if not value > 0:
                 raise ConfigurationError(f"timing.{option.name} must be above 0 seconds, not {value!r}")
@@ -271,13 +244,13 @@ class Options:
             value = getattr(self, name)
             if value is None and optional:
                 continue
-            count = _as_integer(value)
+            count = as_integer(value)
             if count is None:
                 raise ConfigurationError(f"{name} must be an integer{' or None' if optional else ''}, not {value!r}")
             self._set(name, count)
             if count < least:
                 raise ConfigurationError(f"{name} must be at least {least}, not {value!r}")
-            bits = 64 if name == "seed" else _COUNT_BITS
+            bits = 64 if name == "seed" else COUNT_BITS
             if count >= 2**bits:
                 raise ConfigurationError(f"{name} must be below 2**{bits}, not {value!r}")
 
@@ -286,7 +259,7 @@ class Options:
             value = getattr(self, name)
             if value is None:
                 continue
-            self._set(name, _seconds(name, value, optional=True))
+            self._set(name, read_number_of_seconds(name, value, optional=True))
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigurationError(f"{name} must be above 0 seconds, or None for no limit, not {value!r}")
         if not isinstance(self.timing, Timing):
@@ -296,7 +269,7 @@ class Options:
         hedge = self.hedge
         if hedge is None or (isinstance(hedge, str) and hedge in ("off", "auto")):
             return
-        factor = _as_float(hedge)
+        factor = as_float(hedge)
         if factor is None or not 1 <= factor < math.inf:
             raise ConfigurationError(f"hedge must be 'auto', 'off' or a factor of at least 1, not {hedge!r}")
 
@@ -347,9 +320,9 @@ class Options:
             address = getattr(self, name)
             if address is None:
                 continue
-            if not _is_address(address):
+            if not is_address(address):
                 raise ConfigurationError(
-                    f"{name} must look like 'tcp://host:port' or 'tcp://*:0', not {address!r}{_address_hint(address)}"
+                    f"{name} must look like 'tcp://host:port' or 'tcp://*:0', not {address!r}{address_hint(address)}"
                 )
             if name != "bind" and self.bind is None:
                 raise ConfigurationError(f"{name} is for remote workers and needs bind=… as well")
@@ -363,77 +336,6 @@ class Options:
             raise ConfigurationError("key_file is for remote workers and needs bind=… as well")
         if self.insecure:
             raise ConfigurationError("key_file and insecure=True contradict each other: leave one of them out")
-
-
-def _is_address(address: object) -> bool:
-    return isinstance(address, str) and _ADDRESS.fullmatch(address) is not None and is_tcp_address(address)
-
-
-def _address_hint(address: object) -> str:
-    """What is wrong with the address, where that can be told."""
-    if not isinstance(address, str):
-        return ""
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
-    if _is_address(f"tcp://{address}"):
-        return f"; did you mean 'tcp://{address}'?"
-    if port.isdecimal() and int(port) >= 65536:
-        return "; ports end at 65535"
-    if host.count(":") > 1 and _is_address(f"tcp://[{host}]:{port}"):
-        return f"; an IPv6 address needs brackets: 'tcp://[{host}]:{port}'"
-    return ""
-
-
-def read_flag(name: str, value: Any, *, optional: bool = False) -> bool:
-    """A true or false value of an argument. Raises ConfigurationError that names the argument."""
-    if not _is_flag(value):
-        choices = "True, False or None" if optional else "True or False"
-        raise ConfigurationError(f"{name} must be {choices}, not {value!r}")
-    return bool(value)
-
-
-def _is_flag(value: Any) -> bool:
-    """NumPy's booleans, and 0 and 1, count as well."""
-    try:
-        return hasattr(value, "__bool__") and value in (0, 1)
-    except Exception:  # an array compares element by element
-        return False
-
-
-def read_count(name: str, value: Any, *, none: str = "") -> int:
-    """A number of at least 0. Raises TypeError or ValueError that names the argument.
-
-    ``none`` is what None means for this argument, if the caller takes None.
-    """
-    also = f", or None for {none}" if none else ""
-    count = _as_integer(value)
-    if count is None:
-        raise TypeError(f"{name} must be an integer{also}, not {value!r}")
-    if count < 0:
-        raise ValueError(f"{name} must be 0 or more{also}, not {value!r}")
-    if count >= 2**_COUNT_BITS:
-        raise ValueError(f"{name} must be below 2**{_COUNT_BITS}, not {value!r}")
-    return count
-
-
-def read_seconds(name: str, value: Any) -> float:
-    """A time in seconds, of an argument that may be None as well. Raises TypeError that names the argument."""
-    try:
-        return min(_seconds(name, value, optional=True), LONGEST_SECONDS)
-    except ConfigurationError as error:
-        raise TypeError(str(error)) from None
-
-
-def read_queue_size(max_queue_size: object) -> int | None:
-    """The ``max_queue_size`` of ``start()`` as a number; None for 'auto'. Raises TypeError or ValueError."""
-    if isinstance(max_queue_size, str) and max_queue_size == AUTO:
-        return None
-    problem = f"max_queue_size must be an integer or {AUTO!r}, not {max_queue_size!r}"
-    if isinstance(max_queue_size, str):
-        raise ValueError(problem)
-    size = _as_integer(max_queue_size)
-    if size is None:
-        raise TypeError(problem)
-    return size
 
 
 OPTION_NAMES: Final = frozenset(option.name for option in fields(Options))
@@ -482,7 +384,7 @@ def with_options(constructor: Callable[_P, None]) -> Callable[_P, None]:
         for name, value in kwargs.items():
             if name not in known:
                 raise TypeError(
-                    f"{owner} has no option {name!r}{_misplaced_option(name, value) or _nearest(name, known)}"
+                    f"{owner} has no option {name!r}{_misplaced_option(name, value) or nearest_name(name, known)}"
                 )
         if len(args) > positional_count:
             raise TypeError(f"{owner} takes options by keyword, such as shuffle=True, not by position")
@@ -502,7 +404,7 @@ def with_start_arguments(start: Callable[_P, None]) -> Callable[_P, None]:
                 owner = type(args[0]).__name__
                 is_option = name in OPTION_NAMES or name == "use_multiprocessing"
                 hint = f": it is an option, {owner}(sequence, {name}={value!r:.60})" if is_option else ""
-                raise TypeError(f"start() has no argument {name!r}{hint or _nearest(name, START_ARGUMENTS)}")
+                raise TypeError(f"start() has no argument {name!r}{hint or nearest_name(name, START_ARGUMENTS)}")
         start(*args, **kwargs)
 
     return checked
@@ -515,8 +417,3 @@ def _misplaced_option(name: str, value: object) -> str:
     if name in {option.name for option in fields(Timing)}:
         return f": it is a part of timing, timing=Timing({name}={value!r:.60})"
     return ""
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1, 0.5)
-    return f"; did you mean {near[0]!r}?" if near else f". There are: {', '.join(known)}"

@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Generator, Iterator
 from typing import Any
 
+from enqueuer.argument_values import read_count, read_flag, read_queue_size, read_seconds
 from enqueuer.compute.sequence_checks import check_sequence
 from enqueuer.compute.spec import SequenceSpec
 from enqueuer.core.verdict import Verdict, Window, judge
@@ -34,10 +35,6 @@ from enqueuer.options import (
     ShardRemainder,
     Timing,
     WorkerInit,
-    read_count,
-    read_flag,
-    read_queue_size,
-    read_seconds,
     with_options,
     with_start_arguments,
 )

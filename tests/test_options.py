@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from enqueuer import ConfigurationError, OrderedEnqueuer, SequenceEnqueuer
-from enqueuer.options import LONGEST_SECONDS, Options, Timing
+from enqueuer.argument_values import LONGEST_SECONDS
+from enqueuer.options import Options, Timing
 from enqueuer.security.key_directory import KeyDirectory
 from enqueuer.transport.addresses import is_loopback, is_tcp_address
 from tests.support.sequences import Bare

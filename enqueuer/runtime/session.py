@@ -55,6 +55,7 @@ from enqueuer.runtime.epochs import EpochKeeper, Placement
 from enqueuer.runtime.hook_thread import SessionTasks
 from enqueuer.runtime.io_loop import IoLoop
 from enqueuer.runtime.iteration import StreamEnd
+from enqueuer.runtime.left_out import LeftOut
 from enqueuer.runtime.local_processes import LocalProcesses, Surroundings
 from enqueuer.runtime.local_threads import LocalThreads
 from enqueuer.runtime.outcomes import build_batch, build_error
@@ -103,6 +104,7 @@ class Session:
         self._context = new_context(1 if options.bind is None else io_threads_for(usable_cpus()))
         self._threads: LocalThreads | None = None
         self._last_stats = Stats()
+        self._left_out = LeftOut()
         self._secret = os.urandom(_SECRET_BYTES)
         channels = self._bind()
         self.facts = self._session_facts(channels, max_queue_size)
@@ -278,6 +280,8 @@ class Session:
                 batch = self._build(outcome)
             if batch is not None:
                 return batch
+            epoch, taken, length, _ = self.ready.progress
+            self._left_out.note(epoch, taken, length, self.ready.taken_total)
 
     def _build(self, payload: Any) -> Any:
         try:

@@ -9,19 +9,29 @@ guide its table.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import operator
 import os
+import re
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import wraps
 from typing import Any, Final, Literal, ParamSpec, TypeVar
 
+from enqueuer.argument_values import (
+    COUNT_BITS,
+    LONGEST_SECONDS,
+    address_hint,
+    as_float,
+    as_integer,
+    is_address,
+    nearest_name,
+    read_flag,
+    read_number_of_seconds,
+)
 from enqueuer.errors import ConfigurationError
-from enqueuer.transport.addresses import is_tcp_address
 
 OnError = Literal["raise", "skip"]
 ShardRemainder = Literal["drop", "repeat"]
@@ -30,10 +40,10 @@ Hedge = Literal["auto", "off"]
 QueueSize = int | Literal["auto"]
 WorkerInit = Callable[[], object] | str
 
-AUTO: Final = "auto"
-
 # A batch that takes three times as long as 19 of 20 do is more often on a slow worker than it is a slow batch.
 AUTO_HEDGE_FACTOR: Final = 3.0
+
+_TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -42,12 +52,6 @@ _P = ParamSpec("_P")
 def _option(default: _T, doc: str, group: str = "") -> _T:
     """A field of a frozen table. A group begins at the field that names it."""
     return field(default=default, metadata={"doc": doc, "group": group})
-
-
-def _seconds(name: str, value: Any, *, optional: bool = False) -> float:
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        raise ConfigurationError(f"{name} must be a number of seconds{' or None' if optional else ''}, not {value!r}")
-    return float(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +75,18 @@ class Timing:
     no_worker_warning: float = _option(30.0, "Time between two warnings while no worker is there.")
     stop: float = _option(10.0, "How long ``stop()`` takes at most when it is called without a time-out.")
 
+    def __new__(cls, *_: Any, **values: Any) -> Timing:
+        known = [option.name for option in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise TypeError(f"Timing has no option {name!r}{nearest_name(name, known)}")
+        return object.__new__(cls)
+
     def __post_init__(self) -> None:
         for option in fields(self):
             # A plain float: it travels as msgpack, and a NumPy number does not.
-            value = _seconds(f"timing.{option.name}", getattr(self, option.name))
-            object.__setattr__(self, option.name, value)
+            value = read_number_of_seconds(f"timing.{option.name}", getattr(self, option.name))
+            object.__setattr__(self, option.name, min(value, LONGEST_SECONDS))
             if not value > 0:
                 raise ConfigurationError(f"timing.{option.name} must be above 0 seconds, not {value!r}")
         if self.worker_timeout < 2 * self.heartbeat_interval:
@@ -233,20 +244,22 @@ class Options:
             value = getattr(self, name)
             if value is None and optional:
                 continue
-            if isinstance(value, bool) or not hasattr(value, "__index__"):
+            count = as_integer(value)
+            if count is None:
                 raise ConfigurationError(f"{name} must be an integer{' or None' if optional else ''}, not {value!r}")
-            self._set(name, operator.index(value))
-            if operator.index(value) < least:
+            self._set(name, count)
+            if count < least:
                 raise ConfigurationError(f"{name} must be at least {least}, not {value!r}")
-        if self.seed is not None and self.seed >= 2**64:
-            raise ConfigurationError("seed must be below 2**64")
+            bits = 64 if name == "seed" else COUNT_BITS
+            if count >= 2**bits:
+                raise ConfigurationError(f"{name} must be below 2**{bits}, not {value!r}")
 
     def _check_seconds(self) -> None:
         for name in ("batch_timeout", "no_worker_timeout"):
             value = getattr(self, name)
             if value is None:
                 continue
-            self._set(name, _seconds(name, value, optional=True))
+            self._set(name, read_number_of_seconds(name, value, optional=True))
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigurationError(f"{name} must be above 0 seconds, or None for no limit, not {value!r}")
         if not isinstance(self.timing, Timing):
@@ -254,9 +267,10 @@ class Options:
 
     def _check_hedge(self) -> None:
         hedge = self.hedge
-        if hedge is None or hedge in ("off", "auto"):
+        if hedge is None or (isinstance(hedge, str) and hedge in ("off", "auto")):
             return
-        if isinstance(hedge, (bool, str)) or not hasattr(hedge, "__float__") or not 1 <= float(hedge) < math.inf:
+        factor = as_float(hedge)
+        if factor is None or not 1 <= factor < math.inf:
             raise ConfigurationError(f"hedge must be 'auto', 'off' or a factor of at least 1, not {hedge!r}")
 
     @property
@@ -280,10 +294,12 @@ class Options:
             ("shard_remainder", ("drop", "repeat")),
             ("compression", (None, "lz4", "zstd")),
         ):
-            if getattr(self, name) not in choices:
-                raise ConfigurationError(f"{name} must be one of {choices}, not {getattr(self, name)!r}")
+            value = getattr(self, name)
+            # An array compares element by element.
+            if not isinstance(value, str | None) or value not in choices:
+                raise ConfigurationError(f"{name} must be one of {choices}, not {value!r}")
         init = self.worker_init
-        if not (init is None or callable(init) or (isinstance(init, str) and ":" in init)):
+        if not (init is None or callable(init) or (isinstance(init, str) and _TARGET.fullmatch(init))):
             raise ConfigurationError(f"worker_init must be a callable or 'package.module:callable', not {init!r}")
 
     def _check_shard(self) -> None:
@@ -304,8 +320,10 @@ class Options:
             address = getattr(self, name)
             if address is None:
                 continue
-            if not is_tcp_address(address):
-                raise ConfigurationError(f"{name} must look like 'tcp://host:port' or 'tcp://*:0', not {address!r}")
+            if not is_address(address):
+                raise ConfigurationError(
+                    f"{name} must look like 'tcp://host:port' or 'tcp://*:0', not {address!r}{address_hint(address)}"
+                )
             if name != "bind" and self.bind is None:
                 raise ConfigurationError(f"{name} is for remote workers and needs bind=… as well")
 
@@ -320,50 +338,8 @@ class Options:
             raise ConfigurationError("key_file and insecure=True contradict each other: leave one of them out")
 
 
-def read_flag(name: str, value: Any, *, optional: bool = False) -> bool:
-    """A true or false value of an argument. Raises ConfigurationError that names the argument."""
-    # NumPy's booleans, and 0 and 1, count as well.
-    if not hasattr(value, "__bool__") or value not in (0, 1):
-        choices = "True, False or None" if optional else "True or False"
-        raise ConfigurationError(f"{name} must be {choices}, not {value!r}")
-    return bool(value)
-
-
-def read_count(name: str, value: Any, *, none: str = "") -> int:
-    """A number of at least 0. Raises TypeError or ValueError that names the argument.
-
-    ``none`` is what None means for this argument, if the caller takes None.
-    """
-    also = f", or None for {none}" if none else ""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer{also}, not {value!r}")
-    if operator.index(value) < 0:
-        raise ValueError(f"{name} must be 0 or more{also}, not {value!r}")
-    return operator.index(value)
-
-
-def read_seconds(name: str, value: Any) -> float:
-    """A time in seconds, of an argument that may be None as well. Raises TypeError that names the argument."""
-    try:
-        return _seconds(name, value, optional=True)
-    except ConfigurationError as error:
-        raise TypeError(str(error)) from None
-
-
-def read_queue_size(max_queue_size: object) -> int | None:
-    """The ``max_queue_size`` of ``start()`` as a number; None for 'auto'. Raises TypeError or ValueError."""
-    if isinstance(max_queue_size, str) and max_queue_size == AUTO:
-        return None
-    problem = f"max_queue_size must be an integer or {AUTO!r}, not {max_queue_size!r}"
-    if isinstance(max_queue_size, str):
-        raise ValueError(problem)
-    try:
-        return operator.index(max_queue_size)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(problem) from None
-
-
 OPTION_NAMES: Final = frozenset(option.name for option in fields(Options))
+START_ARGUMENTS: Final = ("workers", "max_queue_size", "epoch")
 
 
 # ---------------------------------------------------------------- what help() and a wrong name say
@@ -395,19 +371,49 @@ def describe_options() -> str:
 def with_options(constructor: Callable[_P, None]) -> Callable[_P, None]:
     """Decorate a constructor that takes `Options` as keywords.
 
-    Its docstring ends with every option's sentence, and its error for an unknown keyword names the class and the
-    nearest option.
+    Its docstring ends with every option's sentence. Its error for an unknown keyword names the class, and the nearest
+    option or the place where the keyword belongs.
     """
-    known = list(inspect.signature(constructor).parameters)
+    parameters = inspect.signature(constructor).parameters.values()
+    known = [parameter.name for parameter in parameters][1:]
+    positional_count = sum(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
 
     @wraps(constructor)
     def checked(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        for name in kwargs:
+        owner = type(args[0]).__name__
+        for name, value in kwargs.items():
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1, 0.5)
-                hint = f"; did you mean {near[0]!r}?" if near else f". There are: {', '.join(known[1:])}"
-                raise TypeError(f"{type(args[0]).__name__} has no option {name!r}{hint}")
+                raise TypeError(
+                    f"{owner} has no option {name!r}{_misplaced_option(name, value) or nearest_name(name, known)}"
+                )
+        if len(args) > positional_count:
+            raise TypeError(f"{owner} takes options by keyword, such as shuffle=True, not by position")
         constructor(*args, **kwargs)
 
     checked.__doc__ = f"{inspect.getdoc(constructor) or ''}\n{describe_options()}\n"
     return checked
+
+
+def with_start_arguments(start: Callable[_P, None]) -> Callable[_P, None]:
+    """Decorate ``start()``: its error for an unknown keyword names the nearest one, or the place where it belongs."""
+
+    @wraps(start)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        for name, value in kwargs.items():
+            if name not in START_ARGUMENTS:
+                owner = type(args[0]).__name__
+                is_option = name in OPTION_NAMES or name == "use_multiprocessing"
+                hint = f": it is an option, {owner}(sequence, {name}={value!r:.60})" if is_option else ""
+                raise TypeError(f"start() has no argument {name!r}{hint or nearest_name(name, START_ARGUMENTS)}")
+        start(*args, **kwargs)
+
+    return checked
+
+
+def _misplaced_option(name: str, value: object) -> str:
+    """Where a keyword of the constructor belongs instead; '' if nowhere."""
+    if name in START_ARGUMENTS:
+        return f": it is an argument of start(), start({name}={value!r:.60})"
+    if name in {option.name for option in fields(Timing)}:
+        return f": it is a part of timing, timing=Timing({name}={value!r:.60})"
+    return ""

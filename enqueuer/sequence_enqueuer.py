@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Generator, Iterator
 from typing import Any
 
+from enqueuer.argument_values import read_count, read_flag, read_queue_size, read_seconds
 from enqueuer.compute.sequence_checks import check_sequence
 from enqueuer.compute.spec import SequenceSpec
 from enqueuer.core.verdict import Verdict, Window, judge
@@ -34,11 +35,8 @@ from enqueuer.options import (
     ShardRemainder,
     Timing,
     WorkerInit,
-    read_count,
-    read_flag,
-    read_queue_size,
-    read_seconds,
     with_options,
+    with_start_arguments,
 )
 from enqueuer.runtime.bookmark import Bookmark, ResumePoint, fresh_state
 from enqueuer.runtime.channels import settle_keys
@@ -58,7 +56,6 @@ logger = logging.getLogger("enqueuer")
 
 _uids = itertools.count()
 _alive: weakref.WeakSet[SequenceEnqueuer] = weakref.WeakSet()
-_START_ARGUMENTS = frozenset({"workers", "max_queue_size"})
 # The time between two looks of `wait_for_workers`.
 _POLL_SECONDS = 0.02
 
@@ -126,8 +123,6 @@ class SequenceEnqueuer:
         self._session: Session | SerialSession | None = None
         # The session that is being stopped: the next one may need its port, and its processes.
         self._ending: Session | SerialSession | None = None
-        if not isinstance(sequence, SequenceSpec):
-            check_sequence(sequence)
         self.sequence = sequence
         self.use_multiprocessing = use_multiprocessing
         self._options = settle_keys(
@@ -188,6 +183,7 @@ class SequenceEnqueuer:
 
     # ------------------------------------------------------------ life cycle
 
+    @with_start_arguments
     def start(self, workers: int | None = 1, max_queue_size: QueueSize = 10, *, epoch: int | None = None) -> None:
         """Begin a new pass and prefetch at once. Returns once the first epoch is open, before its first batch is there.
 
@@ -479,8 +475,10 @@ class SequenceEnqueuer:
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Options are fixed once the enqueuer is made: a change that has no effect would pass unnoticed."""
-        if name in _START_ARGUMENTS:
+        if name in ("workers", "max_queue_size"):
             raise AttributeError(f"{name} is an argument of start(): call stop(), then start({name}={value!r})")
+        if name == "sequence" and not isinstance(value, SequenceSpec):
+            check_sequence(value)
         if name == "use_multiprocessing":  # it counts from the next start()
             value = _read_use_multiprocessing(value)
         # A subclass may keep an option of its own constructor under the same name.
@@ -576,7 +574,10 @@ class SequenceEnqueuer:
             if self._options.bind is None and n > self.workers:
                 raise NoWorkersError(f"{n} workers will never be there: start() was called for {self.workers}")
             if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"{session.workers_count} of {n} workers after {timeout} s")
+                refused = session.refusals
+                raise TimeoutError(
+                    f"{session.workers_count} of {n} workers after {timeout} s{refused and f'; {refused}'}"
+                )
             time.sleep(_POLL_SECONDS)
 
     # ------------------------------------------------------------ forks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from enqueuer import ConfigurationError, OrderedEnqueuer, SequenceEnqueuer
+from enqueuer.argument_values import LONGEST_SECONDS
 from enqueuer.options import Options, Timing
 from enqueuer.security.key_directory import KeyDirectory
 from enqueuer.transport.addresses import is_loopback, is_tcp_address
@@ -49,9 +51,11 @@ def test_a_count_is_an_integer_from_its_least_value_up(name: str, least: int) ->
     for bad in (least - 1, -(10**9)):
         with pytest.raises(ConfigurationError, match=f"{name} must be at least {least}, not {bad}"):
             make(**{name: bad})
-    for odd in (1.5, "3", True, [1]):
+    for odd in (1.5, "3", True, [1], np.array([1, 2])):
         with pytest.raises(ConfigurationError, match=f"{name} must be an integer"):
             make(**{name: odd})
+    with pytest.raises(ConfigurationError, match=rf"{name} must be below 2\*\*6\d"):
+        make(**{name: 2**80})
 
 
 @pytest.mark.parametrize("name", ["max_bytes", "max_worker_deaths", "max_batches_per_worker", "seed"])
@@ -78,20 +82,23 @@ def test_a_seed_has_64_bits() -> None:
     [
         ("on_error", ("raise", "skip"), ("ignore", None, "")),
         ("shard_remainder", ("drop", "repeat"), ("keep", None, 0)),
+        ("compression", (None, "lz4", "zstd"), ("gzip", True, np.array(["lz4", "zstd"]))),
     ],
 )
 def test_a_choice_is_one_of_the_listed_values(name: str, good: tuple[Any, ...], bad: tuple[Any, ...]) -> None:
     for value in good:
         make(**{name: value})
     for value in bad:
-        with pytest.raises(ConfigurationError, match=f"{name} must be one of .*{good[1]}.*, not {value!r}"):
+        with pytest.raises(
+            ConfigurationError, match=f"{name} must be one of .*{good[1]}.*, not {re.escape(repr(value))}"
+        ):
             make(**{name: value})
 
 
 def test_worker_init_is_something_to_call_or_the_name_of_it() -> None:
     for good in (None, print, "package.module:callable"):
         assert make(worker_init=good).worker_init == good
-    for bad in ("package.module", 3):
+    for bad in ("package.module", 3, "a:b:c", "1a:b", "a:", ":b"):
         with pytest.raises(ConfigurationError, match=r"worker_init must be a callable or 'package.module:callable'"):
             make(worker_init=bad)
 
@@ -122,12 +129,30 @@ def test_shuffled_shards_need_a_seed_or_they_would_overlap() -> None:
 
 @pytest.mark.parametrize("name", ["bind", "data_bind", "advertise"])
 @pytest.mark.parametrize(
-    "address", ["localhost:80", "ipc:///tmp/x", "tcp://", "tcp://host", "tcp://:80", "tcp://h:70000", "tcp://h:x", 80]
+    "address",
+    [
+        *("localhost:80", "ipc:///tmp/x", "tcp://", "tcp://host", "tcp://:80", "tcp://h:70000", "tcp://h:x", 80),
+        *("tcp://127.0.0.1:0:1", "tcp://h:²", "tcp://::1:80", " tcp://h:80", "tcp://h:80/", "tcp://h :80"),
+    ],
 )
 def test_an_address_is_a_tcp_host_and_port(name: str, address: Any) -> None:
     options: dict[str, Any] = {"bind": "tcp://127.0.0.1:*", "insecure": True, name: address}
     with pytest.raises(ConfigurationError, match=rf"{name} must look like 'tcp://host:port'"):
         make(**options)
+
+
+@pytest.mark.parametrize(
+    ("address", "hint"),
+    [
+        ("0.0.0.0:5555", "; did you mean 'tcp://0.0.0.0:5555'?"),
+        ("tcp://*:99999", "; ports end at 65535"),
+        ("tcp://::1:5555", "; an IPv6 address needs brackets: 'tcp://[::1]:5555'"),
+        ("tcp://trainer", ""),
+    ],
+)
+def test_a_wrong_address_comes_with_what_is_wrong(address: str, hint: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(f"not {address!r}{hint}") + "$"):
+        make(bind=address, insecure=True)
 
 
 @pytest.mark.parametrize("name", ["data_bind", "advertise"])
@@ -172,7 +197,7 @@ def test_a_flag_is_a_truth_value(name: str) -> None:
     more = {"bind": "tcp://127.0.0.1:*"}
     for good in (True, False, 1, 0, np.True_):
         assert getattr(make(**more, **{name: good}), name) is bool(good)
-    for bad in ("no", None, 2, [1]):
+    for bad in ("no", None, 2, [1], np.array([1, 0])):
         with pytest.raises(ConfigurationError, match=f"{name} must be True or False, not "):
             make(**more, **{name: bad})
 
@@ -251,7 +276,48 @@ def test_the_public_class_checks_at_once_and_knows_no_other_options() -> None:
         OrderedEnqueuer(Bare(), colour=1)  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize("hedge", [0, 0.5, "always", True, float("inf"), float("nan"), [3]])
+def test_a_keyword_in_the_wrong_place_names_the_right_one() -> None:
+    enqueuer = SequenceEnqueuer(Bare())
+    make_wrong: Any = SequenceEnqueuer
+    start: Any = enqueuer.start
+    time: Any = Timing
+    wrong: list[tuple[Callable[[], object], str]] = [
+        (lambda: make_wrong(Bare(), workers=4), "it is an argument of start(), start(workers=4)"),
+        (lambda: make_wrong(Bare(), max_queue_size=4), "it is an argument of start(), start(max_queue_size=4)"),
+        (lambda: make_wrong(Bare(), worker_timeout=4), "it is a part of timing, timing=Timing(worker_timeout=4)"),
+        (lambda: make_wrong(Bare(), False, True), "takes options by keyword, such as shuffle=True"),
+        (lambda: start(shuffle=True), "it is an option, SequenceEnqueuer(sequence, shuffle=True)"),
+        (lambda: start(use_multiprocessing=True), "(sequence, use_multiprocessing=True)"),
+        (lambda: start(worker=4), "start() has no argument 'worker'; did you mean 'workers'?"),
+        (lambda: start(colour=1), "There are: workers, max_queue_size, epoch"),
+        (lambda: time(worker_time=3), "Timing has no option 'worker_time'; did you mean 'worker_timeout'?"),
+    ]
+    for make_it, text in wrong:
+        with pytest.raises(TypeError, match=re.escape(text)):
+            make_it()
+    assert OrderedEnqueuer(Bare(), False, True)._options.shuffle
+    assert not enqueuer.is_running()
+
+
+def test_times_beyond_a_century_are_a_century() -> None:
+    """The clocks of the operating system take no infinite time-out: `stop()` failed with an OverflowError."""
+    timing = Timing(stop=float("inf"), worker_timeout=1e300)
+    assert timing.stop == timing.worker_timeout == LONGEST_SECONDS
+    enqueuer = SequenceEnqueuer(Bare(), timing=timing)
+    enqueuer.start()
+    enqueuer.stop()
+    enqueuer.start()
+    enqueuer.stop(float("inf"))
+
+
+@pytest.mark.parametrize(("name", "value"), [("epoch", 2**63), ("workers", 2**70), ("max_queue_size", True)])
+def test_an_argument_of_start_is_a_number_that_a_worker_can_be_told(name: str, value: Any) -> None:
+    """An epoch of 2**63 sent every batch back as malformed, for ever."""
+    with pytest.raises((TypeError, ValueError), match=rf"{name} must be .*not {value}"):
+        SequenceEnqueuer(Bare()).start(**{name: value})
+
+
+@pytest.mark.parametrize("hedge", [0, 0.5, "always", True, float("inf"), float("nan"), [3], np.array([1, 2])])
 def test_a_hedge_that_is_no_factor_is_refused(hedge: Any) -> None:
     with pytest.raises(ConfigurationError, match="hedge must be 'auto', 'off' or a factor of at least 1"):
         Options(hedge=hedge)

@@ -60,6 +60,16 @@ class Deadly(Batches):
         return index
 
 
+class Returnless(Batches):
+    def __getitem__(self, index: int) -> Any:
+        np.array([index])
+
+
+class Partial(Batches):
+    def __getitem__(self, index: int) -> Any:
+        return np.array([index]) if index == 1 else None
+
+
 class Raising(Batches):
     def __getitem__(self, index: int) -> Any:
         return {}["label_column"]
@@ -355,6 +365,28 @@ def test_use_multiprocessing_may_be_changed_and_is_checked_again() -> None:
     assert enqueuer.use_multiprocessing is True
     with pytest.raises(ConfigurationError, match="use_multiprocessing must be True or False, not 8"):
         enqueuer.use_multiprocessing = 8  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_epoch_of_nothing_but_none_is_a_warning(workers: int, caplog: pytest.LogCaptureFixture) -> None:
+    """A __getitem__ without its return: the training would end at once, or wait for ever with get()."""
+    with SequenceEnqueuer(Returnless()) as enqueuer:
+        enqueuer.start(workers)
+        assert list(enqueuer.epoch()) == list(enqueuer.epoch()) == []
+    told = [text for text in caplog.messages if "is its return missing?" in text]
+    assert told == [
+        "no batch in epoch 0: __getitem__ returned None 4 times, and None leaves a batch out; is its return missing?"
+    ]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_few_batches_that_are_none_are_left_out_without_a_word(
+    workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with SequenceEnqueuer(Partial()) as enqueuer:
+        enqueuer.start(workers)
+        assert len(list(enqueuer.epoch())) == 1
+    assert caplog.messages == []
 
 
 def test_a_loop_over_nothing_is_a_warning_and_told_once(caplog: pytest.LogCaptureFixture) -> None:

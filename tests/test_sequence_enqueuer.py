@@ -481,6 +481,8 @@ def test_a_remote_worker_is_rejected_for_a_live_object_and_both_sides_log_the_re
     assert "live object" in output and "SequenceSpec" in output
     rejections = [record.getMessage() for record in caplog.records if "rejected worker" in record.getMessage()]
     assert rejections and "SequenceSpec" in rejections[0]
+    with pytest.raises(TimeoutError, match=r"0 of 1 workers after 0\.01 s; worker .* was refused: .*SequenceSpec"):
+        made.wait_for_workers(1, 0.01)
     assert made.is_running(), "another worker, or a spec at the next start, may still come"
 
 

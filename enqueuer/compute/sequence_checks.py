@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from enqueuer.errors import with_article
 
@@ -33,6 +33,7 @@ def empty_hook(function: Hook) -> Hook:
 
 def check_sequence(candidate: object) -> None:
     """Raise a TypeError, naming the missing methods, if ``candidate`` cannot serve as a Sequence."""
+    _check_items(candidate)
     missing = [f"{name} ({meaning})" for name, meaning in _REQUIRED.items() if not hasattr(type(candidate), name)]
     if len(missing) == 1 and "__len__" in missing[0] and _defines_num_batches(candidate):
         batch_count(candidate)
@@ -48,13 +49,31 @@ def check_sequence(candidate: object) -> None:
     )
 
 
+def _check_items(candidate: object) -> None:
+    """Refuse what has a length and items, which are no batches."""
+    problem = ""
+    if isinstance(candidate, str | bytes | bytearray):
+        is_target = isinstance(candidate, str) and ":" in candidate
+        cure = f"for a Sequence by its name pass SequenceSpec({candidate!r:.80})" if is_target else "pass a Sequence"
+        problem = f"its items are characters; {cure}"
+    elif _is_plain_dict(candidate) and candidate and 0 not in candidate:
+        problem = "its keys are not 0, 1, …; pass an object whose __getitem__(index) makes the batch at an index"
+    if problem:
+        raise TypeError(f"{with_article(type(candidate).__qualname__)} cannot serve as a Sequence: {problem}")
+
+
+def _is_plain_dict(candidate: object) -> TypeGuard[dict[Any, Any]]:
+    return isinstance(candidate, dict) and type(candidate).__getitem__ is dict.__getitem__
+
+
 def batch_count(sequence: Any) -> int:
     """The number of batches in an epoch: ``len()``, or ``num_batches`` of a Keras dataset that has no ``__len__``.
 
-    Runs the user's code. Raises TypeError for a dataset without an end, whose ``num_batches`` is None.
+    Runs the user's code. Raises TypeError, ValueError or OverflowError for a value that is no length, and TypeError for
+    a dataset without an end, whose ``num_batches`` is None.
     """
     if hasattr(type(sequence), "__len__"):
-        return operator.index(len(sequence))
+        return _length(sequence)
     count = sequence.num_batches
     if count is None:
         raise TypeError(
@@ -62,6 +81,20 @@ def batch_count(sequence: Any) -> int:
             "epochs: let __len__ or num_batches say how many batches one shall have"
         )
     return operator.index(count)
+
+
+def _length(sequence: Any) -> int:
+    """``len()``. Its own errors do not say whose ``__len__`` is wrong, and come out of ``start()``."""
+    try:
+        return len(sequence)
+    except (TypeError, ValueError, OverflowError) as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            raise  # the user's code raised it
+        hint = " (divide with // or math.ceil)" if "'float'" in str(error) else ""
+        raise type(error)(
+            f"{type(sequence).__qualname__}.__len__ must return the number of batches in an epoch, an integer of at "
+            f"least 1{hint}: {error}"
+        ) from None
 
 
 def _defines_num_batches(sequence: object) -> bool:

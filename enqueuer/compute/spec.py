@@ -42,7 +42,7 @@ class SequenceSpec:
         if arguments:
             raise TypeError(
                 f"SequenceSpec takes the arguments of {target!r} by keyword, such as "
-                f"{_first_parameter(target)}={arguments[0]!r:.60}, not by position"
+                f"{_example(target, arguments[0])}, not by position"
             )
         object.__setattr__(self, "_target", target)
         object.__setattr__(self, "_kwargs", {name: _plain(value, name, 0) for name, value in kwargs.items()})
@@ -107,12 +107,29 @@ def name_target(target: object) -> str:
             f"of {with_article(type(target).__qualname__)} ({target!r:.60}); a Sequence that is an object goes to "
             "SequenceEnqueuer as it is"
         )
+    if name.rpartition(".")[2] == "<lambda>":
+        raise ConfigurationError(
+            "a lambda has no name by which workers could import it: define a function with def at the top level of a "
+            "module, and name that"
+        )
+    if inspect.ismethod(target):
+        raise ConfigurationError(
+            f"a SequenceSpec is made of a class or function, not of the method {name}: write a function that makes its "
+            "object and returns the Sequence, and name that"
+        )
     if module != "__main__" and getattr(sys.modules.get(module), name, None) is not target:
         raise ConfigurationError(
             f"{module}.{name} cannot be imported by its name: move it to the top level of a module that workers can "
             "import"
         )
     return f"{module}:{name}"
+
+
+def _example(target: str, argument: Any) -> str:
+    """An argument that was given by position, as a keyword."""
+    if type(argument) is dict and argument and all(isinstance(name, str) for name in argument):
+        return ", ".join(f"{name}={value!r:.60}" for name, value in argument.items())
+    return f"{_first_parameter(target)}={argument!r:.60}"
 
 
 def _first_parameter(target: str) -> str:
@@ -129,13 +146,23 @@ def split_target(target: object) -> tuple[str, str]:
     module, colon, name = target.partition(":") if isinstance(target, str) else ("", "", "")
     if not colon or not all(map(_is_name, [*module.split("."), name])):
         raise ConfigurationError(
-            f"{target!r} is not of the form 'package.module:callable', such as 'myproject.data:TrainingSequence'"
+            f"{target!r} is not of the form 'package.module:callable', such as "
+            f"{_corrected(target) or 'myproject.data:TrainingSequence'!r}"
         )
     if module == "__main__":
         raise ConfigurationError(
             f"{target!r} names another module in each process: move {name} into a module that workers can import"
         )
     return module, name
+
+
+def _corrected(target: object) -> str:
+    """What a malformed target most likely means, such as 'data:Train' for 'data.Train' and 'src/data.py:Train'."""
+    if not isinstance(target, str):
+        return ""
+    module, colon, name = target.rpartition(":" if ":" in target else ".")
+    module = module.removesuffix(".py").strip("./").replace("/", ".")
+    return f"{module}:{name}" if colon and all(map(_is_name, [*module.split("."), name])) else ""
 
 
 def import_target(target: str) -> Callable[..., Any]:
@@ -149,9 +176,10 @@ def import_target(target: str) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module is there, and lacks one that it imports itself
-        text = (
-            f"{error} (of {target!r}): correct the name, or put the module's directory on the import path (PYTHONPATH)"
-        )
+        cure = "correct the name, or put the module's directory on the import path (PYTHONPATH)"
+        if module_name.endswith(".py"):
+            cure = f"a module's name has no .py, as in '{module_name.removesuffix('.py')}:{name}'"
+        text = f"{error} (of {target!r}): {cure}"
         raise ModuleNotFoundError(text, name=error.name) from None
     found = getattr(module, name, None)
     if not callable(found):

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from enqueuer.core import granting, joining, leaving, liveness, offences, results, supervision
+from enqueuer.core import granting, joining, leaving, liveness, offences, refusals, results, supervision
 from enqueuer.core.actions import CRITICAL, Action, Deliver, EpochEnded, RemoteLine
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.events import (
@@ -118,6 +118,11 @@ class Coordinator:
     def slots_count(self) -> int:
         """Slots of workers that serve now."""
         return self.state.scheduler.slots_count
+
+    @property
+    def refusals(self) -> str:
+        """Workers that came and were refused, by reason; '' if there was none."""
+        return refusals.describe(self.state)
 
     @property
     def routes(self) -> list[Route]:

@@ -21,6 +21,7 @@ from enqueuer.core.events import EpochOpened, Route, ThreadsJoined
 from enqueuer.core.peer import PeerRecord, Supervisor
 from enqueuer.core.state import State
 from enqueuer.core.worker import Worker, WorkerState
+from enqueuer.errors import AuthenticationError
 from enqueuer.protocol.messages import ACCEPTED_VERSIONS, Epoch, Hello, LoadFailure, Ready, Reject, Role, Welcome
 
 # The current epoch and the one computed ahead.
@@ -220,7 +221,9 @@ def on_load_failure(state: State, worker: Worker, message: LoadFailure) -> None:
         return  # the state was given up before this worker came to load it
     text = f"worker {worker.name} cannot build the Sequence: {message.error.summary}"
     reason = f"it cannot build the Sequence: {message.error.summary}"
-    traceback = "" if reason in state.refusals else f"\n{message.error.traceback}".rstrip()
+    # The traceback of a worker's own refusal to run something says nothing about the user's code.
+    is_told = reason in state.refusals or message.error.module == AuthenticationError.__module__
+    traceback = "" if is_told else f"\n{message.error.traceback}".rstrip()
     is_new = refusals.note(state, worker.name, reason)
     if state.is_local(worker.channel):
         state.actions.append(FleetFailed(text, message.error))

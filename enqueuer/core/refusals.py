@@ -24,10 +24,12 @@ def reject(state: State, worker: Worker, reason: str) -> None:
 
 
 def describe(state: State) -> str:
-    """Workers that came and were refused, by reason; '' if there was none."""
+    """Workers that came and were refused, by reason; '' if there was none. Callable from any thread."""
     parts = []
-    for reason, names in state.refusals.items():
-        known = f"worker {next(iter(names))} was" if len(names) == 1 else f"{len(names)} workers were"
+    for reason, names in [(reason, list(names)) for reason, names in list(state.refusals.items())]:
+        if not names:
+            continue  # the worker has begun to serve in this moment
+        known = f"worker {names[0]} was" if len(names) == 1 else f"{len(names)} workers were"
         parts.append(f"{known} refused: {reason}")
     return "; ".join(parts)
 

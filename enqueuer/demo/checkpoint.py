@@ -40,7 +40,14 @@ class Checkpoint:
         self._saved_at = monotonic()
 
     def load(self) -> Progress | None:
-        """The saved progress, None without a file. Raises ConfigurationError if the file is of another kind or job."""
+        """The saved progress, None without a file.
+
+        Raises ConfigurationError if the file is of another kind or job, or can never be written.
+        """
+        if not self._path.parent.is_dir():
+            raise ConfigurationError(
+                f"resume={str(self._path)!r} cannot be written: there is no folder {self._path.parent}"
+            )
         try:
             with np.load(self._path, allow_pickle=False) as saved:
                 text = json.loads(str(saved["progress"]))
@@ -49,7 +56,10 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise ConfigurationError(f"{self._path} is no checkpoint of this demo ({error})") from error
+            # NumPy's text about a file of another kind advises to unpickle it.
+            raise ConfigurationError(
+                f"{self._path} is no checkpoint of this demo: name a new file, or one that --resume has saved"
+            ) from error
         if progress.job != self._job:
             raise ConfigurationError(
                 f"{self._path} is of another training ({progress.job}), not of this one ({self._job}); "

@@ -84,8 +84,13 @@ class HealthSocket:
 
 
 def check_private(directory: Path) -> None:
-    """Raise PermissionError unless the directory belongs to this user and no other user may enter it."""
+    """Raise PermissionError unless the directory belongs to this user and no other user may enter it.
+
+    Raises NotADirectoryError for a file.
+    """
     status = directory.stat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(f"{directory} is not a directory: give one that belongs to this user alone")
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise PermissionError(f"{directory} must belong to this user alone: chmod 700 {directory}")
 

@@ -21,6 +21,7 @@ from enqueuer.core.verdict import Verdict, Window, judge
 from enqueuer.monitoring.stats import Stats
 from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.iteration import StreamEnd
+from enqueuer.runtime.left_out import LeftOut
 from enqueuer.runtime.outcomes import InPlaceError, build_error
 from enqueuer.runtime.receipts import Received
 from enqueuer.runtime.stream_times import StreamTimes
@@ -38,6 +39,7 @@ class SerialSession:
 
     endpoint: str | None = None
     workers_count = 0
+    refusals = ""
 
     def __init__(self, bookmark: Bookmark) -> None:
         self.bookmark = bookmark
@@ -58,6 +60,7 @@ class SerialSession:
         self._taken_total = 0
         self._position = 0
         self._skipped: list[tuple[int, int]] = []
+        self._left_out = LeftOut()
         # Epoch, position and number of skips. Replaced as a whole: other threads read it without the lock.
         self._progress = (self._epoch, 0, 0)
         # A call in the hook thread whose consumer was interrupted while it waited.
@@ -101,6 +104,8 @@ class SerialSession:
                 self._progress = (self._epoch, self._position, len(self._skipped))
                 if batch is not None and not is_skipped:
                     return batch
+                if not is_skipped:
+                    self._left_out.note(self._epoch, self._position, len(self._order), self._taken_total)
 
     def wait_until_open(self) -> None:
         """Raise the errors of the Sequence that are known before its first batch. The epoch opens at that."""

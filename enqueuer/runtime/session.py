@@ -49,6 +49,7 @@ from enqueuer.runtime.epochs import EpochKeeper, Placement
 from enqueuer.runtime.hook_thread import SessionTasks
 from enqueuer.runtime.io_loop import IoLoop
 from enqueuer.runtime.iteration import StreamEnd
+from enqueuer.runtime.left_out import LeftOut
 from enqueuer.runtime.local_processes import LocalProcesses, Surroundings
 from enqueuer.runtime.local_threads import LocalThreads
 from enqueuer.runtime.outcomes import build_batch, build_error
@@ -96,6 +97,7 @@ class Session:
         self._context = new_context(1 if options.bind is None else io_threads_for(usable_cpus()))
         self._threads: LocalThreads | None = None
         self._last_stats = Stats()
+        self._left_out = LeftOut()
         self._secret = os.urandom(_SECRET_BYTES)
         channels = self._bind()
         self.facts = session_facts(os.urandom(ID_BYTES), bookmark, channels, max_queue_size)
@@ -237,6 +239,8 @@ class Session:
                 batch = self._build(outcome)
             if batch is not None:
                 return batch
+            epoch, taken, length, _ = self.ready.progress
+            self._left_out.note(epoch, taken, length, self.ready.taken_total)
 
     def _build(self, payload: Any) -> Any:
         try:
@@ -307,6 +311,11 @@ class Session:
     def workers_count(self) -> int:
         """The number of workers (slots) that serve now."""
         return self.coordinator.slots_count
+
+    @property
+    def refusals(self) -> str:
+        """Workers that came and were refused, by reason; '' if there was none."""
+        return self.coordinator.refusals
 
     def stats(self) -> Stats:
         """A snapshot, taken in the I/O thread, or here after its end. While that thread hangs: the last snapshot."""

@@ -113,6 +113,12 @@ class KeyDirectory:
             if make:
                 self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileExistsError, NotADirectoryError):
+            raise ConfigurationError(f"{self.path} is a file: give a directory for the keys") from None
+        except FileNotFoundError:
+            raise ConfigurationError(
+                f"there is no directory {self.path}: `enqueuer keygen {self.path}` makes it, with keys"
+            ) from None
         except OSError as error:
             raise ConfigurationError(f"{self.path}: {error.strerror}") from None
         try:

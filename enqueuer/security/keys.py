@@ -33,6 +33,7 @@ from enqueuer.errors import ConfigurationError
 
 KEY_BYTES = 32
 COORDINATOR_FILE = "coordinator.key"
+TOKEN_FILE = "worker.token"  # noqa: S105 - the first worker's
 WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 # For people and logs: enough to tell keys apart, not enough to forge one.
 _FINGERPRINT_BYTES = 4
@@ -104,26 +105,35 @@ def fingerprint(public_key: bytes) -> str:
 
 def read_coordinator_key(path: str | os.PathLike[str]) -> CoordinatorKey:
     """The key in this file. Raises ConfigurationError, which names the mistake and the remedy."""
-    return parse_coordinator_key(_read_private(path), str(path))
+    return parse_coordinator_key(_read_private(path, COORDINATOR_FILE), str(path))
 
 
 def read_token(path: str | os.PathLike[str]) -> WorkerToken:
     """The token in this file. Raises ConfigurationError, which names the mistake and the remedy."""
-    return parse_token(_read_private(path), str(path))
+    return parse_token(_read_private(path, TOKEN_FILE), str(path))
 
 
-def _read_private(path: str | os.PathLike[str]) -> str:
+def _read_private(path: str | os.PathLike[str], usual_name: str) -> str:
     """The text of a file, if only its owner can read it. Raises ConfigurationError."""
     _check_path(path)
     try:
         with Path(path).open("rb") as file:
-            _check_private(os.fstat(file.fileno()), path)
+            status = os.fstat(file.fileno())
             content = file.read(_MOST_FILE_BYTES + 1)
+    except IsADirectoryError:
+        raise ConfigurationError(f"{path} is a directory: give a file, such as {Path(path) / usual_name}") from None
+    except FileNotFoundError as error:
+        cure = f"`enqueuer keygen DIR` makes DIR/{usual_name}"
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}; {cure}") from None
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
     if len(content) > _MOST_FILE_BYTES:
         raise ConfigurationError(f"{path} is not a key file of Enqueuer: it is larger than {_MOST_FILE_BYTES} bytes")
-    return content.decode(errors="replace")
+    text = content.decode(errors="replace")
+    # Another file, which was named by mistake, is not to be made private.
+    if _TOKEN_FAMILY in text or _KIND in text:
+        _check_private(status, path)
+    return text
 
 
 def _check_path(path: str | os.PathLike[str]) -> None:
@@ -141,8 +151,6 @@ def _check_private(status: os.stat_result, path: str | os.PathLike[str]) -> None
     """Refuse a file that others can read, by PostgreSQL's rule: 0600 if it is ours, 0640 if it is root's (as the
     secrets that Kubernetes mounts).
     """
-    if stat.S_ISDIR(status.st_mode):
-        raise ConfigurationError(f"{path} is a directory: give a file, such as {Path(path) / COORDINATOR_FILE}")
     mode = stat.S_IMODE(status.st_mode)
     if status.st_uid not in (0, os.geteuid()):
         raise ConfigurationError(f"{path} belongs to another user and could be changed: copy it and use the copy")

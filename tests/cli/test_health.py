@@ -82,6 +82,13 @@ def test_a_directory_that_others_may_enter_is_an_error_in_one_line(directory):
     assert output == f"Error: {directory} must belong to this user alone: chmod 700 {directory}\n"
 
 
+def test_a_file_in_place_of_the_directory_is_an_error_in_one_line(directory):
+    directory.touch(mode=0o644)
+    code, output = ask()
+    assert code == 1
+    assert output == f"Error: {directory} is not a directory: give one that belongs to this user alone\n"
+
+
 def test_health_without_a_directory_is_the_callers_error(monkeypatch):
     monkeypatch.delenv(DIRECTORY_VARIABLE, raising=False)
     code, output = ask()

@@ -57,3 +57,16 @@ def test_the_list_has_the_prefixes_that_the_trainers_log_names(tmp_path: Path) -
 
 def test_two_actions_at_once_are_refused(tmp_path: Path) -> None:
     assert_refused(keygen(tmp_path, "--list", "--replace"), "one thing at a time")
+
+
+def test_a_directory_that_is_none_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "train.py"
+    file.touch()
+    for arguments in ((), ("--add-worker",)):
+        assert_refused(keygen(file, *arguments), f"{file} is a file: give a directory for the keys")
+    absent = tmp_path / "absent"
+    assert_refused(
+        keygen(absent, "--add-worker"),
+        f"there is no directory {absent}: `enqueuer keygen {absent}` makes it, with keys",
+    )
+    assert_refused(keygen(tmp_path, "--list"), "`enqueuer keygen DIR` makes DIR/coordinator.key")

@@ -1,6 +1,12 @@
 import pytest
 
-from enqueuer.compute.sequence_checks import check_sequence, fills_buffers, optional_method, own_on_epoch_end
+from enqueuer.compute.sequence_checks import (
+    batch_count,
+    check_sequence,
+    fills_buffers,
+    optional_method,
+    own_on_epoch_end,
+)
 from enqueuer.sequence import Sequence
 
 
@@ -35,11 +41,47 @@ def test_length_and_items_are_all_that_is_needed(candidate):
         ({1}, "a set cannot .* it lacks __getitem__"),
         (Bare, r"a class: pass Bare\("),
         (None, "NoneType"),
+        ("mydata:Batches", r"a str cannot .* pass SequenceSpec\('mydata:Batches'\)"),
+        ("abc", "a str cannot .* its items are characters; pass a Sequence"),
+        (b"abc", "a bytes cannot .* its items are characters"),
+        ({"x": 1, "y": 2}, r"a dict cannot .* its keys are not 0, 1, …; pass an object whose __getitem__"),
     ],
 )
 def test_an_object_that_is_no_sequence_is_a_type_error_that_names_the_missing_methods(candidate, missing):
     with pytest.raises(TypeError, match=missing):
         check_sequence(candidate)
+
+
+def test_a_dict_of_batches_and_a_dict_with_items_of_its_own_are_sequences():
+    class Computed(dict):
+        __getitem__ = Bare.__getitem__
+
+    check_sequence({0: "a", 1: "b"})
+    check_sequence(Computed(x=1))
+
+
+@pytest.mark.parametrize(
+    ("length", "error", "text"),
+    [
+        (2.5, TypeError, r"divide with // or math\.ceil\): 'float'"),
+        ("3", TypeError, "'str' object"),
+        (None, TypeError, "'NoneType' object"),
+        (-1, ValueError, ">= 0"),
+        (2**70, OverflowError, "index-sized"),
+    ],
+)
+def test_a_length_that_is_none_names_the_class_and_what_it_must_return(length, error, text):
+    sized = type("Sized", (Bare,), {"__len__": lambda self: length})
+    with pytest.raises(error, match=rf"Sized\.__len__ must return the number of batches in an epoch.*{text}"):
+        batch_count(sized())
+
+
+def test_an_error_inside_of_a_length_stays_as_it_is():
+    def raise_one(self):
+        raise ValueError("no such split")
+
+    with pytest.raises(ValueError, match=r"^no such split$"):
+        batch_count(type("Sized", (Bare,), {"__len__": raise_one})())
 
 
 def test_none_has_no_epoch_end_hook():

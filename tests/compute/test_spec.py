@@ -181,9 +181,26 @@ def test_a_class_that_cannot_be_imported_by_its_name_is_refused_with_what_to_do(
     class Local:
         pass
 
-    for target in (Local, lambda: None):
-        with pytest.raises(ConfigurationError, match="move it to the top level of a module"):
-            SequenceSpec(target)
+    with pytest.raises(ConfigurationError, match="move it to the top level of a module"):
+        SequenceSpec(Local)
+
+
+def test_a_lambda_and_a_method_are_called_by_these_names():
+    with pytest.raises(ConfigurationError, match=r"a lambda has no name .* define a function with def"):
+        SequenceSpec(lambda: None)
+    with pytest.raises(ConfigurationError, match=r"not of the method Path\.iterdir: write a function"):
+        SequenceSpec(Path().iterdir)
+
+
+@pytest.mark.parametrize("target", ["data.Train", "data.py:Train", "./data.py:Train", "data:Train"])
+def test_a_malformed_target_comes_with_what_it_most_likely_means(target):
+    try:
+        build = SequenceSpec(target).build
+    except ConfigurationError as error:
+        assert "such as 'data:Train'" in str(error)
+    else:
+        with pytest.raises(ModuleNotFoundError, match="'data:Train'"):
+            build()
 
 
 def test_an_object_in_place_of_a_class_is_refused_with_what_to_do():
@@ -196,3 +213,5 @@ def test_positional_arguments_are_refused_with_the_keyword_to_use(module):
         SequenceSpec("other.data:Batches", 100, 32)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="by keyword, such as count=3"):
         SequenceSpec(import_target(f"{module}:Shuffled"), 3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="by keyword, such as count=100, size=32, not"):
+        SequenceSpec("other.data:Batches", {"count": 100, "size": 32})  # type: ignore[arg-type]

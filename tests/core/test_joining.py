@@ -238,6 +238,16 @@ def test_a_load_failure_fails_the_fleet_only_if_it_is_the_trainers_own() -> None
     assert len(driver.core.state.fleet) == 0
 
 
+def test_a_workers_own_refusal_has_no_traceback_in_the_trainers_log() -> None:
+    driver = Driver()
+    driver.open(3)
+    peer = Peer(driver, 1)
+    peer.hello()
+    refusal = m.ErrorRecord("enqueuer.errors", "AuthenticationError", "its owner allows --allow os", "Traceback ...")
+    peer.say(m.LoadFailure(0, 0, refusal))
+    assert "its owner allows --allow os" in driver.reports() and "Traceback" not in driver.reports()
+
+
 def test_a_worker_that_did_not_hear_its_rejection_for_a_load_failure_hears_it_again() -> None:
     driver = Driver()
     driver.open(3)

@@ -51,6 +51,20 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
             Checkpoint(tmp_path / name, "job").load()
 
 
+def test_a_file_of_pickles_is_not_recommended_to_be_unpickled(tmp_path: Path) -> None:
+    (tmp_path / "junk").write_bytes(b"junk\n")
+    with pytest.raises(ConfigurationError, match="junk is no checkpoint of this demo: name a new file") as caught:
+        Checkpoint(tmp_path / "junk", "job").load()
+    assert "unsafely" not in str(caught.value)
+
+
+def test_a_file_in_a_folder_that_is_not_there_is_refused_before_the_training(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=rf"resume='.*state' cannot be written: there is no folder {tmp_path}/no"
+    ):
+        Checkpoint(tmp_path / "no" / "state", "job").load()
+
+
 def test_a_save_that_fails_leaves_the_last_one_and_nothing_else(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path / "file", "job")
     checkpoint.save(1, {}, [])

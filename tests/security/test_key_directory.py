@@ -78,10 +78,10 @@ def test_a_token_of_another_key_is_neither_overwritten_nor_removed(directory: Ke
 
 
 def test_an_error_names_the_file_and_the_reason(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="No such file"):
+    with pytest.raises(ConfigurationError, match=f"no directory {tmp_path}/nothing: `enqueuer keygen"):
         KeyDirectory(tmp_path / "nothing").add_worker()
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigurationError, match="file"):
+    with pytest.raises(ConfigurationError, match=f"{tmp_path}/file is a file: give a directory"):
         KeyDirectory(tmp_path / "file").create()
 
 

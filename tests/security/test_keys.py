@@ -136,6 +136,16 @@ def test_a_file_open_to_others_is_refused_with_the_command_that_mends_it(tmp_pat
         assert read_token(path) == TOKEN
 
 
+def test_another_file_that_is_open_to_others_is_no_file_to_make_private(tmp_path: Path) -> None:
+    path = tmp_path / "train.py"
+    path.write_text("import enqueuer\n")
+    path.chmod(0o644)
+    with pytest.raises(ConfigurationError, match="is not a worker's token"):
+        read_token(path)
+    with pytest.raises(ConfigurationError, match="is not a coordinator's key"):
+        read_coordinator_key(path)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_the_owner_of_a_file_matters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "worker.token"
@@ -154,10 +164,14 @@ def test_the_owner_of_a_file_matters(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"nothing: No such file"):
+    with pytest.raises(
+        ConfigurationError, match=r"nothing: No such file .*; `enqueuer keygen DIR` makes DIR/worker.token"
+    ):
         read_token(tmp_path / "nothing")
-    with pytest.raises(ConfigurationError, match="Is a directory"):
+    with pytest.raises(ConfigurationError, match=f"is a directory: give a file, such as {tmp_path}/coordinator.key"):
         read_coordinator_key(tmp_path)
+    with pytest.raises(ConfigurationError, match=f"is a directory: give a file, such as {tmp_path}/worker.token"):
+        read_token(tmp_path)
     large = tmp_path / "large"
     large.write_bytes(b"{" * 2_000_000)
     large.chmod(0o600)

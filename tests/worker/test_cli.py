@@ -150,6 +150,13 @@ def test_a_malformed_address_is_an_error(address: str) -> None:
     assert "tcp://host:port" in result.output and address in result.output
 
 
+@pytest.mark.parametrize("address", ["tcp://0.0.0.0:5555", "tcp://[::]:5555"])
+def test_the_address_of_all_interfaces_is_the_trainers_to_bind_and_none_to_connect_to(address: str) -> None:
+    result = invoke("--connect", address, "--allow", "p", "--insecure")
+    assert result.exit_code == 2
+    assert f"--connect {address} is where a trainer listens" in result.output and "tcp://trainer:5555" in result.output
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [

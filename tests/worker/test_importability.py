@@ -35,6 +35,7 @@ def test_a_module_that_is_there_has_no_problem_and_does_not_run(paths: list[str]
         ("digits.dta", "no module 'digits.dta' can be found"),
         ("nothing.at.all", "no module 'nothing' can be found"),
         ("alone.data", "alone is a module, not a package"),
+        ("alone.py", "alone is a module, not a package; a module's name has no .py"),
         ("unfinished", "line 1 of"),
     ],
 )

@@ -13,6 +13,8 @@ from enqueuer_worker.logs import LEVELS
 from enqueuer_worker.sequence.package_names import is_internal
 
 _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^\s:/\[\]*]+):(\d{1,5})", re.ASCII)
+# As a host, what a trainer's bind=… may have and nothing can connect to by it.
+_WILDCARDS = frozenset({"0.0.0.0", "[::]"})  # noqa: S104 - compared with, not bound
 _NAME = r"[^\W\d]\w*"
 _PACKAGE = re.compile(rf"{_NAME}(\.{_NAME})*")
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
@@ -44,7 +46,13 @@ def check_address(address: str) -> None:
     """Raise ConfigurationError unless the address has the form 'tcp://host:port'."""
     found = _ADDRESS.fullmatch(address)
     if found is None or not 0 < int(found[2]) < 65536:
-        raise ConfigurationError(f"connect must be the trainer's address, 'tcp://host:port', not {address!r}")
+        ports = "" if found is None else " with a port from 1 to 65535"
+        raise ConfigurationError(f"connect must be the trainer's address, 'tcp://host:port'{ports}, not {address!r}")
+    if found[1] in _WILDCARDS:
+        raise ConfigurationError(
+            f"connect={address!r} is where a trainer listens, on all addresses of its machine: give that "
+            "machine's name or address, as in 'tcp://trainer:5555', or 127.0.0.1 on the same machine"
+        )
 
 
 def check_trust(connect: str, token: WorkerToken | None, *, insecure: bool, allow_pickle: bool) -> None:

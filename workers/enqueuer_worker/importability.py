@@ -24,7 +24,8 @@ def import_problem(module: str, paths: Sequence[str]) -> str | None:
     for depth in range(1, len(names) + 1):
         name = ".".join(names[:depth])
         if search is None:
-            return f"{'.'.join(names[: depth - 1])} is a module, not a package"
+            hint = "; a module's name has no .py" if names[-1] == "py" else ""
+            return f"{'.'.join(names[: depth - 1])} is a module, not a package{hint}"
         spec = _find(name, search)
         if spec is None:
             return f"no module {name!r} can be found"

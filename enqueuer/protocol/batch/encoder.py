@@ -303,7 +303,8 @@ class _NodeEncoder:
             pickled = cloudpickle.dumps(value, protocol=5)
         except Exception as error:  # the object's own code may raise anything
             raise SequenceError(
-                f"{_name_of(path)} is {what} and cannot be carried to the trainer: {type(error).__name__}: {error}"
+                f"{_name_of(path)} is {what} and cannot be carried to the trainer: {type(error).__name__}: {error}. "
+                "Return arrays, or plain values in tuples, lists and dicts"
             ) from error
         self._add_buffer(f.PICKLE, pickled)
 

@@ -366,7 +366,7 @@ def test_a_sequence_that_cannot_be_built_is_logged_and_reported_and_the_coordina
     rig.serve()
     rig.step(LoadFailed(SESSION, 0, 0, ERROR))
     assert rig.sent(LoadFailure) == [LoadFailure(0, 0, ERROR)]
-    assert "no" in rig.of(Note)[0].text
+    assert rig.of(Note)[0].text.endswith("ValueError: no")
     assert rig.of(Exit) == []
     rig.get(Reject("it cannot build the Sequence"))
     reason = f"it cannot build the Sequence: {ERROR.summary}\n{ERROR.traceback}"
@@ -471,6 +471,24 @@ def test_a_reply_with_a_clock_ahead_of_the_workers_measures_no_round_trip(rig: R
     rig.get(HeartbeatReply(0, 0, rig.now + 5))
     rig.pass_time(1)
     assert rig.sent(Heartbeat)[0].round_trip == 0.0
+
+
+def test_an_error_that_the_trainer_raises_is_no_error_in_a_local_workers_log() -> None:
+    rig = Rig(reconnects=False)
+    rig.serve()
+    rig.step(LoadFailed(SESSION, 0, 0, ERROR))
+    notes = rig.of(Note)
+    rig.get(Reject("it cannot build the Sequence"))
+    assert max(note.level for note in [*notes, *rig.of(Note)]) < logging.WARNING
+
+
+def test_a_trainer_that_does_not_run_yet_is_no_warning_of_each_process() -> None:
+    """The supervisor says it, once for all its processes."""
+    rig = Rig(reconnects=True)
+    rig.step()
+    rig.pass_time(100)
+    assert any("silent" in note.text for note in rig.of(Note))
+    assert max(note.level for note in rig.of(Note)) < logging.WARNING
 
 
 def test_a_silent_coordinator_is_left_for_a_fresh_link(rig: Rig) -> None:

@@ -256,6 +256,21 @@ def test_a_reason_for_which_all_workers_are_refused_is_told_once(start: Start) -
     assert told.count("Traceback") == 1 and told.count("joined a session") == 1
 
 
+def test_a_rejection_before_the_supervisor_is_welcome_is_not_told_anew_after_it(start: Start) -> None:
+    with ScriptedCoordinator(sequence=["tests.worker.sequences:broken", {}]) as coordinator:
+        worker = start(coordinator)
+        for number in range(3):
+            (route,) = coordinator.let_in()
+            coordinator.send(route, Epoch(0, 0, 7, None))
+            coordinator.expect(LoadFailure)
+            coordinator.send(route, Reject("it cannot build the Sequence"))
+            if number == 0:
+                wait_until(lambda: "rejected this worker" in worker.output(), what="the rejection in the log")
+                coordinator.let_in(Role.SUPERVISOR)
+        wait_until(lambda: "joined a session" in worker.output(), what="the session in the log")
+    assert worker.output().count("Traceback") == 1
+
+
 def test_the_log_tells_when_a_coordinator_goes_and_comes_back(start: Start) -> None:
     with ScriptedCoordinator(sequence=NUMBERS) as first:
         address = first.address

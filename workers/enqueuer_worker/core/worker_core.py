@@ -136,8 +136,11 @@ class WorkerCore:
 
     @property
     def _told_level(self) -> int:
-        """The level of a reason that also goes to the supervisor: a remote one tells it, once for all its workers."""
-        return _DEBUG if self.policy.reconnects else _ERROR
+        """The level of a rejection, which also goes to the supervisor: a remote one tells it, once for all its workers.
+
+        Of a Sequence that cannot be built, the trainer of a local worker raises the error.
+        """
+        return _DEBUG if self.policy.reconnects or self._load_error else _ERROR
 
     @property
     def _is_draining(self) -> bool:
@@ -335,8 +338,9 @@ class WorkerCore:
 
     def _on_load_failed(self, session: Session, event: LoadFailed, _now: float) -> None:
         # The coordinator decides what follows: nothing if it has given this state up meanwhile, otherwise a Reject.
-        self._note(self._told_level, f"the Sequence cannot be built here: {event.error.text}")
         error = event.error
+        # The trainer tells it, with the traceback; of a local worker it raises the error itself.
+        self._note(_DEBUG, f"the Sequence cannot be built here: {error.summary}")
         # The traceback of a refusal of this library's own says nothing to the owner.
         is_ours = error.module == AuthenticationError.__module__
         self._load_error = error.text if is_ours else f"{error.summary}\n{error.traceback}".rstrip()
@@ -399,7 +403,9 @@ class WorkerCore:
                 self._open(now)
             return
         if now >= self._timers.silent_at:
-            self._note(_WARNING, "the trainer is silent; connecting again")
+            # Without a session it is a trainer that does not run yet: a remote worker's supervisor says so.
+            level = _DEBUG if self._session is None and self.policy.reconnects else _WARNING
+            self._note(level, "the trainer is silent; connecting again")
             self._go_offline(now)
             return
         if now >= self._timers.heartbeat_at:

@@ -139,7 +139,6 @@ class SupervisorLink:
             if session != self._session:
                 self._logger.info("joined a session at %s", self._link.address)
                 self._diagnosis.answered()
-                self._notes.forget()
             self._session = session
             self.batch_timeout = self._read_timeout(message)
             self._heartbeat_interval = message.heartbeat_interval
@@ -211,6 +210,9 @@ class SupervisorLink:
         self._say_hello(now)
 
     def _lose(self, now: float) -> None:
+        if self.in_session:
+            # Not when the session begins: it may have rejected a worker before it welcomes this supervisor.
+            self._notes.forget()
         self._link.close()
         self._report_again()
         self._beats_count = self._replies_count = 0

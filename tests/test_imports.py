@@ -29,7 +29,7 @@ ALLOWED = {
     "enqueuer.fresh_interpreter": {"enqueuer.errors"},
     "enqueuer.started_programs": set(),
     "enqueuer.compute": {"enqueuer.stream", "enqueuer.protocol", "enqueuer.errors"},
-    "enqueuer.monitoring": set(),
+    "enqueuer.monitoring": {"enqueuer.core.verdict"},
     "enqueuer.runtime": {
         "enqueuer.core",
         "enqueuer.stream",

@@ -29,8 +29,20 @@ ALLOWED = {
     "enqueuer.fresh_interpreter": {"enqueuer.errors"},
     "enqueuer.started_programs": set(),
     "enqueuer.compute": {"enqueuer.stream", "enqueuer.protocol", "enqueuer.errors"},
-    "enqueuer.monitoring": {"enqueuer.core.verdict"},
+    "enqueuer.monitoring": {
+        "enqueuer.core.verdict",
+        "enqueuer.core.fleet_history",
+        "enqueuer.protocol.observation",
+    },
+    "enqueuer.observer": {
+        "enqueuer.monitoring.trainer_sockets",
+        "enqueuer.protocol",
+        "enqueuer.security",
+        "enqueuer.transport",
+        "enqueuer.errors",
+    },
     "enqueuer.runtime": {
+        "enqueuer",  # its version
         "enqueuer.core",
         "enqueuer.stream",
         "enqueuer.transport",

@@ -251,6 +251,7 @@ class SerialSession:
             startup_wait_seconds=self._times.startup_wait_seconds,
             skipped=tuple(self._skipped),
             retries_count=self._retries_count,
+            verdict=self.verdict,
         )
 
     def stop(self, timeout: float) -> bool:

@@ -33,7 +33,7 @@ import numpy as np
 from enqueuer.compute.batch_digest import digest_payload
 from enqueuer.compute.error_records import rebuild_error
 from enqueuer.compute.spec import import_target
-from enqueuer.core.actions import BatchFailed, BatchSkipped, FleetFailed
+from enqueuer.core.actions import BatchFailed, BatchSkipped, FleetFailed, Show
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.events import EpochEndRequested, StopRequested, SupervisorDied
 from enqueuer.core.settings import ChannelFacts, SessionFacts
@@ -47,6 +47,7 @@ from enqueuer.monitoring.stats import Stats
 from enqueuer.monitoring.verdict_watch import VerdictWatch
 from enqueuer.protocol.batch import Trust
 from enqueuer.protocol.messages import ID_BYTES, Message
+from enqueuer.protocol.observation import Snapshot
 from enqueuer.protocol.results_codec import BuiltPayload
 from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.channels import Channel, PrivateDirectory, bind_local, bind_remote
@@ -57,6 +58,8 @@ from enqueuer.runtime.io_loop import IoLoop
 from enqueuer.runtime.iteration import StreamEnd
 from enqueuer.runtime.local_processes import LocalProcesses, Surroundings
 from enqueuer.runtime.local_threads import LocalThreads
+from enqueuer.runtime.observer_sockets import OBSERVERS, open_observer_sockets
+from enqueuer.runtime.observing import make_snapshot
 from enqueuer.runtime.outcomes import build_batch, build_error
 from enqueuer.runtime.ready_queue import End, ReadyQueue
 from enqueuer.runtime.stats import take_snapshot
@@ -130,7 +133,11 @@ class Session:
             on_fleet_failed=self._fleet_failed,
             on_failure=self.ready.fail,
             on_turn=self._look,
+            make_snapshot=self._show,
         )
+        self._observers = open_observer_sockets(self.io.watch, self.io.post, self.coordinator.ignores)
+        if self._observers is not None:
+            self.io.add_sender(OBSERVERS, self._observers.send)
         placement = Placement(threads > 0, local_processes > 0, options.bind is not None, options.key_file is not None)
         directory = self._directory.path if self._directory is not None else Path(tempfile.gettempdir())
         self._keeper = EpochKeeper(bookmark, placement, directory, self.io.post, self.ready.set_length)
@@ -153,6 +160,8 @@ class Session:
             self._health = open_health_socket(os.environ.get(DIRECTORY_VARIABLE))
             if self._health is not None:
                 self.io.call(self._answer_health)
+            if self._observers is not None:
+                self._observers.begin()
             self._opening = self._hooks.begin(self._keeper.open, self.bookmark.first_epoch)
             if threads:
                 self._threads = LocalThreads(
@@ -360,9 +369,21 @@ class Session:
             pass  # the I/O thread is kept from running, and it alone may look at the core
         return self._last_stats
 
-    def _snapshot(self) -> Stats:
-        running = not self._stopped.is_set()
-        return take_snapshot(self.coordinator.state, self.ready, self.io.receiver, running=running)
+    def _snapshot(self, *, with_workers: bool = True) -> Stats:
+        return take_snapshot(
+            self.coordinator.state,
+            self.ready,
+            self.io.receiver,
+            running=not self._stopped.is_set(),
+            shared_bytes=self.io.shared_bytes,
+            verdict=self._verdicts.verdict,
+            with_workers=with_workers,
+        )
+
+    def _show(self, show: Show) -> Snapshot:
+        """What an observer sees."""
+        stats = self._snapshot(with_workers=False)
+        return make_snapshot(self.coordinator.state, stats, self._verdicts, show)
 
     def _look(self, now: float) -> None:
         """What is told and judged from time to time. Called in each turn of the I/O thread."""
@@ -408,8 +429,10 @@ class Session:
             # 3. The I/O thread tells every worker Stop while its sockets are still there, then closes them.
             self.io.post(StopRequested())
             done = self.io.join(max(0.0, deadline - time.monotonic()))
-            if done and self._health is not None:
-                self._health.close()
+            if done:
+                for closing in (self._health, self._observers):
+                    if closing is not None:
+                        closing.close()
             # 4. Local processes, which have their Stop by now, end when their stdin closes.
             if self._processes is not None and not self.options.persistent_workers:
                 self._processes.stop(max(0.1, deadline - time.monotonic()))
@@ -444,8 +467,9 @@ class Session:
         """In a forked child: end the stream, and leave sockets and processes alone, which are the parent's."""
         self.ready = ReadyQueue(0, wake=_nothing, epoch_taken=_nothing, epoch_wanted=_nothing)
         self.ready.close()
-        if self._health is not None:
-            self._health.close()
+        for closing in (self._health, self._observers):
+            if closing is not None:
+                closing.close()
         self._stopped.set()
 
 

@@ -32,7 +32,9 @@ ALLOWED = {
     "enqueuer.monitoring": {
         "enqueuer.core.verdict",
         "enqueuer.core.fleet_history",
+        "enqueuer.core.item_times",
         "enqueuer.protocol.observation",
+        "enqueuer.errors",
     },
     "enqueuer.observer": {
         "enqueuer.monitoring.trainer_sockets",
@@ -155,7 +157,7 @@ def test_a_pure_package_uses_no_clock_thread_socket_or_third_party(package: str)
         ("enqueuer.errors", ("numpy", "zmq", "msgpack")),
         ("enqueuer_worker.supervisor.supervisor", ("numpy",)),
         ("enqueuer_worker.local", ("numpy",)),
-        ("enqueuer", ("sklearn", "PIL", "tqdm", "click", *FRAMEWORKS)),
+        ("enqueuer", ("sklearn", "PIL", "tqdm", "click", "prometheus_client", *FRAMEWORKS)),
         ("enqueuer.adapters", FRAMEWORKS),
         ("enqueuer.adapters.keras", FRAMEWORKS),
         ("enqueuer.adapters.tensorflow", FRAMEWORKS),

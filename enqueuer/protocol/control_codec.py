@@ -256,7 +256,7 @@ _SCHEMA: tuple[tuple[m.Kind, type, tuple[Check, ...]], ...] = (
         Snapshot,
         (
             # The trainer, the epoch, the queue, the fleet.
-            *(_label, _label, _count, _seconds, _seconds, *(_count,) * 3, *(_count,) * 4, _count, _count),
+            *(_label, _label, _count, _seconds, _seconds, *(_count,) * 3, *(_count,) * 4, *(_count,) * 4),
             # Totals: batches and bytes, times, faults.
             *(_count, _count, _count, _seconds, *(_seconds,) * 4, *(_count,) * 8),
             # The verdict and its window; item times, events, workers.

@@ -52,6 +52,8 @@ class Snapshot:
     queue_limit: int
     workers_count: int
     slots_count: int
+    joining_count: int
+    draining_count: int
     batches_total: int
     bytes_total: int
     shared_bytes_total: int

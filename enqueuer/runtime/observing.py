@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
 from itertools import islice
@@ -12,7 +13,7 @@ from itertools import islice
 import enqueuer
 from enqueuer.core.actions import Show
 from enqueuer.core.state import State
-from enqueuer.core.worker import Worker
+from enqueuer.core.worker import Worker, WorkerState
 from enqueuer.monitoring.stats import Stats
 from enqueuer.monitoring.verdict_watch import VerdictWatch
 from enqueuer.protocol.messages import MOST_EVENTS
@@ -27,12 +28,15 @@ _SHARED_FIELDS = [field.name for field in fields(Snapshot) if field.name in _STA
 def make_snapshot(state: State, stats: Stats, verdicts: VerdictWatch, show: Show) -> Snapshot:
     """What this observer sees now. Called in the I/O thread; ``stats`` are the present ones, their workers aside."""
     verdict, window = verdicts.verdict, verdicts.window
+    states = Counter(worker.state for worker in state.fleet)
     events = [event for event in state.history.events if event.number > show.after_event]
     return Snapshot(
         **{name: getattr(stats, name) for name in _SHARED_FIELDS},
         library_version=enqueuer.__version__,
         host=socket.gethostname()[:_MOST_NAME],
         pid=os.getpid(),
+        joining_count=states[WorkerState.JOINING],
+        draining_count=states[WorkerState.DRAINING],
         busy_seconds=state.busy_seconds,
         io_thread_seconds=time.thread_time(),
         skipped_count=len(state.skipped),

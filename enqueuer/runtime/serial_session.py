@@ -63,6 +63,8 @@ class SerialSession:
         # A call in the hook thread whose consumer was interrupted while it waited.
         self._unfinished: futures.Future[Any] | None = None
         self._own.source.begin_session(self)
+        if self.options.metrics_port is not None:
+            logger.warning("metrics_port has no effect with workers=0 and without bind")
         # All of `next_batch` is a wait.
         self._times = StreamTimes()
         bookmark.follow(self._get_received)

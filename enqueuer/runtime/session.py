@@ -35,13 +35,14 @@ from enqueuer.compute.error_records import rebuild_error
 from enqueuer.compute.spec import import_target
 from enqueuer.core.actions import BatchFailed, BatchSkipped, FleetFailed, Show
 from enqueuer.core.coordinator import Coordinator
-from enqueuer.core.events import EpochEndRequested, StopRequested, SupervisorDied
+from enqueuer.core.events import EpochEndRequested, Route, StopRequested, SupervisorDied
 from enqueuer.core.settings import ChannelFacts, SessionFacts
 from enqueuer.core.verdict import Verdict
 from enqueuer.errors import NoWorkersError, SequenceError
 from enqueuer.host import total_bytes, usable_cpus
 from enqueuer.memory.buffer_pool import pool
 from enqueuer.monitoring.health import DIRECTORY_VARIABLE, HealthSocket, Status, open_health_socket
+from enqueuer.monitoring.metrics import MetricsServer
 from enqueuer.monitoring.minute_line import MinuteLine
 from enqueuer.monitoring.stats import Stats
 from enqueuer.monitoring.verdict_watch import VerdictWatch
@@ -103,6 +104,7 @@ class Session:
         self._stopped = threading.Event()
         self._directory = PrivateDirectory() if local_processes else None
         self._health: HealthSocket | None = None
+        self._metrics: MetricsServer | None = None
         self._context = new_context(1 if options.bind is None else io_threads_for(usable_cpus()))
         self._threads: LocalThreads | None = None
         self._last_stats = Stats()
@@ -162,6 +164,8 @@ class Session:
                 self.io.call(self._answer_health)
             if self._observers is not None:
                 self._observers.begin()
+            if self.options.metrics_port is not None:
+                self._metrics = MetricsServer(self._scrape, self.options.metrics_port)
             self._opening = self._hooks.begin(self._keeper.open, self.bookmark.first_epoch)
             if threads:
                 self._threads = LocalThreads(
@@ -385,6 +389,14 @@ class Session:
         stats = self._snapshot(with_workers=False)
         return make_snapshot(self.coordinator.state, stats, self._verdicts, show)
 
+    def _scrape(self) -> Snapshot | None:
+        """What a scrape of the metrics sees; None at the session's end, and while the I/O thread hangs."""
+        show = Show(Route("", b""), 0, 0, self.coordinator.state.history.count, 0.0)
+        try:
+            return self.io.call(lambda: self._show(show)).result(_CALL_SECONDS)
+        except (futures.CancelledError, futures.TimeoutError):
+            return None
+
     def _look(self, now: float) -> None:
         """What is told and judged from time to time. Called in each turn of the I/O thread."""
         self._minute_line.look(now)
@@ -426,6 +438,8 @@ class Session:
             self._hooks.stop()
             if self._threads is not None:
                 self._threads.stop()
+            if self._metrics is not None:
+                self._metrics.close()
             # 3. The I/O thread tells every worker Stop while its sockets are still there, then closes them.
             self.io.post(StopRequested())
             done = self.io.join(max(0.0, deadline - time.monotonic()))
@@ -470,6 +484,8 @@ class Session:
         for closing in (self._health, self._observers):
             if closing is not None:
                 closing.close()
+        if self._metrics is not None:
+            self._metrics.disarm()
         self._stopped.set()
 
 

@@ -11,7 +11,7 @@ from enqueuer.protocol.observation import Snapshot, WorkerRow
 
 ROW = WorkerRow("w", "host", 42, "serving", 1, 2, 100, 2**40, 0.01, 0.009, 0.02, (3, 17, 0.25))
 SNAPSHOT = Snapshot(
-    *("0.2.0", "host", 42, 60.5, 1.5, 3, 20, 50, 1, 0, 5, 12, 2, 2),
+    *("0.2.0", "host", 42, 60.5, 1.5, 3, 20, 50, 1, 0, 5, 12, 2, 2, 1, 0),
     *(4_000, 2**40, 2**39, 1.0, 12.5, 1.0, 80.0, 0.5, 0, 1, 0, 0, 0, 0, 0, 7),
     *("too few workers", 0.2, 4, "the training waits for data 20% of its time", "add 2", 30.0, 2_000, (0, 7, 9)),
     *((), 1, 0, (ROW,), 1.25),

@@ -30,7 +30,7 @@ ERROR = m.ErrorRecord("my.mod", "Broken", "text", "Traceback ...", (1, "a"), {"x
 
 ROW = WorkerRow("w", "host", 42, "serving", 1, 2, 100, 2**40, 0.01, 0.009, 0.02, (3, 17, 0.25))
 SNAPSHOT = Snapshot(
-    *("0.2.0", "host", 42, 60.5, 1.5, 3, 20, 50, 1, 0, 5, 12, 2, 2),
+    *("0.2.0", "host", 42, 60.5, 1.5, 3, 20, 50, 1, 0, 5, 12, 2, 2, 1, 0),
     *(4_000, 2**40, 2**39, 1.0, 12.5, 1.0, 80.0, 0.5, 0, 1, 2, 3, 4, 5, 6, 7),
     *("too few workers", 0.2, None, "a sentence", "a cure", 30.0, 2_000, (0, 7, 2**40)),
     *(((1, 0.5, "joined", "w on host"),), 2, 0, (ROW, replace(ROW, computing=None)), 1.25),

@@ -201,6 +201,11 @@ class Options:
     shared_memory: bool = _option(
         True, "Take large arrays (above 32 KiB) of workers on this host through shared memory; False: through sockets."
     )
+    metrics_port: int | None = _option(
+        None,
+        "Serve Prometheus metrics at this port of 127.0.0.1 while a session runs; needs `enqueuer[metrics]`. "
+        "`enqueuer metrics` serves them from outside.",
+    )
     timing: Timing = _option(DEFAULT_TIMING, "Heartbeat intervals and time-outs: a `Timing`.")
 
     def __post_init__(self) -> None:
@@ -239,6 +244,7 @@ class Options:
             ("min_workers", 1, False),
             ("worker_threads", 1, False),
             ("max_batches_per_worker", 1, True),
+            ("metrics_port", 1, True),
             ("seed", 0, True),
         ):
             value = getattr(self, name)
@@ -253,6 +259,9 @@ class Options:
             bits = 64 if name == "seed" else COUNT_BITS
             if count >= 2**bits:
                 raise ConfigurationError(f"{name} must be below 2**{bits}, not {value!r}")
+
+        if self.metrics_port is not None and self.metrics_port > 65_535:
+            raise ConfigurationError(f"metrics_port must be a port, from 1 to 65535, not {self.metrics_port}")
 
     def _check_seconds(self) -> None:
         for name in ("batch_timeout", "no_worker_timeout"):

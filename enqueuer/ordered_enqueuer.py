@@ -62,6 +62,7 @@ class OrderedEnqueuer(SequenceEnqueuer):
         max_batches_per_worker: int | None = None,
         persistent_workers: bool = False,
         shared_memory: bool = True,
+        metrics_port: int | None = None,
         timing: Timing = DEFAULT_TIMING,
     ) -> None:
         """Check the Sequence and the options, as `SequenceEnqueuer` does; nothing is started before ``start()``.
@@ -105,5 +106,6 @@ class OrderedEnqueuer(SequenceEnqueuer):
             max_batches_per_worker=max_batches_per_worker,
             persistent_workers=persistent_workers,
             shared_memory=shared_memory,
+            metrics_port=metrics_port,
             timing=timing,
         )

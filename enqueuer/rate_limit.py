@@ -22,8 +22,17 @@ class RateLimit:
 
     def take(self, now: float, weight: int = 1) -> bool:
         """Take ``weight`` tokens if the bucket holds as many; returns whether it did."""
-        left = min(self.burst, self._left + (now - self._taken_at) * self.per_second)
+        left = self._left_at(now)
         if left < weight:
             return False
         self._left, self._taken_at = left - weight, now
         return True
+
+    def seconds_until(self, now: float, weight: int = 1) -> float:
+        """Seconds until `take` of this weight succeeds; infinite if it never does."""
+        if weight > self.burst:
+            return math.inf
+        return max(0.0, weight - self._left_at(now)) / self.per_second
+
+    def _left_at(self, now: float) -> float:
+        return min(self.burst, self._left + (now - self._taken_at) * self.per_second)

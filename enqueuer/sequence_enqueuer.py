@@ -107,6 +107,7 @@ class SequenceEnqueuer:
         max_batches_per_worker: int | None = None,
         persistent_workers: bool = False,
         shared_memory: bool = True,
+        metrics_port: int | None = None,
         timing: Timing = DEFAULT_TIMING,
     ) -> None:
         """Check the Sequence and the options; nothing is started before ``start()``.
@@ -154,6 +155,7 @@ class SequenceEnqueuer:
                 max_batches_per_worker=max_batches_per_worker,
                 persistent_workers=persistent_workers,
                 shared_memory=shared_memory,
+                metrics_port=metrics_port,
                 timing=timing,
             )
         )

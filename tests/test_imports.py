@@ -29,8 +29,22 @@ ALLOWED = {
     "enqueuer.fresh_interpreter": {"enqueuer.errors"},
     "enqueuer.started_programs": set(),
     "enqueuer.compute": {"enqueuer.stream", "enqueuer.protocol", "enqueuer.errors"},
-    "enqueuer.monitoring": {"enqueuer.core.verdict"},
+    "enqueuer.monitoring": {
+        "enqueuer.core.verdict",
+        "enqueuer.core.fleet_history",
+        "enqueuer.core.item_times",
+        "enqueuer.protocol.observation",
+        "enqueuer.errors",
+    },
+    "enqueuer.observer": {
+        "enqueuer.monitoring.trainer_sockets",
+        "enqueuer.protocol",
+        "enqueuer.security",
+        "enqueuer.transport",
+        "enqueuer.errors",
+    },
     "enqueuer.runtime": {
+        "enqueuer",  # its version
         "enqueuer.core",
         "enqueuer.stream",
         "enqueuer.transport",
@@ -144,7 +158,7 @@ def test_a_pure_package_uses_no_clock_thread_socket_or_third_party(package: str)
         ("enqueuer.errors", ("numpy", "zmq", "msgpack")),
         ("enqueuer_worker.supervisor.supervisor", ("numpy",)),
         ("enqueuer_worker.local", ("numpy",)),
-        ("enqueuer", ("sklearn", "PIL", "tqdm", "click", *FRAMEWORKS)),
+        ("enqueuer", ("sklearn", "PIL", "tqdm", "click", "prometheus_client", *FRAMEWORKS)),
         ("enqueuer.adapters", FRAMEWORKS),
         ("enqueuer.adapters.keras", FRAMEWORKS),
         ("enqueuer.adapters.tensorflow", FRAMEWORKS),

@@ -259,6 +259,7 @@ def test_every_option_that_a_constructor_takes_reaches_the_table(public: type, t
         "max_batches_per_worker": 15,
         "persistent_workers": True,
         "shared_memory": False,
+        "metrics_port": 9464,
         "timing": Timing(stop=16.0),
     }
     assert set(given) == {field.name for field in dataclasses.fields(Options)}

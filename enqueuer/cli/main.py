@@ -15,6 +15,8 @@ from enqueuer.cli.lazy_group import LazyGroup
         "demo": "enqueuer.cli.demo:demo",
         "health": "enqueuer.cli.health:health",
         "keygen": "enqueuer.cli.keygen:keygen",
+        "metrics": "enqueuer.cli.metrics:metrics",
+        "status": "enqueuer.cli.status:status",
         "worker": "enqueuer_worker.cli:worker",
     },
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -24,5 +26,7 @@ def main() -> None:
     """Compute a Keras-style Sequence on any number of processes and machines.
 
     `enqueuer demo` shows it at work on this machine. `enqueuer worker` lends this machine to a training on another one,
-    and `enqueuer keygen` makes the keys for both. `enqueuer health` checks the trainer or the workers that run here.
+    and `enqueuer keygen` makes the keys for both. `enqueuer status` shows what a training does and what holds it back,
+    `enqueuer metrics` serves its figures to Prometheus, and `enqueuer health` checks the trainer or the workers that
+    run here.
     """

@@ -72,7 +72,20 @@ class RemoteLine:
     text: str
 
 
-Action = Send | Deliver | EpochExhausted | EpochEnded | FleetFailed | Report | RemoteLine
+class Show(NamedTuple):
+    """Send the observer a snapshot with ``rows_count`` workers from ``first_row`` on, and events after this one.
+
+    It may ask for as much again in ``seconds``.
+    """
+
+    route: Route
+    first_row: int
+    rows_count: int
+    after_event: int
+    seconds: float
+
+
+Action = Send | Deliver | EpochExhausted | EpochEnded | FleetFailed | Report | RemoteLine | Show
 
 
 # ---------------------------------------------------------------- outcomes without a batch

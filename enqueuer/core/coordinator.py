@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from enqueuer.core import granting, joining, leaving, liveness, offences, refusals, results, supervision
+from enqueuer.core import granting, joining, leaving, liveness, observing, offences, refusals, results, supervision
 from enqueuer.core.actions import CRITICAL, Action, Deliver, EpochEnded, RemoteLine
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.events import (
@@ -25,6 +25,7 @@ from enqueuer.core.events import (
     Malformed,
     ResultsReceived,
     ResultsRefused,
+    Right,
     Route,
     RouteLost,
     StopRequested,
@@ -47,6 +48,7 @@ from enqueuer.protocol.messages import (
     LoadFailure,
     Log,
     Message,
+    Observe,
     Ready,
     Stop,
     WhoAreYou,
@@ -214,7 +216,12 @@ def _on_control(state: State, event: ControlReceived) -> None:
     # Answers to leases are bounded by the leases.
     if (worker is None or type(message) is not Failure) and not _may_talk(state, route, message):
         return
-    if isinstance(message, Hello):
+    rule = _OBSERVER_RULES.get(type(message))
+    if rule is not None:
+        rule(state, event, message)
+    elif event.right is Right.OBSERVE:
+        observing.refuse(state, event)
+    elif isinstance(message, Hello):
         joining.on_hello(state, route, event.session, message, event.key)
     elif event.session != state.facts.session or (worker is None and supervisor is None):
         state.send(route, WhoAreYou())
@@ -282,6 +289,8 @@ _WORKER_RULES: Final[dict[type, Callable[[State, Any, Any], None]]] = {
     Goodbye: leaving.on_goodbye,
     Log: _on_log,
 }
+
+_OBSERVER_RULES: Final[dict[type, Callable[[State, ControlReceived, Any], None]]] = {Observe: observing.on_observe}
 
 _SUPERVISOR_RULES: Final[dict[type, Callable[[State, Route, Any], None]]] = {
     WorkerExited: supervision.on_worker_exited,

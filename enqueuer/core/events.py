@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from enqueuer.protocol.messages import Message, SpecOnWire
@@ -20,6 +21,14 @@ class Route(NamedTuple):
     address: bytes
 
 
+class Right(Enum):
+    """What the sender of a control message may do, by the key that its connection proved."""
+
+    ALL = auto()  # a channel without keys
+    SERVE = auto()  # a worker's key
+    OBSERVE = auto()  # an observer's key
+
+
 @dataclass(frozen=True, slots=True)
 class ControlReceived:
     """A control message has come. ``key`` names the key its connection proved; '' without keys."""
@@ -28,6 +37,7 @@ class ControlReceived:
     session: bytes
     message: Message
     key: str = ""
+    right: Right = Right.ALL
 
 
 @dataclass(frozen=True, slots=True)

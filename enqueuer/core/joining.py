@@ -49,6 +49,7 @@ def add_threads(state: State, event: ThreadsJoined) -> None:
     )
     state.fleet.add(worker)
     worker.move_to(WorkerState.SERVING)
+    state.note("joined", worker)
 
 
 def announce(state: State, opened: EpochOpened) -> None:

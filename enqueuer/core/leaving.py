@@ -14,10 +14,11 @@ from enqueuer.core.worker import Worker, WorkerState
 from enqueuer.protocol.messages import Bye, Drain, Goodbye
 
 
-def on_drain(_state: State, worker: Worker, _message: Drain) -> None:
+def on_drain(state: State, worker: Worker, _message: Drain) -> None:
     """The worker takes no more leases and will leave."""
     if worker.state in (WorkerState.JOINING, WorkerState.SERVING):
         worker.move_to(WorkerState.DRAINING)
+        state.note("draining", worker)
 
 
 def on_goodbye(state: State, worker: Worker, message: Goodbye) -> None:
@@ -57,5 +58,6 @@ def on_supervisor_died(state: State, event: SupervisorDied) -> None:
 def lose(state: State, worker: Worker, reason: str) -> None:
     """Grant the worker's leases to others. It may still come back."""
     state.fleet.lost_count += 1
+    state.note("lost", worker)
     returned = state.remove(worker, WorkerState.LOST)
     state.report(WARNING, f"lost worker {worker.name} ({reason}); granting its {returned} leases again")

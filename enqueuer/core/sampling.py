@@ -50,6 +50,7 @@ def admit(state: State, worker: Worker, *, allows_skew: bool) -> None:
 
 def _serve(state: State, worker: Worker) -> None:
     worker.move_to(WorkerState.SERVING)
+    state.note("joined", worker)
     state.deaths_on_arrival = 0
     refusals.forget(state, worker.name)
     state.report(INFO, f"worker {worker.name} (pid {worker.pid}) joined")

@@ -5,6 +5,7 @@
                                   results                                      answers to leases
                                   offences                                     acts of dishonest peers, and bans
                                   granting                                     new leases, moves, revocations
+                                  observing                                    requests of observers
                                       │
                                       ▼
                                     State ──► ledger   leases, and the positions of each open epoch
@@ -24,8 +25,11 @@ import math
 from enqueuer.core.actions import Action, Report, Send
 from enqueuer.core.events import EpochOpened, Route
 from enqueuer.core.fleet import Fleet
+from enqueuer.core.fleet_history import FleetHistory
 from enqueuer.core.hedging import Hedger
+from enqueuer.core.item_times import ItemTimes
 from enqueuer.core.ledger import Ledger
+from enqueuer.core.observers import Observers
 from enqueuer.core.peer import Peers
 from enqueuer.core.samples import Samples
 from enqueuer.core.scheduler import Scheduler
@@ -54,6 +58,8 @@ class State:
         self.fleet = Fleet(self.scheduler.note_load)
         self.hedger = Hedger(options.hedge_factor, self.ledger, self.scheduler)
         self.peers = Peers()
+        self.observers = Observers()
+        self.history = FleetHistory(now)
 
         # `joining` writes it: the epochs announced to workers, the current one and the one computed ahead.
         self.announced: dict[int, EpochOpened] = {}
@@ -79,6 +85,7 @@ class State:
         self.retries_count = self.timeouts_count = 0
         # Seconds that workers have computed, summed over their slots.
         self.busy_seconds = 0.0
+        self.item_times = ItemTimes(is_recent=False)
         self.skipped: list[tuple[int, int]] = []
         # The coordinator's: an epoch that is to end early, until that is reported.
         self.ending: int | None = None
@@ -100,6 +107,10 @@ class State:
         """Log a line in the trainer."""
         self.actions.append(Report(level, text))
 
+    def note(self, what: str, worker: Worker) -> None:
+        """Add a change of this worker to the fleet's history."""
+        self.history.note(self.now, what, worker.name)
+
     # ------------------------------------------------------------ asking
 
     @property
@@ -116,6 +127,7 @@ class State:
     def dismiss(self, worker: Worker, last_word: Bye | Reject) -> None:
         """End a worker's service with this last word, which is repeated if the worker did not hear it."""
         worker.last_word = last_word
+        self.note("left" if isinstance(last_word, Bye) else "rejected", worker)
         self.send(worker, last_word)
         self.remove(worker, WorkerState.GONE)
 

@@ -64,6 +64,7 @@ def on_worker_exited(state: State, route: Route, message: WorkerExited) -> None:
             _note_death_on_arrival(state, route, message)
         if worker.state is not WorkerState.LOST:  # its broken connection was counted before
             state.fleet.lost_count += 1
+        state.note("died", worker)
         state.report(WARNING, f"worker {worker.name} (pid {worker.pid}) {describe_exit(message.exit_code)}")
     state.remove(worker, WorkerState.GONE)
 

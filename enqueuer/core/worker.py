@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from enqueuer.core.events import Route
+from enqueuer.core.item_times import ItemTimes
 from enqueuer.core.peer import PeerRecord
 from enqueuer.core.samples import Sample
 from enqueuer.protocol.messages import Bye, Hello, Reject
@@ -97,9 +98,11 @@ class Worker:
     last_word: Bye | Reject | None = None
     asked_for_frames: bool = False
     batches_count: int = 0
+    received_bytes: int = 0
     # Running means, in seconds; 0.0 before the first measurement.
     item_seconds: float = 0.0
     round_trip: float = 0.0
+    item_times: ItemTimes = field(default_factory=ItemTimes)
     # When it answered last, or got its first lease after being idle.
     last_answer: float = 0.0
     # Indices that it computes to be compared, by lease, until each is answered; `sampling` writes both.
@@ -200,11 +203,13 @@ class Worker:
             self.round_trip = seconds if not 0.0 < known < seconds else known + _LONGER_WEIGHT * (seconds - known)
             self.changed(self)
 
-    def note_batches(self, count: int, busy: float, now: float) -> None:
-        """Note a result message: ``count`` batches that took ``busy`` seconds together."""
+    def note_batches(self, count: int, busy: float, now: float, nbytes: int = 0) -> None:
+        """Note a result message: ``count`` batches that took ``busy`` seconds and ``nbytes`` bytes together."""
         self.batches_count += count
+        self.received_bytes += nbytes
         self.last_answer = now
         newest = busy / count
+        self.item_times.note(newest, count)
         old = self.item_seconds
         self.item_seconds = newest if old == 0.0 else old + _NEWEST_WEIGHT * (newest - old)
         self.changed(self)

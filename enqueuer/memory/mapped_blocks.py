@@ -42,6 +42,8 @@ class MappedBlocks:
         self._newest: dict[_Key, _Use] = {}
         # Blocks that are never returned. Shared with the callbacks.
         self._kept: set[_Key] = set()
+        # Bytes of all buffers that were opened here.
+        self.opened_bytes = 0
         _all_mapped.add(self)
 
     def add(self, owner: bytes, slab_id: bytes, fd: int) -> None:
@@ -69,6 +71,7 @@ class MappedBlocks:
 
     def _views(self, slab: _MappedSlab, ref: BlockRef, sizes: Sequence[int]) -> list[memoryview]:
         offsets, nbytes = aligned_offsets(sizes)
+        self.opened_bytes += nbytes
         contents = memoryview(self._exporter(slab, ref, nbytes, ref.offset + ALIGNMENT)).cast("B")
         return [contents[offset : offset + size] for offset, size in zip(offsets, sizes, strict=True)]
 

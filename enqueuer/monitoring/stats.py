@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from enqueuer.core.fleet_history import FleetEvent
+from enqueuer.core.verdict import Cause, Verdict
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerStats:
@@ -20,6 +23,10 @@ class WorkerStats:
         batches_count: Batches received from the worker in this session. Compare workers by it to find a slow one.
         item_seconds: Compute time of one batch in seconds, averaged over the latest ones; 0.0 before the first one.
             Divide ``slots`` by it for the batches that the worker can compute in a second.
+        item_seconds_p50: The time that half of its latest batches took less than, a tenth off at most. Batches that
+            arrived in one message count with their mean.
+        item_seconds_p95: The time that 95 % of its latest batches took less than.
+        received_bytes: Bytes of the batches received from the worker, counted without compression.
     """
 
     worker_id: str
@@ -30,6 +37,9 @@ class WorkerStats:
     leases_count: int
     batches_count: int
     item_seconds: float
+    item_seconds_p50: float = 0.0
+    item_seconds_p95: float = 0.0
+    received_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +79,7 @@ class Stats:
         slots_count: Batches that these workers can compute at a time.
         batches_total: Batches taken since ``start()``.
         bytes_total: Bytes of batches received from worker processes since ``start()``, counted without compression.
+        shared_bytes_total: The part of ``bytes_total`` that came through shared memory; the rest came through sockets.
         elapsed_seconds: Seconds since ``start()``, until the snapshot or the end.
         startup_seconds: Seconds from ``start()`` until the first batch was taken, in which the workers start; 0.0
             before that. `batches_per_second` and `wait_share` leave them out.
@@ -90,6 +101,9 @@ class Stats:
         lost_workers_count: How often a worker died or fell silent. A growing number points to hosts without memory,
             or to an unreliable network.
         workers: Each connected worker that takes leases.
+        events: When workers joined, drained, left, died or were lost, as (number, seconds since ``start()``, what,
+            worker); the latest 256.
+        verdict: What holds the training back, as `SequenceEnqueuer.verdict` says; None before the first ``start()``.
     """
 
     running: bool = False
@@ -104,6 +118,7 @@ class Stats:
     slots_count: int = 0
     batches_total: int = 0
     bytes_total: int = 0
+    shared_bytes_total: int = 0
     elapsed_seconds: float = 0.0
     startup_seconds: float = 0.0
     wait_seconds: float = 0.0
@@ -120,6 +135,8 @@ class Stats:
     ignored_count: int = 0
     lost_workers_count: int = 0
     workers: tuple[WorkerStats, ...] = ()
+    events: tuple[FleetEvent, ...] = ()
+    verdict: Verdict | None = None
 
     @property
     def batches_per_second(self) -> float:
@@ -160,7 +177,9 @@ def _describe(stats: Stats) -> Iterator[tuple[str, str]]:
     )
     if stats.bytes_total:
         ratio = f", compressed {stats.compression_ratio:.1f} : 1" if stats.compression_ratio != 1.0 else ""
-        yield "received", f"{stats.bytes_total / 1e6:.1f} MB from worker processes{ratio}"
+        shared = f", {stats.shared_bytes_total / stats.bytes_total:.0%} of it through shared memory"
+        way = shared if stats.shared_bytes_total else ""
+        yield "received", f"{stats.bytes_total / 1e6:.1f} MB from worker processes{way}{ratio}"
     faults = {
         "skipped": len(stats.skipped),
         "retries": stats.retries_count,
@@ -172,6 +191,8 @@ def _describe(stats: Stats) -> Iterator[tuple[str, str]]:
     }
     if any(faults.values()):
         yield "faults", ", ".join(f"{count} {name}" for name, count in faults.items() if count)
+    if stats.verdict is not None and stats.verdict.cause is not Cause.TOO_EARLY:
+        yield "verdict", str(stats.verdict)
     yield "workers", f"{stats.workers_count} ({stats.slots_count} slots)"
     for worker in stats.workers:
         place = f"{worker.worker_id} on {worker.host}"

@@ -82,7 +82,7 @@ class VerdictWatch:
                 blocked += now - last.at
         self._moments.append(_Moment(now, counters, blocked))
         self._forget(now)
-        verdict = judge(self._window())
+        verdict = judge(self.window)
         if verdict.cause is not self.verdict.cause:
             self._held_since = now
         self.verdict = verdict
@@ -100,7 +100,9 @@ class VerdictWatch:
                 return
             moments.popleft()
 
-    def _window(self) -> Window:
+    @property
+    def window(self) -> Window:
+        """What was counted in the latest window."""
         first, last = self._moments[0], self._moments[-1]
         before, after = first.counters, last.counters
         return Window(

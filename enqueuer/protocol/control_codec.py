@@ -15,6 +15,7 @@ import msgpack
 
 from enqueuer.errors import ProtocolError
 from enqueuer.protocol import messages as m
+from enqueuer.protocol.observation import Snapshot, WorkerRow
 from enqueuer.protocol.unpacking import INTEGERS, unpack
 
 Check: TypeAlias = Callable[[Any], Any]
@@ -121,11 +122,47 @@ def _settings(value: Any) -> tuple[tuple[str, str], ...]:
     return tuple((_label(name), _label(text)) for name, text in value)
 
 
+def _count_or_none(value: Any) -> int | None:
+    return None if value is None else _count(value)
+
+
+def _events(value: Any) -> tuple[tuple[int, float, str, str], ...]:
+    if not all(type(event) is list and len(event) == 4 for event in _list(value)):
+        raise ProtocolError("an event is a number, a time, what happened and a worker")
+    return tuple((_count(number), _seconds(at), _label(what), _text(name)) for number, at, what, name in value)
+
+
+def _computing(value: Any) -> tuple[int, int, float] | None:
+    if value is None:
+        return None
+    if len(_list(value)) != 3:
+        raise ProtocolError("what a worker computes is an epoch, an index and a time")
+    epoch, index, seconds = value
+    return _count(epoch), _count(index), _seconds(seconds)
+
+
+def _rows(value: Any) -> tuple[WorkerRow, ...]:
+    if len(_list(value)) > m.MOST_ROWS:
+        raise ProtocolError(f"more than {m.MOST_ROWS} workers in one message")
+    return tuple(_row(row) for row in value)
+
+
+def _row(value: Any) -> WorkerRow:
+    if len(_list(value)) < len(_ROW_CHECKS):
+        raise ProtocolError(f"a worker has {len(_ROW_CHECKS)} fields, not {len(value)}")
+    return WorkerRow(*[check(field) for check, field in zip(_ROW_CHECKS, value, strict=False)])
+
+
 def _role(value: Any) -> m.Role:
     try:
         return m.Role(_integer(value))
     except ValueError:
         raise ProtocolError(f"unknown role {value}") from None
+
+
+_ROW_CHECKS: tuple[Check, ...] = (
+    *(_label, _label, _count, _label, _count, _count, _count, _count, _seconds, _seconds, _seconds, _computing),
+)
 
 
 def _anything(value: Any) -> Any:
@@ -203,6 +240,7 @@ _SCHEMA: tuple[tuple[m.Kind, type, tuple[Check, ...]], ...] = (
     (m.Kind.WORKER_EXITED, m.WorkerExited, (_id, _count, _integer, _count, _flag, _text)),
     (m.Kind.CHILDREN, m.Children, (_ids,)),
     (m.Kind.LOG, m.Log, (_integer, _text, _text)),
+    (m.Kind.OBSERVE, m.Observe, (_count, _count, _count)),
     (m.Kind.WELCOME, m.Welcome, (_text, _seconds, _seconds, _count, _list_or_none, _mapping)),
     (m.Kind.REJECT, m.Reject, (_text,)),
     (m.Kind.EPOCH, m.Epoch, (_count, _count, _count, _anything)),
@@ -213,6 +251,19 @@ _SCHEMA: tuple[tuple[m.Kind, type, tuple[Check, ...]], ...] = (
     (m.Kind.WHO_ARE_YOU, m.WhoAreYou, ()),
     (m.Kind.STOP, m.Stop, ()),
     (m.Kind.NO_BLOCKS, m.NoBlocks, ()),
+    (
+        m.Kind.SNAPSHOT,
+        Snapshot,
+        (
+            # The trainer, the epoch, the queue, the fleet.
+            *(_label, _label, _count, _seconds, _seconds, *(_count,) * 3, *(_count,) * 4, *(_count,) * 4),
+            # Totals: batches and bytes, times, faults.
+            *(_count, _count, _count, _seconds, *(_seconds,) * 4, *(_count,) * 8),
+            # The verdict and its window; item times, events, workers.
+            *(_label, _seconds, _count_or_none, _text, _text, _seconds, _count, _indices, _events),
+            *(_count, _count, _rows, _seconds),
+        ),
+    ),
 )
 _BY_KIND = {int(kind): (cls, checks) for kind, cls, checks in _SCHEMA}
 _KIND_OF = {cls: int(kind) for kind, cls, _ in _SCHEMA}
@@ -256,6 +307,6 @@ def decode_control(data: bytes | memoryview) -> tuple[bytes, m.Message]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, m.ErrorRecord):
-        return [getattr(value, name) for name in _field_names(m.ErrorRecord)]
+    if isinstance(value, m.ErrorRecord | WorkerRow):
+        return [getattr(value, name) for name in _field_names(type(value))]
     raise TypeError(f"{_type_name(value)} cannot be part of a control message")

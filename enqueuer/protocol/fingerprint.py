@@ -49,9 +49,9 @@ class Fingerprint:
         return cls(stream, snapshots) if snapshots else None
 
     def compare(self, live: Any) -> list[memoryview] | None:
-        """Compare the object with this fingerprint: None if it has changed, else its buffers, which the caller compares.
+        """Compare the object with this fingerprint: None if it has changed, else its buffers.
 
-        Raises the errors of pickling.
+        The caller compares those. Raises the errors of pickling.
         """
         stream, buffers = _pickle(live, lambda value: self._numbers.get(id(value)))
         if stream != self._stream or not all(snapshot.is_unchanged() for snapshot in self._snapshots.values()):

@@ -19,9 +19,14 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple, TypeAlias
 
+from enqueuer.protocol.observation import Snapshot
+
 PROTOCOL_VERSION = 1
 # A rolling upgrade needs the previous version as well; version 1 has none.
 ACCEPTED_VERSIONS = frozenset({PROTOCOL_VERSION})
+
+# A Snapshot has at most this many workers, and this many events.
+MOST_ROWS, MOST_EVENTS = 64, 16
 
 ID_BYTES = 16
 NO_ID = b""
@@ -43,6 +48,7 @@ class Kind(IntEnum):
     LOAD_FAILURE = 8
     CHILDREN = 9
     LOG = 10
+    OBSERVE = 11
     WELCOME = 32
     REJECT = 33
     EPOCH = 34
@@ -53,6 +59,7 @@ class Kind(IntEnum):
     WHO_ARE_YOU = 39
     STOP = 40
     NO_BLOCKS = 41
+    SNAPSHOT = 42
     RESULTS = 64
 
 
@@ -240,6 +247,21 @@ class Log:
     text: str
 
 
+# ---------------------------------------------------------------- from an observer
+
+
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """An observer asks for a Snapshot with up to ``rows_count`` workers, from number ``first_row`` on (0 is the first).
+
+    Of the fleet's events, it wants those with a number above ``after_event``.
+    """
+
+    first_row: int
+    rows_count: int
+    after_event: int
+
+
 # ---------------------------------------------------------------- from the coordinator
 
 
@@ -328,10 +350,10 @@ class NoBlocks:
 
 
 FromWorker: TypeAlias = (
-    Hello | Ready | Heartbeat | Failure | LoadFailure | Drain | Goodbye | WorkerExited | Children | Log
+    Hello | Ready | Heartbeat | Failure | LoadFailure | Drain | Goodbye | WorkerExited | Children | Log | Observe
 )
 FromCoordinator: TypeAlias = (
-    Welcome | Reject | Epoch | HeartbeatReply | Grant | Revoke | Bye | WhoAreYou | Stop | NoBlocks
+    Welcome | Reject | Epoch | HeartbeatReply | Grant | Revoke | Bye | WhoAreYou | Stop | NoBlocks | Snapshot
 )
 Message: TypeAlias = FromWorker | FromCoordinator
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import zmq
 
+from enqueuer.core.events import Right
 from enqueuer.errors import ConfigurationError
 from enqueuer.host import raise_file_limit
 from enqueuer.memory.slab_exchange import SlabReceiver, receive_slabs
@@ -65,8 +66,16 @@ class Channel:
     secret: bytes = field(default=b"", repr=False)
     # Receives the shared memory of workers on this host; None: not available, or turned off.
     slabs: SlabReceiver | None = None
+    # Knows the keys of peers; None: a channel without keys.
+    gate: Gatekeeper | None = None
     # Decompresses batches; None: the workers are not asked to compress.
     codec: Codec | None = None
+
+    def right_of(self, key: str) -> Right:
+        """What a peer with this key may do."""
+        if self.gate is None:
+            return Right.ALL
+        return Right.OBSERVE if self.gate.is_observer(key) else Right.SERVE
 
     def close(self, linger_seconds: float = 0.0) -> None:
         """Close the sockets; ``linger_seconds`` gives the last control messages time to leave."""
@@ -102,7 +111,7 @@ def bind_remote(context: zmq.Context[Any], address: str, options: Options) -> Ch
         slabs = receive_slabs() if options.shared_memory else None
         codec = None if options.compression is None else find_codec(options.compression)
         trust = Trust.KEYED if options.allow_pickle else Trust.REMOTE
-        return Channel("remote", sockets, trust, slabs=slabs, codec=codec)
+        return Channel("remote", sockets, trust, slabs=slabs, gate=gate, codec=codec)
 
 
 def settle_keys(options: Options) -> Options:

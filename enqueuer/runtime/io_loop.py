@@ -17,13 +17,24 @@ from typing import Any, TypeVar
 
 import zmq
 
-from enqueuer.core.actions import Action, Deliver, EpochEnded, EpochExhausted, FleetFailed, RemoteLine, Report, Send
+from enqueuer.core.actions import (
+    Action,
+    Deliver,
+    EpochEnded,
+    EpochExhausted,
+    FleetFailed,
+    RemoteLine,
+    Report,
+    Send,
+    Show,
+)
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.events import Event, Route, RouteLost, StopRequested, Taken
 from enqueuer.errors import EnqueuerError
 from enqueuer.protocol.batch import Trust
 from enqueuer.protocol.control_codec import encode_control
 from enqueuer.protocol.messages import Message
+from enqueuer.protocol.observation import Snapshot
 from enqueuer.runtime.channels import Channel
 from enqueuer.runtime.ready_queue import ReadyQueue
 from enqueuer.runtime.receiver import Receiver
@@ -58,6 +69,7 @@ class IoLoop:
         on_fleet_failed: Callable[[FleetFailed], None],
         on_failure: Callable[[BaseException], None],
         on_turn: Callable[[float], None],
+        make_snapshot: Callable[[Show], Snapshot],
     ) -> None:
         self._coordinator = coordinator
         self._context = context
@@ -69,6 +81,11 @@ class IoLoop:
         self._on_fleet_failed = on_fleet_failed
         self._on_failure = on_failure
         self._on_turn = on_turn
+        self._make_snapshot = make_snapshot
+        # How a frame is sent, for channels whose peers are not the trainer's own threads.
+        self._senders: dict[str, Callable[[bytes, bytes], bool]] = {
+            channel.name: channel.sockets.send for channel in channels
+        }
         self._inbox: deque[Event] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._watched: dict[int, Callable[[], None]] = {}
@@ -119,6 +136,16 @@ class IoLoop:
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Call back, once and in the I/O thread, when the descriptor becomes readable (or its other end closes)."""
         self.call(lambda: self._watch(fd, callback))
+
+    def add_sender(self, channel: str, send: Callable[[bytes, bytes], bool]) -> None:
+        """Send messages for this channel's routes so; before `start`. False: the peer is gone."""
+        self._senders[channel] = send
+
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes of batches that came through shared memory."""
+        slabs = [channel.slabs for channel in self._channels.values() if channel.slabs is not None]
+        return sum(receiver.blocks.opened_bytes for receiver in slabs)
 
     @property
     def is_current(self) -> bool:
@@ -217,19 +244,29 @@ class IoLoop:
             self._on_fleet_failed(action)
         elif isinstance(action, Report):
             logger.log(action.level, "%s", action.text)
+        elif isinstance(action, Show):
+            return self._show(action)
         elif isinstance(action, RemoteLine):
             remote_logger.log(
                 action.level, "[%s on %s] %s: %s", action.worker_id, action.host, action.logger, action.text
             )
         return None
 
+    def _show(self, action: Show) -> RouteLost | None:
+        try:
+            return self._send(action.route, self._make_snapshot(action))
+        except Exception:
+            # A defect in what is shown must not end the training.
+            logger.exception("an observer gets no answer")
+            return None
+
     def _send(self, route: Route, message: Message) -> RouteLost | None:
-        channel = self._channels.get(route.channel)
-        if channel is None:
+        send = self._senders.get(route.channel)
+        if send is None:
             self._in_process(message)
             return None
         frame = encode_control(self._session, message)
-        return None if channel.sockets.send(route.address, frame) else RouteLost(route)
+        return None if send(route.address, frame) else RouteLost(route)
 
     # ------------------------------------------------------------ calls, watches, the end
 

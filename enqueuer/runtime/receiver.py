@@ -99,7 +99,7 @@ class Receiver:
                 self._refuse(route, Reject("wrong secret"))
                 yield Malformed(route, reason)
                 continue
-            yield ControlReceived(route, session, message, key)
+            yield ControlReceived(route, session, message, key, channel.right_of(key))
 
     def results(self, channel: Channel) -> Iterator[Event]:
         """Yield the events of waiting result messages, at most `_MESSAGES_PER_TURN` of them."""

@@ -66,6 +66,8 @@ class SerialSession:
         # A call in the hook thread whose consumer was interrupted while it waited.
         self._unfinished: futures.Future[Any] | None = None
         self._own.source.begin_session(self)
+        if self.options.metrics_port is not None:
+            logger.warning("metrics_port has no effect with workers=0 and without bind")
         # All of `next_batch` is a wait.
         self._times = StreamTimes()
         bookmark.follow(self._get_received)
@@ -256,6 +258,7 @@ class SerialSession:
             startup_wait_seconds=self._times.startup_wait_seconds,
             skipped=tuple(self._skipped),
             retries_count=self._retries_count,
+            verdict=self.verdict,
         )
 
     def stop(self, timeout: float) -> bool:

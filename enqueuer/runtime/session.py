@@ -29,18 +29,20 @@ from typing import Any
 
 from enqueuer.compute.error_records import rebuild_error
 from enqueuer.compute.spec import import_target
-from enqueuer.core.actions import BatchFailed, BatchSkipped, FleetFailed
+from enqueuer.core.actions import BatchFailed, BatchSkipped, FleetFailed, Show
 from enqueuer.core.coordinator import Coordinator
-from enqueuer.core.events import EpochEndRequested, StopRequested, SupervisorDied
+from enqueuer.core.events import EpochEndRequested, Route, StopRequested, SupervisorDied
 from enqueuer.core.verdict import Verdict
 from enqueuer.errors import NoWorkersError, SequenceError
 from enqueuer.host import usable_cpus
 from enqueuer.memory.buffer_pool import pool
 from enqueuer.monitoring.health import DIRECTORY_VARIABLE, HealthSocket, Status, open_health_socket
+from enqueuer.monitoring.metrics import MetricsServer
 from enqueuer.monitoring.minute_line import MinuteLine
 from enqueuer.monitoring.stats import Stats
 from enqueuer.monitoring.verdict_watch import VerdictWatch
 from enqueuer.protocol.messages import ID_BYTES, Message
+from enqueuer.protocol.observation import Snapshot
 from enqueuer.protocol.results_codec import BuiltPayload
 from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.channels import Channel, PrivateDirectory, bind_local, bind_remote
@@ -52,6 +54,8 @@ from enqueuer.runtime.iteration import StreamEnd
 from enqueuer.runtime.left_out import LeftOut
 from enqueuer.runtime.local_processes import LocalProcesses, Surroundings
 from enqueuer.runtime.local_threads import LocalThreads
+from enqueuer.runtime.observer_sockets import OBSERVERS, open_observer_sockets
+from enqueuer.runtime.observing import make_snapshot
 from enqueuer.runtime.outcomes import build_batch, build_error
 from enqueuer.runtime.ready_queue import End, ReadyQueue
 from enqueuer.runtime.session_facts import session_facts
@@ -94,6 +98,7 @@ class Session:
         self._stopped = threading.Event()
         self._directory = PrivateDirectory() if local_processes else None
         self._health: HealthSocket | None = None
+        self._metrics: MetricsServer | None = None
         self._context = new_context(1 if options.bind is None else io_threads_for(usable_cpus()))
         self._threads: LocalThreads | None = None
         self._last_stats = Stats()
@@ -125,7 +130,11 @@ class Session:
             on_fleet_failed=self._fleet_failed,
             on_failure=self.ready.fail,
             on_turn=self._look,
+            make_snapshot=self._show,
         )
+        self._observers = open_observer_sockets(self.io.watch, self.io.post, self.coordinator.ignores)
+        if self._observers is not None:
+            self.io.add_sender(OBSERVERS, self._observers.send)
         placement = Placement(threads > 0, local_processes > 0, options.bind is not None, options.key_file is not None)
         directory = self._directory.path if self._directory is not None else Path(tempfile.gettempdir())
         self._keeper = EpochKeeper(bookmark, placement, directory, self.io.post, self.ready.set_length)
@@ -148,6 +157,10 @@ class Session:
             self._health = open_health_socket(os.environ.get(DIRECTORY_VARIABLE))
             if self._health is not None:
                 self.io.call(self._answer_health)
+            if self._observers is not None:
+                self._observers.begin()
+            if self.options.metrics_port is not None:
+                self._metrics = MetricsServer(self._scrape, self.options.metrics_port)
             self._opening = self._hooks.begin(self._keeper.open, self.bookmark.first_epoch)
             if threads:
                 self._threads = LocalThreads(
@@ -328,9 +341,29 @@ class Session:
             pass  # the I/O thread is kept from running, and it alone may look at the core
         return self._last_stats
 
-    def _snapshot(self) -> Stats:
-        running = not self._stopped.is_set()
-        return take_snapshot(self.coordinator.state, self.ready, self.io.receiver, running=running)
+    def _snapshot(self, *, with_workers: bool = True) -> Stats:
+        return take_snapshot(
+            self.coordinator.state,
+            self.ready,
+            self.io.receiver,
+            running=not self._stopped.is_set(),
+            shared_bytes=self.io.shared_bytes,
+            verdict=self._verdicts.verdict,
+            with_workers=with_workers,
+        )
+
+    def _show(self, show: Show) -> Snapshot:
+        """What an observer sees."""
+        stats = self._snapshot(with_workers=False)
+        return make_snapshot(self.coordinator.state, stats, self._verdicts, show)
+
+    def _scrape(self) -> Snapshot | None:
+        """What a scrape of the metrics sees; None at the session's end, and while the I/O thread hangs."""
+        show = Show(Route("", b""), 0, 0, self.coordinator.state.history.count, 0.0)
+        try:
+            return self.io.call(lambda: self._show(show)).result(_CALL_SECONDS)
+        except (futures.CancelledError, futures.TimeoutError):
+            return None
 
     def _look(self, now: float) -> None:
         """What is told and judged from time to time. Called in each turn of the I/O thread."""
@@ -399,11 +432,15 @@ class Session:
             self._hooks.stop()
             if self._threads is not None:
                 self._threads.stop()
+            if self._metrics is not None:
+                self._metrics.close()
             # 3. The I/O thread tells every worker Stop while its sockets are still there, then closes them.
             self.io.post(StopRequested())
             done = self.io.join(max(0.0, deadline - time.monotonic()))
-            if done and self._health is not None:
-                self._health.close()
+            if done:
+                for closing in (self._health, self._observers):
+                    if closing is not None:
+                        closing.close()
             # 4. Local processes, which have their Stop by now, end when their stdin closes.
             if self._processes is not None and not self.options.persistent_workers:
                 self._processes.stop(max(0.1, deadline - time.monotonic()))
@@ -438,8 +475,11 @@ class Session:
         """In a forked child: end the stream, and leave sockets and processes alone, which are the parent's."""
         self.ready = ReadyQueue(0, wake=_nothing, epoch_taken=_nothing, epoch_wanted=_nothing)
         self.ready.close()
-        if self._health is not None:
-            self._health.close()
+        for closing in (self._health, self._observers):
+            if closing is not None:
+                closing.close()
+        if self._metrics is not None:
+            self._metrics.disarm()
         self._stopped.set()
 
 

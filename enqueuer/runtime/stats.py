@@ -7,13 +7,26 @@ from collections.abc import Sequence
 
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.state import State
+from enqueuer.core.verdict import Verdict
 from enqueuer.monitoring.stats import OffenderStats, Stats, WorkerStats
 from enqueuer.runtime.ready_queue import ReadyQueue
 from enqueuer.runtime.receiver import Receiver
 
 
-def take_snapshot(state: State, ready: ReadyQueue, receiver: Receiver, *, running: bool) -> Stats:
-    """The present statistics. Called in the I/O thread, or after its end."""
+def take_snapshot(
+    state: State,
+    ready: ReadyQueue,
+    receiver: Receiver,
+    *,
+    running: bool,
+    shared_bytes: int,
+    verdict: Verdict,
+    with_workers: bool = True,
+) -> Stats:
+    """The present statistics. Called in the I/O thread, or after its end.
+
+    Without ``with_workers`` the list of workers is empty: a large fleet takes a millisecond.
+    """
     epoch, taken, length, ready_count = ready.progress
     runs = [run for _, run in sorted(state.ledger.runs.items())]
     held_back = _count_held_back(runs)
@@ -28,9 +41,13 @@ def take_snapshot(state: State, ready: ReadyQueue, receiver: Receiver, *, runnin
             leases_count=worker.load,
             batches_count=worker.batches_count,
             item_seconds=worker.item_seconds,
+            item_seconds_p50=p50,
+            item_seconds_p95=p95,
+            received_bytes=worker.received_bytes,
         )
         for worker in state.fleet
-        if running and worker.takes_leases
+        if with_workers and running and worker.takes_leases
+        for p50, p95 in (worker.item_times.quantiles((0.5, 0.95)),)
     )
     return Stats(
         running=running,
@@ -42,10 +59,11 @@ def take_snapshot(state: State, ready: ReadyQueue, receiver: Receiver, *, runnin
         leased_count=sum(run.leased_count for run in runs),
         # Batches above the bound on bytes are computed one at a time.
         queue_limit=0 if bound == math.inf else max(1, int(bound)),
-        workers_count=len(workers),
+        workers_count=len(workers) if with_workers else sum(worker.takes_leases for worker in state.fleet),
         slots_count=state.scheduler.slots_count if running else 0,
         batches_total=ready.taken_total,
         bytes_total=receiver.bytes_total,
+        shared_bytes_total=shared_bytes,
         elapsed_seconds=ready.times.elapsed_seconds,
         startup_seconds=ready.times.startup_seconds,
         wait_seconds=ready.times.wait_seconds,
@@ -64,6 +82,8 @@ def take_snapshot(state: State, ready: ReadyQueue, receiver: Receiver, *, runnin
         ignored_count=receiver.ignored_count + state.peers.ignored_count,
         lost_workers_count=state.fleet.lost_count,
         workers=workers,
+        events=tuple(state.history.events),
+        verdict=verdict,
     )
 
 

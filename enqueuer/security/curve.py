@@ -12,7 +12,15 @@ from pathlib import Path
 import zmq
 
 from enqueuer.errors import ConfigurationError
-from enqueuer.security.keys import WorkerToken, parse_token, read_token
+from enqueuer.security.keys import (
+    ObserverToken,
+    Token,
+    WorkerToken,
+    parse_observer_token,
+    parse_token,
+    read_observer_token,
+    read_token,
+)
 
 KEY_FILE_VARIABLE = "ENQUEUER_KEY_FILE"
 TOKEN_FILE_VARIABLE = "ENQUEUER_TOKEN_FILE"  # noqa: S105 - a name
@@ -39,6 +47,18 @@ def find_token(token_file: str | os.PathLike[str] | None) -> WorkerToken | None:
     return parse_token(text, TOKEN_VARIABLE) if text else None
 
 
+def find_observer_token(token_file: str | os.PathLike[str] | None) -> ObserverToken | None:
+    """An observer's token: from ``token_file``, or else from the environment's file or text; None if none is given.
+
+    Raises ConfigurationError.
+    """
+    file = token_file or os.environ.get(TOKEN_FILE_VARIABLE)
+    if file:
+        return read_observer_token(Path(file).expanduser())
+    text = os.environ.get(TOKEN_VARIABLE)
+    return parse_observer_token(text, TOKEN_VARIABLE) if text else None
+
+
 def parse_passed_token(text: str) -> WorkerToken | None:
     """The token that a supervisor passes to its child processes as text; '' stands for none."""
     return parse_token(text, "the supervisor's token") if text else None
@@ -54,7 +74,7 @@ def secure_server(socket: zmq.Socket[bytes], secret_key: bytes) -> None:
     socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
 
-def secure_client(socket: zmq.Socket[bytes], token: WorkerToken) -> None:
+def secure_client(socket: zmq.Socket[bytes], token: Token) -> None:
     """Make an unconnected socket talk only to the token's coordinator."""
     _need_curve()
     socket.setsockopt(zmq.CURVE_SERVERKEY, token.server_key)

@@ -6,7 +6,7 @@ One connection's admission, and the thread that does each step:
     libzmq        asks the ZAP handler about the peer's key
     key thread    reads the key file again if it has changed, and answers yes or no
     libzmq        closes a refused connection; marks the messages of an admitted one with the key (User-Id)
-    I/O thread    `key_of(frame)` for each message: the key, or None if it was revoked
+    I/O thread    `key_of(frame)` for each message: the key, or None if it was revoked; `is_observer(key)`
 
 So keys are added and revoked while the coordinator runs. libzmq cannot close one peer's connection, so messages of a
 revoked key are refused instead. An error in this module admits no peer: without an answer libzmq closes the connection.
@@ -19,7 +19,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import zmq
@@ -29,7 +29,7 @@ from zmq.utils import z85
 from enqueuer.errors import ConfigurationError
 from enqueuer.rate_limit import RateLimit
 from enqueuer.security.curve import ZAP_DOMAIN, secure_server
-from enqueuer.security.keys import fingerprint, read_coordinator_key
+from enqueuer.security.keys import CoordinatorKey, fingerprint, read_coordinator_key
 from enqueuer.security.monitor import new_monitor_address, receive_event
 
 logger = logging.getLogger("enqueuer")
@@ -59,9 +59,10 @@ class Gatekeeper:
         # In this order, so that a change in between is noticed at the first look.
         self._seen = _identity(key_file)
         self._key = read_coordinator_key(key_file)
-        self._names = {public: name for name, public in self._key.workers.items()}
-        # Written by the key thread, read by the I/O thread: replaced, never changed.
-        self._admitted = frozenset(public.hex() for public in self._names)
+        self._names = _names(self._key)
+        # Written by the key thread, read by the I/O thread: replaced, never changed. A key on both lists observes.
+        self._observers = _in_hex(self._key.observers)
+        self._workers = _in_hex(self._key.workers) - self._observers
         self._is_readable = True
         self._context = context
         self._to_watch: deque[zmq.Socket[bytes]] = deque()
@@ -90,11 +91,20 @@ class Gatekeeper:
 
     def key_of(self, frame: zmq.Frame) -> str | None:
         """The public key of this frame's sender, in hex; None if it was revoked."""
-        try:
-            key = str(frame.get(_USER_ID))
-        except zmq.ZMQError:
-            return None
-        return key if key in self._admitted else None
+        key = self.worker_key_of(frame)
+        if key is None and self._observers:
+            key = _user_of(frame)
+            return key if key in self._observers else None
+        return key
+
+    def worker_key_of(self, frame: zmq.Frame) -> str | None:
+        """The public key of this frame's sender, in hex; None if it was revoked, or is an observer's."""
+        key = _user_of(frame)
+        return key if key in self._workers else None
+
+    def is_observer(self, key: str) -> bool:
+        """Whether this key can do nothing but observe."""
+        return key in self._observers
 
     # ------------------------------------------------------------ the key thread
 
@@ -144,7 +154,7 @@ class Gatekeeper:
     def callback(self, _domain: str, key: bytes) -> bool:
         """Whether to admit this key (Z85). Called by `zmq.auth`."""
         public_key = z85.decode(key)
-        if self._is_readable and public_key.hex() in self._admitted:
+        if self._is_readable and public_key in self._names:
             return True
         if self._is_readable:
             self._refusals.warn(
@@ -168,12 +178,13 @@ class Gatekeeper:
         self._is_readable = True
         if key.secret_key != self._key.secret_key:
             logger.warning("%s has a new key for the coordinator: it takes effect at the next start()", self._key_file)
-        names = {public: name for name, public in key.workers.items()}
+        names = _names(key)
         for public in self._names.keys() - names.keys():
             logger.info("key %s (%s) was revoked", fingerprint(public), self._names[public])
         for public in names.keys() - self._names.keys():
             logger.info("key %s (%s) is let in from now on", fingerprint(public), names[public])
-        self._names, self._admitted = names, frozenset(public.hex() for public in names)
+        self._names, self._observers = names, _in_hex(key.observers)
+        self._workers = _in_hex(key.workers) - self._observers
 
 
 class RefusalLog:
@@ -201,6 +212,22 @@ class _Authenticator(Authenticator):
     def curve_user_id(self, client_public_key: bytes) -> str:
         """The User-Id of a peer's messages: its key, as a name may be given to another key later."""
         return client_public_key.hex()
+
+
+def _names(key: CoordinatorKey) -> dict[bytes, str]:
+    """The names of all admitted peers, by public key."""
+    return {public: name for name, public in (*key.workers.items(), *key.observers.items())}
+
+
+def _in_hex(peers: Mapping[str, bytes]) -> frozenset[str]:
+    return frozenset(public.hex() for public in peers.values())
+
+
+def _user_of(frame: zmq.Frame) -> str | None:
+    try:
+        return str(frame.get(_USER_ID))
+    except zmq.ZMQError:
+        return None
 
 
 def _identity(path: str) -> tuple[int, ...] | None:

@@ -1,4 +1,5 @@
-"""The key directory of `enqueuer keygen`: ``coordinator.key``, and a ``NAME.token`` for each worker.
+"""The key directory of `enqueuer keygen`: ``coordinator.key``, and a ``NAME.token`` for each worker and
+observer.
 
 Several processes may change it at once, as each locks the directory. A running coordinator may read it at any moment,
 as files are replaced whole.
@@ -10,22 +11,26 @@ import contextlib
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from enqueuer.errors import ConfigurationError
 from enqueuer.security.keys import (
     COORDINATOR_FILE,
-    WORKER_NAME,
+    PEER_NAME,
     CoordinatorKey,
+    ObserverToken,
+    Token,
     WorkerToken,
     new_secret_key,
     public_key_of,
     read_coordinator_key,
+    read_observer_token,
     read_token,
 )
 
-FIRST_WORKER = "worker"
+FIRST_WORKER, FIRST_OBSERVER = "worker", "observer"
 
 
 class KeyDirectory:
@@ -54,57 +59,87 @@ class KeyDirectory:
 
     def add_worker(self, name: str | None = None) -> str:
         """Make one more token; returns the worker's name. The default is the first free one of worker, worker-2, …"""
+        return self._add_peer(name, FIRST_WORKER, WorkerToken)
+
+    def add_observer(self, name: str | None = None) -> str:
+        """Make a token that can observe and nothing else; returns the observer's name, by default a free one."""
+        return self._add_peer(name, FIRST_OBSERVER, ObserverToken)
+
+    def _add_peer(self, name: str | None, first: str, kind: type[Token]) -> str:
         with self._locked():
             key = read_coordinator_key(self.key_file)
+            taken = {**key.workers, **key.observers}
             if name is None:
-                numbers = range(2, len(key.workers) + 3)
-                names = [FIRST_WORKER, *(f"{FIRST_WORKER}-{number}" for number in numbers)]
-                name = next(name for name in names if name not in key.workers)
-            if WORKER_NAME.fullmatch(name) is None:
+                names = [first, *(f"{first}-{number}" for number in range(2, len(taken) + 3))]
+                name = next(name for name in names if name not in taken)
+            if PEER_NAME.fullmatch(name) is None:
                 raise ConfigurationError(
-                    f"{name!r} cannot be a worker's name: up to 64 letters, digits, dots, dashes and underscores"
+                    f"{name!r} cannot be {kind.holder}'s name: up to 64 letters, digits, dots, dashes and underscores"
                 )
-            if name in key.workers:
+            if name in taken:
+                holder, option = ("a worker", "worker") if name in key.workers else ("an observer", "observer")
                 raise ConfigurationError(
-                    f"{self.key_file} has a worker {name!r} already: choose another name, or --revoke-worker it first"
+                    f"{self.key_file} has {holder} {name!r} already: choose another name, or --revoke-{option} it first"
                 )
-            return self._add(key, name)
+            return self._add(key, name, kind)
 
     def revoke_worker(self, name: str) -> None:
         """Make the coordinator refuse this worker's token, and remove the token's file if it is here."""
         with self._locked():
             key = read_coordinator_key(self.key_file)
-            if name not in key.workers:
-                known = ", ".join(key.workers) or "no worker"
-                raise ConfigurationError(f"{self.key_file} has no worker {name!r}; it admits: {known}")
-            left = {other: public for other, public in key.workers.items() if other != name}
-            _write(self.key_file, CoordinatorKey(key.secret_key, left).to_text())
+            public_key = self._find(key.workers, name, "worker")
+            _write(self.key_file, replace(key, workers=_without(key.workers, name)).to_text())
             with contextlib.suppress(ConfigurationError):  # not here, or not a token
-                if read_token(self.token_file(name)).public_key == key.workers[name]:
+                if read_token(self.token_file(name)).public_key == public_key:
                     self.token_file(name).unlink()
+
+    def revoke_observer(self, name: str) -> None:
+        """Make the coordinator refuse this observer's token, and remove the token's file if it is here."""
+        with self._locked():
+            key = read_coordinator_key(self.key_file)
+            public_key = self._find(key.observers, name, "observer")
+            _write(self.key_file, replace(key, observers=_without(key.observers, name)).to_text())
+            with contextlib.suppress(ConfigurationError):  # not here, or not a token
+                if read_observer_token(self.token_file(name)).public_key == public_key:
+                    self.token_file(name).unlink()
+
+    def _find(self, peers: Mapping[str, bytes], name: str, kind: str) -> bytes:
+        if name not in peers:
+            known = ", ".join(peers) or f"no {kind}"
+            raise ConfigurationError(f"{self.key_file} has no {kind} {name!r}; it admits: {known}")
+        return peers[name]
 
     def workers(self) -> dict[str, bytes]:
         """Names and public keys of all workers that the coordinator admits."""
         return dict(read_coordinator_key(self.key_file).workers)
 
+    def observers(self) -> dict[str, bytes]:
+        """Names and public keys of all observers that the coordinator admits."""
+        return dict(read_coordinator_key(self.key_file).observers)
+
     def _remove_tokens_of_old_key(self) -> None:
         with contextlib.suppress(ConfigurationError):  # no old key, or a damaged one
             old = read_coordinator_key(self.key_file)
             for file in self.path.glob("*.token"):
-                with contextlib.suppress(ConfigurationError):
-                    if read_token(file).server_key == old.public_key:
-                        file.unlink()
+                for read in (read_token, read_observer_token):
+                    with contextlib.suppress(ConfigurationError):
+                        if read(file).server_key == old.public_key:
+                            file.unlink()
 
-    def _add(self, key: CoordinatorKey, name: str) -> str:
+    def _add(self, key: CoordinatorKey, name: str, kind: type[Token] = WorkerToken) -> str:
         if self.token_file(name).exists():
             raise ConfigurationError(
                 f"{self.token_file(name)} is there already and does not belong to this key: move it away"
             )
-        token = WorkerToken(key.public_key, new_secret_key())
-        # The token first: a failure in between then leaves no listed worker without a token.
+        token = kind(key.public_key, new_secret_key())
+        # The token first: a failure in between then leaves no listed peer without a token.
         _write(self.token_file(name), token.to_text() + "\n")
-        workers = {**key.workers, name: public_key_of(token.secret_key)}
-        _write(self.key_file, CoordinatorKey(key.secret_key, workers).to_text())
+        added = {name: public_key_of(token.secret_key)}
+        if kind is ObserverToken:
+            key = replace(key, observers={**key.observers, **added})
+        else:
+            key = replace(key, workers={**key.workers, **added})
+        _write(self.key_file, key.to_text())
         return name
 
     @contextlib.contextmanager
@@ -128,6 +163,10 @@ class KeyDirectory:
             raise ConfigurationError(f"{error.filename or self.path}: {error.strerror}") from None
         finally:
             os.close(lock)
+
+
+def _without(peers: Mapping[str, bytes], name: str) -> dict[str, bytes]:
+    return {other: public_key for other, public_key in peers.items() if other != name}
 
 
 def _write(path: Path, text: str) -> None:

@@ -142,13 +142,13 @@ class CoordinatorSockets:
     def receive_data(self) -> tuple[list[zmq.Frame], str | None] | None:
         """The frames of the next result message, in libzmq's memory, and its sender's key; None: no message.
 
-        The key is '' (`NO_KEY`) without a gate, and None if it was revoked.
+        The key is '' (`NO_KEY`) without a gate, and None if it was revoked or is an observer's.
         """
         try:
             frames = receive_frames(self.pull)
         except zmq.Again:
             return None
-        return frames, NO_KEY if self.gate is None else self.gate.key_of(frames[0])
+        return frames, NO_KEY if self.gate is None else self.gate.worker_key_of(frames[0])
 
     def wait_for_disconnects(self, peers_count: int, timeout: float) -> None:
         """Wait until ``peers_count`` peers have closed their control connections, at most ``timeout`` seconds.

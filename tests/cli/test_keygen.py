@@ -55,6 +55,16 @@ def test_the_list_has_the_prefixes_that_the_trainers_log_names(tmp_path: Path) -
     assert keygen(tmp_path, "--list").output == f"worker  {public.hex()[:8]}\n"
 
 
+def test_an_observers_token_is_made_listed_and_revoked(tmp_path: Path) -> None:
+    keygen(tmp_path)
+    assert f"{tmp_path}/observer.token" in keygen(tmp_path, "--add-observer").output
+    assert f"{tmp_path}/grafana.token" in keygen(tmp_path, "--add-observer", "grafana").output
+    lines = [line.split() for line in keygen(tmp_path, "--list").output.splitlines()]
+    assert [line[0] for line in lines if line[-1] == "observes"] == ["observer", "grafana"]
+    assert keygen(tmp_path, "--revoke-observer", "grafana").exit_code == 0
+    assert_refused(keygen(tmp_path, "--revoke-observer", "worker"), "no observer 'worker'")
+
+
 def test_two_actions_at_once_are_refused(tmp_path: Path) -> None:
     assert_refused(keygen(tmp_path, "--list", "--replace"), "one thing at a time")
 

@@ -14,6 +14,7 @@ from enqueuer.protocol.batch import EncodedBatch, Trust, describe_dtype, encode_
 from enqueuer.protocol.batch import format as f
 from enqueuer.protocol.compression import Compressor, find_codec
 from enqueuer.protocol.control_codec import encode_control
+from enqueuer.protocol.observation import Snapshot, WorkerRow
 from enqueuer.protocol.results_codec import Results, encode_results
 from enqueuer.security.keys import CoordinatorKey, WorkerToken, public_key_of
 from enqueuer.stream.ranges import Ranges
@@ -22,6 +23,16 @@ from enqueuer_worker.settings import ChildSettings, Settings, encode_line
 
 SESSION = b"s" * m.ID_BYTES
 INCARNATION = b"i" * m.ID_BYTES
+
+
+def _snapshot() -> Snapshot:
+    row = WorkerRow("w", "host", 42, "serving", 1, 2, 100, 2**40, 0.01, 0.009, 0.02, (3, 17, 0.25))
+    return Snapshot(
+        *("0.2.0", "host", 42, 60.5, 1.5, 3, 20, 50, 1, 0, 5, 12, 2, 2, 1, 0),
+        *(4_000, 2**40, 2**39, 1.0, 12.5, 1.0, 80.0, 0.5, 0, 1, 2, 3, 4, 5, 6, 7),
+        *("too few workers", 0.2, 3, "a sentence", "a cure", 30.0, 2_000, (0, 7, 2**40)),
+        *(((1, 0.5, "joined", "w on host"),), 1, 0, (row,), 1.25),
+    )
 
 
 def _errors() -> list[m.ErrorRecord]:
@@ -61,6 +72,8 @@ def control() -> list[bytes]:
         m.WhoAreYou(),
         m.Stop(),
         m.NoBlocks(),
+        m.Observe(0, 128, 0),
+        _snapshot(),
     ]
     return [encode_control(SESSION, message) for message in said]
 

@@ -227,6 +227,25 @@ def new_connections(scene: Scene) -> int:
     return count
 
 
+def observe_floods(scene: Scene) -> int:
+    """2 000 requests for the largest snapshot a second."""
+    frame = encode_control(b"", m.Observe(0, m.MOST_ROWS, 0))
+    return _flood(scene, lambda control, data: control.send(frame))
+
+
+def new_observers(scene: Scene) -> int:
+    """20 connections a second that each ask for ten snapshots and close."""
+    frame = encode_control(b"", m.Observe(0, m.MOST_ROWS, 0))
+    count = 0
+    for _ in scene.ticks(0.05):
+        with _sockets(scene) as (control, _):
+            for _ in range(10):
+                control.send(frame)
+            control.poll(50)
+            count += 1
+    return count
+
+
 def knocking(make_secret: Callable[[], bytes] | None) -> Attack:
     """20 connections a second to a trainer with keys: without a key, or with a key of another coordinator."""
 
@@ -305,6 +324,8 @@ CASES: dict[str, Case] = {
     "results of no session, 2 000/s": Case(results_without_session),
     "Hello of an old version, 2 000/s": Case(old_versions),
     "new connections that say Hello, 20/s": Case(new_connections),
+    "requests of an observer, 2 000/s": Case(observe_floods),
+    "new observers that ask ten times, 20/s": Case(new_observers),
     "no key, 20 connections/s": Case(knocking(None), keyed=True),
     "a key that is not listed, 20 connections/s": Case(knocking(new_secret_key), keyed=True),
     "TCP garbage on both ports, with keys": Case(tcp_garbage, keyed=True),

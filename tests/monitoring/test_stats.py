@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
 from enqueuer import OffenderStats, Stats, WorkerInfo, WorkerStats
+from enqueuer.core.verdict import Cause, Verdict
 
 
 @pytest.mark.parametrize("table", [Stats, WorkerStats, OffenderStats, WorkerInfo])
@@ -66,3 +67,13 @@ def test_without_a_second_batch_there_is_no_rate(stats: Stats) -> None:
 def test_several_consumers_wait_no_more_than_all_the_time() -> None:
     stats = Stats(batches_total=9, elapsed_seconds=2.0, startup_seconds=1.0, wait_seconds=3.0)
     assert stats.wait_share == 1.0
+
+
+def test_the_table_has_the_verdict_once_there_is_one_and_the_bytes_by_way() -> None:
+    early = Verdict(Cause.TOO_EARLY, 0.0, None, "too early to tell")
+    assert "verdict" not in str(replace(RUNNING, verdict=early))
+    table = str(replace(RUNNING, verdict=Verdict(Cause.WORKERS, 0.2, 4, "it waits", "add 2"), bytes_total=4_000_000))
+    assert "verdict     it waits: add 2" in table.splitlines()
+    assert "received    4.0 MB from worker processes" in table.splitlines()
+    shared = str(replace(RUNNING, bytes_total=4_000_000, shared_bytes_total=3_000_000))
+    assert "received    4.0 MB from worker processes, 75% of it through shared memory" in shared.splitlines()

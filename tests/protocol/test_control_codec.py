@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields, replace
 from typing import Any
 
 import msgpack
@@ -19,12 +20,21 @@ from enqueuer.protocol.control_codec import (
     leases_from_ranges,
     leases_to_ranges,
 )
+from enqueuer.protocol.observation import Snapshot, WorkerRow
 from tests.support.kept_blocks import blocks_kept_by
 
 SESSION = b"s" * 16
 ID = b"i" * 16
 CAUSE = m.ErrorRecord("builtins", "KeyError", "'k'", "", ("k",), None, None, None)
 ERROR = m.ErrorRecord("my.mod", "Broken", "text", "Traceback ...", (1, "a"), {"x": 2.5}, CAUSE, b"pickle")
+
+ROW = WorkerRow("w", "host", 42, "serving", 1, 2, 100, 2**40, 0.01, 0.009, 0.02, (3, 17, 0.25))
+SNAPSHOT = Snapshot(
+    *("0.2.0", "host", 42, 60.5, 1.5, 3, 20, 50, 1, 0, 5, 12, 2, 2, 1, 0),
+    *(4_000, 2**40, 2**39, 1.0, 12.5, 1.0, 80.0, 0.5, 0, 1, 2, 3, 4, 5, 6, 7),
+    *("too few workers", 0.2, None, "a sentence", "a cure", 30.0, 2_000, (0, 7, 2**40)),
+    *(((1, 0.5, "joined", "w on host"),), 2, 0, (ROW, replace(ROW, computing=None)), 1.25),
+)
 
 MESSAGES: list[m.Message] = [
     m.Hello(1, m.Role.WORKER, "w", ID, ID, 3, "host", 42, "2.1.0", "0.1.0", b"secret", (1, 2, 9), 7),
@@ -51,7 +61,16 @@ MESSAGES: list[m.Message] = [
     m.WhoAreYou(),
     m.Stop(),
     m.NoBlocks(),
+    m.Observe(128, 64, 7),
+    SNAPSHOT,
 ]
+
+
+def with_field(message: m.Message, name: str, value: object) -> list[Any]:
+    """The array of a message, with this value in the field."""
+    array = list(msgpack.unpackb(encode_control(SESSION, message), strict_map_key=False))
+    array[2 + [field.name for field in fields(message)].index(name)] = value
+    return array
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
@@ -98,7 +117,7 @@ def test_a_truncated_message_is_refused(message: m.Message) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "reason"),
+    ("array", "reason"),
     [
         ({}, "an array of kind, session and fields"),
         ([], "an array of kind, session and fields"),
@@ -113,11 +132,19 @@ def test_a_truncated_message_is_refused(message: m.Message) -> None:
         ([m.Kind.REVOKE, SESSION, [1]], "come in pairs"),
         ([m.Kind.WORKER_EXITED, SESSION, ID, 0, -9, 1, 1, ""], "expected true or false, got int"),
         ([m.Kind.LOAD_FAILURE, SESSION, 0, 0, ["m", "q", "t", "t"]], "an error has 8 fields"),
+        (with_field(SNAPSHOT, "rows", [["w", "host"]]), "a worker has 12 fields, not 2"),
+        (with_field(SNAPSHOT, "rows", [[]] * (m.MOST_ROWS + 1)), "more than 64 workers"),
+        (with_field(SNAPSHOT, "events", [[1, 0.5, "joined"]]), "an event is a number"),
+        (with_field(SNAPSHOT, "desired_slots", -1), "expected a count"),
+        (
+            with_field(SNAPSHOT, "rows", [[*"wh", 1, "s", 1, 1, 1, 1, 1.0, 1.0, 1.0, [1]]]),
+            "an epoch, an index and a time",
+        ),
     ],
 )
-def test_the_error_says_what_is_wrong_with_a_message(fields: Any, reason: str) -> None:
+def test_the_error_says_what_is_wrong_with_a_message(array: Any, reason: str) -> None:
     with pytest.raises(ProtocolError, match=reason):
-        decode_control(msgpack.packb(fields))
+        decode_control(msgpack.packb(array))
 
 
 def test_an_unknown_role_is_refused() -> None:

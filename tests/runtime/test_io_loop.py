@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import zmq
 
-from enqueuer.core.actions import FleetFailed
+from enqueuer.core.actions import FleetFailed, Show
 from enqueuer.core.events import EpochOpened, StopRequested, SupervisorDied, ThreadsJoined
 from enqueuer.core.peer import UNIDENTIFIED_LIMIT
 from enqueuer.core.settings import ChannelFacts
@@ -40,12 +40,14 @@ from enqueuer.protocol.messages import (
     Log,
     Message,
     NoBlocks,
+    Observe,
     Ready,
     Reject,
     Role,
     Stop,
     Welcome,
 )
+from enqueuer.protocol.observation import Snapshot
 from enqueuer.protocol.results_codec import Results, encode_results
 from enqueuer.runtime.channels import Channel
 from enqueuer.runtime.io_loop import IoLoop
@@ -95,10 +97,15 @@ class Trainer:
             on_fleet_failed=self.fleet_failures.append,
             on_failure=self.failures.append,
             on_turn=lambda _now: None,
+            make_snapshot=self.make_snapshot,
         )
         self.endpoints = {channel.name: channel.sockets.control_endpoint for channel in self.channels}
         self.data_endpoints = {channel.name: channel.sockets.data_endpoint for channel in self.channels}
         self.io.start()
+
+    def make_snapshot(self, show: Show) -> Snapshot:
+        """Shows nothing: only sessions can."""
+        raise ValueError(f"a defect at row {show.first_row}")
 
     def open(self, opened: EpochOpened = OPENED) -> None:
         self.ready.set_length(opened.epoch, len(opened.order))
@@ -192,6 +199,15 @@ def peer(peer_at: Callable[[str], Peer]) -> Peer:
 
 
 # ---------------------------------------------------------------- what peers say
+
+
+def test_a_defect_in_what_an_observer_is_shown_does_not_end_the_session(
+    trainer: Trainer, peer: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer.open()
+    peer.say(Observe(0, 10, 0), NO_ID)
+    wait_until(lambda: "a defect at row 0" in caplog.text)
+    assert peer.serve().indices
 
 
 def test_a_worker_joins_is_granted_and_its_batches_are_ready_in_order(trainer: Trainer, peer: Peer) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import signal
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from enqueuer import SequenceEnqueuer
@@ -61,3 +64,54 @@ def test_a_running_session_logs_a_line_a_minute(
     next(running.get())
     line = re.compile(r"batches/s, waited \d+% of the time, workers 1, queue \d+ of 11; epoch 0, batch 1 of 6")
     wait_until(lambda: len(line.findall(caplog.text)) >= 2, what="two lines")
+
+
+class Large(Bare):
+    """Batches of 1 MB, which come through shared memory."""
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return np.full((250_000,), index, np.float32)
+
+
+def test_bytes_are_told_by_their_way_and_by_worker() -> None:
+    with SequenceEnqueuer(Large(length=6), use_multiprocessing=True) as enqueuer:
+        enqueuer.start(workers=1, max_queue_size=2)
+        next(enqueuer.get())
+        stats = enqueuer.stats()
+        assert 1_000_000 <= stats.shared_bytes_total <= stats.bytes_total
+        assert sum(worker.received_bytes for worker in stats.workers) == stats.bytes_total
+    with SequenceEnqueuer(Large(length=6), use_multiprocessing=True, shared_memory=False) as enqueuer:
+        enqueuer.start(workers=1, max_queue_size=2)
+        next(enqueuer.get())
+        stats = enqueuer.stats()
+        assert stats.shared_bytes_total == 0 and stats.bytes_total >= 1_000_000
+
+
+def test_the_times_of_a_workers_items_are_told_as_quantiles(running: SequenceEnqueuer) -> None:
+    next(running.get())
+    [worker] = running.stats().workers
+    assert 0 < worker.item_seconds_p50 <= worker.item_seconds_p95
+
+
+def test_joins_and_losses_are_told_with_their_times(running: SequenceEnqueuer) -> None:
+    next(running.get())
+    before = running.stats()
+    [joined] = before.events
+    [worker] = before.workers
+    assert (joined.what, joined.worker) == ("joined", f"{worker.worker_id} on {worker.host}")
+    assert 0 < joined.seconds <= before.elapsed_seconds
+    os.kill(worker.pid, signal.SIGKILL)
+
+    def whats() -> list[str]:
+        return [event.what for event in running.stats().events]
+
+    # The worker is replaced; what its broken connection adds depends on which news comes first.
+    wait_until(lambda: whats().count("joined") == 2 and "died" in whats(), 30, "another worker")
+    assert all(event.number == number for number, event in enumerate(running.stats().events, 1))
+
+
+def test_the_verdict_is_part_of_the_statistics_also_after_the_end(running: SequenceEnqueuer) -> None:
+    next(running.get())
+    assert running.stats().verdict == running.verdict()
+    running.stop()
+    assert running.stats().verdict == running.verdict()

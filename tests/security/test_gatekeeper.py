@@ -16,7 +16,14 @@ from enqueuer.security import gatekeeper
 from enqueuer.security.curve import secure_client, secure_server
 from enqueuer.security.gatekeeper import Gatekeeper, RefusalLog
 from enqueuer.security.key_directory import KeyDirectory
-from enqueuer.security.keys import WorkerToken, new_secret_key, read_coordinator_key, read_token
+from enqueuer.security.keys import (
+    Token,
+    WorkerToken,
+    new_secret_key,
+    read_coordinator_key,
+    read_observer_token,
+    read_token,
+)
 from enqueuer.transport.sockets import CoordinatorSockets, configure, new_context
 from tests.support.waiting import wait_until
 
@@ -62,7 +69,7 @@ def knock() -> Iterator[Knock]:
     others = new_context()
     made: list[zmq.Socket[bytes]] = []
 
-    def connect(endpoint: str, token: WorkerToken | None, kind: int = zmq.DEALER) -> zmq.Socket[bytes]:
+    def connect(endpoint: str, token: Token | None, kind: int = zmq.DEALER) -> zmq.Socket[bytes]:
         socket = configure(others.socket(kind))
         if token is not None:
             secure_client(socket, token)
@@ -92,6 +99,37 @@ def test_a_listed_worker_is_admitted_on_both_sockets(
     assert key == token.public_key.hex() and frames[1:] == [b"hello"]
     received, key = sockets.receive_data() or ([], "")
     assert key == token.public_key.hex() and received[0].bytes == b"hello"
+
+
+def test_an_observer_is_admitted_and_none_of_its_data_counts(
+    sockets: CoordinatorSockets, knock: Knock, directory: KeyDirectory
+) -> None:
+    directory.add_observer("grafana")
+    token = read_observer_token(directory.token_file("grafana"))
+    knock(sockets.control_endpoint, token)
+    knock(sockets.data_endpoint, token, zmq.PUSH)
+    assert sockets.router.poll(5_000) and sockets.pull.poll(5_000)
+    key = key_of(sockets.receive_control())
+    assert key == token.public_key.hex()
+    assert sockets.gate is not None and sockets.gate.is_observer(key)
+    assert key_of(sockets.receive_data()) is None, "as if its key were revoked"
+
+
+def test_a_revoked_observer_is_no_longer_heard(
+    sockets: CoordinatorSockets, knock: Knock, directory: KeyDirectory
+) -> None:
+    directory.add_observer("grafana")
+    token = read_observer_token(directory.token_file("grafana"))
+    peer = knock(sockets.control_endpoint, token)
+    assert sockets.router.poll(5_000)
+    assert key_of(sockets.receive_control()) == token.public_key.hex()
+    directory.revoke_observer("grafana")
+
+    def is_refused() -> bool:
+        peer.send(b"again")
+        return bool(sockets.router.poll(100)) and key_of(sockets.receive_control()) is None
+
+    wait_until(is_refused, 30)
 
 
 def unlisted(token: WorkerToken) -> dict[str, WorkerToken | None]:

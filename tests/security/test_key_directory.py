@@ -10,7 +10,7 @@ import pytest
 
 from enqueuer.errors import ConfigurationError
 from enqueuer.security.key_directory import KeyDirectory
-from enqueuer.security.keys import read_coordinator_key, read_token
+from enqueuer.security.keys import read_coordinator_key, read_observer_token, read_token
 
 
 @pytest.fixture
@@ -61,6 +61,28 @@ def test_workers_are_added_and_revoked_by_name(directory: KeyDirectory) -> None:
     with pytest.raises(ConfigurationError, match="it admits: worker-2, gpu-box"):
         directory.revoke_worker("worker")
     assert directory.add_worker() == "worker"
+
+
+def test_observers_have_tokens_of_their_own_beside_those_of_workers(directory: KeyDirectory) -> None:
+    assert directory.add_observer() == "observer"
+    assert directory.add_observer("grafana") == "grafana"
+    assert list(directory.workers()) == ["worker"] and list(directory.observers()) == ["observer", "grafana"]
+    assert read_observer_token(directory.token_file("grafana")).public_key == directory.observers()["grafana"]
+    for add in (directory.add_worker, directory.add_observer):
+        with pytest.raises(ConfigurationError, match=r"observer 'grafana' already.*--revoke-observer"):
+            add("grafana")
+        with pytest.raises(ConfigurationError, match=r"worker 'worker' already.*--revoke-worker"):
+            add("worker")
+    with pytest.raises(ConfigurationError, match="no worker 'grafana'"):
+        directory.revoke_worker("grafana")
+    directory.revoke_observer("observer")
+    assert list(directory.observers()) == ["grafana"] and not directory.token_file("observer").exists()
+    with pytest.raises(ConfigurationError, match="it admits: grafana"):
+        directory.revoke_observer("observer")
+    directory.revoke_worker("worker")
+    assert list(directory.observers()) == ["grafana"], "a change of one list keeps the other"
+    directory.create(replace=True)
+    assert directory.observers() == {} and not directory.token_file("grafana").exists()
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "-x", "x" * 65, "a b", "é", ".hidden"])

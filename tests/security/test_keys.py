@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import traceback
 from collections.abc import Callable
@@ -15,19 +16,23 @@ from enqueuer.errors import ConfigurationError
 from enqueuer.security import keys
 from enqueuer.security.keys import (
     CoordinatorKey,
+    ObserverToken,
     WorkerToken,
     fingerprint,
     new_secret_key,
     parse_coordinator_key,
+    parse_observer_token,
     parse_token,
     public_key_of,
     read_coordinator_key,
+    read_observer_token,
     read_token,
 )
 
 SERVER, SECRET = new_secret_key(), new_secret_key()
 TOKEN = WorkerToken(public_key_of(SERVER), SECRET)
 KEY = CoordinatorKey(SERVER, {"worker": TOKEN.public_key, "gpu-box_2.b": public_key_of(new_secret_key())})
+OBSERVER_TOKEN = ObserverToken(public_key_of(SERVER), SECRET)
 
 
 def refuses(parse: Callable[[str, str], object], text: str) -> str:
@@ -85,6 +90,28 @@ def test_a_secret_given_as_a_path_is_refused_without_repeating_it() -> None:
 def test_a_token_given_as_a_key_and_a_key_given_as_a_token_are_recognized() -> None:
     assert "worker's token" in refuses(parse_coordinator_key, TOKEN.to_text())
     assert "never leave the trainer's machine" in refuses(parse_token, KEY.to_text())
+
+
+def test_an_observers_token_is_read_back_and_is_no_workers_token() -> None:
+    text = OBSERVER_TOKEN.to_text()
+    assert parse_observer_token(text + "\n", "") == OBSERVER_TOKEN != TOKEN
+    assert "a worker needs one of its own" in refuses(parse_token, text)
+    assert "--add-observer" in refuses(parse_observer_token, TOKEN.to_text())
+    assert "observer's token" in refuses(parse_coordinator_key, text)
+    assert "itself" in refuses(lambda path, _: read_observer_token(path), text)
+
+
+def test_the_prefix_of_a_token_cannot_be_changed_to_another_kinds() -> None:
+    forged = TOKEN.to_text().replace("-worker-", "-observer-")
+    assert "with a mistake in it" in refuses(parse_observer_token, forged)
+
+
+def test_observers_are_written_and_read_and_a_key_file_of_before_has_none() -> None:
+    key = CoordinatorKey(SERVER, {"worker": TOKEN.public_key}, {"grafana": public_key_of(new_secret_key())})
+    assert parse_coordinator_key(key.to_text(), "") == key
+    document = json.loads(KEY.to_text())
+    del document["observers"]
+    assert parse_coordinator_key(json.dumps(document), "").observers == {}
 
 
 def test_a_path_in_the_token_variable_is_recognized() -> None:

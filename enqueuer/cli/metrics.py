@@ -1,0 +1,106 @@
+"""``enqueuer metrics``: serves the metrics of a running trainer to Prometheus."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from enqueuer.cli.observed import UsageError, address_options, observer_at
+from enqueuer.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from enqueuer.observer import Observer
+    from enqueuer.protocol.observation import Snapshot
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@address_options
+@click.option("--port", type=click.IntRange(1, 65535), default=9464, help="The port to serve /metrics on.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    metavar="HOST",
+    help="The address to serve on; 0.0.0.0 for all. Whoever reaches it can read the metrics.",
+)
+def metrics(address: str | None, token_file: Path | None, timeout: float, port: int, host: str) -> None:
+    """Serve the metrics of a running training to Prometheus, until it is ended.
+
+    ADDRESS is the trainer's bind=…, such as tcp://trainer:5555. Without it, it is the one trainer that you run on this
+    machine. The trainer may start later, end, and start again: `enqueuer_up` is 0 while it does not answer. Inside the
+    training script, metrics_port=… does the same.
+
+    \b
+    Example:
+      enqueuer metrics tcp://trainer:5555 --token-file grafana.token --port 9464
+    """
+    from enqueuer.monitoring.metrics import MetricsServer
+
+    source = TrainerSource(address, token_file, timeout)
+    try:
+        server = MetricsServer(source.snapshot, port, host)
+    except ConfigurationError as error:
+        raise UsageError(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(error.strerror or str(error)) from error
+    click.echo(f"serving metrics at http://{host}:{port}/metrics", err=True)
+    try:
+        threading.Event().wait()
+    finally:
+        server.close()
+
+
+class TrainerSource:
+    """Snapshots of a trainer that may come and go. Any thread may call `snapshot`.
+
+    Raises `UsageError` if the address or the token cannot be used.
+    """
+
+    def __init__(self, address: str | None, token_file: Path | None, timeout: float) -> None:
+        self._address, self._token_file, self._timeout = address, token_file, timeout
+        self._lock = threading.Lock()
+        self._told = ""
+        # Made at once, so that an impossible address or token is an error of the command.
+        self._observer: Observer | None = None
+        try:
+            self._observer = self._connect()
+        except OSError as error:
+            self._tell(str(error))
+
+    def snapshot(self) -> Snapshot | None:
+        """What the trainer does now; None if it does not answer."""
+        with self._lock:
+            try:
+                if self._observer is None:
+                    self._observer = self._connect()
+                if self._observer is not None:
+                    seen = self._observer.look(with_workers=False)
+                    self._told = ""
+                    return seen
+            except OSError as error:
+                self._tell(str(error))
+                if self._observer is not None:
+                    self._observer.close()
+                    self._observer = None
+            return None
+
+    def _connect(self) -> Observer | None:
+        if self._address is not None:
+            return observer_at(self._address, self._token_file, self._timeout)
+        from enqueuer.observer import local_observers
+
+        found = local_observers(timeout=self._timeout)
+        if len(found) == 1:
+            return found[0]
+        for observer in found:
+            observer.close()
+        self._tell("several trainers run here: give the address of one of them" if found else "no trainer runs here")
+        return None
+
+    def _tell(self, reason: str) -> None:
+        """Say once why there is no answer."""
+        if reason != self._told:
+            self._told = reason
+            click.echo(reason, err=True)

@@ -1,0 +1,61 @@
+"""What the commands that look at a trainer share: their argument and options, and the observers that these name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from enqueuer.errors import ConfigurationError
+from enqueuer.transport.addresses import is_tcp_address
+
+if TYPE_CHECKING:
+    from enqueuer.observer import Observer
+
+NOT_RUNNING = 2
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class UsageError(click.ClickException):
+    """An option is impossible: one line on stderr, exit code 2."""
+
+    exit_code = 2
+
+
+def address_options(command: F) -> F:
+    """The argument ADDRESS and the options that belong to it."""
+    for decorate in (
+        click.argument("address", required=False, metavar="[ADDRESS]"),
+        click.option(
+            "--token-file",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="An observer's token, for a trainer with keys. [env var: ENQUEUER_TOKEN_FILE or ENQUEUER_TOKEN]",
+        ),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=0.1),
+            default=5.0,
+            metavar="SECONDS",
+            help="How long a trainer may take to answer.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def observer_at(address: str, token_file: Path | None, timeout: float) -> Observer:
+    """The observer of the trainer at this address. Raises `UsageError` and `NoTrainerError`."""
+    from enqueuer.observer import UNIX_SCHEME, Observer
+    from enqueuer.security.curve import find_observer_token
+
+    if not address.startswith(UNIX_SCHEME) and (not is_tcp_address(address) or address.endswith(":*")):
+        raise UsageError(f"{address!r} is no address: tcp://HOST:PORT, as in the trainer's bind=…")
+    try:
+        token = find_observer_token(token_file)
+    except ConfigurationError as error:
+        raise UsageError(str(error)) from error
+    return Observer(address, token, timeout=timeout)

@@ -1,0 +1,98 @@
+"""A snapshot as a table of 80 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+
+from enqueuer.protocol.observation import Snapshot, WorkerRow
+
+_WIDTH = 80
+_NAME_WIDTH = 10
+_HEAD = f"{'worker':<16} {'host':<12} {'state':<8} {'batches':>8} {'p50':>7} {'p95':>7} computes"
+
+
+def describe(snapshot: Snapshot, *, most_workers: int | None) -> Iterator[str]:
+    """The lines. Of more than ``most_workers`` workers, those that compute for longest are shown; None: all."""
+    place = _cut(f"trainer {snapshot.pid} on {snapshot.host}", 44)
+    head = f"{place}, Enqueuer {snapshot.library_version}, for {_duration(snapshot.elapsed_seconds)}"
+    yield _cut(head, _WIDTH)
+    for name, text in _facts(snapshot):
+        lines = textwrap.wrap(text, _WIDTH - _NAME_WIDTH, break_long_words=True)
+        yield f"{name:<{_NAME_WIDTH}}{lines[0]}"
+        for line in lines[1:]:
+            yield " " * _NAME_WIDTH + line
+    if snapshot.rows:
+        yield _HEAD
+    rows = sorted(snapshot.rows, key=_interest) if most_workers is not None else list(snapshot.rows)
+    for row in rows[:most_workers]:
+        yield _row(row)
+    if len(rows) > len(rows[:most_workers]):
+        yield f"… and {len(rows) - len(rows[:most_workers])} more workers (--all)"
+
+
+def _facts(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    left = f" of {snapshot.length}" if snapshot.length else ""
+    yield "epoch", f"{snapshot.epoch}, {snapshot.taken_count}{left} batches taken"
+    seconds = snapshot.window_seconds
+    rate = f"{snapshot.window_batches / seconds:.1f} batches/s in the last {seconds:.0f} s" if seconds > 0 else "–"
+    yield "rate", f"{rate} ({snapshot.batches_total} batches in all)"
+    yield "waiting", f"{snapshot.recent_wait_share:.1%} of that time"
+    limit = f" of at most {snapshot.queue_limit}" if snapshot.queue_limit else ""
+    yield (
+        "queue",
+        f"{snapshot.ready_count} ready, {snapshot.received_count} ahead of turn, {snapshot.leased_count} leased{limit}",
+    )
+    if snapshot.bytes_total:
+        shared = snapshot.shared_bytes_total / snapshot.bytes_total
+        yield "received", f"{snapshot.bytes_total / 1e6:.1f} MB, {shared:.0%} of it through shared memory"
+    faults = {
+        "skipped": snapshot.skipped_count,
+        "retries": snapshot.retries_count,
+        "hedges": snapshot.hedges_count,
+        "time-outs": snapshot.timeouts_count,
+        "lost workers": snapshot.lost_workers_count,
+        "malformed messages": snapshot.malformed_count,
+        "offences": snapshot.offences_count,
+    }
+    if any(faults.values()):
+        yield "faults", ", ".join(f"{count} {name}" for name, count in faults.items() if count)
+    yield "verdict", f"{snapshot.sentence}: {snapshot.cure}" if snapshot.cure else snapshot.sentence
+    wanted = "" if snapshot.desired_slots is None else f", {snapshot.desired_slots} would keep up"
+    yield "slots", f"{snapshot.slots_count}{wanted}"
+    states = Counter(row.state for row in snapshot.rows)
+    yield "workers", ", ".join(f"{count} {state}" for state, count in states.items()) or "none"
+
+
+def _interest(row: WorkerRow) -> tuple[bool, float]:
+    """Workers that do not serve come first, then those that compute for longest."""
+    return row.state == "serving", -(row.computing[2] if row.computing is not None else 0.0)
+
+
+def _row(row: WorkerRow) -> str:
+    computes = "–"
+    if row.computing is not None:
+        epoch, index, seconds = row.computing
+        computes = f"{epoch}/{index} {_short(seconds)}"
+    return (
+        f"{_cut(row.worker_id, 16):<16} {_cut(row.host, 12):<12} {row.state:<8} {row.batches_count:>8} "
+        f"{_short(row.item_seconds_p50):>7} {_short(row.item_seconds_p95):>7} {computes}"
+    )[:_WIDTH]
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _short(seconds: float) -> str:
+    """A time in at most seven characters."""
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms" if seconds >= 0.0001 else f"{1000 * seconds:.1g} ms"
+    return f"{seconds:.3g} s" if seconds < 1000 else f"{seconds / 3600:.1f} h" if seconds < 1e7 else "days"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,220 @@
+"""The observer: asks a running trainer what an observer may see. Every command that looks at a trainer uses it.
+
+    address tcp://…          a ZeroMQ connection to the trainer's control port, with an observer's token if it has keys
+    address unix://…         the trainer's socket in this user's directory; `local_observers` finds all of them
+
+One request brings a page of workers. `Observer.look` asks for as many pages as the fleet has and makes one snapshot of
+them. The trainer answers each observer a kilobyte a second, after a first look at a thousand workers, and drops what
+is beyond that; each snapshot tells when the next one may be asked for.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import zmq
+
+from enqueuer.errors import ProtocolError
+from enqueuer.monitoring.trainer_sockets import connect_to_trainers
+from enqueuer.protocol.control_codec import decode_control, encode_control
+from enqueuer.protocol.messages import MOST_ROWS, NO_ID, Observe, Reject, WhoAreYou
+from enqueuer.protocol.observation import Snapshot, WorkerRow
+from enqueuer.security.curve import secure_client
+from enqueuer.security.keys import ObserverToken
+from enqueuer.security.monitor import new_monitor_address, receive_event
+from enqueuer.transport.message_stream import MessageStream
+from enqueuer.transport.sockets import configure, new_context
+
+UNIX_SCHEME = "unix://"
+# A number that no event reaches.
+_NO_EVENT = (1 << 64) - 1
+_WATCHED = zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
+
+
+class NoTrainerError(ConnectionError):
+    """No trainer answers at the address; the text says what to look at."""
+
+
+class Observer:
+    """A connection to one trainer. One thread uses it; `close` ends it.
+
+    ``timeout`` is how many seconds the trainer has for each answer. Raises `NoTrainerError` if nothing listens at a
+    ``unix://`` address.
+    """
+
+    def __init__(self, address: str, token: ObserverToken | None = None, *, timeout: float = 5.0) -> None:
+        self.address = address
+        self._timeout = timeout
+        self._may_ask_at = 0.0
+        if address.startswith(UNIX_SCHEME):
+            self._link: _Link = _UnixLink(_connect(address, timeout))
+        else:
+            self._link = _TcpLink(address, token)
+
+    @classmethod
+    def of_connection(cls, path: Path, connection: socket.socket, timeout: float) -> Observer:
+        """An observer over a connection that is made already."""
+        made = cls.__new__(cls)
+        made.address, made._timeout, made._may_ask_at = f"{UNIX_SCHEME}{path}", timeout, 0.0
+        made._link = _UnixLink(connection)
+        return made
+
+    def look(self, *, with_workers: bool = True, after_event: int = 0) -> Snapshot:
+        """What the trainer is doing now, with all of its workers or none of them, and events after this number.
+
+        Raises:
+            NoTrainerError: the trainer does not answer in time, or is gone.
+            PermissionError: it refuses this observer.
+        """
+        first = self._ask(Observe(0, MOST_ROWS if with_workers else 0, after_event))
+        rows: list[WorkerRow] = list(first.rows)
+        while with_workers and len(rows) < first.rows_total:
+            page = self._ask(Observe(len(rows), MOST_ROWS, _NO_EVENT))
+            if not page.rows:
+                break  # workers have left meanwhile
+            rows += page.rows
+        return replace(first, rows=tuple(rows))
+
+    def _ask(self, request: Observe) -> Snapshot:
+        now = time.monotonic()
+        deadline = now + self._timeout
+        if self._may_ask_at > now:
+            time.sleep(min(self._may_ask_at - now, self._timeout))
+        self._link.send(encode_control(NO_ID, request))
+        while (frame := self._link.receive(max(0.0, deadline - time.monotonic()))) is not None:
+            try:
+                _, message = decode_control(frame)
+            except ProtocolError as error:
+                raise NoTrainerError(f"{self.address} answers with something else: {error}") from None
+            if isinstance(message, Snapshot):
+                if message.first_row == request.first_row:
+                    self._may_ask_at = time.monotonic() + message.seconds_to_ask
+                    return message
+            elif isinstance(message, Reject):
+                raise PermissionError(f"{self.address} refuses this observer: {message.reason}")
+            elif isinstance(message, WhoAreYou):
+                raise NoTrainerError(f"{self.address} runs a version of Enqueuer that shows nothing to observers")
+        raise NoTrainerError(f"{self.address}: {self._link.explain()}")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._link.close()
+
+    def __enter__(self) -> Observer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def local_observers(*, timeout: float = 5.0) -> list[Observer]:
+    """An observer of each trainer that this user runs on this machine.
+
+    Raises OSError if the directory with their sockets can be entered by other users.
+    """
+    return [Observer.of_connection(path, made, timeout) for path, made in connect_to_trainers(timeout)]
+
+
+def _connect(address: str, timeout: float) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(timeout)
+    try:
+        connection.connect(address.removeprefix(UNIX_SCHEME))
+    except OSError as error:
+        connection.close()
+        raise NoTrainerError(f"{address}: {error.strerror or 'no answer'}") from None
+    return connection
+
+
+# ---------------------------------------------------------------- links
+
+
+class _Link(Protocol):
+    def send(self, frame: bytes) -> None: ...
+
+    def receive(self, timeout: float) -> bytes | memoryview | None:
+        """The next message; None if none has come within this time."""
+
+    def explain(self) -> str:
+        """Why no message has come."""
+
+    def close(self) -> None: ...
+
+
+class _UnixLink:
+    def __init__(self, connection: socket.socket) -> None:
+        self._stream = MessageStream(connection)
+        self._received: list[memoryview] = []
+
+    def send(self, frame: bytes) -> None:
+        self._stream.send([frame], is_data=False)
+
+    def receive(self, timeout: float) -> memoryview | None:
+        deadline = time.monotonic() + timeout
+        poll = select.poll()  # `select.select` knows no descriptor above 1 023
+        poll.register(self._stream.fd, select.POLLIN)
+        while not self._received:
+            if self._stream.has_ended or not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                return None
+            self._received = [message.frames[0] for message in self._stream.receive() if message.frames]
+        return self._received.pop(0)
+
+    def explain(self) -> str:
+        return (
+            "the trainer has ended" if self._stream.has_ended else "the trainer does not answer: its I/O thread hangs"
+        )
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class _TcpLink:
+    def __init__(self, address: str, token: ObserverToken | None) -> None:
+        self._context = new_context()
+        self._has_token = token is not None
+        self._socket = configure(self._context.socket(zmq.DEALER))
+        self._monitor = self._context.socket(zmq.PAIR)
+        self._seen = 0
+        try:
+            if address.startswith("tcp://["):
+                self._socket.setsockopt(zmq.IPV6, 1)
+            if token is not None:
+                secure_client(self._socket, token)
+            monitor_address = new_monitor_address()
+            self._socket.monitor(monitor_address, _WATCHED)
+            self._monitor.connect(monitor_address)
+            self._socket.connect(address)
+        except BaseException:
+            self.close()
+            raise
+
+    def send(self, frame: bytes) -> None:
+        # It waits in the socket until the connection is there.
+        self._socket.send(frame)
+
+    def receive(self, timeout: float) -> bytes | None:
+        return self._socket.recv() if self._socket.poll(int(timeout * 1000)) else None
+
+    def explain(self) -> str:
+        while self._monitor.poll(0):
+            self._seen |= receive_event(self._monitor).number
+        if self._seen & zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            return "the trainer does not answer: another program, an older version, or its I/O thread hangs"
+        if self._seen & zmq.EVENT_CONNECTED and self._has_token:
+            return "it does not admit this token: revoked, of another coordinator.key, or the trainer has no keys"
+        if self._seen & zmq.EVENT_CONNECTED:
+            return "it wants an observer's token: --token-file, made by `enqueuer keygen DIR --add-observer`"
+        return "nothing answers at this address: no trainer runs there, or a firewall drops it"
+
+    def close(self) -> None:
+        self._socket.close(linger=0)
+        self._monitor.close(linger=0)
+        self._context.term()

@@ -19,7 +19,6 @@ import enum
 import functools
 import hashlib
 import sys
-import sysconfig
 import types
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,7 +27,8 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from enqueuer.compute.owned_generators import parts_of
+from enqueuer.compute.object_walk import walk
+from enqueuer.compute.user_modules import SCRIPTS, is_users
 
 # 2 ms for a walk through this many objects.
 _MOST_NODES = 2_000
@@ -41,7 +41,6 @@ _DEPTH_LIMIT = 6
 _TEXT_SHOWN = 100
 _NAME_LIMIT = 200
 
-_OWN = frozenset({"enqueuer", "enqueuer_worker"})
 _NAMESPACES = (types.SimpleNamespace, argparse.Namespace)
 # A value made by one of these differs from process to process.
 _VARYING = frozenset(
@@ -105,7 +104,7 @@ def _modules_of(sequence: object) -> list[str]:
     seen: dict[str, None] = {}
     while waiting and len(seen) < _MOST_MODULES:
         name = waiting.popleft()
-        if name in seen or not _is_users(name):
+        if name in seen or not is_users(name):
             continue
         seen[name] = None
         for value in list(vars(sys.modules[name]).values()):
@@ -114,41 +113,14 @@ def _modules_of(sequence: object) -> list[str]:
             elif isinstance(value, type | types.FunctionType) and isinstance(value.__module__, str):
                 waiting.append(value.__module__)
     # What a script's classes read in the script itself travels with them.
-    return [name for name in seen if name not in ("__main__", "__mp_main__")]
+    return [name for name in seen if name not in SCRIPTS]
 
 
 def _homes_of(sequence: object) -> Iterator[str]:
     """The modules of all classes and functions in reach of the Sequence."""
-    seen: dict[int, object] = {}
-    waiting: deque[object] = deque([sequence])
-    while waiting and len(seen) < _MOST_NODES:
-        node = waiting.popleft()
-        if id(node) in seen or isinstance(node, str | bytes | int | float | np.ndarray | np.generic | types.ModuleType):
-            continue
-        seen[id(node)] = node
+    for node in walk(sequence, _MOST_NODES):
         if isinstance(node, type | types.FunctionType) and isinstance(node.__module__, str):
             yield node.__module__
-        waiting.extend(parts_of(node))
-
-
-@functools.lru_cache(1024)
-def _is_users(name: str) -> bool:
-    """Whether the module is the user's own: no library, and none of ours."""
-    file = getattr(sys.modules.get(name), "__file__", None)
-    if not isinstance(file, str) or name.partition(".")[0] in _OWN:
-        return False
-    path = Path(file).absolute()
-    return (
-        path.suffix == ".py"
-        and not {"site-packages", "dist-packages"}.intersection(path.parts)
-        and not any(path.is_relative_to(root) for root in _library_roots())
-    )
-
-
-@functools.cache
-def _library_roots() -> tuple[str, ...]:
-    paths = sysconfig.get_paths()
-    return tuple({paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 # ---------------------------------------------------------------- values

@@ -68,10 +68,12 @@ class _State:
     # In place of ``wire`` for remote workers. None: they get ``wire`` too, or nothing, for the reason in the refusal.
     remote_wire: dict[str, Any] | None = None
     remote_refusal: str = ""
-    # What it was packed from: a spec or a live object, how often hooks had run on it, and its fingerprint.
+    # What it was packed from: a spec or a live object, how often hooks had run on it, and its fingerprint. One that
+    # cannot be made is not tried again until the object has changed: the try costs half a pickling.
     source: Any = None
     hooks_count: int = 0
     fingerprint: Fingerprint | None = None
+    tries_fingerprint: bool = True
 
     def is_same(self, other: _State) -> bool:
         """Whether both are the same to workers, apart from the generation's number."""
@@ -271,7 +273,7 @@ class EpochKeeper:
             return old
         state = self._describe(generation)
         if old is not None and not state.is_same(old):
-            state = dataclasses.replace(state, generation=generation + 1)
+            state = dataclasses.replace(state, generation=generation + 1, tries_fingerprint=True)
         self._state = state
         return state
 
@@ -308,7 +310,9 @@ class EpochKeeper:
         if spec is None:
             instance, processes = self._own.instance, self._placement.processes
             # Before the packing: a change in between must be seen as one.
-            fingerprint = Fingerprint.of(instance) if processes and not self._placement.keys else None
+            tries = self._state is None or self._state.tries_fingerprint or not self._is_presumed_unchanged()
+            tries = tries and processes and not self._placement.keys
+            fingerprint = Fingerprint.of(instance) if tries else None
             parts, refusal = self._pack(instance, needed=processes)
             segment = self._keep_segment(parts) if processes else None
             since = {"since": self._own.ends.since}
@@ -320,7 +324,8 @@ class EpochKeeper:
                 except ConfigurationError as error:
                     refusal = str(error)
             hooks_count = len(self._own.ends)
-            return _State(generation, wire, None, segment, remote_wire, refusal, instance, hooks_count, fingerprint)
+            own = (instance, hooks_count, fingerprint, fingerprint is not None)
+            return _State(generation, wire, None, segment, remote_wire, refusal, *own)
         ends = {"epoch_ends": [list(run) for run in self._own.ends.runs]}
         sequence = [spec.target, spec.kwargs]
         if not (self._placement.processes and callable(self._options.worker_init)):

@@ -7,7 +7,8 @@ silence:
     worker, after the Sequence      find_unlike(digests)         the names whose values differ here, with these
 
 Read are the modules of all classes and functions that the Sequence holds, and the modules that those import. Only the
-user's: of 5 821 plain values of libraries, 20 differ between any two processes. Left out are names with an underscore,
+user's: of 5 821 plain values of libraries, 20 differ between any two processes. Of libraries there is a list
+(`library_settings`). Left out are names with an underscore,
 and those that differ by their nature: made from the clock, the process or chance, counted up, filled as a cache.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import enum
 import functools
 import hashlib
@@ -27,6 +29,8 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
+from enqueuer.compute.library_settings import NAMES as LIBRARY_SETTINGS
+from enqueuer.compute.library_settings import read_process_settings, read_thread_settings
 from enqueuer.compute.object_walk import walk
 from enqueuer.compute.user_modules import SCRIPTS, is_users
 
@@ -53,17 +57,20 @@ _VARYING = frozenset(
 _FILLS = frozenset({"append", "add", "setdefault", "extend", "insert", "appendleft", "pop", "popitem", "clear"})
 
 
-def read_settings(sequence: object) -> dict[str, tuple[bytes, str]]:
-    """Digest and text of each setting that the Sequence may read, by its name ("module:NAME", "module:Class.name")."""
-    try:
-        settings = {
-            name: (_digest(text), _shown(text))
+def read_settings(sequence: object, of_thread: Mapping[str, str]) -> dict[str, tuple[bytes, str]]:
+    """Digest and text of each setting that the Sequence may read, by its name ("module:NAME", "module:Class.name").
+
+    ``of_thread``: the libraries' settings in the trainer's own thread (`read_thread_settings`).
+    """
+    settings = {**of_thread, **read_process_settings()}
+    # Modules may hold anything, such as a proxy that raises whatever it is asked.
+    with contextlib.suppress(Exception):
+        settings |= {
+            name: text
             for module in _modules_of(sequence)
             for name, text in _values_in(module, leave_out=_varying_names(module))
         }
-    except Exception:  # modules may hold anything, such as a proxy that raises whatever it is asked
-        return {}
-    return dict(islice(settings.items(), _MOST_SETTINGS))
+    return {name: (_digest(text), _shown(text)) for name, text in islice(settings.items(), _MOST_SETTINGS)}
 
 
 def find_unlike(digests: Mapping[str, bytes]) -> tuple[tuple[str, str], ...]:
@@ -75,8 +82,9 @@ def find_unlike(digests: Mapping[str, bytes]) -> tuple[tuple[str, str], ...]:
 
 
 def _unlike(digests: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
-    modules = {name.partition(":")[0] for name in digests}
-    here = {
+    modules = {name.partition(":")[0] for name in digests if name not in LIBRARY_SETTINGS}
+    here = {**read_thread_settings(), **read_process_settings()}
+    here |= {
         name: text
         for module in modules.intersection(sys.modules)
         for name, text in _values_in(module, leave_out=frozenset())

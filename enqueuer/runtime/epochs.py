@@ -28,6 +28,7 @@ from typing import Any
 
 from enqueuer.compute.digest import sequence_digest
 from enqueuer.compute.drawn_epochs import draw_order
+from enqueuer.compute.library_settings import read_thread_settings
 from enqueuer.compute.sequence_checks import own_on_epoch_end
 from enqueuer.compute.settings_check import read_settings
 from enqueuer.compute.spec import SequenceSpec
@@ -120,6 +121,8 @@ class EpochKeeper:
         # Of the epoch that opened last.
         self._length = 0
         self._segments: list[SharedSegment] = []
+        # Of the thread that calls `start`: it is the user's.
+        self._thread_settings = read_thread_settings() if placement.processes else {}
         self._orders = SentOrders(directory, processes=placement.processes, remote=placement.remote)
         self._opened: dict[int, _Opened] = {}
         self._exhausted = -1
@@ -360,7 +363,8 @@ class EpochKeeper:
     def _read_settings(self) -> dict[str, Setting]:
         if not self._placement.processes:
             return {}
-        return {name: Setting(*setting) for name, setting in read_settings(self._own.instance).items()}
+        settings = read_settings(self._own.instance, self._thread_settings)
+        return {name: Setting(*setting) for name, setting in settings.items()}
 
     def _worker_options(self, length: int, digest: bytes) -> dict[str, Any]:
         init = self._options.worker_init

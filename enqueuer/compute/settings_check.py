@@ -7,7 +7,8 @@ silence:
     worker, after the Sequence      find_unlike(digests)         the names whose values differ here, with these
 
 Read are the modules of all classes and functions that the Sequence holds, and the modules that those import. Only the
-user's: of 5 821 plain values of libraries, 20 differ between any two processes. Left out are names with an underscore,
+user's: of 5 821 plain values of libraries, 20 differ between any two processes. Of libraries there is a list
+(`library_settings`). Left out are names with an underscore,
 and those that differ by their nature: made from the clock, the process or chance, counted up, filled as a cache.
 """
 
@@ -15,11 +16,11 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import enum
 import functools
 import hashlib
 import sys
-import sysconfig
 import types
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,7 +29,10 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from enqueuer.compute.owned_generators import parts_of
+from enqueuer.compute.library_settings import NAMES as LIBRARY_SETTINGS
+from enqueuer.compute.library_settings import read_process_settings, read_thread_settings
+from enqueuer.compute.object_walk import walk
+from enqueuer.compute.user_modules import SCRIPTS, is_users
 
 # 2 ms for a walk through this many objects.
 _MOST_NODES = 2_000
@@ -41,7 +45,6 @@ _DEPTH_LIMIT = 6
 _TEXT_SHOWN = 100
 _NAME_LIMIT = 200
 
-_OWN = frozenset({"enqueuer", "enqueuer_worker"})
 _NAMESPACES = (types.SimpleNamespace, argparse.Namespace)
 # A value made by one of these differs from process to process.
 _VARYING = frozenset(
@@ -54,17 +57,20 @@ _VARYING = frozenset(
 _FILLS = frozenset({"append", "add", "setdefault", "extend", "insert", "appendleft", "pop", "popitem", "clear"})
 
 
-def read_settings(sequence: object) -> dict[str, tuple[bytes, str]]:
-    """Digest and text of each setting that the Sequence may read, by its name ("module:NAME", "module:Class.name")."""
-    try:
-        settings = {
-            name: (_digest(text), _shown(text))
+def read_settings(sequence: object, of_thread: Mapping[str, str]) -> dict[str, tuple[bytes, str]]:
+    """Digest and text of each setting that the Sequence may read, by its name ("module:NAME", "module:Class.name").
+
+    ``of_thread``: the libraries' settings in the trainer's own thread (`read_thread_settings`).
+    """
+    settings = {**of_thread, **read_process_settings()}
+    # Modules may hold anything, such as a proxy that raises whatever it is asked.
+    with contextlib.suppress(Exception):
+        settings |= {
+            name: text
             for module in _modules_of(sequence)
             for name, text in _values_in(module, leave_out=_varying_names(module))
         }
-    except Exception:  # modules may hold anything, such as a proxy that raises whatever it is asked
-        return {}
-    return dict(islice(settings.items(), _MOST_SETTINGS))
+    return {name: (_digest(text), _shown(text)) for name, text in islice(settings.items(), _MOST_SETTINGS)}
 
 
 def find_unlike(digests: Mapping[str, bytes]) -> tuple[tuple[str, str], ...]:
@@ -76,8 +82,9 @@ def find_unlike(digests: Mapping[str, bytes]) -> tuple[tuple[str, str], ...]:
 
 
 def _unlike(digests: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
-    modules = {name.partition(":")[0] for name in digests}
-    here = {
+    modules = {name.partition(":")[0] for name in digests if name not in LIBRARY_SETTINGS}
+    here = {**read_thread_settings(), **read_process_settings()}
+    here |= {
         name: text
         for module in modules.intersection(sys.modules)
         for name, text in _values_in(module, leave_out=frozenset())
@@ -105,7 +112,7 @@ def _modules_of(sequence: object) -> list[str]:
     seen: dict[str, None] = {}
     while waiting and len(seen) < _MOST_MODULES:
         name = waiting.popleft()
-        if name in seen or not _is_users(name):
+        if name in seen or not is_users(name):
             continue
         seen[name] = None
         for value in list(vars(sys.modules[name]).values()):
@@ -114,41 +121,14 @@ def _modules_of(sequence: object) -> list[str]:
             elif isinstance(value, type | types.FunctionType) and isinstance(value.__module__, str):
                 waiting.append(value.__module__)
     # What a script's classes read in the script itself travels with them.
-    return [name for name in seen if name not in ("__main__", "__mp_main__")]
+    return [name for name in seen if name not in SCRIPTS]
 
 
 def _homes_of(sequence: object) -> Iterator[str]:
     """The modules of all classes and functions in reach of the Sequence."""
-    seen: dict[int, object] = {}
-    waiting: deque[object] = deque([sequence])
-    while waiting and len(seen) < _MOST_NODES:
-        node = waiting.popleft()
-        if id(node) in seen or isinstance(node, str | bytes | int | float | np.ndarray | np.generic | types.ModuleType):
-            continue
-        seen[id(node)] = node
+    for node in walk(sequence, _MOST_NODES):
         if isinstance(node, type | types.FunctionType) and isinstance(node.__module__, str):
             yield node.__module__
-        waiting.extend(parts_of(node))
-
-
-@functools.lru_cache(1024)
-def _is_users(name: str) -> bool:
-    """Whether the module is the user's own: no library, and none of ours."""
-    file = getattr(sys.modules.get(name), "__file__", None)
-    if not isinstance(file, str) or name.partition(".")[0] in _OWN:
-        return False
-    path = Path(file).absolute()
-    return (
-        path.suffix == ".py"
-        and not {"site-packages", "dist-packages"}.intersection(path.parts)
-        and not any(path.is_relative_to(root) for root in _library_roots())
-    )
-
-
-@functools.cache
-def _library_roots() -> tuple[str, ...]:
-    paths = sysconfig.get_paths()
-    return tuple({paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 # ---------------------------------------------------------------- values

@@ -3,7 +3,8 @@
 classes, functions, code   by value, with their file names and lines, and their names in ``__main__`` (`script_code`)
 cached_property, lru_cache of a script's functions (`decorators`)
 instances with a ``__getattr__``, which is not asked (`plain_reduction`)
-arrays in mapped files (`mapped_arrays`) and in shared memory (`shared_arrays`)
+arrays in mapped files (`mapped_arrays`) and in shared memory (`shared_arrays`), of subclasses too (`array_subclasses`)
+proxies of a `multiprocessing.Manager`, with the key that its server asks for; for processes of this host only
 plain CPU tensors of torch, as NumPy arrays
 """
 
@@ -22,11 +23,12 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
+from enqueuer.protocol import array_subclasses
 from enqueuer.protocol.decorators import MemoisedFunction, reduce_cached_property, reduce_memoised
 from enqueuer.protocol.mapped_arrays import MappedFiles
 from enqueuer.protocol.plain_reduction import is_plain_with_getattr, reduce_plainly
 from enqueuer.protocol.script_code import SourceFiles, with_name, with_source
-from enqueuer.protocol.shared_arrays import SharedMappings
+from enqueuer.protocol.shared_arrays import SharedMappings, not_shared
 
 PROTOCOL = 5
 # A smaller buffer stays in the stream: as a view it costs more (opcode, table entry, alignment) than a copy a worker.
@@ -60,6 +62,7 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
         maps_files: bool = True,
     ) -> None:
         super().__init__(stream, protocol=PROTOCOL, buffer_callback=buffer_callback)
+        self._is_local = maps_files
         self._files = SourceFiles()
         self._mapped = MappedFiles(copies=not maps_files)
         self._shared = SharedMappings(copies=not maps_files)
@@ -86,8 +89,16 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _reduce_missing
         if cls in (np.ndarray, np.memmap):
             return self._reduce_array
-        if cls is getattr(sys.modules.get("torch"), "Tensor", None):
+        if issubclass(cls, np.ndarray):
+            return self._reduce_array_of_subclass
+        tensor_class = getattr(sys.modules.get("torch"), "Tensor", None)
+        if cls is tensor_class:
             return self._reduce_tensor
+        if tensor_class is not None and issubclass(cls, tensor_class):
+            return self._reduce_tensor_of_subclass
+        proxy_class = getattr(sys.modules.get("multiprocessing.managers"), "BaseProxy", None)
+        if self._is_local and proxy_class is not None and issubclass(cls, proxy_class):
+            return _reduce_proxy
         return reduce_plainly if is_plain_with_getattr(cls) else _reduce_as_usual
 
     def _reduce_definition(self, value: Any) -> Any:
@@ -100,6 +111,22 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
     def _reduce_array(self, array: Any) -> Any:
         reduced = self._mapped.reduce(array)
         return self._shared.reduce(array) if reduced is NotImplemented else reduced
+
+    def _reduce_array_of_subclass(self, array: Any) -> Any:
+        plain = array.view(np.ndarray)
+        if self._reduce_array(plain) is NotImplemented:
+            return NotImplemented
+        reduced = array_subclasses.reduce_array(array, plain)
+        if reduced is None and self._shared.holds(plain):
+            raise not_shared(f"the class {type(array).__qualname__} has a __reduce__ of its own, which copies")
+        return NotImplemented if reduced is None else reduced
+
+    def _reduce_tensor_of_subclass(self, tensor: Any) -> Any:
+        torch = sys.modules["torch"]
+        if tensor.layout != torch.strided or tensor.device.type != "cpu" or not tensor.is_shared():
+            return NotImplemented
+        reduced = array_subclasses.reduce_tensor(tensor, torch.Tensor)
+        return NotImplemented if reduced is None else reduced
 
     def _reduce_tensor(self, tensor: Any) -> Any:
         reduced = _reduce_tensor(tensor)
@@ -119,6 +146,11 @@ def pickle_alone(value: Any) -> bytes:
 
 def _reduce_as_usual(_: object) -> Any:
     return NotImplemented
+
+
+def _reduce_proxy(proxy: Any) -> Any:
+    rebuild, (kind, token, serializer, options) = proxy.__reduce__()
+    return rebuild, (kind, token, serializer, {**options, "authkey": bytes(proxy._authkey)})
 
 
 def _reduce_missing(_: object) -> str:

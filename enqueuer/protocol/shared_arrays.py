@@ -45,9 +45,9 @@ class SharedMappings:
         there is none.
         """
         if array is None:
-            raise _not_shared("a shared tensor must be contiguous and without a gradient or attributes")
+            raise not_shared("a shared tensor must be contiguous and without a gradient or attributes")
         if array.size and self._mapping_at(array.__array_interface__["data"][0]) is None:
-            raise _not_shared("this system does not tell where it is")
+            raise not_shared("this system does not tell where it is")
 
     def reduce(self, array: np.ndarray[Any, Any]) -> Any:
         """Reduce an array in shared memory; NotImplemented for any other.
@@ -61,10 +61,14 @@ class SharedMappings:
         if mapping is None:
             return NotImplemented
         if self._copies:
-            raise _not_shared("workers on other hosts cannot map it")
+            raise not_shared("workers on other hosts cannot map it")
         path = _path_for_workers(mapping)
         place = (path, mapping.offset, mapping.stop - mapping.start, address - mapping.start)
         return _map_shared, (*place, array.shape, array.dtype, array.strides, array.flags.writeable)
+
+    def holds(self, array: np.ndarray[Any, Any]) -> bool:
+        """Whether the array lies in shared memory."""
+        return self._mapping_at(array.__array_interface__["data"][0]) is not None
 
     def _mapping_at(self, address: int) -> _Mapping | None:
         if self._mappings is None:
@@ -109,10 +113,11 @@ def _path_for_workers(mapping: _Mapping) -> str:
                 return f"/proc/{os.getpid()}/fd/{descriptor.name}"
         except OSError:
             continue  # it was closed meanwhile
-    raise _not_shared(f"no open file leads to it ({mapping.path or 'it has no name'})")
+    raise not_shared(f"no open file leads to it ({mapping.path or 'it has no name'})")
 
 
-def _not_shared(reason: str) -> ConfigurationError:
+def not_shared(reason: str) -> ConfigurationError:
+    """The error for shared memory that a worker cannot map."""
     return ConfigurationError(
         "the Sequence has an array or tensor in memory that the trainer shares (share_memory_(), "
         f"multiprocessing.Array), and worker processes cannot share it: {reason}. A copy would be another array. Use "

@@ -28,6 +28,7 @@ from typing import Any
 
 from enqueuer.compute.digest import sequence_digest
 from enqueuer.compute.drawn_epochs import draw_order
+from enqueuer.compute.library_settings import read_thread_settings
 from enqueuer.compute.sequence_checks import own_on_epoch_end
 from enqueuer.compute.settings_check import read_settings
 from enqueuer.compute.spec import SequenceSpec
@@ -68,10 +69,12 @@ class _State:
     # In place of ``wire`` for remote workers. None: they get ``wire`` too, or nothing, for the reason in the refusal.
     remote_wire: dict[str, Any] | None = None
     remote_refusal: str = ""
-    # What it was packed from: a spec or a live object, how often hooks had run on it, and its fingerprint.
+    # What it was packed from: a spec or a live object, how often hooks had run on it, and its fingerprint. One that
+    # cannot be made is not tried again until the object has changed: the try costs half a pickling.
     source: Any = None
     hooks_count: int = 0
     fingerprint: Fingerprint | None = None
+    tries_fingerprint: bool = True
 
     def is_same(self, other: _State) -> bool:
         """Whether both are the same to workers, apart from the generation's number."""
@@ -118,6 +121,8 @@ class EpochKeeper:
         # Of the epoch that opened last.
         self._length = 0
         self._segments: list[SharedSegment] = []
+        # Of the thread that calls `start`: it is the user's.
+        self._thread_settings = read_thread_settings() if placement.processes else {}
         self._orders = SentOrders(directory, processes=placement.processes, remote=placement.remote)
         self._opened: dict[int, _Opened] = {}
         self._exhausted = -1
@@ -271,7 +276,7 @@ class EpochKeeper:
             return old
         state = self._describe(generation)
         if old is not None and not state.is_same(old):
-            state = dataclasses.replace(state, generation=generation + 1)
+            state = dataclasses.replace(state, generation=generation + 1, tries_fingerprint=True)
         self._state = state
         return state
 
@@ -308,7 +313,9 @@ class EpochKeeper:
         if spec is None:
             instance, processes = self._own.instance, self._placement.processes
             # Before the packing: a change in between must be seen as one.
-            fingerprint = Fingerprint.of(instance) if processes and not self._placement.keys else None
+            tries = self._state is None or self._state.tries_fingerprint or not self._is_presumed_unchanged()
+            tries = tries and processes and not self._placement.keys
+            fingerprint = Fingerprint.of(instance) if tries else None
             parts, refusal = self._pack(instance, needed=processes)
             segment = self._keep_segment(parts) if processes else None
             since = {"since": self._own.ends.since}
@@ -320,7 +327,8 @@ class EpochKeeper:
                 except ConfigurationError as error:
                     refusal = str(error)
             hooks_count = len(self._own.ends)
-            return _State(generation, wire, None, segment, remote_wire, refusal, instance, hooks_count, fingerprint)
+            own = (instance, hooks_count, fingerprint, fingerprint is not None)
+            return _State(generation, wire, None, segment, remote_wire, refusal, *own)
         ends = {"epoch_ends": [list(run) for run in self._own.ends.runs]}
         sequence = [spec.target, spec.kwargs]
         if not (self._placement.processes and callable(self._options.worker_init)):
@@ -355,7 +363,8 @@ class EpochKeeper:
     def _read_settings(self) -> dict[str, Setting]:
         if not self._placement.processes:
             return {}
-        return {name: Setting(*setting) for name, setting in read_settings(self._own.instance).items()}
+        settings = read_settings(self._own.instance, self._thread_settings)
+        return {name: Setting(*setting) for name, setting in settings.items()}
 
     def _worker_options(self, length: int, digest: bytes) -> dict[str, Any]:
         init = self._options.worker_init

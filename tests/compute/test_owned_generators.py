@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import random
+import sys
+import threading
 import time
-from collections import deque
-from functools import partial
+import types
+from collections import UserDict, deque
+from contextvars import ContextVar
+from functools import lru_cache, partial
 
 import numpy as np
 import pytest
@@ -66,6 +71,59 @@ def holder(**attributes):
     return found
 
 
+class Frozen:
+    """Its hash follows from its content."""
+
+    def __init__(self):
+        self.generator = random.Random()
+
+    def __hash__(self):
+        return 1
+
+
+@lru_cache(maxsize=4)
+def memoised():
+    return random.Random()
+
+
+class Memoises:
+    def __getitem__(self, index):
+        return memoised().random()
+
+
+in_context = ContextVar("in_context")
+
+
+class ReadsItsContext:
+    def __init__(self):
+        in_context.set(random.Random())
+
+    def __getitem__(self, index):
+        return in_context.get().random()
+
+
+def thread_local():
+    found = threading.local()
+    found.generator = random.Random()
+    return found
+
+
+def draws():
+    generator = random.Random()
+    while True:
+        yield generator.random()
+
+
+def started(iterator):
+    next(iterator)
+    return iterator
+
+
+def remembered(instance):
+    instance[0]
+    return instance
+
+
 def closure():
     generator = random.Random()
     return lambda: generator.random()
@@ -86,6 +144,25 @@ PLACES = {
     "a default": lambda: holder(a=lambda generator=random.Random(): generator.random()),  # noqa: B008
     "a class": lambda: OfTheClass(),
     "an object that answers everything": lambda: Asks(),
+    "a set": lambda: holder(a={random.Random()}),
+    "an object in a frozenset": lambda: holder(a=frozenset([Frozen()])),
+    "a proxy of a dict": lambda: holder(a=types.MappingProxyType({"k": random.Random()})),
+    "a UserDict": lambda: holder(a=UserDict(k=random.Random())),
+    "an array of objects": lambda: holder(a=np.array([random.Random(), None], dtype=object)),
+    "a method of a generator": lambda: holder(a=random.Random().random),
+    "a map": lambda: holder(a=map(random.Random().uniform, [0], [1])),
+    "an iterator of calls": lambda: holder(a=iter(random.Random().random, 2.0)),
+    "a generator function that has begun": lambda: holder(a=started(draws())),
+    "a thread-local": lambda: holder(a=thread_local()),
+    "a context variable": lambda: ReadsItsContext(),
+    "a memoised function that the class calls": lambda: remembered(Memoises()),
+    "a SeedSequence": lambda: holder(a=np.random.SeedSequence()),
+    "what comes after large containers": lambda: holder(
+        rows=[[{"a": [number]} for number in range(2_000)] for _ in range(20)], a=holder(b=[Augmenter()])
+    ),
+    "the last item of a large container": lambda: holder(
+        rows=[types.SimpleNamespace() for _ in range(3_000)] + [Augmenter()]
+    ),
 }
 
 
@@ -116,6 +193,71 @@ def test_a_generator_of_the_sequences_own_module_is_found():
     first = of_the_module.random()
     owned.seed(1, 2, 3)
     assert of_the_module.random() == first
+
+
+HELPERS = """
+import random
+import numpy as np
+rng = np.random.default_rng()
+class Flips:
+    def __init__(self):
+        self.coin = random.Random()
+    def __call__(self):
+        return self.coin.random()
+flips = Flips()
+def noise():
+    return rng.random()
+"""
+
+USES = {
+    "a function": "from {0} import noise\ndraw = lambda: noise()",
+    "a function of a module": "import {0}\ndraw = lambda: {0}.noise()",
+    "a generator of a module": "import {0} as helpers\ndraw = lambda: helpers.rng.random()",
+    "an object": "from {0} import flips\ndraw = lambda: flips()",
+    "an object of a module": "import {0}\ndraw = lambda: {0}.flips()",
+    "an import in the call": "def draw():\n    from {0} import flips\n    return flips()",
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_a_generator_of_another_module_of_the_users_is_found_through(use, tmp_path, monkeypatch):
+    names = "helpers_of_owned_generators", "sequence_of_owned_generators"
+    (tmp_path / f"{names[0]}.py").write_text(HELPERS)
+    (tmp_path / f"{names[1]}.py").write_text(
+        f"{use.format(names[0])}\nclass Draws:\n    def __getitem__(self, index):\n        return draw()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module(names[1])
+    try:
+        instance = module.Draws()
+        instance[0]
+        owned = OwnedGenerators(instance)
+        owned.seed(7, 1, 3)
+        first = [instance[0], instance[0]]
+        owned.seed(7, 1, 3)
+        assert [instance[0], instance[0]] == first
+        owned.seed(7, 1, 4)
+        assert instance[0] not in first
+    finally:
+        for name in names:
+            del sys.modules[name]
+
+
+def test_what_a_generator_or_a_seed_sequence_spawns_follows_the_item():
+    instance = holder(a=np.random.default_rng(), b=np.random.SeedSequence())
+    owned = OwnedGenerators(instance)
+
+    def spawned(index):
+        owned.seed(7, 1, index)
+        states = repr(owned.states())
+        children = [instance.a.bit_generator.seed_seq.spawn(1)[0], instance.b.spawn(1)[0]]
+        assert repr(owned.states()) != states, "it is seen that something was drawn"
+        return [np.random.default_rng(child).random() for child in children]
+
+    first = spawned(3)
+    assert first[0] != first[1]
+    assert not set(first) & set(spawned(4))
+    assert spawned(3) == first
 
 
 def test_each_generator_gets_a_seed_of_its_own():

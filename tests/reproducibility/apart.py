@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 
@@ -212,6 +213,13 @@ class Amplified(Listed):
 
     def __getitem__(self, index: int) -> object:
         return GAIN * index
+
+
+class Divides(Listed):
+    """Depends on a setting of the standard library."""
+
+    def __getitem__(self, index: int) -> object:
+        return str(Decimal(index) / 7)
 
 
 def set_gain() -> None:

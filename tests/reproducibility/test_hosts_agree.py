@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -114,6 +115,17 @@ def test_a_setting_that_the_trainer_changed_is_told_before_the_first_batch(
         next(enqueuer.get())
         (line,) = told(caplog, logging.WARNING)
     assert "tests.reproducibility.apart.GAIN is 10 here and 1 there" in line
+    assert "worker_init=" in line
+
+
+def test_a_setting_of_a_library_is_told_before_the_first_batch(caplog: pytest.LogCaptureFixture) -> None:
+    with decimal.localcontext() as context:
+        context.prec = 7
+        with SequenceEnqueuer(apart.Divides(6), True) as enqueuer:
+            enqueuer.start(1, 2)
+            next(enqueuer.get())
+    (line,) = told(caplog, logging.WARNING)
+    assert "decimal.getcontext().prec is 7 here and 28 there" in line
     assert "worker_init=" in line
 
 

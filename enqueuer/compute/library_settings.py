@@ -1,0 +1,59 @@
+"""Settings of libraries that change batches: a script sets them once, and a fresh process has the defaults.
+
+Only those of libraries that are imported are read, through their own functions. Left out is what changes no batch, or
+what scripts set for the training alone: threads, print options, the precision of products, devices.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+Read = Callable[[Any], object]
+
+# Of the thread that reads them.
+_OF_A_THREAD: dict[str, Read] = {
+    "decimal:getcontext().prec": lambda module: module.getcontext().prec,
+    "decimal:getcontext().rounding": lambda module: module.getcontext().rounding,
+    "numpy:geterr()": lambda module: sorted(module.geterr().items()),
+}
+_OF_THE_PROCESS: dict[str, Read] = {
+    "locale:setlocale(LC_COLLATE)": lambda module: module.setlocale(module.LC_COLLATE),
+    "locale:setlocale(LC_NUMERIC)": lambda module: module.setlocale(module.LC_NUMERIC),
+    "locale:setlocale(LC_TIME)": lambda module: module.setlocale(module.LC_TIME),
+    "torch:get_default_dtype()": lambda module: module.get_default_dtype(),
+    "torchvision:get_image_backend()": lambda module: module.get_image_backend(),
+    "jax:config.jax_enable_x64": lambda module: module.config.jax_enable_x64,
+    "keras:backend.floatx()": lambda module: module.backend.floatx(),
+    "keras:backend.image_data_format()": lambda module: module.backend.image_data_format(),
+    "tf_keras:backend.floatx()": lambda module: module.backend.floatx(),
+    "tf_keras:backend.image_data_format()": lambda module: module.backend.image_data_format(),
+    "pandas:options.future.infer_string": lambda module: module.get_option("future.infer_string"),
+    "pandas:options.mode.string_storage": lambda module: module.get_option("mode.string_storage"),
+    "PIL.Image:MAX_IMAGE_PIXELS": lambda module: module.MAX_IMAGE_PIXELS,
+    "PIL.ImageFile:LOAD_TRUNCATED_IMAGES": lambda module: module.LOAD_TRUNCATED_IMAGES,
+}
+NAMES = frozenset({*_OF_A_THREAD, *_OF_THE_PROCESS})
+
+
+def read_thread_settings() -> dict[str, str]:
+    """Those of the calling thread, as texts by their names."""
+    return _read(_OF_A_THREAD.items())
+
+
+def read_process_settings() -> dict[str, str]:
+    """Those of the whole process, as texts by their names."""
+    return _read(_OF_THE_PROCESS.items())
+
+
+def _read(settings: Iterable[tuple[str, Read]]) -> dict[str, str]:
+    found = {}
+    for name, read in settings:
+        module = sys.modules.get(name.partition(":")[0])
+        if module is not None:
+            # Another version may lack it, and so does one that is still being imported.
+            with contextlib.suppress(Exception):
+                found[name] = str(read(module))
+    return found

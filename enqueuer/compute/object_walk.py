@@ -1,0 +1,188 @@
+"""Walks through all that an object refers to, without a call of its code: no ``__getattr__``, no property.
+
+    near    attributes, small containers, closures, defaults, bound methods, iterators; the object's classes
+    far     the items of large containers: a list of a million rows must not hide what is beside it
+    outer   what the user's functions name among their globals, and in modules that they name
+
+Each part is walked breadth first, and before the next one. Processes that hold equal objects walk in the same order.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import gc
+import io
+import logging
+import random
+import sys
+import threading
+import types
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from enqueuer.compute.user_modules import SCRIPTS, is_users
+
+_SMALL_COUNT = 100
+# References that are looked at for each object that is walked: plain values cost a look, too.
+_LOOKS_AN_OBJECT = 5
+# Neither walked nor looked into. (A SystemRandom is for secrets.)
+_PLAIN = (
+    *(type(None), bool, int, float, complex, str, bytes, bytearray, range),
+    *(np.generic, types.ModuleType, types.CodeType, random.SystemRandom),
+    *(logging.Filterer, logging.Manager, threading.Thread, io.IOBase, weakref.ref),
+)
+_CONTAINERS = (list, tuple, dict, set, frozenset, deque)
+# Objects of these have no attributes of the user's, but refer to others: iterators, generators, bound methods.
+_BUILT_IN = frozenset({"builtins", "functools", "itertools"})
+# Modules whose own generators are theirs alone; classes of theirs hold nothing of the user's.
+_FOREIGN = frozenset(sys.stdlib_module_names) | {
+    *("numpy", "torch", "tensorflow", "jax", "keras", "pandas", "scipy", "PIL"),
+}
+
+
+def walk(root: object, limit: int, is_leaf: Callable[[object], bool] = lambda node: False) -> Iterator[object]:
+    """Yield the object and what it refers to, each once, and at most ``limit``. Leaves are not looked into.
+
+    A leaf among the globals of a class's module is found as well, as if it were an attribute of the class.
+    """
+    # What was met stays referenced until the end: an id may not come twice.
+    seen: dict[int, object] = {}
+    near: deque[object] = deque([root])
+    far: deque[Iterator[object]] = deque()
+    outer: deque[types.FunctionType] = deque()
+    kinds: dict[type, _Kind] = {}
+    looks_left = _LOOKS_AN_OBJECT * limit
+    while len(seen) < limit and looks_left > 0:
+        looks_left -= 1
+        if near:
+            node = near.popleft()
+        elif far:
+            node = next(far[0], far)
+            if node is far:
+                far.popleft()
+                continue
+        elif outer:
+            near.extend(_named_globals(outer.popleft()))
+            continue
+        else:
+            return
+        if isinstance(node, _PLAIN) or id(node) in seen:
+            continue
+        seen[id(node)] = node
+        yield node
+        if is_leaf(node):
+            continue
+        cls = type(node)
+        if isinstance(node, _CONTAINERS):
+            items = node.values() if isinstance(node, dict) else node
+            (near.extend(items) if len(node) <= _SMALL_COUNT else far.append(islice(items, limit)))
+            if cls in _CONTAINERS:
+                continue
+        elif isinstance(node, np.ndarray):
+            if node.dtype.hasobject:
+                far.append(islice(node.flat, limit))
+            continue
+        elif isinstance(node, types.FunctionType) and is_users(str(node.__module__)):
+            outer.append(node)
+        if cls not in kinds:
+            kinds[cls] = _Kind(cls)
+            near.extend(kinds[cls].users_classes)
+        near.extend(_parts_of(node, kinds[cls], is_leaf))
+
+
+class _Kind:
+    """What all objects of one class have in common."""
+
+    def __init__(self, cls: type) -> None:
+        self.users_classes = [base for base in cls.__mro__ if not _is_foreign(base.__module__)]
+        self.slots = [
+            slot
+            for base in cls.__mro__
+            for name, slot in vars(base).items()
+            if isinstance(slot, types.MemberDescriptorType) and name != "__dict__"
+        ]
+        self.is_built_in = issubclass(cls, threading.local) or (
+            cls.__module__ in _BUILT_IN and not issubclass(cls, _CONTAINERS)
+        )
+
+
+def _parts_of(node: object, kind: _Kind, is_leaf: Callable[[object], bool]) -> Iterator[object]:
+    """What the object refers to, apart from a container's items and its classes."""
+    if isinstance(node, types.FunctionType):
+        yield from node.__defaults__ or ()
+        yield from (node.__kwdefaults__ or {}).values()
+        yield from filter(None, map(_content, node.__closure__ or ()))
+        yield from _module_leaves(node.__module__, is_leaf)
+        # Such as a decorator's ``__wrapped__``.
+        yield from list(vars(node).values())
+    elif isinstance(node, type):
+        if not _is_foreign(node.__module__):
+            yield from list(vars(node).values())
+            yield from _module_leaves(node.__module__, is_leaf)
+    else:
+        if isinstance(node, contextvars.ContextVar):
+            yield node.get(None)
+        elif kind.is_built_in:
+            yield from gc.get_referents(node)
+        yield from _attributes(node, kind.slots)
+
+
+def _attributes(node: object, slots: list[types.MemberDescriptorType]) -> Iterator[object]:
+    try:
+        found = object.__getattribute__(node, "__dict__")
+    except AttributeError:
+        found = {}
+    if isinstance(found, dict):
+        yield from list(found.values())
+    for slot in slots:
+        try:
+            yield slot.__get__(node)
+        except AttributeError:
+            continue  # not set
+
+
+def _content(cell: types.CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None  # not bound yet
+
+
+def _is_foreign(module: object) -> bool:
+    return not isinstance(module, str) or module.partition(".")[0] in _FOREIGN
+
+
+# ---------------------------------------------------------------- globals
+
+
+def _module_leaves(name: str, is_leaf: Callable[[object], bool]) -> Iterable[object]:
+    """The leaves among the globals of a module; a script's are its own affair, unless a function names them."""
+    module = sys.modules.get(name)
+    if module is None or name in SCRIPTS or _is_foreign(name):
+        return ()
+    return [value for value in list(vars(module).values()) if is_leaf(value)]
+
+
+def _named_globals(function: types.FunctionType) -> Iterator[object]:
+    """The globals that the function's code names, and what it names in modules of the user's."""
+    names = _names_in(function.__code__)
+    for name in names:
+        value = function.__globals__.get(name, sys.modules.get(name))
+        if not isinstance(value, types.ModuleType):
+            yield value
+        elif is_users(value.__name__):
+            yield from [vars(value)[inner] for inner in names if inner in vars(value)]
+
+
+def _names_in(code: types.CodeType) -> dict[str, Any]:
+    """All names in the code and in functions that are defined in it, in order."""
+    names = dict.fromkeys(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names.update(_names_in(constant))
+    return names

@@ -22,7 +22,7 @@ from tests.support.scripts import run_script
 from tests.support.sequences import HOOKS, Bare, Hooked, Journaled, as_spec
 from tests.support.waiting import wait_until
 
-DEADLINE = 15.0
+DEADLINE = 30.0
 LOOPBACK = "tcp://127.0.0.1:*"
 
 Make = Callable[..., SequenceEnqueuer]

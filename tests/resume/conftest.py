@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 
 
 class Gated:

@@ -26,7 +26,7 @@ from tests.resume.streams import running, through_json, uninterrupted
 from tests.support.sequences import as_spec
 from tests.support.waiting import settled, wait_until
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 
 
 def state_after(made: SequenceEnqueuer, count: int, workers: int = 0) -> Any:

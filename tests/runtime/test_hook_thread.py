@@ -14,7 +14,7 @@ from enqueuer.runtime import hook_thread
 from enqueuer.runtime.hook_thread import HookThread, SessionTasks
 from tests.support.waiting import wait_until
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 NAME = "hooks of a test"
 
 

@@ -57,7 +57,7 @@ from enqueuer.transport.sockets import CoordinatorSockets, new_context
 from tests.support.core_options import make_coordinator
 from tests.support.waiting import wait_until
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 SESSION = b"s" * 16
 SECRET = b"the secret of this run"
 LOOPBACK = "tcp://127.0.0.1:*"

@@ -22,7 +22,7 @@ from tests.support.leaks import alive, descendants, resources
 from tests.support.waiting import wait_until
 from tests.worker.scripted_coordinator import ScriptedCoordinator
 
-DEADLINE = 15.0
+DEADLINE = 30.0
 SECRET = b"the secret"
 
 pytestmark = pytest.mark.usefixtures("own_temporary_directory")

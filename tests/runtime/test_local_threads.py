@@ -22,7 +22,7 @@ from enqueuer.runtime.outcomes import InPlaceError
 from tests.support.sequences import Bare
 from tests.support.waiting import wait_until, wait_until_collected
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 SESSION = b"s" * 16
 SEED = 5
 
@@ -442,7 +442,7 @@ def test_the_watch_does_not_keep_the_sequence(make: Make, gate: threading.Event)
     wait_until_collected(watched)
 
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 
 
 def in_a_thread(function: Callable[[], object]) -> threading.Thread:

@@ -15,7 +15,7 @@ from enqueuer.stream.state import ResumeState
 from tests.resume.sequences import Keeping, Numbered, Shuffling
 from tests.support.sequences import Bare, as_spec
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 STATE = ResumeState(7, 2, 4, False, (0, 1), "drop", 4, taken=Ranges([(0, 1)]), epoch_ends=((7, 0, 2),))
 
 

@@ -14,7 +14,7 @@ from enqueuer.runtime.receipts import Received
 from enqueuer.stream.ranges import Ranges
 from tests.support.waiting import wait_until
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 
 
 class Ends:

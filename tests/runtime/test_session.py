@@ -34,7 +34,7 @@ from tests.support.sequences import Bare, Journaled, as_spec
 from tests.support.waiting import wait_until
 
 LOOPBACK = "tcp://127.0.0.1:*"
-DEADLINE = 10.0
+DEADLINE = 30.0
 
 Start = Callable[..., Session]
 

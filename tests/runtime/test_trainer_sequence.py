@@ -22,7 +22,7 @@ from enqueuer.runtime.trainer_sequence import Histories
 from tests.support.sequences import Bare
 from tests.support.waiting import wait_until
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 
 
 class Readings:

@@ -14,7 +14,7 @@ import zmq
 from enqueuer.transport.local_sockets import LocalSockets
 from enqueuer_worker.local_link import LocalLink
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 
 
 class Trainer:

@@ -29,7 +29,7 @@ from enqueuer.protocol.messages import (
 from enqueuer.transport.sockets import CoordinatorSockets, new_context
 from tests.support.results import decode_results
 
-DEADLINE = 15.0
+DEADLINE = 30.0
 
 MessageType = TypeVar("MessageType")
 

@@ -442,9 +442,6 @@ def test_the_watch_does_not_keep_the_sequence(make: Make, gate: threading.Event)
     wait_until_collected(watched)
 
 
-DEADLINE = 30.0
-
-
 def in_a_thread(function: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=function, daemon=True)
     thread.start()

@@ -211,29 +211,21 @@ def _on_control(state: State, event: ControlReceived) -> None:
         return
     if isinstance(message, Hello):
         joining.on_hello(state, route, event.session, message, event.key)
-    elif event.session != state.facts.session or (worker is None and supervisor is None):
+        return
+    if event.session != state.facts.session or (worker is None and supervisor is None):
         state.send(route, WhoAreYou())
-    elif worker is not None:
+        return
+    peer: Worker | Route
+    if worker is not None:
         worker.last_seen = state.now
-        _on_worker_message(state, worker, message)
+        role, peer, rules = "worker", worker, _WORKER_RULES
     else:
-        _on_supervisor_message(state, route, message)
-
-
-def _on_worker_message(state: State, worker: Worker, message: Message) -> None:
-    rule = _WORKER_RULES.get(type(message))
+        role, peer, rules = "supervisor", route, _SUPERVISOR_RULES
+    rule = rules.get(type(message))
     if rule is None:
-        offences.report_offence(state, worker, f"said {type(message).__name__}, which no worker says")
+        offences.report_offence(state, peer, f"said {type(message).__name__}, which no {role} says")
     else:
-        rule(state, worker, message)
-
-
-def _on_supervisor_message(state: State, route: Route, message: Message) -> None:
-    rule = _SUPERVISOR_RULES.get(type(message))
-    if rule is None:
-        offences.report_offence(state, route, f"said {type(message).__name__}, which no supervisor says")
-    else:
-        rule(state, route, message)
+        rule(state, peer, message)
 
 
 def _may_talk(state: State, route: Route, message: Message) -> bool:
@@ -277,7 +269,8 @@ _EVENT_RULES: Final[dict[type, Callable[[State, Any], None]]] = {
     StopRequested: _on_stop_requested,
 }
 
-_WORKER_RULES: Final[dict[type, Callable[[State, Worker, Any], None]]] = {
+# The rules for messages take the peer second: a Worker, or a supervisor's Route.
+_WORKER_RULES: Final[dict[type, Callable[[State, Any, Any], None]]] = {
     Ready: joining.on_ready,
     Heartbeat: liveness.on_heartbeat,
     Failure: results.on_failure,
@@ -287,7 +280,7 @@ _WORKER_RULES: Final[dict[type, Callable[[State, Worker, Any], None]]] = {
     Log: _on_log,
 }
 
-_SUPERVISOR_RULES: Final[dict[type, Callable[[State, Route, Any], None]]] = {
+_SUPERVISOR_RULES: Final[dict[type, Callable[[State, Any, Any], None]]] = {
     WorkerExited: supervision.on_worker_exited,
     Children: supervision.on_children,
 }

@@ -1,7 +1,7 @@
 """How a worker joins, and every reason to refuse it.
 
     worker                                coordinator
-    Hello ──────────────────────────────► version, NumPy, identity
+    Hello ──────────────────────────────► identity, version, NumPy; whether a live object can reach it
           ◄────────────────────────────── Welcome (where batches go, how to build the Sequence), Epoch …
     builds the Sequence
     Ready ──────────────────────────────► length, digest; a sample of its batches: from now on it gets leases
@@ -21,7 +21,17 @@ from enqueuer.core.events import EpochOpened, Route, ThreadsJoined
 from enqueuer.core.peer import PeerRecord, Supervisor
 from enqueuer.core.state import State
 from enqueuer.core.worker import Worker, WorkerState
-from enqueuer.protocol.messages import ACCEPTED_VERSIONS, Epoch, Hello, LoadFailure, Ready, Reject, Role, Welcome
+from enqueuer.protocol.messages import (
+    ACCEPTED_VERSIONS,
+    Epoch,
+    Hello,
+    LoadFailure,
+    Message,
+    Ready,
+    Reject,
+    Role,
+    Welcome,
+)
 
 # The current epoch and the one computed ahead.
 _EPOCHS_KEPT = 2
@@ -59,18 +69,26 @@ def announce(state: State, opened: EpochOpened) -> None:
     state.samples.keep_only((epoch, other.generation) for epoch, other in state.announced.items())
     renew = previous is None or previous.for_welcome != opened.for_welcome
     for worker in state.fleet:
-        if worker.in_process or worker.route is None:
+        if worker.in_process:
             continue
-        if renew:
-            _welcome(state, worker, opened)
-        state.send(worker, _epoch_message(state, worker.channel, opened))
-        worker.epochs_sent_at = state.now
+        refusal = _refusal_of_channel(state, worker.channel, opened)
+        if refusal is not None:
+            refusals.reject(state, worker, refusal)
+        elif worker.route is not None:
+            _send_epochs(state, worker, [opened], welcome=renew)
 
 
-def send_epochs(state: State, worker: Worker) -> None:
-    """Tell the worker of the current epoch and the one ahead."""
-    for _, opened in sorted(state.announced.items()):
-        state.send(worker, _epoch_message(state, worker.channel, opened))
+def send_epochs(state: State, worker: Worker, *, welcome: bool = False) -> None:
+    """Tell the worker of the current epoch and the one ahead, after a Welcome if it needs one."""
+    _send_epochs(state, worker, [opened for _, opened in sorted(state.announced.items())], welcome=welcome)
+
+
+def _send_epochs(state: State, worker: Worker, epochs: list[EpochOpened], *, welcome: bool) -> None:
+    messages: list[Message] = [_epoch_message(state, worker.channel, opened) for opened in epochs]
+    if welcome:
+        messages.insert(0, _welcome_message(state, worker.channel, worker.received_seq, epochs[-1]))
+    for message in messages:
+        state.send(worker, message)
     worker.epochs_sent_at = state.now
 
 
@@ -89,19 +107,25 @@ def on_hello(state: State, route: Route, session: bytes, hello: Hello, key: str)
         state.peers.ignored_count += 1
         state.peers.ban(route)
         state.send(route, Reject("it was cut off"))
-    elif (refusal := _refusal_of_hello(state, hello)) is not None:
-        record, name = offences.record_at(state, route), f"{hello.worker_id} on {hello.host}"
-        # A peer that calls itself otherwise in each Hello is told of once, too.
-        if refusals.note(state, name, refusal) and not record.was_rejected:
-            record.was_rejected = True
-            state.report(ERROR, f"rejected worker {name}: {refusal}")
-        state.send(route, Reject(refusal))
-    elif (claim := offences.impersonation(state, route, hello, key)) is not None:
-        offences.ban_impersonator(state, route, hello, claim)
+        return
+    if offences.ban_impersonator(state, route, hello, key):
+        return
+    refusal = _refusal_of_hello(state, hello, route.channel)
+    if refusal is not None:
+        _refuse_hello(state, route, hello, refusal)
     elif hello.role is Role.SUPERVISOR:
         _greet_supervisor(state, route, hello, key)
     else:
         _join(state, route, session, hello, key)
+
+
+def _refuse_hello(state: State, route: Route, hello: Hello, refusal: str) -> None:
+    record, name = offences.record_at(state, route), f"{hello.worker_id} on {hello.host}"
+    # A peer that calls itself otherwise in each Hello is told of once, too.
+    if refusals.note(state, name, refusal) and not record.was_rejected:
+        record.was_rejected = True
+        state.report(ERROR, f"rejected worker {name}: {refusal}")
+    state.send(route, Reject(refusal))
 
 
 def _greet_supervisor(state: State, route: Route, hello: Hello, key: str) -> None:
@@ -125,18 +149,15 @@ def _join(state: State, route: Route, session: bytes, hello: Hello, key: str) ->
             worker.received_seq = hello.sent_seq
         state.fleet.add(worker)
         _warn_of_other_versions(state, worker, hello)
+    if worker.state is not WorkerState.GONE:
+        if worker.route != route:
+            _change_link(state, worker, route, hello.held if is_ours else ())
+        worker.last_seen = state.now
+        if state.announced:
+            send_epochs(state, worker, welcome=True)
     elif worker.last_word is not None:
         # It did not hear the last word, or it would not be here.
         state.send(route, worker.last_word)
-    if worker.state is WorkerState.GONE:
-        return
-    if worker.route != route:
-        _change_link(state, worker, route, hello.held if is_ours else ())
-    worker.last_seen = state.now
-    opened = state.newest_epoch
-    if opened is not None:
-        _welcome(state, worker, opened)
-        send_epochs(state, worker)
 
 
 def _warn_of_other_versions(state: State, worker: Worker, hello: Hello) -> None:
@@ -167,14 +188,6 @@ def _change_link(state: State, worker: Worker, route: Route, held: tuple[int, ..
     state.fleet.connect(worker, route)
     worker.unlinked_at = math.inf
     state.ledger.expire(worker, set(worker.leases).difference(held))
-
-
-def _welcome(state: State, worker: Worker, opened: EpochOpened) -> None:
-    refusal = _refusal_of_channel(state, worker.channel, opened)
-    if refusal is not None:
-        refusals.reject(state, worker, refusal)
-    else:
-        state.send(worker, _welcome_message(state, worker.channel, worker.received_seq, opened))
 
 
 # ---------------------------------------------------------------- Ready, or not
@@ -258,7 +271,7 @@ def _epoch_message(state: State, channel: str, opened: EpochOpened) -> Epoch:
 # ---------------------------------------------------------------- reasons to refuse, or None
 
 
-def _refusal_of_hello(state: State, hello: Hello) -> str | None:
+def _refusal_of_hello(state: State, hello: Hello, channel: str) -> str | None:
     if hello.protocol not in ACCEPTED_VERSIONS:
         spoken = ", ".join(map(str, sorted(ACCEPTED_VERSIONS)))
         return f"it speaks protocol version {hello.protocol}, this trainer speaks {spoken}"
@@ -268,11 +281,13 @@ def _refusal_of_hello(state: State, hello: Hello) -> str | None:
             f"it has NumPy {hello.numpy_version} and the trainer {trainers}; "
             "install the same major version on both, or batches may differ"
         )
-    return None
+    return _refusal_of_channel(state, channel, state.newest_epoch) if hello.role is Role.WORKER else None
 
 
-def _refusal_of_channel(state: State, channel: str, opened: EpochOpened) -> str | None:
-    if opened.sequence is None and opened.remote_state is None and not state.is_local(channel):
+def _refusal_of_channel(state: State, channel: str, opened: EpochOpened | None) -> str | None:
+    if opened is None or state.is_local(channel):
+        return None
+    if opened.sequence is None and opened.remote_state is None:
         return opened.remote_refusal or (
             "the trainer's Sequence is a live object, which without keys only its own local processes get; "
             'pass SequenceSpec("package.module:callable", ...) to SequenceEnqueuer for remote workers'

@@ -55,13 +55,17 @@ def record_at(state: State, route: Route) -> PeerRecord:
     return state.peers.unidentified(route) if peer is None else peer.peer
 
 
-def ban_impersonator(state: State, route: Route, hello: Hello, offence: str) -> None:
-    """Ban the peer at this route at once."""
+def ban_impersonator(state: State, route: Route, hello: Hello, key: str) -> bool:
+    """Ban the peer at this route at once if its Hello claims another peer's identity; True if it does."""
+    claim = _impersonation(state, route, hello, key)
+    if claim is None:
+        return False
     record = record_at(state, route)
     if not record.is_identified:
         record.identify(f"{hello.role.name.lower()} {hello.worker_id} on {hello.host}")
     record.offences_count = max(record.offences_count, OFFENCES_LIMIT - 1)
-    report_offence(state, route, offence)
+    report_offence(state, route, claim)
+    return True
 
 
 def _note(state: State, record: PeerRecord, offence: str) -> bool:
@@ -89,7 +93,7 @@ def _ban_worker(state: State, worker: Worker, offence: str) -> None:
 # ---------------------------------------------------------------- judging: the offence as text, or None
 
 
-def impersonation(state: State, route: Route, hello: Hello, key: str) -> str | None:
+def _impersonation(state: State, route: Route, hello: Hello, key: str) -> str | None:
     """The false claim of a Hello.
 
     An incarnation and a supervisor's id are random and known to their owners alone. So a repeated one is believed if

@@ -1,4 +1,4 @@
-"""Who is there: joining, being turned away, signs of life, reconciliation, death."""
+"""The workers that are there: joining, being turned away, signs of life, reconciliation, death."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_hello_is_answered_with_welcome_and_the_open_epochs() -> None:
     assert worker.state() is WorkerState.JOINING
 
 
-def test_who_comes_before_the_first_epoch_is_welcomed_with_it() -> None:
+def test_a_worker_that_comes_before_the_first_epoch_is_welcomed_with_it() -> None:
     driver = Driver()
     worker = Peer(driver, 1)
     worker.hello()
@@ -109,7 +109,7 @@ def test_ready_for_what_is_not_wanted_any_more_is_ignored() -> None:
         ({"numpy_version": "1.26.4"}, "it has NumPy 1.26.4 and the trainer 2.1.0"),
     ],
 )
-def test_who_cannot_serve_is_told_why_and_so_is_the_trainer(hello: dict[str, Any], reason: str) -> None:
+def test_a_worker_that_cannot_serve_is_told_why_and_so_is_the_trainer(hello: dict[str, Any], reason: str) -> None:
     driver = Driver()
     driver.open(3)
     stranger = Peer(driver, 1)
@@ -174,6 +174,27 @@ def test_a_remote_worker_that_meets_a_live_object_learns_of_the_spec() -> None:
     assert "SequenceSpec" in reject.reason
     assert driver.sent(m.Welcome, local)
     assert driver.sent(m.Epoch, remote) == []
+
+
+def test_a_worker_that_a_live_object_cannot_reach_is_refused_before_it_is_recorded() -> None:
+    driver = Driver()
+    driver.open(3, sequence=None)
+    remote = Peer(driver, 1)
+    remote.hello()
+    assert "SequenceSpec" in driver.sent(m.Reject, remote)[0].reason
+    assert "rejected worker w1 on host" in driver.reports()
+    assert len(driver.core.state.fleet) == 0
+
+
+def test_a_worker_whose_link_is_down_when_a_live_object_is_announced_is_refused_on_its_return() -> None:
+    driver = Driver()
+    remote = Peer(driver, 1)
+    remote.hello()
+    driver.step(ev.RouteLost(remote.route))
+    driver.open(3, sequence=None)
+    remote.hello()
+    assert "SequenceSpec" in driver.sent(m.Reject, remote)[0].reason
+    assert driver.sent(m.Welcome, remote) == []
 
 
 def test_a_local_worker_that_cannot_serve_fails_the_fleet() -> None:

@@ -211,21 +211,19 @@ def _on_control(state: State, event: ControlReceived) -> None:
         return
     if isinstance(message, Hello):
         joining.on_hello(state, route, event.session, message, event.key)
-        return
-    if event.session != state.facts.session or (worker is None and supervisor is None):
+    elif event.session != state.facts.session or (worker is None and supervisor is None):
         state.send(route, WhoAreYou())
-        return
-    peer: Worker | Route
-    if worker is not None:
-        worker.last_seen = state.now
-        role, peer, rules = "worker", worker, _WORKER_RULES
     else:
-        role, peer, rules = "supervisor", route, _SUPERVISOR_RULES
-    rule = rules.get(type(message))
-    if rule is None:
-        offences.report_offence(state, peer, f"said {type(message).__name__}, which no {role} says")
-    else:
-        rule(state, peer, message)
+        peer: Worker | Route
+        if worker is not None:
+            worker.last_seen = state.now
+            role, peer, rules = "worker", worker, _WORKER_RULES
+        else:
+            role, peer, rules = "supervisor", route, _SUPERVISOR_RULES
+        if (rule := rules.get(type(message))) is not None:
+            rule(state, peer, message)
+        else:
+            offences.report_offence(state, peer, f"said {type(message).__name__}, which no {role} says")
 
 
 def _may_talk(state: State, route: Route, message: Message) -> bool:
@@ -280,7 +278,7 @@ _WORKER_RULES: Final[dict[type, Callable[[State, Any, Any], None]]] = {
     Log: _on_log,
 }
 
-_SUPERVISOR_RULES: Final[dict[type, Callable[[State, Any, Any], None]]] = {
+_SUPERVISOR_RULES: Final[dict[type, Callable[[State, Route, Any], None]]] = {
     WorkerExited: supervision.on_worker_exited,
     Children: supervision.on_children,
 }

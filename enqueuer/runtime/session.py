@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import tempfile
 import threading
 import time
@@ -28,24 +27,19 @@ from concurrent import futures
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from enqueuer.compute.batch_digest import digest_payload
 from enqueuer.compute.error_records import rebuild_error
 from enqueuer.compute.spec import import_target
 from enqueuer.core.actions import BatchFailed, BatchSkipped, FleetFailed
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.events import EpochEndRequested, StopRequested, SupervisorDied
-from enqueuer.core.settings import ChannelFacts, SessionFacts
 from enqueuer.core.verdict import Verdict
 from enqueuer.errors import NoWorkersError, SequenceError
-from enqueuer.host import total_bytes, usable_cpus
+from enqueuer.host import usable_cpus
 from enqueuer.memory.buffer_pool import pool
 from enqueuer.monitoring.health import DIRECTORY_VARIABLE, HealthSocket, Status, open_health_socket
 from enqueuer.monitoring.minute_line import MinuteLine
 from enqueuer.monitoring.stats import Stats
 from enqueuer.monitoring.verdict_watch import VerdictWatch
-from enqueuer.protocol.batch import Trust
 from enqueuer.protocol.messages import ID_BYTES, Message
 from enqueuer.protocol.results_codec import BuiltPayload
 from enqueuer.runtime.bookmark import Bookmark
@@ -59,14 +53,13 @@ from enqueuer.runtime.local_processes import LocalProcesses, Surroundings
 from enqueuer.runtime.local_threads import LocalThreads
 from enqueuer.runtime.outcomes import build_batch, build_error
 from enqueuer.runtime.ready_queue import End, ReadyQueue
+from enqueuer.runtime.session_facts import session_facts
 from enqueuer.runtime.stats import take_snapshot
 from enqueuer.transport.sockets import io_threads_for, new_context
 
 logger = logging.getLogger("enqueuer")
 
 _SECRET_BYTES = 32
-# The part of the machine's memory for undelivered batches with an automatic depth, unless ``max_bytes`` is given.
-_AUTO_MEMORY = 1 / 8
 # `stats` waits no longer than this for the I/O thread.
 _CALL_SECONDS = 5.0
 
@@ -105,7 +98,7 @@ class Session:
         self._last_stats = Stats()
         self._secret = os.urandom(_SECRET_BYTES)
         channels = self._bind()
-        self.facts = self._session_facts(channels, max_queue_size)
+        self.facts = session_facts(os.urandom(ID_BYTES), bookmark, channels, max_queue_size)
         self.coordinator = Coordinator(options, self.facts, time.monotonic())
         self._minute_line = MinuteLine(self._snapshot, time.monotonic())
         self._verdicts = VerdictWatch(
@@ -200,40 +193,6 @@ class Session:
                 self._directory.remove()
             raise
         return channels
-
-    def _session_facts(self, channels: list[Channel], max_queue_size: int | None) -> SessionFacts:
-        max_bytes = self.options.max_bytes
-        if max_bytes is None and max_queue_size is None:
-            # Without a bound on bytes, an automatic depth would grow without end behind a batch that hangs.
-            max_bytes = int(_AUTO_MEMORY * total_bytes())
-        return SessionFacts(
-            session=os.urandom(ID_BYTES),
-            channels=tuple(self._channel_facts(channel) for channel in channels),
-            numpy_version=np.__version__,
-            python_version=platform.python_version(),
-            max_queue_size=max_queue_size,
-            max_bytes=max_bytes,
-            skipped_before=self.bookmark.skipped_before,
-            address=self.endpoint or "",
-            digest_of=digest_payload,
-        )
-
-    def _channel_facts(self, channel: Channel) -> ChannelFacts:
-        local, slabs = channel.trust is Trust.LOCAL, channel.slabs
-        # A remote worker gets a name in the common directory: no trainer may have it connect to another path.
-        shared = (str(slabs.path) if local else slabs.path.name, slabs.secret) if slabs is not None else None
-        compression = None if channel.codec is None else self.options.compression
-        return ChannelFacts(channel.name, self._data_endpoint(channel), local, shared, compression)
-
-    def _data_endpoint(self, channel: Channel) -> str:
-        """The data address for workers: the advertised one, else our port on the host that they have connected to."""
-        endpoint = channel.sockets.data_endpoint
-        if channel.trust is Trust.LOCAL:
-            return endpoint
-        if self.options.advertise is not None:
-            host, _, port = self.options.advertise.rpartition(":")
-            return f"{host}:{endpoint.rpartition(':')[2]}" if port in ("*", "0") else self.options.advertise
-        return f"tcp://*:{endpoint.rpartition(':')[2]}"
 
     def _send_to_threads(self, message: Message) -> None:
         if self._threads is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterable
@@ -91,8 +92,13 @@ def run_worker(
     logger = set_up_logger(name, log_level, log_json)
     if token is None and not is_loopback(connect):
         logger.warning("no token (--insecure): any program that poses as %s decides what is computed here", connect)
-    allowed = [(f"--sequence {target}", target.partition(":")[0]) for target in sequences]
-    allowed += [(f"--allow {package}", package) for package in packages]
+    _warn_of_missing_modules(settings, logger)
+    return Supervisor(settings, count, logger, open_health_socket(os.environ.get(DIRECTORY_VARIABLE))).run()
+
+
+def _warn_of_missing_modules(settings: Settings, logger: logging.Logger) -> None:
+    allowed = [(f"--sequence {target}", target.partition(":")[0]) for target in settings.sequences]
+    allowed += [(f"--allow {package}", package) for package in settings.packages]
     for option, module in allowed:
         if (problem := import_problem(module, settings.sys_path)) is not None:
             logger.warning(
@@ -102,7 +108,6 @@ def run_worker(
                 problem,
                 Path.cwd(),
             )
-    return Supervisor(settings, count, logger, open_health_socket(os.environ.get(DIRECTORY_VARIABLE))).run()
 
 
 def _texts(value: str | Iterable[str]) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ from enqueuer.core import sampling
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.epoch_run import EpochRun, PositionState
 from enqueuer.core.worker import WorkerState
-from enqueuer_worker.core.worker_core import Phase, WorkerCore
+from enqueuer_worker.core.phase import Phase
+from enqueuer_worker.core.worker_core import WorkerCore
 
 
 class CoordinatorInvariants:

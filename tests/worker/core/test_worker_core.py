@@ -58,7 +58,8 @@ from enqueuer_worker.core.events import (
     SendResults,
     Tick,
 )
-from enqueuer_worker.core.worker_core import TRANSITIONS, Phase, WorkerCore
+from enqueuer_worker.core.phase import TRANSITIONS, Phase
+from enqueuer_worker.core.worker_core import WorkerCore
 
 SESSION, OTHER_SESSION = b"s" * 16, b"o" * 16
 IDENTITY = Identity("host-0", b"i" * 16, b"p" * 16, 0, "host", 1, "2.0", "0.1", b"secret")

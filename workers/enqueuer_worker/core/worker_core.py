@@ -1,13 +1,8 @@
 """The worker's side of the protocol as a pure state machine: events in, actions out.
 
 No socket, thread or clock is in here: time is an argument, and `next_deadline` says when a `Tick` is due. The I/O loop
-performs the actions; the simulated cluster drives hundreds of these machines with a fake clock.
-
-    OFFLINE ── open ──► HELLO ── Welcome ──► SERVING ── drain ──► DRAINING ── all answered ──► LEAVING ── Bye ──► GONE
-       ▲                  │                     │                    │                            │
-       └── link broken, Stop, coordinator silent, another address ───┴────────────────────────────┘
-
-GONE is also the end of every other phase: on Reject, at the drain deadline, and for a drain without a session.
+performs the actions; the simulated cluster drives hundreds of these machines with a fake clock. `phase` draws the way
+from the first link to the end.
 
 A *link* is one pair of connections, a *session* one start of a trainer. The session survives a lost link: the worker
 goes on computing, says Hello over the next link with the leases it holds, and sends unacknowledged results again
@@ -19,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from enum import Enum, auto
 from typing import Any
 
 from enqueuer.errors import AuthenticationError
@@ -69,36 +63,11 @@ from enqueuer_worker.core.events import (
     Send,
     Tick,
 )
+from enqueuer_worker.core.link_timers import LinkTimers
+from enqueuer_worker.core.phase import LINKED, TRANSITIONS, Phase
 from enqueuer_worker.core.session import Session
 
-
-class Phase(Enum):
-    """How far the worker has come with its coordinator; the head of this file draws the way."""
-
-    OFFLINE = auto()  # no link; the next one is opened at a known time, or at another address
-    HELLO = auto()  # a link, and no answer to the Hello yet
-    SERVING = auto()
-    DRAINING = auto()  # answers what it holds, then leaves
-    LEAVING = auto()  # has said Goodbye, and waits for the Bye
-    GONE = auto()
-
-
-# Legal transitions. A missing entry is a defect of the worker and leaves the phase as it was.
-TRANSITIONS: dict[Phase, frozenset[Phase]] = {
-    Phase.OFFLINE: frozenset({Phase.HELLO, Phase.GONE}),
-    Phase.HELLO: frozenset({Phase.SERVING, Phase.DRAINING, Phase.OFFLINE, Phase.GONE}),
-    # From each of these three: a Welcome to another session on the same link leads to SERVING, in a drain to DRAINING.
-    Phase.SERVING: frozenset({Phase.SERVING, Phase.DRAINING, Phase.OFFLINE, Phase.GONE}),
-    Phase.DRAINING: frozenset({Phase.DRAINING, Phase.LEAVING, Phase.OFFLINE, Phase.GONE}),
-    Phase.LEAVING: frozenset({Phase.DRAINING, Phase.OFFLINE, Phase.GONE}),
-    Phase.GONE: frozenset(),
-}
-# The phases in which the coordinator takes messages of the session.
-_LINKED = (Phase.SERVING, Phase.DRAINING, Phase.LEAVING)
-
 _DEBUG, _INFO, _WARNING, _ERROR = 10, 20, 30, 40
-# Before a Welcome says otherwise.
-_DEFAULT_HEARTBEAT, _DEFAULT_COORDINATOR_TIMEOUT = 1.0, 30.0
 _UNLINKED_DRAIN_SECONDS = 5.0
 
 
@@ -118,20 +87,11 @@ class WorkerCore:
         self._load_error = ""
         # Logged with the first grant: a worker whose Sequence the coordinator rejects gets none.
         self._ready_note = ""
-        # Both are the coordinator's, from its Welcome.
-        self._heartbeat_interval = _DEFAULT_HEARTBEAT
-        self._coordinator_timeout = _DEFAULT_COORDINATOR_TIMEOUT
         # The lease being computed, as of the last Tick; 0 for none.
         self._running = 0
         self._round_trip = 0.0
-        self._last_handled = now
-        self._last_heard = now
-        # Deadlines; infinite where there is none. The next Heartbeat or, before a Welcome, the next Hello:
-        self._heartbeat_at = math.inf
-        # The next attempt to open a link; the pause after the next loss of a link.
-        self._open_at = now
-        self._reconnect_interval = policy.first_reconnect_interval
-        # The end of a drain, answered or not; finite while one is going on.
+        self._timers = LinkTimers(policy, now)
+        # Deadlines; infinite where there is none. The end of a drain, answered or not; finite while one is going on.
         self._drain_deadline = math.inf
         # The end of a session without a link.
         self._session_ends_at = math.inf
@@ -142,7 +102,7 @@ class WorkerCore:
 
     def handle(self, events: Iterable[Event], now: float) -> list[Action]:
         """Take events that happened by ``now`` and return the actions to perform, in order."""
-        self._shift_deadlines_over_a_gap(now)
+        self._timers.shift_over_a_gap(now)
         for event in events:
             if self.phase is Phase.GONE:
                 break
@@ -157,10 +117,11 @@ class WorkerCore:
         if self.phase is Phase.GONE:
             return math.inf
         if self.phase is Phase.OFFLINE:
-            return min(self._open_at, self._drain_deadline, self._session_ends_at)
-        silent_at = self._last_heard + self._coordinator_timeout
+            return min(self._timers.open_at, self._drain_deadline, self._session_ends_at)
         resend_at = self._session.unacknowledged.resend_at if self._session and self._is_linked else math.inf
-        return min(self._heartbeat_at, resend_at, self._drain_deadline, self._session_ends_at, silent_at)
+        return min(
+            self._timers.heartbeat_at, self._timers.silent_at, resend_at, self._drain_deadline, self._session_ends_at
+        )
 
     # ------------------------------------------------------------ phases, links and sessions
 
@@ -171,7 +132,7 @@ class WorkerCore:
 
     @property
     def _is_linked(self) -> bool:
-        return self.phase in _LINKED
+        return self.phase in LINKED
 
     @property
     def _told_level(self) -> int:
@@ -193,8 +154,7 @@ class WorkerCore:
 
     def _open(self, now: float) -> None:
         self._move_to(Phase.HELLO)
-        self._open_at = math.inf
-        self._last_heard = now
+        self._timers.link_opened(now)
         self._do(OpenControl())
         self._say_hello(now)
 
@@ -218,26 +178,23 @@ class WorkerCore:
             identity.python_version,
         )
         self._do(Send(session.id if session else NO_ID, hello))
-        self._heartbeat_at = now + self.policy.hello_interval
+        self._timers.said_hello(now)
 
     def _go_offline(self, now: float) -> None:
         """Close the link and plan the next one. The session stays for the coordinator's time-out."""
         self._move_to(Phase.OFFLINE)
         self._do(CloseLink())
         if self._session is not None:
-            self._session_ends_at = min(self._session_ends_at, now + self._coordinator_timeout)
-        self._heartbeat_at = math.inf
+            self._session_ends_at = min(self._session_ends_at, now + self._timers.coordinator_timeout)
         if self._is_draining:
             # The coordinator may be gone for good.
             self._drain_deadline = min(self._drain_deadline, now + _UNLINKED_DRAIN_SECONDS)
-        self._open_at = now + self._reconnect_interval
-        self._reconnect_interval = min(2 * self._reconnect_interval, self.policy.max_reconnect_interval)
+        self._timers.link_closed(now)
 
     def _drop_session(self) -> None:
         self._session = None
         self._session_ends_at = math.inf
-        self._heartbeat_interval = _DEFAULT_HEARTBEAT
-        self._coordinator_timeout = _DEFAULT_COORDINATOR_TIMEOUT
+        self._timers.session_dropped()
         self._do(Cancel(None))
 
     def _leave(self, code: ExitCode, rejection: str = "") -> None:
@@ -263,7 +220,7 @@ class WorkerCore:
         if self._session is not None:
             self._drop_session()
         self._secret = event.secret
-        self._reconnect_interval = self.policy.first_reconnect_interval
+        self._timers.reset_reconnect_interval()
         self._open(now)
 
     # ------------------------------------------------------------ messages
@@ -271,7 +228,7 @@ class WorkerCore:
     def _on_received(self, event: Received, now: float) -> None:
         if self.phase is Phase.OFFLINE:
             return  # an earlier event of this call has closed the link of this message
-        self._last_heard = now
+        self._timers.last_heard = now
         match event.message:
             case Welcome() as welcome:
                 self._on_welcome(event.session, welcome, now)
@@ -303,11 +260,8 @@ class WorkerCore:
             self._note(_DEBUG, "joined a session")
         session = self._session
         session.welcome = welcome
-        self._heartbeat_interval = welcome.heartbeat_interval
-        self._coordinator_timeout = welcome.coordinator_timeout
-        self._reconnect_interval = self.policy.first_reconnect_interval
         self._session_ends_at = math.inf
-        self._heartbeat_at = now + self._heartbeat_interval
+        self._timers.welcomed(welcome, now)
         if not opens_data:
             return
         self._move_to(Phase.DRAINING if self._is_draining else Phase.SERVING)
@@ -356,7 +310,7 @@ class WorkerCore:
             return
         self._go_offline(now)
         if not self.policy.reconnects:
-            self._open_at = math.inf  # a local worker waits for its supervisor to name the next session
+            self._timers.open_at = math.inf  # a local worker waits for its supervisor to name the next session
 
     # ------------------------------------------------------------ answers of the compute thread
 
@@ -425,19 +379,12 @@ class WorkerCore:
         if self.phase is Phase.DRAINING and not session.queued:
             self._move_to(Phase.LEAVING)
             self._send(session, Goodbye(session.unacknowledged.sent_seq))
-            self._heartbeat_at = now + self._heartbeat_interval
+            self._timers.said_alive(now)
 
     # ------------------------------------------------------------ time
 
     def _on_tick(self, event: Tick, _now: float) -> None:
         self._running = event.running
-
-    def _shift_deadlines_over_a_gap(self, now: float) -> None:
-        """Do not take this process's own pause (it was stopped, or the machine slept) for the coordinator's silence."""
-        gap = now - self._last_handled - 2 * self._heartbeat_interval
-        self._last_handled = now
-        if gap > 0:
-            self._last_heard += gap
 
     def _run_timers(self, now: float) -> None:
         if now >= self._drain_deadline:
@@ -448,14 +395,14 @@ class WorkerCore:
             self._note(_INFO, "the trainer does not come back; forgetting its session")
             self._drop_session()
         if self.phase is Phase.OFFLINE:
-            if now >= self._open_at:
+            if now >= self._timers.open_at:
                 self._open(now)
             return
-        if now >= self._last_heard + self._coordinator_timeout:
+        if now >= self._timers.silent_at:
             self._note(_WARNING, "the trainer is silent; connecting again")
             self._go_offline(now)
             return
-        if now >= self._heartbeat_at:
+        if now >= self._timers.heartbeat_at:
             self._beat(now)
         session = self._session
         if session is not None and now >= session.unacknowledged.resend_at and self._is_linked:
@@ -466,7 +413,7 @@ class WorkerCore:
         if self.phase is Phase.HELLO or session is None:
             self._say_hello(now)
             return
-        self._heartbeat_at = now + self._heartbeat_interval
+        self._timers.said_alive(now)
         self._send(session, session.heartbeat(self._running, now, self._round_trip))
         # Repeated until the coordinator acts on it.
         if self.phase is Phase.DRAINING:

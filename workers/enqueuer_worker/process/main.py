@@ -16,9 +16,14 @@ import platform
 import signal
 import socket
 import sys
+from typing import TYPE_CHECKING, NoReturn
 
 from enqueuer_worker.commands import CommandReader, take_stdin
 from enqueuer_worker.supervisor.signals import take_no_notice
+
+if TYPE_CHECKING:
+    from enqueuer_worker.core.events import Identity
+    from enqueuer_worker.settings import ChildSettings
 
 # How long a thread may keep the GIL while another one wants it. Python's default is 5 ms: half a thousand small items.
 _SWITCH_INTERVAL = 0.001
@@ -53,11 +58,7 @@ def serve(line: bytes, commands: CommandReader) -> None:
     if common.max_memory is not None:
         limit_memory(common.max_memory)
 
-    import numpy
-
-    from enqueuer import __version__
     from enqueuer.protocol.batch import Trust
-    from enqueuer_worker.core.events import Identity
     from enqueuer_worker.logs import set_up_logger
     from enqueuer_worker.process.batch_memory import BatchMemory
     from enqueuer_worker.process.io_loop import IoLoop
@@ -66,18 +67,7 @@ def serve(line: bytes, commands: CommandReader) -> None:
     from enqueuer_worker.process.tasks import TaskQueue
     from enqueuer_worker.running import STACK_SIGNAL, RunningLease, show_stack_when_asked
 
-    identity = Identity(
-        worker_id=settings.worker_id,
-        incarnation=bytes.fromhex(settings.incarnation),
-        supervisor=bytes.fromhex(common.supervisor),
-        child_number=settings.child_number,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        numpy_version=numpy.__version__,
-        enqueuer_version=__version__,
-        secret=bytes.fromhex(common.secret),
-        python_version=platform.python_version(),
-    )
+    identity = _identify(settings)
     logger = set_up_logger(settings.worker_id, common.log_level, common.log_json)
     shared = Shared(
         tasks=TaskQueue(RunningLease(settings.running_fd)),
@@ -114,13 +104,37 @@ def serve(line: bytes, commands: CommandReader) -> None:
     compute_loop = ComputeLoop(settings, identity.host, shared, io_loop.turn_taking)
     take_over_paths(common.sys_path)
     compute_loop.run()
+    _exit(io_loop.exit_code)
+
+
+def _identify(settings: ChildSettings) -> Identity:
+    import numpy
+
+    from enqueuer import __version__
+    from enqueuer_worker.core.events import Identity
+
+    return Identity(
+        worker_id=settings.worker_id,
+        incarnation=bytes.fromhex(settings.incarnation),
+        supervisor=bytes.fromhex(settings.common.supervisor),
+        child_number=settings.child_number,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        numpy_version=numpy.__version__,
+        enqueuer_version=__version__,
+        secret=bytes.fromhex(settings.common.secret),
+        python_version=platform.python_version(),
+    )
+
+
+def _exit(code: int) -> NoReturn:
     # Exit handlers, such as that of `multiprocessing`, which ends the user's pools. The I/O thread limits their time.
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
     # Without waiting for the user's threads, as the children of `multiprocessing` do.
-    os._exit(io_loop.exit_code)
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import enqueuer
 from enqueuer import fresh_interpreter
 from enqueuer.errors import ConfigurationError
 from enqueuer.fresh_interpreter import interpreter_command
+from tests.support.scripts import write_broken_module
 
 PROGRAM = """
 import json, sys
@@ -46,7 +47,7 @@ def test_it_imports_our_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["json", "pathlib", "numpy", "enqueuer", "statistics"])
 def test_a_module_of_such_a_name_in_the_current_directory_is_not_imported(tmp_path: Path, name: str) -> None:
-    (tmp_path / f"{name}.py").write_text("raise ImportError('this is another one')")
+    write_broken_module(tmp_path, name)
     ours, *_ = run(tmp_path)
     assert str(tmp_path) not in str(ours)
 
@@ -54,13 +55,11 @@ def test_a_module_of_such_a_name_in_the_current_directory_is_not_imported(tmp_pa
 def test_a_back_port_beside_our_packages_does_not_replace_the_standard_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site = tmp_path / "site"
-    site.mkdir()
-    (site / "pathlib.py").write_text("raise ImportError('a back-port for Python 2')")
+    site = write_broken_module(tmp_path / "site", "pathlib")
     roots = fresh_interpreter._find_roots()
-    monkeypatch.setattr(fresh_interpreter, "_find_roots", lambda: [str(site), *roots])
+    monkeypatch.setattr(fresh_interpreter, "_find_roots", lambda: [site, *roots])
     _, pathlib_file, *_ = run(tmp_path)
-    assert str(site) not in str(pathlib_file)
+    assert site not in str(pathlib_file)
 
 
 def test_the_flags_of_this_interpreter_are_passed_on(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from enqueuer import ConfigurationError, SequenceEnqueuer
 from enqueuer.adapters.jax import device_iterator
 from tests.adapters.plain_sources import LARGE, FailsAt, Large, Nested, OneBuffer, Regression
-from tests.adapters.recycled import Blocks
+from tests.adapters.recycled import Blocks, hold_and_drop
 from tests.support.leaks import resources
 from tests.support.waiting import wait_until
 
@@ -94,18 +94,8 @@ def test_arrays_keep_memory_that_would_be_recycled() -> None:
 
 
 def test_thousands_of_batches_held_and_dropped_keep_their_contents() -> None:
-    rng = np.random.default_rng(0)
-    held: dict[int, jax.Array] = {}
     with enqueuer(Large(1500), processes=True) as enq:
-        loader = device_iterator(enq, workers=2, max_queue_size=64)
-        for epoch in range(2):
-            for index, batch in enumerate(loader):
-                assert batch["parts"][0] == index
-                held[epoch * 1500 + index] = batch["x"]
-                if len(held) > 200:
-                    for key in rng.permutation(list(held))[:150].tolist():
-                        array = np.asarray(held.pop(key))
-                        assert array[0] == array[-1] == key % 1500
+        held = hold_and_drop(device_iterator(enq, workers=2, max_queue_size=64), 1500)
     for key, array in held.items():
         np.testing.assert_array_equal(array, np.full(LARGE, key % 1500, np.float32))
 

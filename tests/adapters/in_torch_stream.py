@@ -21,7 +21,7 @@ from enqueuer import SequenceEnqueuer
 from enqueuer.adapters._torch_arrays import to_tensors
 from enqueuer.adapters.torch import as_iterable, from_dataset
 from tests.adapters.plain_sources import LARGE, FailsAt, Large, Nested, Regression
-from tests.adapters.recycled import Blocks
+from tests.adapters.recycled import Blocks, hold_and_drop
 from tests.adapters.torch_sources import Numbers
 from tests.support.leaks import resources
 from tests.support.waiting import wait_until
@@ -94,19 +94,8 @@ def test_tensors_keep_memory_that_would_be_recycled() -> None:
 
 
 def test_thousands_of_batches_held_and_dropped_keep_their_contents() -> None:
-    rng = np.random.default_rng(0)
-    held: dict[int, torch.Tensor] = {}
     with enqueuer(Large(1500), processes=True) as enq:
-        loader = as_iterable(enq, workers=2, max_queue_size=64)
-        for epoch in range(2):
-            for index, batch in enumerate(loader):
-                assert batch["parts"][0] == index
-                held[epoch * 1500 + index] = batch["x"]
-                if len(held) > 200:
-                    for key in rng.permutation(list(held))[:150].tolist():
-                        tensor = held.pop(key)
-                        assert tensor[0] == tensor[-1] == key % 1500
-    assert len(held) > 0
+        held = hold_and_drop(as_iterable(enq, workers=2, max_queue_size=64), 1500)
     for key, tensor in held.items():
         assert torch.equal(tensor, torch.full((LARGE,), float(key % 1500)))
 

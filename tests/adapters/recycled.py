@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -36,3 +37,22 @@ class Blocks:
         memory[:] = SPOILT
         self.recycled_count += 1
         self._free.append(memory)
+
+
+def hold_and_drop(loader: Iterable[Any], length: int) -> dict[int, Any]:
+    """Take two epochs of ``length`` batches of `Large`, hold hundreds of arrays at a time and drop them in any order.
+
+    Each is checked when it is dropped. Returns the rest: the array of batch ``key % length``, by key.
+    """
+    rng = np.random.default_rng(0)
+    held: dict[int, Any] = {}
+    for epoch in range(2):
+        for index, batch in enumerate(loader):
+            assert batch["parts"][0] == index
+            held[epoch * length + index] = batch["x"]
+            if len(held) > 200:
+                for key in rng.permutation(list(held))[:150].tolist():
+                    array = np.asarray(held.pop(key))
+                    assert array[0] == array[-1] == key % length
+    assert held
+    return held

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.journal import Journal
 from tests.support.leaks import alive, descendants
-from tests.support.scripts import run_command, run_script, start_script
+from tests.support.scripts import run_command, run_script, start_script, write_broken_module
 from tests.support.waiting import wait_until
 
 WITHOUT_A_GUARD = """
@@ -224,9 +224,7 @@ def test_an_interpreter_that_was_set_is_used_or_named(content: str, told: str, t
 def test_workers_start_in_a_directory_with_a_module_that_is_named_like_one_of_the_standard_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "queue.py").write_text("raise RuntimeError('not the real one')")
+    data = write_broken_module(tmp_path / "data", "queue")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", os.environ.get("PYTHONPATH", "")]))
     source = WITHOUT_A_GUARD.replace("USE_PROCESSES", "True").replace("STOP", "enq.stop()")
-    assert run_script(f"import os\nos.chdir({str(data)!r})\n{source}", tmp_path) == PRINTED
+    assert run_script(f"import os\nos.chdir({data!r})\n{source}", tmp_path) == PRINTED

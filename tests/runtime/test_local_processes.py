@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +24,8 @@ from tests.worker.scripted_coordinator import ScriptedCoordinator
 
 DEADLINE = 15.0
 SECRET = b"the secret"
+
+pytestmark = pytest.mark.usefixtures("own_temporary_directory")
 
 
 class Trainer:
@@ -64,17 +65,6 @@ class Trainer:
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
         self.look()
-
-
-@pytest.fixture(autouse=True)
-def own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A temporary directory of the test alone, so that no other program's files count. It is short enough for a socket.
-
-    ``tmp_path`` has been found before, in the common directory.
-    """
-    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
-        monkeypatch.setattr(tempfile, "tempdir", directory)
-        yield
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
 import time
@@ -21,7 +20,7 @@ from enqueuer.protocol.messages import Bye, Failure, Grant
 from enqueuer.runtime.local_threads import ROUTE, LocalThreads
 from enqueuer.runtime.outcomes import InPlaceError
 from tests.support.sequences import Bare
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_until, wait_until_collected
 
 DEADLINE = 10.0
 SESSION = b"s" * 16
@@ -278,12 +277,7 @@ def test_an_idle_thread_does_not_keep_the_sequence(make: Make, gate: threading.E
     watched = weakref.ref(sequence)
     threads.sequences.clear()
     del sequence
-
-    def is_gone() -> bool:
-        gc.collect()
-        return watched() is None
-
-    wait_until(is_gone, what="the Sequence's end")
+    wait_until_collected(watched)
 
 
 # ---------------------------------------------------------------- time-outs
@@ -445,12 +439,7 @@ def test_the_watch_does_not_keep_the_sequence(make: Make, gate: threading.Event)
     watched = weakref.ref(sequence)
     threads.sequences.clear()
     del sequence
-
-    def is_gone() -> bool:
-        gc.collect()
-        return watched() is None
-
-    wait_until(is_gone, what="the Sequence's end")
+    wait_until_collected(watched)
 
 
 DEADLINE = 10.0

@@ -7,7 +7,6 @@ import multiprocessing.spawn
 import os
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -63,17 +62,6 @@ def start() -> Iterator[Start]:
     for running, processes in made:
         running.stop(DEADLINE)
         processes.stop(DEADLINE)
-
-
-@pytest.fixture
-def own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A temporary directory of the test alone, so that no other program's files count. It is short enough for a socket.
-
-    ``tmp_path`` has been found before, in the common directory.
-    """
-    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
-        monkeypatch.setattr(tempfile, "tempdir", directory)
-        yield
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.leaks import Resources, resources
 from tests.support.remote import REPOSITORY, environment
+from tests.support.scripts import run_python
 
 # They announce themselves on standard error; thread pools of two cores are enough.
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
@@ -54,17 +55,7 @@ def run_tests_in_framework(file: Path, *modules: str, **variables: str) -> None:
 
 def run_program(arguments: list[str], directory: Path, **variables: str) -> str:
     """Run the interpreter with these arguments in that directory; returns what it printed. Fails if it fails."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=directory,
-        env={**environment(), **_QUIET, **variables},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-    )
-    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    return run_python(arguments, directory, _SECONDS, **{**_QUIET, **variables})
 
 
 def left_behind(before: Resources) -> list[str]:

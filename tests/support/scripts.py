@@ -15,12 +15,12 @@ def run_script(source: str, directory: Path, arguments: Sequence[str] = (), time
     """Run a program as a file, without a main guard; returns its output. Fails if it fails or does not end."""
     path = directory / "script.py"
     path.write_text(source)
-    return _run([str(path), *arguments], directory, timeout)
+    return run_python([str(path), *arguments], directory, timeout)
 
 
 def run_command(source: str, directory: Path, timeout: float = 30.0) -> str:
     """Run a program with ``python -c``, without any file; returns its output. Fails if it fails or does not end."""
-    return _run(["-c", source], directory, timeout)
+    return run_python(["-c", source], directory, timeout)
 
 
 def start_script(source: str, directory: Path, arguments: Sequence[str] = ()) -> subprocess.Popen[str]:
@@ -41,11 +41,19 @@ def start_script(source: str, directory: Path, arguments: Sequence[str] = ()) ->
     )
 
 
-def _run(arguments: list[str], directory: Path, timeout: float) -> str:
+def write_broken_module(directory: Path, name: str) -> str:
+    """A module of this name that cannot be imported, in the directory; returns the directory's path."""
+    directory.mkdir(exist_ok=True)
+    (directory / f"{name}.py").write_text(f"raise ImportError('{name} is not the real one')")
+    return str(directory)
+
+
+def run_python(arguments: list[str], directory: Path, timeout: float = 30.0, **variables: str) -> str:
+    """Run the interpreter with these arguments in that directory; returns what it printed. Fails if it fails."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=directory,
-        env=environment(),
+        env={**environment(), **variables},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Value = TypeVar("Value")
 
@@ -17,6 +19,11 @@ def wait_until(condition: Callable[[], object], deadline: float = 10.0, what: st
     while not condition():
         assert time.monotonic() < end, f"{what} did not come true within {deadline} s"
         time.sleep(_POLL_SECONDS)
+
+
+def wait_until_collected(watched: weakref.ref[Any]) -> None:
+    """Return once nothing but cycles of garbage refers to the object any more."""
+    wait_until(lambda: gc.collect() >= 0 and watched() is None, what="the end of the watched object")
 
 
 def settled(value: Callable[[], Value], quiet: float = 0.3, deadline: float = 10.0) -> Value:

@@ -21,17 +21,7 @@ from enqueuer.core.events import EpochOpened, Route, ThreadsJoined
 from enqueuer.core.peer import PeerRecord, Supervisor
 from enqueuer.core.state import State
 from enqueuer.core.worker import Worker, WorkerState
-from enqueuer.protocol.messages import (
-    ACCEPTED_VERSIONS,
-    Epoch,
-    Hello,
-    LoadFailure,
-    Message,
-    Ready,
-    Reject,
-    Role,
-    Welcome,
-)
+from enqueuer.protocol.messages import ACCEPTED_VERSIONS, Epoch, Hello, LoadFailure, Ready, Reject, Role, Welcome
 
 # The current epoch and the one computed ahead.
 _EPOCHS_KEPT = 2
@@ -84,7 +74,7 @@ def send_epochs(state: State, worker: Worker, *, welcome: bool = False) -> None:
 
 
 def _send_epochs(state: State, worker: Worker, epochs: list[EpochOpened], *, welcome: bool) -> None:
-    messages: list[Message] = [_epoch_message(state, worker.channel, opened) for opened in epochs]
+    messages: list[Epoch | Welcome] = [_epoch_message(state, worker.channel, opened) for opened in epochs]
     if welcome:
         messages.insert(0, _welcome_message(state, worker.channel, worker.received_seq, epochs[-1]))
     for message in messages:

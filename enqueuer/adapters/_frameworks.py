@@ -1,4 +1,4 @@
-"""Imports of frameworks, with an error that names the extra to install."""
+"""Imports of frameworks. An error names the extra to install."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FRAMEWORKS = frozenset({"keras", "tensorflow", "torch", "jax", "datasets"})
 
 
 def import_framework(name: str) -> ModuleType:
-    """Import a framework at its first use. Raises ModuleNotFoundError that names the extra to install."""
+    """Import a framework at its first use. Raises ModuleNotFoundError, which names the extra to install."""
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
@@ -19,7 +19,7 @@ def import_framework(name: str) -> ModuleType:
 
 
 def raise_for_framework(error: ModuleNotFoundError) -> None:
-    """Raise an error that names the extra to install, if ``error`` says that a framework is missing."""
+    """If ``error`` is about a missing framework, raise one with the extra to install."""
     if error.name in _FRAMEWORKS:
         text = f"{error.name} is not installed: pip install 'enqueuer[{error.name}]'"
         raise ModuleNotFoundError(text, name=error.name) from error

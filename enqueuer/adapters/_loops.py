@@ -84,7 +84,7 @@ class EpochLoops:
         return state.epoch + state.epoch_is_over
 
     def state_dict(self) -> dict[str, Any]:
-        """The place after the last batch that was handed out, as `SequenceEnqueuer.state_dict` gives it.
+        """The place after the last batch handed out, as `SequenceEnqueuer.state_dict` gives it.
 
         In a ``for`` loop that has its epoch's last batch and has not ended yet, it says so: the first loop after a
         resume has nothing, and then the next epoch begins.
@@ -111,8 +111,8 @@ class EpochLoops:
     def next_batch(self, loop: object | None) -> Any:
         """The next batch of this loop's pass. Waits for it, and raises its errors, as ``next(enqueuer.get())`` does.
 
-        ``loop`` is any object that names the loop, the same one each time. None is a look at the first batches, which
-        uses none of them up.
+        ``loop`` is any object that names the loop, the same one each time. None is a look at the first batches: it uses
+        none of them up.
 
         Raises RuntimeError if the enqueuer is not running or another loop has begun a pass meanwhile, and StreamEnd
         after the epoch or the session. A counted loop goes on with the next epoch instead, and gets a RuntimeError for

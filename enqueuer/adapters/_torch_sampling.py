@@ -31,10 +31,10 @@ from enqueuer.errors import ConfigurationError, with_article
 from enqueuer.protocol.drawn_order import DrawnOrder
 from enqueuer.protocol.object_pickler import ObjectPickler
 
-# A batch sampler's len() may be an estimate; one that gives so many more batches has no end.
+# A batch sampler's len() may be an estimate; after so many more batches it counts as one without an end.
 _BATCHES_LIMIT = 10_000
 _FINGERPRINT_BYTES = 16
-# The sampler's values whose iteration changes nothing in them.
+# Values of a sampler: to iterate over them changes nothing in them.
 _CONTAINERS = (collections.abc.Sequence, collections.abc.Set, collections.abc.Mapping, np.ndarray, torch.Tensor)
 # Orders of these epochs are kept, since one may be computed ahead: the newest, and the two before it.
 _KEPT_EPOCHS = 2
@@ -48,10 +48,10 @@ def permutation(length: int, seed: int, epoch: int) -> Any:
 
 
 class SampledOrder(Order):
-    """The batches of a batch sampler: all that it gives, whatever its ``len()`` says.
+    """The batches of a batch sampler: all of them, even against its ``len()``.
 
-    Samplers are told the epoch by ``set_epoch``; torch's own without a generator get one that is seeded from (``seed``,
-    epoch). Any other code of a sampler runs under global generators seeded from (``seed``, iteration).
+    Samplers are told the epoch by ``set_epoch``; torch's own without a generator get one, seeded from (``seed``, epoch).
+    Any other code of a sampler runs under global generators seeded from (``seed``, iteration).
     """
 
     def __init__(self, sampler: Any, dataset: Any, seed: int) -> None:

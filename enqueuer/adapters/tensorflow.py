@@ -20,14 +20,14 @@ def as_dataset(enqueuer: SequenceEnqueuer, element_spec: Any = None, *, endless:
     """The enqueuer's batches as a ``tf.data.Dataset``, each element a whole batch.
 
     Iterating over it is one pass of ``len(enqueuer)`` batches, so ``fit(dataset, epochs=3)`` trains three epochs; with
-    ``endless=True`` it goes on over epochs for ever, and ``fit`` needs ``steps_per_epoch``. A loop that was left in the
-    middle is followed by a new pass. The enqueuer must be running while a loop iterates. The dataset keeps the number
-    of batches that the enqueuer has now; if it changes from epoch to epoch, make a new dataset for each.
+    ``endless=True`` it goes on over epochs for ever, and ``fit`` needs ``steps_per_epoch``. After a
+    loop left in the middle, a new pass begins. The enqueuer must be running while a loop iterates. The dataset keeps
+    the enqueuer's present number of batches; if it changes from epoch to epoch, make a new dataset for each.
 
     ``element_spec`` is a structure of ``tf.TensorSpec`` as the batches have it (lists count as tuples). Without it this
     call waits for the first batch and derives the specification from it: the first dimension of each array may vary
-    from batch to batch, the others may not. TensorFlow raises an error for a batch that does not fit. A part that is
-    None in the specification, or in the first batch, is None in every element.
+    from batch to batch, the others may not. TensorFlow raises an error for any other batch. A part that is None in
+    the specification, or in the first batch, is None in every element.
     """
     tf = import_framework("tensorflow")
     loops = EpochLoops(enqueuer, counted=True)

@@ -1,4 +1,4 @@
-"""Sequences that draw the order of an epoch: once, in the trainer; every worker follows what was drawn.
+"""Sequences that draw the order of an epoch: once, in the trainer; every worker follows it.
 
 A sampler may be random, keep a state, be changed by the training, and give another number of batches than its
 ``len()``. If each worker iterated its own copy, any of that would make two workers' batches overlap.
@@ -7,7 +7,7 @@ A sampler may be random, keep a state, be changed by the training, and give anot
     _enqueuer_follow_order(epoch, order)   worker    use this order for the items of that epoch
     _enqueuer_describe_order()             trainer   kind, seed and sizes as JSON values: they belong to a resume state
 
-The adapters' sources have these methods. A wrapper whose ``__getattr__`` passes questions on has them, too.
+The adapters' sources have these methods, and so has a wrapper that passes attributes on by ``__getattr__``.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ def describe_order(sequence: Any, epoch: int) -> dict[str, Any] | None:
 
 
 def check_order(sequence: Any, saved: dict[str, Any] | None, epoch: int | None) -> None:
-    """Raise StateError unless the Sequence's order is the saved one. ``epoch``: one that was begun, whose rest must be
-    the rest of what was drawn; None: kind, seed and sizes are enough.
+    """Raise StateError unless the Sequence's order is the saved one.
+
+    ``epoch`` was begun, and its rest must be the rest of the saved order; None: kind, seed and sizes are enough.
     """
     if saved is None:
         return

@@ -1,14 +1,13 @@
 """The items of one instance in a worker process: each under its own seeds, whichever worker computes it.
 
     every item        globals, fresh entropy and owned generators are seeded from (seed, epoch, index)
-    the first item    of a fresh instance: under seeds that all workers share, whatever the index; if it drew anything,
-                      it is computed again under its own
+    the first item    of a fresh instance: under seeds common to all workers and indices; if it drew anything, it is
+                      computed again under its own
 
-Why the first item is different: many Sequences draw lazily and keep what they drew, such as an order of all samples
-that the first ``__getitem__`` makes. Under the item's own seeds each worker would keep another order. (The cheaper way
-round, own seeds first and a new instance only if something was kept, fails where it is kept outside of the instance: in
-a module, a class, a cache.) So a Sequence that draws pays one item more for each fresh instance, and one that does not
-draw pays nothing.
+The reason: many Sequences draw lazily and keep the result, such as an order of all samples made by the first
+``__getitem__``. Under the item's own seeds each worker would keep another order. (Own seeds first, and a new instance
+only if something was kept, is cheaper, but fails where it is kept outside of the instance: in a module, a class, a
+cache.) So a drawing Sequence pays one item more for each fresh instance, and any other pays nothing.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ from enqueuer.compute.seeding import FIRST, seed_globals
 class Instance:
     """A worker's instance of the Sequence, as it is loaded, over all epochs that it serves unchanged.
 
-    ``since`` is the epoch since which its state is what it is, the same on all workers. It is fresh until its first
-    item is computed, in whichever epoch that is.
+    ``since`` is the first epoch of its present state, the same on all workers. It is fresh until its first item is
+    computed, in any epoch.
     """
 
     sequence: Any

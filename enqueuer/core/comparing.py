@@ -1,4 +1,4 @@
-"""Comparing: the batches of samples with known ones, and answers that two workers have computed for one position.
+"""Comparing: the batches of samples with known ones, and two workers' answers to one position.
 
     a sample ──► as known ───────────────────────────────► its host is trusted
              ├─► other floats or bytes: a warning ───────► trusted: another processor or decoder rounds otherwise
@@ -24,7 +24,7 @@ from enqueuer.core.samples import Contest, Host, Known, Sample
 from enqueuer.core.state import State
 from enqueuer.core.worker import Worker, WorkerState
 
-# ---------------------------------------------------------------- samples, and what they are compared with
+# ---------------------------------------------------------------- samples and known batches
 
 
 def note_answers(
@@ -46,7 +46,7 @@ def note_answers(
 
 
 def take_samples(state: State, worker: Worker, event: ResultsReceived) -> ResultsReceived | None:
-    """Take the samples out of a result message; returns the rest, None for none that may be used."""
+    """Take the samples out of a result message; returns the rest, or None if nothing of it may be used."""
     if worker.samples:
         rest = []
         for lease, payload in zip(event.leases, event.payloads, strict=True):
@@ -68,7 +68,7 @@ def take_samples(state: State, worker: Worker, event: ResultsReceived) -> Result
 
 
 def _drop(state: State, worker: Worker, event: ResultsReceived) -> None:
-    """Drop answers of a worker that was granted the leases as one of a founding host, when another host was first."""
+    """Drop a worker's answers to leases of its time in a founding host, when another host was first."""
     state.ledger.stale_count += len(event.leases)
     state.ledger.expire(worker, [lease for lease in event.leases if lease in worker.leases])
     run = state.ledger.runs.get(event.epoch)
@@ -119,7 +119,7 @@ def _trust_if_done(state: State, host: Host, worker: Worker) -> None:
         sampling.trust(state, host)
 
 
-# ---------------------------------------------------------------- a sample that differs
+# ---------------------------------------------------------------- a different sample
 
 
 def _contest(state: State, host: Host, worker: Worker, sample: Sample, difference: Difference) -> None:
@@ -141,7 +141,7 @@ def _contest(state: State, host: Host, worker: Worker, sample: Sample, differenc
 
 
 def review_contests(state: State) -> None:
-    """Give up controls that do not come: they are no excuse."""
+    """Give up controls without an answer: they are no excuse."""
     for host in list(state.samples.hosts.values()):
         contest = host.contest
         if contest is None:
@@ -194,7 +194,7 @@ def _describe_rounding(worker: Worker, sample: Sample, difference: Difference) -
 
 
 def compare_twice(state: State, run: EpochRun, position: int, worker: Worker, payload: Any) -> None:
-    """Compare an answer with the one that was taken, if that was another one and its digest was kept."""
+    """Compare an answer with the answer taken before, if another lease gave that and its digest was kept."""
     first = run.first_digests.get(position)
     if first is None or state.samples.has_told_of_twice:
         return

@@ -9,8 +9,8 @@ FieldDigest: TypeAlias = tuple[bytes, bytes] | None
 # The digests of a batch's fields, by the fields' names: an exact one, and one of what another machine may round
 # otherwise. None: the field and all below it are not compared.
 BatchDigest: TypeAlias = Mapping[str, FieldDigest]
-# The exact digest of an object of which only the parts can be seen. One worker may send it as such, and another one as
-# the plain value that it stands for: it is compared with its like alone.
+# The exact digest of an object known by its parts alone. One worker may send it as an object, and another one as the
+# plain value it stands for, so it is compared with its like alone.
 OBJECT = b"object"
 
 

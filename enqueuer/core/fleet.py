@@ -8,8 +8,8 @@ from enqueuer.core.events import Route
 from enqueuer.core.peer import Supervisor
 from enqueuer.core.worker import Worker, WorkerState
 
-# Records of departed workers are kept, so that late answers are still accepted, but their number is bounded: a worker
-# that has ended has few answers on the way, and the leases of one that is lost for this long were computed again.
+# Records of departed workers are kept for late answers, but bounded in number: an ended worker has few answers on the
+# way, and the leases of a worker lost for this long were computed again.
 _MOST_KEPT = {WorkerState.LOST: 10_000, WorkerState.GONE: 250}
 FORGET_SECONDS = 300.0
 
@@ -26,7 +26,7 @@ class Fleet:
         self.lost_count = 0
 
     def __iter__(self) -> Iterator[Worker]:
-        """Workers that are neither lost nor gone."""
+        """The workers neither lost nor gone."""
         return (worker for worker in list(self._by_incarnation.values()) if worker.state not in self._departed)
 
     def __len__(self) -> int:
@@ -38,7 +38,7 @@ class Fleet:
         return worker is None or worker.state in self._departed
 
     def at(self, route: Route) -> Worker | None:
-        """The worker that is reached at this route."""
+        """The worker at this route."""
         return self._by_route.get(route)
 
     def find(self, incarnation: bytes) -> Worker | None:
@@ -50,7 +50,7 @@ class Fleet:
         return [worker for worker in self if worker.supervisor == supervisor]
 
     def key_of_supervisor(self, supervisor: bytes, default: str) -> str:
-        """The key that a supervisor of this id, or a child of it, has proved before."""
+        """The key proved before by a supervisor of this id, or by a child of it."""
         known = (other.key for other in self.supervisors.values() if other.id == supervisor)
         return next(known, next((worker.key for worker in self.of_supervisor(supervisor)), default))
 

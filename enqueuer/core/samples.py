@@ -1,6 +1,6 @@
-"""The books of samples: which hosts are trusted, and what a sample is compared with.
+"""The books of samples: the trusted hosts, and the known batches to compare with.
 
-Only `sampling`, which has the rules, writes them.
+Only the rules, in `sampling` and `comparing`, write them.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from enqueuer.core.digests import BatchDigest, Difference
 if TYPE_CHECKING:
     from enqueuer.core.worker import Worker
 
-# Known batches of one epoch and state generation that are kept. Two listings of n files that differ agree at one place
-# by chance once in n times.
+# Known batches kept of one epoch and state generation. Two different listings of n files agree at one place by chance
+# once in n times.
 MOST_KNOWN = 3
 _MOST_HOSTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A batch that a trusted worker has computed, to compare samples with. ``digest`` None: it cannot be compared."""
+    """A batch of a trusted worker, to compare samples with. ``digest`` None: it cannot be compared."""
 
     index: int
     digest: BatchDigest | None
@@ -31,7 +31,7 @@ class Known:
 
 
 class Sample(NamedTuple):
-    """One index that a worker computes to be compared; ``host`` is the one that it is about.
+    """One index, computed by a worker to be compared; ``host`` is the host in question.
 
     ``is_control``: a trusted worker computes it once more, because the host's sample differed from the known batch.
     """
@@ -62,7 +62,7 @@ class Host:
     # It may compute while nobody is trusted yet: since when, and whether it has failed to compute an item since.
     founding_since: float | None = None
     has_failed: bool = False
-    # Its workers that are ready to serve once it is trusted, and since when there are any.
+    # Its workers, ready to serve once it is trusted, and the time since when there are any.
     waiting: dict[Worker, None] = field(default_factory=dict)
     waiting_since: float = 0.0
     asked_at: float = 0.0

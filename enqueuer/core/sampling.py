@@ -1,15 +1,15 @@
-"""Samples: before a host's batches are used, some of them are compared with batches that are known already.
+"""Samples: before a host's batches are used, some of them are compared with known batches.
 
-Instances that are built on two machines may disagree without a word: another listing of the same files, other data,
-other versions. So a remote host computes up to three indices again that a trusted worker has computed:
+Instances built on two machines may disagree without a word: another listing of the same files, other data, other
+versions. So a remote host computes up to three indices again, after a trusted worker:
 
     Ready ──► waiting ──► asked (a Grant) ──► `comparing`: as known ──► trusted: its workers serve
                  │                                         not so   ──► rejected
                  └── nothing is known, nobody is trusted ──► founding: serves; the first answer makes its host trusted
 
-The trainer's own workers are always trusted. A founding host that is slower than another one has its leases revoked and
-is sampled like any other. A sample answers no position: its lease is in the ledger under no epoch, so nothing that
-happens to it is blamed on a position.
+The trainer's own workers are always trusted. A founding host slower than another one has its leases revoked and is
+sampled like any other. A sample answers no position: its lease is in the ledger under no epoch, so its failure is
+blamed on no position.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from enqueuer.core.state import State
 from enqueuer.core.worker import Worker, WorkerState
 from enqueuer.protocol.messages import Grant, Revoke
 
-# Time-outs of a silent worker until a host that cannot be compared serves nevertheless, a second worker is asked, a
-# second host founds, and a control counts as failed. An item may take a minute.
+# Time-outs of a silent worker until a host serves without a comparison, a second worker is asked, a second host founds,
+# and a control counts as failed. An item may take a minute.
 _PATIENCE_TIMEOUTS = 6
-# Items that take longer are sampled once.
+# Longer items are sampled once.
 _LONG_SECONDS = 1.0
-# A sample that kills its worker, each time, is no reason to keep a host waiting for ever.
+# A sample may kill its worker each time. The host does not wait for ever because of that.
 _MOST_ASKS = 5
 
 # ---------------------------------------------------------------- a worker is ready
@@ -60,11 +60,11 @@ def is_sampled(state: State, worker: Worker) -> bool:
     return state.samples.is_on and not (worker.in_process or worker.allows_skew or state.is_local(worker.channel))
 
 
-# ---------------------------------------------------------------- hosts that wait
+# ---------------------------------------------------------------- waiting hosts
 
 
 def review(state: State) -> None:
-    """Look at all hosts that wait: time has passed, or there is something new to compare with."""
+    """Look at all waiting hosts: time has passed, or there is something new to compare with."""
     for host in list(state.samples.hosts.values()):
         if host.waiting:
             _review(state, host)
@@ -99,9 +99,9 @@ def patience(state: State) -> float:
 
 
 def _newest_known(state: State) -> tuple[int, int, list[Known]] | None:
-    """Known batches of the newest epoch that has any and that every worker was told of."""
+    """Known batches of the newest epoch with any, among the epochs announced to every worker."""
     for epoch, opened in sorted(state.announced.items(), reverse=True):
-        # A peer that was cut off is no measure for others.
+        # A banned peer is no measure for others.
         known = [
             batch for batch in state.samples.known.get((epoch, opened.generation), ()) if not batch.worker.peer.banned
         ]
@@ -152,7 +152,7 @@ def _may_found(state: State) -> bool:
 
 def _found(state: State, host: Host) -> None:
     for other in state.samples.hosts.values():
-        # None of their workers is here; one that returns has to agree with what was computed meanwhile.
+        # None of their workers is here; a returning one has to agree with the batches computed meanwhile.
         other.is_trusted = False
     host.founding_since, host.has_failed = state.now, False
     _serve_waiting(state, host)
@@ -177,7 +177,7 @@ def _give_up_founding(state: State, chosen: Host) -> None:
         host.founding_since = None
 
 
-# ---------------------------------------------------------------- answers that count
+# ---------------------------------------------------------------- use of answers
 
 
 def may_answer(state: State, worker: Worker) -> bool:

@@ -1,4 +1,4 @@
-"""The line that a trainer logs once a minute: rate, time lost to waiting, workers and queue of the last minute."""
+"""The trainer's log line once a minute: rate, time lost to waiting, workers and queue of the last minute."""
 
 from __future__ import annotations
 

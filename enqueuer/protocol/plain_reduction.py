@@ -1,7 +1,7 @@
-"""Reduces objects whose class has a ``__getattr__``, without asking that.
+"""Reduces objects of classes with a ``__getattr__``, without asking it.
 
-The standard reduction asks the instance for ``__getnewargs_ex__`` and the like, and at the other end an instance that
-has no attribute yet for ``__setstate__``. A ``__getattr__`` that answers everything, or passes every question on to an
+The standard reduction asks the instance for ``__getnewargs_ex__`` and the like, and at the other end an instance
+without any attribute for ``__setstate__``. A ``__getattr__`` that answers everything, or passes every question on to an
 attribute, gives a wrong answer or calls itself without end. The interpreter looks such methods up in the class; so does
 this reduction.
 """

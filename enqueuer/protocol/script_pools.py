@@ -1,7 +1,7 @@
-"""Pickles a script's classes and functions for pools that its ``__getitem__`` starts in a worker process.
+"""Pickles a script's classes and functions for the pools of its ``__getitem__`` in a worker process.
 
-A forked child finds them by name in its copy of the worker's ``__main__``. A child that starts afresh has none, so the
-pickle has the value, too. The child puts it, and all of the script that it needs, into a ``__main__`` like the
+A forked child finds them by name in its copy of the worker's ``__main__``. A child started afresh has none, so the
+pickle has the value, too. The child puts it, and the parts of the script it needs, into a ``__main__`` like the
 worker's, and pickles its own answers by name.
 """
 

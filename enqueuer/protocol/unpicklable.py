@@ -1,4 +1,4 @@
-"""Finds what in an object keeps it from being pickled: `.store.tables['a'][0]`, a sqlite3.Connection.
+"""Finds the part that keeps an object from being pickled: `.store.tables['a'][0]`, a sqlite3.Connection.
 
 Each level tries its parts one by one and goes on in the first that fails alone. It runs after an error, so it may take
 a while, up to a limit.

@@ -1,8 +1,8 @@
-"""Lets what a script does with `multiprocessing` work in a worker process as it does in the script's own process.
+"""Makes a script's `multiprocessing` work in a worker process as it does in the script's own process.
 
 - Classes and functions of the script are found by name: a pool over one of its functions works (`script_pools`).
 - A block of shared memory outlives the worker. `multiprocessing` has one resource tracker for a program and its
-  children; a worker is no such child, so a tracker of its own would remove each block that it attached, at its end.
+  children; a worker is no such child, so a tracker of its own would remove each attached block at its end.
 
 Most workers never import `multiprocessing`, which takes some 30 ms, so its modules are changed when they are imported.
 """

@@ -1,6 +1,6 @@
-"""The line that a supervisor logs once a minute: what its workers computed in the last minute, and how busy they were.
+"""The supervisor's log line once a minute: the work of its workers in the last minute, and how busy they were.
 
-The counts are in the file that each worker shares with its supervisor, so no message is sent for it.
+Each worker shares a file with its supervisor. The counts are in it, so no message is sent for the line.
 """
 
 from __future__ import annotations

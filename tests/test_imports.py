@@ -1,4 +1,4 @@
-"""Who may import whom, read from the import statements; and what is not loaded where it would cost."""
+"""The imports that each package may have, read from the import statements, and the packages that are not loaded."""
 
 from __future__ import annotations
 

@@ -50,8 +50,8 @@ def permutation(length: int, seed: int, epoch: int) -> Any:
 class SampledOrder(Order):
     """The batches of a batch sampler: all of them, even against its ``len()``.
 
-    Samplers are told the epoch by ``set_epoch``; torch's own without a generator get one, seeded from (``seed``, epoch).
-    Any other code of a sampler runs under global generators seeded from (``seed``, iteration).
+    Samplers are told the epoch by ``set_epoch``. Torch's own without a generator get one, seeded from ``seed`` and the
+    epoch. Any other code of a sampler runs under global generators seeded from (``seed``, iteration).
     """
 
     def __init__(self, sampler: Any, dataset: Any, seed: int) -> None:

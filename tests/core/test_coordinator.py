@@ -163,7 +163,7 @@ def test_an_empty_epoch_is_over_at_once() -> None:
 # ---------------------------------------------------------------- control
 
 
-def test_an_unknown_connection_or_another_session_is_asked_who_it_is() -> None:
+def test_an_unknown_connection_or_another_session_is_asked_for_a_hello() -> None:
     driver, (worker,) = serving()
     stranger = Peer(driver, 5)
     stranger.say(m.Drain())

@@ -81,7 +81,7 @@ def test_a_lost_worker_that_is_then_seen_to_have_ended_is_kept_as_one_of_those()
     assert list(fleet) == [] and len(fleet) == 0
 
 
-def test_who_is_lost_or_gone_or_was_never_heard_of_has_left() -> None:
+def test_a_worker_that_is_lost_or_gone_or_unknown_has_left() -> None:
     fleet = Fleet(lambda _: None)
     worker = a_worker(1)
     assert fleet.has_left(worker.incarnation)

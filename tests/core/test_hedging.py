@@ -1,4 +1,4 @@
-"""A late head of the order is leased a second time: when, to whom, and what becomes of the slower answer."""
+"""A late head of the order is leased a second time: when, to which worker, and what becomes of the slower answer."""
 
 from __future__ import annotations
 

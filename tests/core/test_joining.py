@@ -238,7 +238,7 @@ def test_a_load_failure_fails_the_fleet_only_if_it_is_the_trainers_own() -> None
     assert len(driver.core.state.fleet) == 0
 
 
-def test_who_did_not_hear_that_it_was_rejected_for_a_load_failure_hears_it_again() -> None:
+def test_a_worker_that_did_not_hear_its_rejection_for_a_load_failure_hears_it_again() -> None:
     driver = Driver()
     driver.open(3)
     remote = Peer(driver, 1)
@@ -313,7 +313,7 @@ def test_two_workers_cannot_be_on_one_connection() -> None:
     other.route = one.route
     other.hello()
     assert driver.core.state.fleet.find(other.incarnation) is None
-    assert driver.core.state.peers.is_banned(one.route), "whoever is at the other end is no honest worker"
+    assert driver.core.state.peers.is_banned(one.route), "the peer at the other end is no honest worker"
 
 
 def test_a_lost_route_gives_the_worker_a_moment_to_come_back() -> None:
@@ -395,7 +395,7 @@ def test_a_supervisor_vouches_for_children_that_hold_their_gil() -> None:
     assert other.state() is WorkerState.LOST
 
 
-def test_a_supervisor_that_is_silent_is_forgotten_and_asked_who_it_is_when_it_speaks() -> None:
+def test_a_silent_supervisor_is_forgotten_and_asked_for_a_hello_when_it_speaks() -> None:
     driver, _ = serving()
     boss = supervisor(driver)
     for _ in range(12):

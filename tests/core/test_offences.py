@@ -119,7 +119,7 @@ def test_a_worker_whose_blocks_cannot_be_read_is_asked_for_frames_and_cut_off_on
 # ---------------------------------------------------------------- others' names
 
 
-def test_who_claims_anothers_incarnation_is_cut_off_at_once_and_the_other_one_stays() -> None:
+def test_a_peer_that_claims_anothers_incarnation_is_banned_at_once_and_the_other_one_stays() -> None:
     driver, honest, _ = fleet()
     leases = honest.leases
     thief = Peer(driver, 3)
@@ -267,7 +267,7 @@ def test_an_old_version_that_does_not_take_no_for_an_answer_is_ignored() -> None
     driver.open(LENGTH)
     old = Peer(driver, 9)
     old.hello(protocol=0)
-    assert driver.core.state.peers.offences_count == 0, "whoever is merely old is no offender"
+    assert driver.core.state.peers.offences_count == 0, "an old worker is no offender"
     hello = ev.ControlReceived(old.route, m.NO_ID, m.Hello(0, m.Role.WORKER, *["w"] * 11))  # type: ignore[arg-type]
     driver.core.handle([hello] * 6_000, driver.now)
     assert driver.core.state.peers.is_banned(old.route)

@@ -1,4 +1,4 @@
-"""Who gets the next leases: fairness, the bound, and moves to idle slots."""
+"""The worker that gets the next leases: fairness, the bound, and moves to idle slots."""
 
 from __future__ import annotations
 

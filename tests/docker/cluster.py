@@ -202,7 +202,7 @@ def demo_resumes(name: str) -> None:
     with ComposeProject(("docker-compose.yml",), {"ENQUEUER_IMAGE": name, "EPOCHS": "60"}) as cluster:
         cluster.up(workers=4)
         wait_for(lambda: "%|" in cluster.log() and _percent(cluster.log()) >= 5, "the demo to get going")
-        assert " joined\n" in cluster.log(), "the trainer's log tells who helps"
+        assert " joined\n" in cluster.log(), "the trainer's log names its workers"
         assert "enqueuer worker --connect" not in cluster.log(), "a container's own address is of no use elsewhere"
         told = cluster.log(container=cluster.containers("worker")[0])
         assert "joined a session" in told and "the Sequence is ready" in told, told

@@ -83,14 +83,14 @@ def test_a_trainer_that_starts_again_with_its_key_finds_its_workers(
 
 
 @pytest.mark.proves("a worker has no key, a revoked one, or another trainer's")
-@pytest.mark.parametrize("who", ["no token", "another coordinator's token", "a token that was revoked"])
+@pytest.mark.parametrize("token", ["no token", "another coordinator's token", "a token that was revoked"])
 def test_a_rejected_worker_logs_the_reason_and_so_does_the_trainer(
-    start: Start, keys: KeyDirectory, address: str, who: str, caplog: pytest.LogCaptureFixture
+    start: Start, keys: KeyDirectory, address: str, token: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     key_file = keys.key_file
-    if who == "no token":
+    if token == "no token":
         worker, here, there = start(token=None), "it has no key", "lets in only workers with a key; give --token-file"
-    elif who == "a token that was revoked":
+    elif token == "a token that was revoked":
         keys.add_worker("other")
         public = read_token(keys.token_file("other")).public_key.hex()[:8]
         copy = keys.path / "copy.token"

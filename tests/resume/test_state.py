@@ -336,7 +336,7 @@ def test_a_sequences_own_state_must_be_json_and_what_it_raises_is_raised() -> No
         made.state_dict()
     made = SequenceEnqueuer(Raising(3))
     with running(made, 1):
-        assert len(list(islice(made.get(), 8))) == 8, "whoever saves nothing is not bothered"
+        assert len(list(islice(made.get(), 8))) == 8, "a user without saved states is not bothered"
         with pytest.raises(OSError, match="cannot say"):
             made.state_dict()
 

@@ -13,7 +13,7 @@ from tests.benchmarks.comparison.contestants import CONTESTANTS
 
 @dataclass(frozen=True)
 class Cell:
-    """Whom, with what and how deep: ``depth`` batches in flight, or None for the contestant's default."""
+    """The contestant, its task and its depth: ``depth`` batches in flight, or None for the contestant's default."""
 
     kind: str
     contestant: str

@@ -97,7 +97,7 @@ class Link:
         self.control_down.open = False
 
     def break_off(self, *, seen_by_peer: bool, seen_by_coordinator: bool) -> None:
-        """The connection is no more; who is told of it depends on the middleboxes."""
+        """The connection is no more; the middleboxes decide which end is told of it."""
         for pipe in self.pipes:
             pipe.open = False
         self.gone_for_coordinator = seen_by_coordinator

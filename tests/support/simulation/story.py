@@ -1,4 +1,4 @@
-"""What happened in one schedule, line by line, for the one who has to find out why it failed."""
+"""The story of one schedule, line by line, to find out why it failed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ class Story:
         self.lines: list[str] = []
         self._clock = clock
 
-    def tell(self, who: str, what: str, thing: object = "") -> None:
+    def tell(self, teller: str, what: str, thing: object = "") -> None:
         if self.told:
-            self.lines.append(f"{self._clock.now:10.4f}  {who:<14} {what} {thing}"[:_LONGEST_LINE])
+            self.lines.append(f"{self._clock.now:10.4f}  {teller:<14} {what} {thing}"[:_LONGEST_LINE])

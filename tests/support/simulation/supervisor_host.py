@@ -93,7 +93,7 @@ class SupervisorHost:
         if self._reports:
             self._unsent.append(exited)
             self.world.clock.after(0.001, self._send_exits)
-        # Whoever was killed or recycled is started again at once; for one that drained, its owner sends another later.
+        # A killed or recycled worker is started again at once; for a drained one, its owner sends another later.
         at_once = exit_code in (KILLED, ExitCode.RECYCLE)
         self.world.clock.after(_RESTART_SECONDS if at_once else _RETURN_SECONDS, self.start_child)
 

@@ -1,7 +1,7 @@
-"""Who is compared: one file a peer, and here what each can do and needs.
+"""The libraries compared: one file a peer, and here the abilities and needs of each.
 
-Nothing in this file imports a peer: the parent that interleaves the runs must stay small, and whoever lacks one peer
-can still run the others.
+Nothing in this file imports a peer: the parent that interleaves the runs must stay small, and a machine without one of
+the peers can still run the others.
 """
 
 from __future__ import annotations

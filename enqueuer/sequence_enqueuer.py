@@ -283,7 +283,7 @@ class SequenceEnqueuer:
 
     def _fail(self, error: BaseException, call: str = "the last next()") -> None:
         """Stop after an error that came out of this call."""
-        # In words: the error itself would keep the frames of its traceback, and all that they hold.
+        # Text, since the error itself would keep the frames of its traceback, and all objects in them.
         reason = f"{type(error).__name__} came out of {call} and stopped the enqueuer"
         self._stop(None, keep_processes=self._options.persistent_workers, reason=reason)
 

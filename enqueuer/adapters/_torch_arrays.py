@@ -28,7 +28,7 @@ def on_cpu() -> AbstractContextManager[Any]:
 
 
 def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
-    """The same structure of dicts, lists, tuples and named tuples with each leaf replaced. Mappings become dicts."""
+    """Replace each leaf in a structure of dicts, lists, tuples and named tuples. Mappings become dicts."""
     if isinstance(value, Mapping):
         return {key: map_leaves(function, child) for key, child in value.items()}
     if type(value) is list or type(value) is tuple:

@@ -72,7 +72,7 @@ class SampledOrder(Order):
         self._drawn: dict[int, tuple[bytes, DrawnOrder]] = {}
         self._newest: int | None = None
         self._is_worker = False
-        # Of a sampler that goes on: copies before the iteration of an epoch, and the caller's as it was then.
+        # Copies of a sampler that goes on, before the iteration of an epoch, and the caller's as it was then.
         self._copies: dict[int, Any] = {}
         self._seen: list[_Part] = []
 

@@ -45,7 +45,7 @@ class _Item:
         self.seed = seed
         self.epoch = epoch
         self.index = index
-        # In place of the three; None: these.
+        # The seeds of the item's generator; None: the three above.
         self.rng_seeds = rng_seeds
         self.rng: np.random.Generator | None = None
 

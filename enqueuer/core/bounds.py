@@ -1,4 +1,4 @@
-"""How many batches may be undelivered: by number (`FixedDepth`, `AutoDepth`) and by bytes (`ByteBound`)."""
+"""The bounds on undelivered batches: by number (`FixedDepth`, `AutoDepth`) and by bytes (`ByteBound`)."""
 
 from __future__ import annotations
 

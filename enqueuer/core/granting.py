@@ -108,7 +108,7 @@ def _book(state: State, assignment: Assignment) -> None:
     first = state.ledger.grant(worker, run, positions, state.now)
     if was_idle:
         worker.last_answer = state.now
-    # From a list: `_indices` of the control codec says why.
+    # A tuple made from a list: `_indices` of the control codec says why.
     indices = tuple([run.order[position] for position in positions])
     state.send(worker, Grant(run.epoch, run.generation, worker.received_seq, first, indices))
 

@@ -1,4 +1,4 @@
-"""How a worker joins, and every reason to refuse it.
+"""The joining of workers, and every reason to refuse one.
 
     worker                                coordinator
     Hello ──────────────────────────────► identity, version, NumPy; whether a live object can reach it

@@ -1,4 +1,4 @@
-"""How a worker goes: it drains and says goodbye, its connection breaks, or it is lost.
+"""The leaving of workers: one drains and says goodbye, its connection breaks, or it is lost.
 
 Drain ──► finishes its leases ──► Goodbye(results sent) ──► all have come ──► Bye ──► GONE
 connection breaks ──► a moment to come back ──► LOST: its leases are granted again; it may still return

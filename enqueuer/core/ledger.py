@@ -39,7 +39,7 @@ class HeldBytes:
         self.total += nbytes * len(positions)
 
     def note_delivered(self, epoch: int, positions: Sequence[int]) -> None:
-        """These positions are ready to be taken."""
+        """Note that batches at these positions are ready to be taken."""
         weights = self._buffered.get(epoch, {})
         self._ready.extend([weights.pop(position, 0) for position in positions])
 

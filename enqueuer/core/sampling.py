@@ -159,7 +159,7 @@ def _found(state: State, host: Host) -> None:
 
 
 def _give_up_founding(state: State, chosen: Host) -> None:
-    """Another host was first: the founding ones wait for their samples, and their leases are granted again."""
+    """Have founding hosts wait for their samples, as another one was first; their leases are granted again."""
     for worker in list(state.fleet):
         if not is_sampled(state, worker):
             continue

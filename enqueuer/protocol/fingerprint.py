@@ -38,7 +38,7 @@ class Fingerprint:
 
     @classmethod
     def of(cls, live: Any) -> Fingerprint | None:
-        """None if it has no large container of plain values, or much beside those."""
+        """Take the object's fingerprint; None if it has no large container of plain values, or much beside those."""
         snapshots: dict[int, PlainSnapshot] = {}
         if not _has_large_container(live):
             return None
@@ -49,7 +49,7 @@ class Fingerprint:
         return cls(stream, snapshots) if snapshots else None
 
     def compare(self, live: Any) -> list[memoryview] | None:
-        """None if the object has changed; else its buffers, which the caller compares.
+        """Compare the object with this fingerprint: None if it has changed, else its buffers, which the caller compares.
 
         Raises the errors of pickling.
         """

@@ -53,7 +53,7 @@ class SourceFiles:
         self._left_chars = FILES_LIMIT_CHARS
 
     def of(self, name: str) -> SourceFile:
-        """The same object for the same file: a pickle holds it once."""
+        """The file of this name: one object for all code in it, so a pickle holds it once."""
         file = self._files.get(name)
         if file is None:
             text = _read_source(name) if len(self._files) < FILES_LIMIT_COUNT else ""

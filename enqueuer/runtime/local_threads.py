@@ -181,7 +181,7 @@ class LocalThreads:
                 for lease in self._overdue.look(self._computing.copy(), time.monotonic()):
                     self._replace(lease)
         except BaseException as error:
-            # For example no substitute could be started: leases of its slot would never be answered.
+            # Perhaps no substitute could be started: leases of its slot would never be answered.
             self._on_error(error)
 
     def _has_ended(self, timeout: float) -> bool:

@@ -57,7 +57,7 @@ class Passes:
         # Reentrant: a signal handler or the Sequence itself may ask for a batch while this thread waits for one.
         self._lock = threading.RLock()
         self._view: EpochView | None = None
-        # Of the session: batches taken in all, as far as passes took them.
+        # Batches taken in the session, as far as passes took them.
         self._seen_total = 0
         self._loop: object | None = None
         self._key: object | None = None

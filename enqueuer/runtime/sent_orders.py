@@ -27,7 +27,7 @@ class SentOrders:
     def add_to(
         self, wire: dict[str, Any], remote_wire: dict[str, Any] | None, epoch: int, drawn: DrawnOrder, *, is_spec: bool
     ) -> tuple[dict[str, Any], dict[str, Any] | None, str]:
-        """Both states of an epoch with its order, and the reason why remote workers cannot have a live object's.
+        """Add the order to both states of an epoch; returns them, and the reason if no remote worker can have a live object.
 
         Raises ConfigurationError if the order cannot travel where it must.
         """

@@ -140,7 +140,7 @@ class TrainerSequence:
         self.hook_thread = HookThread("enqueuer-hooks")
         self.histories = Histories()
         self._built = BuiltInstance(self.histories)
-        # Of the sessions that run: each adds itself at its start and removes itself at its end.
+        # The sessions that run: each adds itself at its start and removes itself at its end.
         self._sessions: set[object] = set()
         # Threads of ended sessions that were still computing items.
         self._late_threads: list[threading.Thread] = []

@@ -171,7 +171,7 @@ class Connection:
 
 
 class Link:
-    """Both connections. ``address`` is the coordinator's, for the next control socket.
+    """A worker's two connections to its coordinator. ``address`` is the coordinator's, for the next control socket.
 
     ``token`` holds the keys for both; None: no encryption and no proof (on this host, or with ``--insecure``).
     """

@@ -70,7 +70,7 @@ class ChildSettings:
         return f"{self.common.name}-{self.child_number}"
 
     def to_line(self) -> bytes:
-        """These settings as `from_line` reads them."""
+        """The settings as one line of bytes, for `from_line`."""
         return encode_line(asdict(self))
 
     @classmethod

@@ -26,7 +26,7 @@ _CONTAINERS = {
         for kind in (set, frozenset, bytearray, complex, range, slice, list, dict, tuple, int, float, str, bytes, bool)
     },
 }
-# Of NumPy: what pickles of arrays, scalars and dtypes are made by.
+# NumPy's functions and classes in pickles of arrays, scalars and dtypes.
 _ARRAY_MAKERS = frozenset({"ndarray", "dtype", "scalar", "_reconstruct", "_frombuffer"})
 
 

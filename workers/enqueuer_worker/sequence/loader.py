@@ -52,7 +52,7 @@ class SequenceLoader:
         self._live: tuple[bytes, int] | None = None
         self._instance = Instance(None)
         self._inits_run: set[str] = set()
-        # For good: only user code draws without a seed in this process.
+        # The hooks stay for good: only user code draws without a seed in this process.
         install_hooks()
 
     def load(self, session: bytes, epoch: Epoch, welcome: Welcome) -> Any:

@@ -49,7 +49,7 @@ class Fingerprint:
         return cls(stream, snapshots) if snapshots else None
 
     def compare(self, live: Any) -> list[memoryview] | None:
-        """Compare the object with this fingerprint: None if it has changed, else its buffers, which the caller compares.
+        """Compare the object with this fingerprint: None if it has changed, else its buffers for the caller to compare.
 
         Raises the errors of pickling.
         """

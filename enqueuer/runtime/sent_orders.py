@@ -27,7 +27,7 @@ class SentOrders:
     def add_to(
         self, wire: dict[str, Any], remote_wire: dict[str, Any] | None, epoch: int, drawn: DrawnOrder, *, is_spec: bool
     ) -> tuple[dict[str, Any], dict[str, Any] | None, str]:
-        """Add the order to both states of an epoch; returns them, and the reason if no remote worker can have a live object.
+        """Add the order to both states of an epoch; returns them, and why no remote worker can have a live object.
 
         Raises ConfigurationError if the order cannot travel where it must.
         """

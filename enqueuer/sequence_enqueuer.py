@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import logging
 import os
-import random
 import threading
 import time
 import weakref
@@ -21,7 +20,7 @@ from enqueuer.argument_values import read_count, read_flag, read_queue_size, rea
 from enqueuer.compute.sequence_checks import check_sequence
 from enqueuer.compute.spec import SequenceSpec
 from enqueuer.core.verdict import Verdict, Window, judge
-from enqueuer.errors import ConfigurationError, NoWorkersError, StateError
+from enqueuer.errors import ConfigurationError, NoWorkersError
 from enqueuer.host import usable_cpus
 from enqueuer.monitoring.stats import Stats
 from enqueuer.options import (
@@ -38,15 +37,13 @@ from enqueuer.options import (
     with_options,
     with_start_arguments,
 )
-from enqueuer.runtime.bookmark import Bookmark, ResumePoint, fresh_state
+from enqueuer.runtime.bookmarks import Bookmarks
 from enqueuer.runtime.channels import settle_keys
 from enqueuer.runtime.epoch_view import EpochView
 from enqueuer.runtime.iteration import SharedIterator, StreamEnd
 from enqueuer.runtime.local_processes import LocalProcesses
-from enqueuer.runtime.own_sequence import OwnSequence
 from enqueuer.runtime.passes import Passes
 from enqueuer.runtime.probe import repeat
-from enqueuer.runtime.resume import load_state
 from enqueuer.runtime.serial_session import SerialSession
 from enqueuer.runtime.session import Session
 from enqueuer.runtime.trainer_sequence import SequenceReader, TrainerSequence
@@ -163,16 +160,11 @@ class SequenceEnqueuer:
         self.uid = next(_uids)
         # Written by `start` alone, as ``workers``.
         self._workers = 0
-        self._next_epoch = 0
-        # What a state before the next start() has said of its seed.
-        self._promised_seed: int | None = None
         # Reentrant: a user's signal handler may call stop() in the middle of start() or stop().
         self._start_lock = threading.RLock()
         self._processes = LocalProcesses(self._options.worker_threads, self._options.timing.heartbeat_interval)
         self._own = TrainerSequence(SequenceReader(self))
-        # The progress of the session that runs or ran last, and the progress loaded for the next one.
-        self._bookmark: Bookmark | None = None
-        self._loaded: ResumePoint | None = None
+        self._bookmarks = Bookmarks(self._own, self._options)
         # The last session's statistics, which stay available after its end.
         self._last_stats = Stats()
         self._last_verdict = judge(Window(0.0, 0, 0.0, 0, 0.0))
@@ -219,24 +211,22 @@ class SequenceEnqueuer:
             ending.stop(self._options.timing.stop)
         with self._start_lock:
             self._check_stopped()
-            before = self._bookmark, self._loaded, self._next_epoch
             session = self._make_session(count, queue_size, first_epoch)
             # In this order: `wait_for_workers` in another thread reads both.
             self._workers, self._session = count, session
             self._has_warned_idle = False
-            self._bookmark, self._loaded = session.bookmark, None
+            before = self._bookmarks.begin(session.bookmark)
         # Outside of the lock: it runs the user's code, and stop() must not wait for that.
         try:
             session.wait_until_open()
         except BaseException as error:
             if self._session is session:
                 self._fail(error, "start()")
-                # The next start() begins where this one should have.
-                self._bookmark, self._loaded, self._next_epoch = before
+                self._bookmarks.restore(before)
             raise
 
     def _make_session(self, count: int, max_queue_size: int | None, epoch: int | None) -> Session | SerialSession:
-        bookmark = self._make_bookmark(epoch)
+        bookmark = self._bookmarks.make(self.sequence, epoch)
         if count == 0 and self._options.bind is None:
             return SerialSession(bookmark)
         return Session(
@@ -246,27 +236,6 @@ class SequenceEnqueuer:
             max_queue_size=max_queue_size,
             processes=self._processes,
         )
-
-    def _make_bookmark(self, epoch: int | None) -> Bookmark:
-        """The beginning of the next session."""
-        options, loaded = self._options, self._loaded
-        seed = options.seed if loaded is None or loaded.state.seed is None else loaded.state.seed
-        seed = self._promise_seed() if seed is None else seed
-        self._promised_seed = None
-        if loaded is None:
-            own = OwnSequence(self._own)
-            return Bookmark(own, options, seed=seed, first_epoch=self._next_epoch if epoch is None else epoch)
-        if epoch not in (None, loaded.epoch):
-            raise ValueError(f"epoch={epoch}, but the state that was loaded goes on in epoch {loaded.epoch}")
-        if loaded.source is not self.sequence:
-            raise StateError("the Sequence was replaced after load_state_dict(): load the state again")
-        return Bookmark(loaded.own, options, seed=seed, first_epoch=loaded.epoch, resume=loaded)
-
-    def _promise_seed(self) -> int:
-        """The seed of the next session if nothing else gives one. A state that is saved before that has it already."""
-        if self._promised_seed is None:
-            self._promised_seed = random.getrandbits(64)
-        return self._promised_seed
 
     def is_running(self) -> bool:
         """Whether a session runs: ``start()`` was called, and neither ``stop()`` nor an error has ended it."""
@@ -299,8 +268,7 @@ class SequenceEnqueuer:
             session, self._session = self._session, None
             if session is not None:
                 self._idle_reason = reason
-                # The number of a broken-off epoch is not used again: its seeds would repeat.
-                self._next_epoch = max(self._next_epoch, session.epoch + 1)
+                self._bookmarks.use_up(session.epoch)
                 self._ending = session
             ending = self._ending
         if ending is not None:
@@ -407,20 +375,7 @@ class SequenceEnqueuer:
         The own state of a live Sequence, if that has ``state_dict`` and ``load_state_dict``, becomes part of it. Raises
         the errors of that ``state_dict``, and StateError if it returns anything but JSON values.
         """
-        # Read in this order: start() sets the bookmark before it clears the loaded state.
-        loaded, bookmark = self._loaded, self._bookmark
-        if loaded is not None:
-            return loaded.state.to_json()
-        state = None if bookmark is None else bookmark.state()
-        if state is None:
-            own = OwnSequence(self._own)
-            if bookmark is not None:
-                epoch, seed = bookmark.first_epoch, bookmark.seed
-            else:
-                epoch, given = self._next_epoch, self._options.seed
-                seed = self._promise_seed() if given is None else given
-            state = self._own.call(fresh_state, own, self._options, epoch, seed)
-        return state.to_json()
+        return self._bookmarks.state().to_json()
 
     def load_state_dict(self, state: Any) -> None:
         """Resume: the next ``start()`` goes on after the last batch received when ``state`` was saved.
@@ -443,12 +398,11 @@ class SequenceEnqueuer:
         if ending is not None:  # its last on_epoch_end may be running
             ending.stop(self._options.timing.stop)
         self._check_stopped()
-        own = OwnSequence(self._own)
         # Outside of the lock: it runs the user's code, and stop() must not wait for that.
-        loaded = self._own.call(load_state, state, own, self._options, self.sequence)
+        point = self._bookmarks.read(state, self.sequence)
         with self._start_lock:
             self._check_stopped()
-            self._loaded = loaded
+            self._bookmarks.load(point)
 
     def _check_stopped(self) -> None:
         if self._session is not None:
@@ -588,8 +542,9 @@ class SequenceEnqueuer:
         """In a forked child of the trainer: let go of the session. Its threads and sockets are the parent's."""
         session, self._session, self._ending = self._session, None, None
         self._idle_reason = "it was started in another process, of which this one is a fork"
-        # New ones: a thread that is not in this process may hold their locks for ever.
-        self._bookmark, self._passes = None, Passes()
+        self._bookmarks.disarm()
+        # A new one: a thread that is not in this process may hold its lock for ever.
+        self._passes = Passes()
         self._own.disarm()
         self._start_lock = threading.RLock()
         self._processes.disarm()

@@ -17,7 +17,7 @@ class StreamTimes:
         # The beginning of each wait that goes on: a wait of minutes counts before it is over.
         self._waits: list[float] = []
         self.startup_seconds = self.startup_wait_seconds = 0.0
-        # Seconds that waits went on after a batch was there, and since when one is there for a wait that goes on.
+        # Seconds of waiting after a batch was there; the time since when one is there for a present wait.
         self.late_seconds = 0.0
         self._there_since: float | None = None
 

@@ -142,7 +142,79 @@ class Mistake(NamedTuple):
     cure: str
 
 
+def replace_the_sequence() -> None:
+    SequenceEnqueuer(Batches()).sequence = 5
+
+
+class Halved(Batches):
+    def __len__(self) -> int:
+        return self.count / 2  # type: ignore[return-value]
+
+
 MISTAKES = {
+    "a Sequence by its name alone": Mistake(
+        lambda: SequenceEnqueuer("mydata:Batches"),
+        TypeError,
+        "its items are characters",
+        r"pass SequenceSpec\('mydata:Batches'\)",
+    ),
+    "a dict of columns as the Sequence": Mistake(
+        lambda: SequenceEnqueuer({"x": [1], "y": [2]}),
+        TypeError,
+        "its keys are not 0, 1",
+        r"pass an object whose __getit",
+    ),
+    "a Sequence that is replaced by something else": Mistake(
+        replace_the_sequence, TypeError, "an int cannot serve", "lacks __len__ "
+    ),
+    "a length by a division": Mistake(
+        lambda: train(Halved()), TypeError, r"Halved.__len__ must return .*'float'", r"divide with // or math\.ceil"
+    ),
+    "the number of workers for the constructor": Mistake(
+        lambda: SequenceEnqueuer(Batches(), workers=4),  # type: ignore[call-arg]
+        TypeError,
+        "no option 'workers'",
+        r"an argument of start\(\), start\(workers=4\)",
+    ),
+    "an option for start()": Mistake(
+        lambda: SequenceEnqueuer(Batches()).start(shuffle=True),  # type: ignore[call-arg]
+        TypeError,
+        "no argument 'shuffle'",
+        r"SequenceEnqueuer\(sequence, shuffle=True\)",
+    ),
+    "a time-out for the constructor": Mistake(
+        lambda: SequenceEnqueuer(Batches(), worker_timeout=4),  # type: ignore[call-arg]
+        TypeError,
+        "no option 'worker_timeout'",
+        r"timing=Timing\(worker_timeout=4\)",
+    ),
+    "a spec of a lambda": Mistake(
+        lambda: SequenceSpec(lambda: Batches()),
+        ConfigurationError,
+        "a lambda has no name",
+        "define a function with def",
+    ),
+    "a spec with a dot for the colon": Mistake(
+        lambda: SequenceSpec("mydata.Batches"), ConfigurationError, "not of the form", "such as 'mydata:Batches'"
+    ),
+    "a port that there is not": Mistake(
+        lambda: SequenceEnqueuer(Batches(), bind="tcp://*:99999"),
+        ConfigurationError,
+        "not 'tcp://\\*:99999'",
+        "ports end at 65535",
+    ),
+    "a key file that is not there": Mistake(
+        lambda: SequenceEnqueuer(Batches(), bind="tcp://*:0", key_file="no.key"),
+        ConfigurationError,
+        "cannot read .*no.key: No such file",
+        "`enqueuer keygen DIR` makes",
+    ),
+    "a worker_init that holds a lock": Mistake(
+        lambda: train(Batches(), True, worker_init=threading.Lock().acquire),
+        ConfigurationError,
+        "cannot pickle '_thread.lock'",
+        "Name it as worker_init='package.module:callable'",
+    ),
     "a class in place of an instance": Mistake(
         lambda: SequenceEnqueuer(Batches), TypeError, "Batches is a class", r"pass Batches\(…\)"
     ),
@@ -315,6 +387,12 @@ def test_a_missing_package_gives_one_error_with_the_extra_to_install(
         ),
         (["demo", "--bind", "localhost"], "--bind must look like", "tcp://host:port"),
         (["worker", "--connect", "trainer", "--allow", "mydata"], "--connect must be", "tcp://host:port"),
+        (
+            ["worker", "--connect", "tcp://0.0.0.0:5555", "--allow", "mydata"],
+            "--connect tcp://0.0.0.0:5555 is where a trainer listens",
+            "'tcp://trainer:5555'",
+        ),
+        (["demo", "--bind", "localhost:5555"], "not 'localhost:5555'", "did you mean 'tcp://localhost:5555'"),
         (["worker", "--connect", "tcp://127.0.0.1:5555"], "imports only what its owner allows", "--allow PACKAGE"),
         (
             ["worker", "--connect", "tcp://127.0.0.1:5555", "--allow", "a", "--processes", "x"],

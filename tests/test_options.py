@@ -335,3 +335,23 @@ def test_a_time_out_is_a_number_of_seconds_or_none(name: str, seconds: Any) -> N
         Options(**{name: seconds})
     assert getattr(Options(**{name: None}), name) is None
     assert type(getattr(Options(**{name: np.float32(2.5)}), name)) is float
+
+
+def test_an_option_may_be_set_to_what_it_is() -> None:
+    """A subclass may keep the arguments of its own constructor, also by the names of options."""
+
+    class Own(SequenceEnqueuer):
+        def __init__(self, seed: int) -> None:
+            self.seed = seed
+            super().__init__(Bare(), seed=seed)
+            self.seed = seed
+
+    assert (Own(3).seed, SequenceEnqueuer(Bare(), shuffle=True).shuffle) == (3, True)
+
+
+def test_use_multiprocessing_may_be_changed_and_is_checked_again() -> None:
+    enqueuer = SequenceEnqueuer(Bare())
+    enqueuer.use_multiprocessing = True
+    assert enqueuer.use_multiprocessing is True
+    with pytest.raises(ConfigurationError, match="use_multiprocessing must be True or False, not 8"):
+        enqueuer.use_multiprocessing = 8  # type: ignore[assignment]

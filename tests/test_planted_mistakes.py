@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import socket
 import sys
@@ -25,60 +24,7 @@ from enqueuer import (
     StateError,
 )
 from enqueuer.cli.main import main
-
-
-class Batches:
-    """A Sequence without a mistake."""
-
-    def __init__(self, count: int = 4) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Any:
-        return np.array([index])
-
-
-class Unsized:
-    def __getitem__(self, index: int) -> Any:
-        return index
-
-
-class Locked(Batches):
-    """Cannot be pickled."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lock = threading.Lock()
-
-
-class Deadly(Batches):
-    def __getitem__(self, index: int) -> Any:
-        if index == 2:
-            os._exit(7)
-        return index
-
-
-class Returnless(Batches):
-    def __getitem__(self, index: int) -> Any:
-        np.array([index])
-
-
-class Partial(Batches):
-    def __getitem__(self, index: int) -> Any:
-        return np.array([index]) if index == 1 else None
-
-
-class Raising(Batches):
-    def __getitem__(self, index: int) -> Any:
-        return {}["label_column"]
-
-
-def train(sequence: Any, use_multiprocessing: bool = False, **options: Any) -> list[Any]:
-    with SequenceEnqueuer(sequence, use_multiprocessing, **options) as enqueuer:
-        enqueuer.start(workers=1)
-        return list(enqueuer.epoch())
+from tests.support.mistaken_sequences import Batches, Deadly, Halved, Locked, Raising, Unsized, train
 
 
 def stopped() -> SequenceEnqueuer:
@@ -144,11 +90,6 @@ class Mistake(NamedTuple):
 
 def replace_the_sequence() -> None:
     SequenceEnqueuer(Batches()).sequence = 5
-
-
-class Halved(Batches):
-    def __len__(self) -> int:
-        return self.count / 2  # type: ignore[return-value]
 
 
 MISTAKES = {
@@ -408,68 +349,3 @@ def test_a_mistake_on_the_command_line_is_one_line_in_the_commands_words(
     assert result.exit_code == 2
     (line,) = result.output.splitlines()
     assert line.startswith("Error: ") and cause in line and cure in line
-
-
-def test_each_death_of_a_worker_is_told_once(
-    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """By the trainer, with the exit code, and not on the supervisor's stderr as well; and there are as many as said."""
-    with pytest.raises(PoisonedBatchError, match=r"killed 2 workers.*max_worker_deaths=2"):
-        train(Deadly(), True, max_worker_deaths=2)
-    assert len([text for text in caplog.messages if "ended with exit code 7" in text]) == 2
-    assert "exit code 7" not in capfd.readouterr().err
-
-
-def test_a_skipped_batch_says_how_it_ended_its_workers(caplog: pytest.LogCaptureFixture) -> None:
-    train(Deadly(), True, max_worker_deaths=1, on_error="skip")
-    assert "skipped batch 2 of epoch 0: it killed 1 worker: ended with exit code 7" in caplog.messages
-
-
-def test_an_option_may_be_set_to_what_it_is() -> None:
-    """A subclass may keep the arguments of its own constructor, also by the names of options."""
-
-    class Own(SequenceEnqueuer):
-        def __init__(self, seed: int) -> None:
-            self.seed = seed
-            super().__init__(Batches(), seed=seed)
-            self.seed = seed
-
-    assert (Own(3).seed, SequenceEnqueuer(Batches(), shuffle=True).shuffle) == (3, True)
-
-
-def test_use_multiprocessing_may_be_changed_and_is_checked_again() -> None:
-    enqueuer = SequenceEnqueuer(Batches())
-    enqueuer.use_multiprocessing = True
-    assert enqueuer.use_multiprocessing is True
-    with pytest.raises(ConfigurationError, match="use_multiprocessing must be True or False, not 8"):
-        enqueuer.use_multiprocessing = 8  # type: ignore[assignment]
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_epoch_of_nothing_but_none_is_a_warning(workers: int, caplog: pytest.LogCaptureFixture) -> None:
-    """A __getitem__ without its return: the training would end at once, or wait for ever with get()."""
-    with SequenceEnqueuer(Returnless()) as enqueuer:
-        enqueuer.start(workers)
-        assert list(enqueuer.epoch()) == list(enqueuer.epoch()) == []
-    told = [text for text in caplog.messages if "is its return missing?" in text]
-    assert told == [
-        "no batch in epoch 0: __getitem__ returned None 4 times, and None leaves a batch out; is its return missing?"
-    ]
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_few_batches_that_are_none_are_left_out_without_a_word(
-    workers: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    with SequenceEnqueuer(Partial()) as enqueuer:
-        enqueuer.start(workers)
-        assert len(list(enqueuer.epoch())) == 1
-    assert caplog.messages == []
-
-
-def test_a_loop_over_nothing_is_a_warning_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    """As Keras' ``get()``, which does not fail: it would pass for a training."""
-    enqueuer = SequenceEnqueuer(Batches())
-    assert list(enqueuer.get()) == list(enqueuer) == list(enqueuer.get()) == []
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "start() was not called yet; call start() first" in caplog.text

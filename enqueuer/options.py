@@ -410,10 +410,22 @@ def with_start_arguments(start: Callable[_P, None]) -> Callable[_P, None]:
     return checked
 
 
+# Names that other libraries have, and those of the other program.
+_OTHER_NAMES = {
+    "num_workers": ": the number of workers is an argument of start(), start(workers=…)",
+    "processes": ": set use_multiprocessing=True, and their number in start(workers=…)",
+    "batch_size": ": a Sequence makes whole batches, so their size is an argument of its own constructor",
+    **dict.fromkeys(
+        ("connect", "token_file", "allow", "max_memory", "drain_timeout", "once"),
+        ": it belongs to the command `enqueuer worker`",
+    ),
+}
+
+
 def _misplaced_option(name: str, value: object) -> str:
     """Where a keyword of the constructor belongs instead; '' if nowhere."""
     if name in START_ARGUMENTS:
         return f": it is an argument of start(), start({name}={value!r:.60})"
     if name in {option.name for option in fields(Timing)}:
         return f": it is a part of timing, timing=Timing({name}={value!r:.60})"
-    return ""
+    return _OTHER_NAMES.get(name, "")

@@ -1,4 +1,4 @@
-"""The names of arguments: a keyword that there is not, or not there, is an error that says where it belongs."""
+"""Names of arguments: the error for an unknown or misplaced keyword says where it belongs."""
 
 from __future__ import annotations
 

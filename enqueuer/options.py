@@ -9,7 +9,6 @@ guide its table.
 
 from __future__ import annotations
 
-import inspect
 import math
 import operator
 import os
@@ -17,8 +16,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
-from functools import wraps
-from typing import Any, Final, Literal, ParamSpec, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from enqueuer.argument_values import (
     COUNT_BITS,
@@ -46,7 +44,6 @@ AUTO_HEDGE_FACTOR: Final = 3.0
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 _T = TypeVar("_T")
-_P = ParamSpec("_P")
 
 
 def _option(default: _T, doc: str, group: str = "") -> _T:
@@ -348,10 +345,9 @@ class Options:
 
 
 OPTION_NAMES: Final = frozenset(option.name for option in fields(Options))
-START_ARGUMENTS: Final = ("workers", "max_queue_size", "epoch")
 
 
-# ---------------------------------------------------------------- what help() and a wrong name say
+# ---------------------------------------------------------------- what help() and the guide say
 
 
 def option_groups() -> Iterator[tuple[str, list[tuple[str, str]]]]:
@@ -375,54 +371,3 @@ def describe_options() -> str:
         for name, doc in options:
             lines += textwrap.wrap(f"{name}: {doc}", 112, initial_indent="    ", subsequent_indent="        ")
     return "\n".join(lines)
-
-
-def with_options(constructor: Callable[_P, None]) -> Callable[_P, None]:
-    """Decorate a constructor that takes `Options` as keywords.
-
-    Its docstring ends with every option's sentence. Its error for an unknown keyword names the class, and the nearest
-    option or the place where the keyword belongs.
-    """
-    parameters = inspect.signature(constructor).parameters.values()
-    known = [parameter.name for parameter in parameters][1:]
-    positional_count = sum(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
-
-    @wraps(constructor)
-    def checked(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        owner = type(args[0]).__name__
-        for name, value in kwargs.items():
-            if name not in known:
-                raise TypeError(
-                    f"{owner} has no option {name!r}{_misplaced_option(name, value) or nearest_name(name, known)}"
-                )
-        if len(args) > positional_count:
-            raise TypeError(f"{owner} takes options by keyword, such as shuffle=True, not by position")
-        constructor(*args, **kwargs)
-
-    checked.__doc__ = f"{inspect.getdoc(constructor) or ''}\n{describe_options()}\n"
-    return checked
-
-
-def with_start_arguments(start: Callable[_P, None]) -> Callable[_P, None]:
-    """Decorate ``start()``: its error for an unknown keyword names the nearest one, or the place where it belongs."""
-
-    @wraps(start)
-    def checked(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        for name, value in kwargs.items():
-            if name not in START_ARGUMENTS:
-                owner = type(args[0]).__name__
-                is_option = name in OPTION_NAMES or name == "use_multiprocessing"
-                hint = f": it is an option, {owner}(sequence, {name}={value!r:.60})" if is_option else ""
-                raise TypeError(f"start() has no argument {name!r}{hint or nearest_name(name, START_ARGUMENTS)}")
-        start(*args, **kwargs)
-
-    return checked
-
-
-def _misplaced_option(name: str, value: object) -> str:
-    """Where a keyword of the constructor belongs instead; '' if nowhere."""
-    if name in START_ARGUMENTS:
-        return f": it is an argument of start(), start({name}={value!r:.60})"
-    if name in {option.name for option in fields(Timing)}:
-        return f": it is a part of timing, timing=Timing({name}={value!r:.60})"
-    return ""

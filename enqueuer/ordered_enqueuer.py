@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from enqueuer.argument_names import with_options
 from enqueuer.options import (
     DEFAULT_TIMING,
     Compression,
@@ -17,7 +18,6 @@ from enqueuer.options import (
     ShardRemainder,
     Timing,
     WorkerInit,
-    with_options,
 )
 from enqueuer.sequence_enqueuer import SequenceEnqueuer
 

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Generator, Iterator
 from typing import Any
 
+from enqueuer.argument_names import with_options, with_start_arguments
 from enqueuer.argument_values import read_count, read_flag, read_queue_size, read_seconds
 from enqueuer.compute.sequence_checks import check_sequence
 from enqueuer.compute.spec import SequenceSpec
@@ -34,8 +35,6 @@ from enqueuer.options import (
     ShardRemainder,
     Timing,
     WorkerInit,
-    with_options,
-    with_start_arguments,
 )
 from enqueuer.runtime.bookmarks import Bookmarks
 from enqueuer.runtime.channels import settle_keys

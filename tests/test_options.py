@@ -287,6 +287,9 @@ def test_a_keyword_in_the_wrong_place_names_the_right_one() -> None:
         (lambda: make_wrong(Bare(), max_queue_size=4), "it is an argument of start(), start(max_queue_size=4)"),
         (lambda: make_wrong(Bare(), worker_timeout=4), "it is a part of timing, timing=Timing(worker_timeout=4)"),
         (lambda: make_wrong(Bare(), False, True), "takes options by keyword, such as shuffle=True"),
+        (lambda: make_wrong(Bare(), num_workers=4), "is an argument of start(), start(workers=…)"),
+        (lambda: make_wrong(Bare(), batch_size=4), "an argument of its own constructor"),
+        (lambda: make_wrong(Bare(), token_file="t"), "it belongs to the command `enqueuer worker`"),
         (lambda: start(shuffle=True), "it is an option, SequenceEnqueuer(sequence, shuffle=True)"),
         (lambda: start(use_multiprocessing=True), "(sequence, use_multiprocessing=True)"),
         (lambda: start(worker=4), "start() has no argument 'worker'; did you mean 'workers'?"),
@@ -336,3 +339,23 @@ def test_a_time_out_is_a_number_of_seconds_or_none(name: str, seconds: Any) -> N
         Options(**{name: seconds})
     assert getattr(Options(**{name: None}), name) is None
     assert type(getattr(Options(**{name: np.float32(2.5)}), name)) is float
+
+
+def test_an_option_may_be_set_to_what_it_is() -> None:
+    """A subclass may keep the arguments of its own constructor, also by the names of options."""
+
+    class Own(SequenceEnqueuer):
+        def __init__(self, seed: int) -> None:
+            self.seed = seed
+            super().__init__(Bare(), seed=seed)
+            self.seed = seed
+
+    assert (Own(3).seed, SequenceEnqueuer(Bare(), shuffle=True).shuffle) == (3, True)
+
+
+def test_use_multiprocessing_may_be_changed_and_is_checked_again() -> None:
+    enqueuer = SequenceEnqueuer(Bare())
+    enqueuer.use_multiprocessing = True
+    assert enqueuer.use_multiprocessing is True
+    with pytest.raises(ConfigurationError, match="use_multiprocessing must be True or False, not 8"):
+        enqueuer.use_multiprocessing = 8  # type: ignore[assignment]

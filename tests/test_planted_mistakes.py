@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import socket
 import sys
@@ -25,60 +24,7 @@ from enqueuer import (
     StateError,
 )
 from enqueuer.cli.main import main
-
-
-class Batches:
-    """A Sequence without a mistake."""
-
-    def __init__(self, count: int = 4) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Any:
-        return np.array([index])
-
-
-class Unsized:
-    def __getitem__(self, index: int) -> Any:
-        return index
-
-
-class Locked(Batches):
-    """Cannot be pickled."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lock = threading.Lock()
-
-
-class Deadly(Batches):
-    def __getitem__(self, index: int) -> Any:
-        if index == 2:
-            os._exit(7)
-        return index
-
-
-class Returnless(Batches):
-    def __getitem__(self, index: int) -> Any:
-        np.array([index])
-
-
-class Partial(Batches):
-    def __getitem__(self, index: int) -> Any:
-        return np.array([index]) if index == 1 else None
-
-
-class Raising(Batches):
-    def __getitem__(self, index: int) -> Any:
-        return {}["label_column"]
-
-
-def train(sequence: Any, use_multiprocessing: bool = False, **options: Any) -> list[Any]:
-    with SequenceEnqueuer(sequence, use_multiprocessing, **options) as enqueuer:
-        enqueuer.start(workers=1)
-        return list(enqueuer.epoch())
+from tests.support.mistaken_sequences import Batches, Deadly, Halved, Locked, Raising, Unsized, train
 
 
 def stopped() -> SequenceEnqueuer:
@@ -142,7 +88,74 @@ class Mistake(NamedTuple):
     cure: str
 
 
+def replace_the_sequence() -> None:
+    SequenceEnqueuer(Batches()).sequence = 5
+
+
 MISTAKES = {
+    "a Sequence by its name alone": Mistake(
+        lambda: SequenceEnqueuer("mydata:Batches"),
+        TypeError,
+        "its items are characters",
+        r"pass SequenceSpec\('mydata:Batches'\)",
+    ),
+    "a dict of columns as the Sequence": Mistake(
+        lambda: SequenceEnqueuer({"x": [1], "y": [2]}),
+        TypeError,
+        "its keys are not 0, 1",
+        r"pass an object whose __getit",
+    ),
+    "a Sequence that is replaced by something else": Mistake(
+        replace_the_sequence, TypeError, "an int cannot serve", "lacks __len__ "
+    ),
+    "a length by a division": Mistake(
+        lambda: train(Halved()), TypeError, r"Halved.__len__ must return .*'float'", r"divide with // or math\.ceil"
+    ),
+    "the number of workers for the constructor": Mistake(
+        lambda: SequenceEnqueuer(Batches(), workers=4),  # type: ignore[call-arg]
+        TypeError,
+        "no option 'workers'",
+        r"an argument of start\(\), start\(workers=4\)",
+    ),
+    "an option for start()": Mistake(
+        lambda: SequenceEnqueuer(Batches()).start(shuffle=True),  # type: ignore[call-arg]
+        TypeError,
+        "no argument 'shuffle'",
+        r"SequenceEnqueuer\(sequence, shuffle=True\)",
+    ),
+    "a time-out for the constructor": Mistake(
+        lambda: SequenceEnqueuer(Batches(), worker_timeout=4),  # type: ignore[call-arg]
+        TypeError,
+        "no option 'worker_timeout'",
+        r"timing=Timing\(worker_timeout=4\)",
+    ),
+    "a spec of a lambda": Mistake(
+        lambda: SequenceSpec(lambda: Batches()),
+        ConfigurationError,
+        "a lambda has no name",
+        "define a function with def",
+    ),
+    "a spec with a dot for the colon": Mistake(
+        lambda: SequenceSpec("mydata.Batches"), ConfigurationError, "not of the form", "such as 'mydata:Batches'"
+    ),
+    "a port that there is not": Mistake(
+        lambda: SequenceEnqueuer(Batches(), bind="tcp://*:99999"),
+        ConfigurationError,
+        "not 'tcp://\\*:99999'",
+        "ports end at 65535",
+    ),
+    "a key file that is not there": Mistake(
+        lambda: SequenceEnqueuer(Batches(), bind="tcp://*:0", key_file="no.key"),
+        ConfigurationError,
+        "cannot read .*no.key: No such file",
+        "`enqueuer keygen DIR` makes",
+    ),
+    "a worker_init that holds a lock": Mistake(
+        lambda: train(Batches(), True, worker_init=threading.Lock().acquire),
+        ConfigurationError,
+        "cannot pickle '_thread.lock'",
+        "Name it as worker_init='package.module:callable'",
+    ),
     "a class in place of an instance": Mistake(
         lambda: SequenceEnqueuer(Batches), TypeError, "Batches is a class", r"pass Batches\(…\)"
     ),
@@ -315,6 +328,12 @@ def test_a_missing_package_gives_one_error_with_the_extra_to_install(
         ),
         (["demo", "--bind", "localhost"], "--bind must look like", "tcp://host:port"),
         (["worker", "--connect", "trainer", "--allow", "mydata"], "--connect must be", "tcp://host:port"),
+        (
+            ["worker", "--connect", "tcp://0.0.0.0:5555", "--allow", "mydata"],
+            "--connect tcp://0.0.0.0:5555 is where a trainer listens",
+            "'tcp://trainer:5555'",
+        ),
+        (["demo", "--bind", "localhost:5555"], "not 'localhost:5555'", "did you mean 'tcp://localhost:5555'"),
         (["worker", "--connect", "tcp://127.0.0.1:5555"], "imports only what its owner allows", "--allow PACKAGE"),
         (
             ["worker", "--connect", "tcp://127.0.0.1:5555", "--allow", "a", "--processes", "x"],
@@ -330,68 +349,3 @@ def test_a_mistake_on_the_command_line_is_one_line_in_the_commands_words(
     assert result.exit_code == 2
     (line,) = result.output.splitlines()
     assert line.startswith("Error: ") and cause in line and cure in line
-
-
-def test_each_death_of_a_worker_is_told_once(
-    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """By the trainer, with the exit code, and not on the supervisor's stderr as well; and there are as many as said."""
-    with pytest.raises(PoisonedBatchError, match=r"killed 2 workers.*max_worker_deaths=2"):
-        train(Deadly(), True, max_worker_deaths=2)
-    assert len([text for text in caplog.messages if "ended with exit code 7" in text]) == 2
-    assert "exit code 7" not in capfd.readouterr().err
-
-
-def test_a_skipped_batch_says_how_it_ended_its_workers(caplog: pytest.LogCaptureFixture) -> None:
-    train(Deadly(), True, max_worker_deaths=1, on_error="skip")
-    assert "skipped batch 2 of epoch 0: it killed 1 worker: ended with exit code 7" in caplog.messages
-
-
-def test_an_option_may_be_set_to_what_it_is() -> None:
-    """A subclass may keep the arguments of its own constructor, also by the names of options."""
-
-    class Own(SequenceEnqueuer):
-        def __init__(self, seed: int) -> None:
-            self.seed = seed
-            super().__init__(Batches(), seed=seed)
-            self.seed = seed
-
-    assert (Own(3).seed, SequenceEnqueuer(Batches(), shuffle=True).shuffle) == (3, True)
-
-
-def test_use_multiprocessing_may_be_changed_and_is_checked_again() -> None:
-    enqueuer = SequenceEnqueuer(Batches())
-    enqueuer.use_multiprocessing = True
-    assert enqueuer.use_multiprocessing is True
-    with pytest.raises(ConfigurationError, match="use_multiprocessing must be True or False, not 8"):
-        enqueuer.use_multiprocessing = 8  # type: ignore[assignment]
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_epoch_of_nothing_but_none_is_a_warning(workers: int, caplog: pytest.LogCaptureFixture) -> None:
-    """A __getitem__ without its return: the training would end at once, or wait for ever with get()."""
-    with SequenceEnqueuer(Returnless()) as enqueuer:
-        enqueuer.start(workers)
-        assert list(enqueuer.epoch()) == list(enqueuer.epoch()) == []
-    told = [text for text in caplog.messages if "is its return missing?" in text]
-    assert told == [
-        "no batch in epoch 0: __getitem__ returned None 4 times, and None leaves a batch out; is its return missing?"
-    ]
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_few_batches_that_are_none_are_left_out_without_a_word(
-    workers: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    with SequenceEnqueuer(Partial()) as enqueuer:
-        enqueuer.start(workers)
-        assert len(list(enqueuer.epoch())) == 1
-    assert caplog.messages == []
-
-
-def test_a_loop_over_nothing_is_a_warning_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    """As Keras' ``get()``, which does not fail: it would pass for a training."""
-    enqueuer = SequenceEnqueuer(Batches())
-    assert list(enqueuer.get()) == list(enqueuer) == list(enqueuer.get()) == []
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "start() was not called yet; call start() first" in caplog.text

@@ -50,7 +50,7 @@ def check_sequence(candidate: object) -> None:
 
 
 def _check_items(candidate: object) -> None:
-    """Refuse what has a length and items, which are no batches."""
+    """Raise a TypeError for texts and for dicts of columns: they have a length and items, which are no batches."""
     problem = ""
     if isinstance(candidate, str | bytes | bytearray):
         is_target = isinstance(candidate, str) and ":" in candidate

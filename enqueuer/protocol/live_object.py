@@ -71,7 +71,8 @@ def pack_bundle(sequence: Any, worker_init: Callable[[], Any] | None = None) -> 
     try:
         init = pickle_alone(worker_init)
     except Exception as error:
-        raise _cannot_pickle(worker_init, error) from error
+        cure = "Name it as worker_init='package.module:callable', or have it make what cannot be pickled"
+        raise _cannot_pickle(worker_init, error, f"{cure} (open files, locks, connections) itself") from error
 
     def pack(maps_files: bool) -> list[memoryview]:
         return [memoryview(init), *pack_object(sequence, maps_files=maps_files)]
@@ -144,12 +145,16 @@ def _python_version() -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def _cannot_pickle(live: Any, error: Exception) -> ConfigurationError:
+_CURES = (
+    "Use threads (use_multiprocessing=False); or name it with SequenceSpec('package.module:callable', …), so that each "
+    "worker makes its own; or leave what cannot be pickled (open files, locks, connections) out in __getstate__"
+)
+
+
+def _cannot_pickle(live: Any, error: Exception, cures: str = _CURES) -> ConfigurationError:
     kind = live.__qualname__ if callable(live) and hasattr(live, "__qualname__") else type(live).__qualname__
     found = find_unpicklable(live)
     place = "" if found is None else f" In the way is {kind}{found[0]}, a {type(found[1]).__qualname__}."
     return ConfigurationError(
-        f"{kind} cannot be sent to worker processes: {type(error).__name__}: {error}.{place} Use threads "
-        "(use_multiprocessing=False); or name it with SequenceSpec('package.module:callable', …), so that each worker "
-        "makes its own; or leave what cannot be pickled (open files, locks, connections) out in __getstate__"
+        f"{kind} cannot be sent to worker processes: {type(error).__name__}: {error}.{place} {cures}"
     )

@@ -69,7 +69,7 @@ def test_two_actions_at_once_are_refused(tmp_path: Path) -> None:
     assert_refused(keygen(tmp_path, "--list", "--replace"), "one thing at a time")
 
 
-def test_a_directory_that_is_none_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_directory_and_a_file_in_its_place_are_refused_with_what_to_do(tmp_path: Path) -> None:
     file = tmp_path / "train.py"
     file.touch()
     for arguments in ((), ("--add-worker",)):

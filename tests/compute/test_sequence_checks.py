@@ -70,7 +70,7 @@ def test_a_dict_of_batches_and_a_dict_with_items_of_its_own_are_sequences():
         (2**70, OverflowError, "index-sized"),
     ],
 )
-def test_a_length_that_is_none_names_the_class_and_what_it_must_return(length, error, text):
+def test_a_wrong_length_names_the_class_and_what_it_must_return(length, error, text):
     sized = type("Sized", (Bare,), {"__len__": lambda self: length})
     with pytest.raises(error, match=rf"Sized\.__len__ must return the number of batches in an epoch.*{text}"):
         batch_count(sized())

@@ -117,6 +117,7 @@ def test_a_module_that_cannot_be_imported_here_is_told_at_the_start() -> None:
         ((), "remote worker imports only what its owner allows"),
         (("--sequence", "data.Train"), "package.module:callable"),
         (("--allow", "my-package"), "dotted name"),
+        (("--allow", "one,two"), "not 'one,two'; several go one by one: --allow A --allow B"),
         (("--allow", "p", "--max-memory", "99999999999T"), "a size like 4G"),
         (("--allow", "p", "--name", "a\nb"), "printable"),
         (("--allow", "p", "--name", "n" * 201), "up to 200"),

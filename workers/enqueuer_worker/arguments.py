@@ -86,7 +86,8 @@ def check_allowed(sequences: tuple[str, ...], packages: tuple[str, ...], *, allo
             raise ConfigurationError(f"sequence must look like 'package.module:callable', not {target!r}")
     for package in packages:
         if _PACKAGE.fullmatch(package) is None:
-            raise ConfigurationError(f"allow must be a package's dotted name, not {package!r}")
+            many = "; several go one by one: --allow A --allow B, or ENQUEUER_ALLOW='A B'" if "," in package else ""
+            raise ConfigurationError(f"allow must be a package's dotted name, not {package!r}{many}")
         if is_internal(package):
             raise ConfigurationError(
                 f"{package} has functions that unpickle and import all that they are given: allow enqueuer.demo for "

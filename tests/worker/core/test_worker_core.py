@@ -482,6 +482,18 @@ def test_an_error_that_the_trainer_raises_is_no_error_in_a_local_workers_log() -
     assert max(note.level for note in [*notes, *rig.of(Note)]) < logging.WARNING
 
 
+def test_a_trainer_that_has_just_ended_is_no_warning_of_each_process() -> None:
+    """It accepts a last connection while it closes."""
+    rig = Rig(reconnects=True)
+    rig.step()
+    rig.step(LinkBroken())
+    assert max(note.level for note in rig.of(Note)) < logging.WARNING
+    rig.pass_time(1)
+    rig.get(welcome())
+    rig.step(LinkBroken())
+    assert max(note.level for note in rig.of(Note)) == logging.WARNING
+
+
 def test_a_trainer_that_does_not_run_yet_is_no_warning_of_each_process() -> None:
     """The supervisor says it, once for all its processes."""
     rig = Rig(reconnects=True)

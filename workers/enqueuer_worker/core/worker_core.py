@@ -211,8 +211,9 @@ class WorkerCore:
             # A worker for one session does not wait for a change of keys.
             self._leave(ExitCode.REFUSED)
             return
-        # Most sessions of a local worker end like this. The supervisor is refused as well, and logs the reason.
-        level = _WARNING if self.policy.reconnects and not event.refused else _DEBUG
+        # Most sessions of a local worker end like this. Without a session, and when it is refused, the supervisor
+        # meets the same and logs the reason.
+        level = _WARNING if self.policy.reconnects and not event.refused and self._session is not None else _DEBUG
         self._note(level, "the connection to the trainer broke; connecting again")
         self._go_offline(now)
 

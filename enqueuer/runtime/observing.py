@@ -47,7 +47,7 @@ def make_snapshot(state: State, stats: Stats, verdicts: VerdictWatch, show: Show
         cure=verdict.cure,
         window_seconds=window.seconds,
         window_batches=window.batches_count,
-        item_counts=tuple(state.item_times.octaves()),
+        item_counts=tuple(state.fleet.item_times.octaves()),
         events=tuple(
             (event.number, event.seconds, event.what, event.worker[:_MOST_NAME]) for event in events[-MOST_EVENTS:]
         ),

@@ -183,6 +183,7 @@ class _TcpLink:
         self._socket = configure(self._context.socket(zmq.DEALER))
         self._monitor = self._context.socket(zmq.PAIR)
         self._seen = 0
+        self._is_refused = False
         try:
             if address.startswith("tcp://["):
                 self._socket.setsockopt(zmq.IPV6, 1)
@@ -197,11 +198,15 @@ class _TcpLink:
             raise
 
     def send(self, frame: bytes) -> None:
-        # It waits in the socket until the connection is there.
-        self._socket.send(frame)
+        # It is kept until the connection is there. After a refused handshake libzmq has nowhere to keep it, for ever: a
+        # send that waits would never end.
+        try:
+            self._socket.send(frame, zmq.NOBLOCK)
+        except zmq.Again:
+            self._is_refused = True
 
     def receive(self, timeout: float) -> bytes | None:
-        return self._socket.recv() if self._socket.poll(int(timeout * 1000)) else None
+        return self._socket.recv() if not self._is_refused and self._socket.poll(int(timeout * 1000)) else None
 
     def explain(self) -> str:
         while self._monitor.poll(0):

@@ -1,11 +1,11 @@
-"""The observer: asks a running trainer what an observer may see. Every command that looks at a trainer uses it.
+"""The observer: asks a running trainer for snapshots. Every command that looks at a trainer uses it.
 
     address tcp://…          a ZeroMQ connection to the trainer's control port, with an observer's token if it has keys
     address unix://…         the trainer's socket in this user's directory; `local_observers` finds all of them
 
 One request brings a page of workers. `Observer.look` asks for as many pages as the fleet has and makes one snapshot of
-them. The trainer answers each observer a kilobyte a second, after a first look at a thousand workers, and drops what
-is beyond that; each snapshot tells when the next one may be asked for.
+them. After a first look at a thousand workers, the trainer answers each observer with a kilobyte a second and drops
+further requests; each snapshot tells when the next one is answered.
 """
 
 from __future__ import annotations

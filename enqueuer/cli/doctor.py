@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from enqueuer.cli.observed import UsageError, address_options, observer_at
+from enqueuer.cli.caller_error import CallerError
+from enqueuer.cli.observed import address_options, observer_at
 from enqueuer.transport.addresses import is_tcp_address
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def doctor(
     """
     for name, given in (("--connect", connect), ("--bind", bind)):
         if given is not None and (not is_tcp_address(given) or given.endswith(":*")):
-            raise UsageError(f"{name} {given} is no address: tcp://HOST:PORT")
+            raise CallerError(f"{name} {given} is no address: tcp://HOST:PORT")
     is_well = True
     for finding in _check(address, token_file, timeout, connect, bind, key_file, worker_token):
         is_well = is_well and not finding.cure

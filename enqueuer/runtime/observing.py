@@ -19,7 +19,7 @@ from enqueuer.monitoring.verdict_watch import VerdictWatch
 from enqueuer.protocol.messages import MOST_EVENTS
 from enqueuer.protocol.observation import Snapshot, WorkerRow
 
-# What no reader would read to its end, and what a hostile worker may choose.
+# A worker chooses its name and its host's; the allowances count short ones.
 _MOST_NAME = 64
 _STATS_FIELDS = {field.name for field in fields(Stats)} - {"events"}
 _SHARED_FIELDS = [field.name for field in fields(Snapshot) if field.name in _STATS_FIELDS]

@@ -1,11 +1,11 @@
-"""The observer: asks a running trainer what an observer may see. Every command that looks at a trainer uses it.
+"""The observer: asks a running trainer for snapshots. Every command that looks at a trainer uses it.
 
     address tcp://…          a ZeroMQ connection to the trainer's control port, with an observer's token if it has keys
     address unix://…         the trainer's socket in this user's directory; `local_observers` finds all of them
 
 One request brings a page of workers. `Observer.look` asks for as many pages as the fleet has and makes one snapshot of
-them. The trainer answers each observer a kilobyte a second, after a first look at a thousand workers, and drops what
-is beyond that; each snapshot tells when the next one may be asked for.
+them. After a first look at a thousand workers, the trainer answers each observer with a kilobyte a second and drops
+further requests; each snapshot tells when the next one is answered.
 """
 
 from __future__ import annotations
@@ -183,6 +183,7 @@ class _TcpLink:
         self._socket = configure(self._context.socket(zmq.DEALER))
         self._monitor = self._context.socket(zmq.PAIR)
         self._seen = 0
+        self._is_refused = False
         try:
             if address.startswith("tcp://["):
                 self._socket.setsockopt(zmq.IPV6, 1)
@@ -197,11 +198,15 @@ class _TcpLink:
             raise
 
     def send(self, frame: bytes) -> None:
-        # It waits in the socket until the connection is there.
-        self._socket.send(frame)
+        # It is kept until the connection is there. After a refused handshake libzmq has nowhere to keep it, for ever: a
+        # send that waits would never end.
+        try:
+            self._socket.send(frame, zmq.NOBLOCK)
+        except zmq.Again:
+            self._is_refused = True
 
     def receive(self, timeout: float) -> bytes | None:
-        return self._socket.recv() if self._socket.poll(int(timeout * 1000)) else None
+        return self._socket.recv() if not self._is_refused and self._socket.poll(int(timeout * 1000)) else None
 
     def explain(self) -> str:
         while self._monitor.poll(0):

@@ -34,6 +34,7 @@ ALLOWED = {
         "enqueuer.core.fleet_history",
         "enqueuer.core.item_times",
         "enqueuer.protocol.observation",
+        "enqueuer.host",
         "enqueuer.errors",
     },
     "enqueuer.observer": {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from enqueuer.cli.caller_error import CallerError
 from enqueuer.cli.option_names import in_option_names
 from enqueuer.errors import ConfigurationError, EnqueuerError
 from enqueuer.host import in_container
@@ -23,12 +24,6 @@ if TYPE_CHECKING:
 
 EXTRAS = frozenset({"PIL", "sklearn", "threadpoolctl", "tqdm"})
 WILDCARD_HOSTS = frozenset({"*", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound
-
-
-class CallerError(click.ClickException):
-    """An option is impossible: one line on stderr, exit code 2."""
-
-    exit_code = 2
 
 
 @click.command()

@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from enqueuer.cli.caller_error import CallerError
 from enqueuer.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from enqueuer.security.key_directory import KeyDirectory
 
 _ANY_NAME = ""
-
-
-class _CallerError(click.ClickException):
-    """An option is impossible: one line on stderr, exit code 2."""
-
-    exit_code = 2
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -80,7 +75,7 @@ def keygen(
 
     changes = (add_worker, revoke_worker, add_observer, revoke_observer)
     if sum((*(name is not None for name in changes), show, replace)) > 1:
-        raise _CallerError(
+        raise CallerError(
             "one thing at a time: --add-worker, --revoke-worker, --add-observer, --revoke-observer, --list or --replace"
         )
     try:
@@ -92,7 +87,7 @@ def keygen(
         else:
             _create(keys, replace)
     except ConfigurationError as error:
-        raise _CallerError(str(error)) from error
+        raise CallerError(str(error)) from error
 
 
 def _change(

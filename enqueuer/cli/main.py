@@ -13,6 +13,7 @@ from enqueuer.cli.lazy_group import LazyGroup
     # By name: the worker program imports this library, not the reverse.
     subcommands={
         "demo": "enqueuer.cli.demo:demo",
+        "doctor": "enqueuer.cli.doctor:doctor",
         "health": "enqueuer.cli.health:health",
         "keygen": "enqueuer.cli.keygen:keygen",
         "metrics": "enqueuer.cli.metrics:metrics",
@@ -27,6 +28,6 @@ def main() -> None:
 
     `enqueuer demo` shows it at work on this machine. `enqueuer worker` lends this machine to a training on another one,
     and `enqueuer keygen` makes the keys for both. `enqueuer status` shows what a training does and what holds it back,
-    `enqueuer metrics` serves its figures to Prometheus, and `enqueuer health` checks the trainer or the workers that
-    run here.
+    `enqueuer metrics` serves its figures to Prometheus, and `enqueuer doctor` checks the surroundings. `enqueuer
+    health` checks the trainer or the workers that run here.
     """

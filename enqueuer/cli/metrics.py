@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from enqueuer.cli.observed import UsageError, address_options, observer_at
+from enqueuer.cli.caller_error import CallerError
+from enqueuer.cli.observed import address_options, observer_at
 from enqueuer.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def metrics(address: str | None, token_file: Path | None, timeout: float, port: 
     try:
         server = MetricsServer(source.snapshot, port, host)
     except ConfigurationError as error:
-        raise UsageError(str(error)) from error
+        raise CallerError(str(error)) from error
     except OSError as error:
         raise click.ClickException(error.strerror or str(error)) from error
     click.echo(f"serving metrics at http://{host}:{port}/metrics", err=True)
@@ -55,7 +56,7 @@ def metrics(address: str | None, token_file: Path | None, timeout: float, port: 
 class TrainerSource:
     """Snapshots of a trainer that may come and go. Any thread may call `snapshot`.
 
-    Raises `UsageError` if the address or the token cannot be used.
+    Raises `CallerError` if the address or the token cannot be used.
     """
 
     def __init__(self, address: str | None, token_file: Path | None, timeout: float) -> None:

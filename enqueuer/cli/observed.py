@@ -1,4 +1,4 @@
-"""What the commands that look at a trainer share: their argument and options, and the observers that these name."""
+"""The argument and the options of commands that look at a trainer, and the observers that these name."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from enqueuer.cli.caller_error import CallerError
 from enqueuer.errors import ConfigurationError
 from enqueuer.transport.addresses import is_tcp_address
 
@@ -17,12 +18,6 @@ if TYPE_CHECKING:
 NOT_RUNNING = 2
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class UsageError(click.ClickException):
-    """An option is impossible: one line on stderr, exit code 2."""
-
-    exit_code = 2
 
 
 def address_options(command: F) -> F:
@@ -48,14 +43,14 @@ def address_options(command: F) -> F:
 
 
 def observer_at(address: str, token_file: Path | None, timeout: float) -> Observer:
-    """The observer of the trainer at this address. Raises `UsageError` and `NoTrainerError`."""
+    """The observer of the trainer at this address. Raises `CallerError` and `NoTrainerError`."""
     from enqueuer.observer import UNIX_SCHEME, Observer
     from enqueuer.security.curve import find_observer_token
 
     if not address.startswith(UNIX_SCHEME) and (not is_tcp_address(address) or address.endswith(":*")):
-        raise UsageError(f"{address!r} is no address: tcp://HOST:PORT, as in the trainer's bind=…")
+        raise CallerError(f"{address!r} is no address: tcp://HOST:PORT, as in the trainer's bind=…")
     try:
         token = find_observer_token(token_file)
     except ConfigurationError as error:
-        raise UsageError(str(error)) from error
+        raise CallerError(str(error)) from error
     return Observer(address, token, timeout=timeout)

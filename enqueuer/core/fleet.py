@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from enqueuer.core.events import Route
+from enqueuer.core.item_times import SessionTimes
 from enqueuer.core.peer import Supervisor
 from enqueuer.core.worker import Worker, WorkerState
 
@@ -15,7 +16,10 @@ FORGET_SECONDS = 300.0
 
 
 class Fleet:
-    """The records and their indices; decides nothing. ``changed`` becomes the hook of every worker in it."""
+    """The records and their indices; decides nothing. ``changed`` becomes the hook of every worker in it.
+
+    ``item_times`` are those of all its workers, departed ones included.
+    """
 
     def __init__(self, changed: Callable[[Worker], None]) -> None:
         self._changed = changed
@@ -24,6 +28,7 @@ class Fleet:
         self._departed: dict[WorkerState, dict[bytes, None]] = {WorkerState.LOST: {}, WorkerState.GONE: {}}
         self.supervisors: dict[Route, Supervisor] = {}
         self.lost_count = 0
+        self.item_times = SessionTimes()
 
     def __iter__(self) -> Iterator[Worker]:
         """The workers neither lost nor gone."""
@@ -57,6 +62,7 @@ class Fleet:
     def add(self, worker: Worker) -> None:
         """Take in a new worker."""
         worker.changed = self._changed
+        worker.item_times.join(self.item_times)
         self._by_incarnation[worker.incarnation] = worker
         self.connect(worker, worker.route)
 

@@ -36,7 +36,6 @@ def on_results(state: State, event: ResultsReceived) -> None:
     worker.last_seen = state.now
     worker.note_batches(len(event.leases), event.busy, state.now, event.nbytes)
     state.busy_seconds += event.busy
-    state.item_times.note(event.busy / len(event.leases), len(event.leases))
     state.hedger.note_batches(worker, len(event.leases), event.busy)
     if state.samples.is_on:
         rest = comparing.take_samples(state, worker, event)

@@ -27,7 +27,6 @@ from enqueuer.core.events import EpochOpened, Route
 from enqueuer.core.fleet import Fleet
 from enqueuer.core.fleet_history import FleetHistory
 from enqueuer.core.hedging import Hedger
-from enqueuer.core.item_times import ItemTimes
 from enqueuer.core.ledger import Ledger
 from enqueuer.core.observers import Observers
 from enqueuer.core.peer import Peers
@@ -85,7 +84,6 @@ class State:
         self.retries_count = self.timeouts_count = 0
         # Seconds that workers have computed, summed over their slots.
         self.busy_seconds = 0.0
-        self.item_times = ItemTimes(is_recent=False)
         self.skipped: list[tuple[int, int]] = []
         # The coordinator's: an epoch that is to end early, until that is reported.
         self.ending: int | None = None

@@ -14,7 +14,7 @@ _HEAD = f"{'worker':<16} {'host':<12} {'state':<8} {'batches':>8} {'p50':>7} {'p
 
 
 def describe(snapshot: Snapshot, *, most_workers: int | None) -> Iterator[str]:
-    """The lines. Of more than ``most_workers`` workers, those that compute for longest are shown; None: all."""
+    """The lines of the table; ``most_workers`` (None: any number) keeps the workers with the longest computations."""
     place = _cut(f"trainer {snapshot.pid} on {snapshot.host}", 44)
     head = f"{place}, Enqueuer {snapshot.library_version}, for {_duration(snapshot.elapsed_seconds)}"
     yield _cut(head, _WIDTH)

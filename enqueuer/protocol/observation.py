@@ -1,4 +1,4 @@
-"""What an observer sees of a session: the message `Snapshot` and the rows in it. Times are in seconds."""
+"""The message `Snapshot`, which shows a session to an observer, and the rows in it. Times are in seconds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class WorkerRow:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What an observer sees. Fields are those of ``Stats`` where they have its names.
+    """A session as an observer sees it. Fields with the names of ``Stats`` have its meanings.
 
     The verdict is that of the latest ``window_seconds``, in which ``window_batches`` were taken; ``desired_slots`` is
     None while it is not known. ``item_counts`` are the items by the octave of their time: up to 2**-19 s, up to

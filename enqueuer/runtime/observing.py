@@ -19,7 +19,7 @@ from enqueuer.monitoring.verdict_watch import VerdictWatch
 from enqueuer.protocol.messages import MOST_EVENTS
 from enqueuer.protocol.observation import Snapshot, WorkerRow
 
-# What no reader would read to its end, and what a hostile worker may choose.
+# A worker chooses its name and its host's; the allowances count short ones.
 _MOST_NAME = 64
 _STATS_FIELDS = {field.name for field in fields(Stats)} - {"events"}
 _SHARED_FIELDS = [field.name for field in fields(Snapshot) if field.name in _STATS_FIELDS]
@@ -47,7 +47,7 @@ def make_snapshot(state: State, stats: Stats, verdicts: VerdictWatch, show: Show
         cure=verdict.cure,
         window_seconds=window.seconds,
         window_batches=window.batches_count,
-        item_counts=tuple(state.item_times.octaves()),
+        item_counts=tuple(state.fleet.item_times.octaves()),
         events=tuple(
             (event.number, event.seconds, event.what, event.worker[:_MOST_NAME]) for event in events[-MOST_EVENTS:]
         ),

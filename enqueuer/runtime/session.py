@@ -54,7 +54,7 @@ from enqueuer.runtime.iteration import StreamEnd
 from enqueuer.runtime.left_out import LeftOut
 from enqueuer.runtime.local_processes import LocalProcesses, Surroundings
 from enqueuer.runtime.local_threads import LocalThreads
-from enqueuer.runtime.observer_sockets import OBSERVERS, open_observer_sockets
+from enqueuer.runtime.observer_sockets import OBSERVERS, ObserverSockets, open_observer_sockets
 from enqueuer.runtime.observing import make_snapshot
 from enqueuer.runtime.outcomes import build_batch, build_error
 from enqueuer.runtime.ready_queue import End, ReadyQueue
@@ -98,6 +98,7 @@ class Session:
         self._stopped = threading.Event()
         self._directory = PrivateDirectory() if local_processes else None
         self._health: HealthSocket | None = None
+        self._observers: ObserverSockets | None = None
         self._metrics: MetricsServer | None = None
         self._context = new_context(1 if options.bind is None else io_threads_for(usable_cpus()))
         self._threads: LocalThreads | None = None
@@ -132,9 +133,6 @@ class Session:
             on_turn=self._look,
             make_snapshot=self._show,
         )
-        self._observers = open_observer_sockets(self.io.watch, self.io.post, self.coordinator.ignores)
-        if self._observers is not None:
-            self.io.add_sender(OBSERVERS, self._observers.send)
         placement = Placement(threads > 0, local_processes > 0, options.bind is not None, options.key_file is not None)
         directory = self._directory.path if self._directory is not None else Path(tempfile.gettempdir())
         self._keeper = EpochKeeper(bookmark, placement, directory, self.io.post, self.ready.set_length)
@@ -153,6 +151,9 @@ class Session:
     ) -> None:
         """Start everything. If that fails or is interrupted, nothing is left behind."""
         try:
+            self._observers = open_observer_sockets(self.io.watch, self.io.post, self.coordinator.ignores)
+            if self._observers is not None:
+                self.io.add_sender(OBSERVERS, self._observers.send)
             self.io.start()
             self._health = open_health_socket(os.environ.get(DIRECTORY_VARIABLE))
             if self._health is not None:

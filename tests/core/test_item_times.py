@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterable
 
 import pytest
 
-from enqueuer.core.item_times import OCTAVE_BOUNDS, OCTAVES, ItemTimes
+from enqueuer.core.item_times import OCTAVE_BOUNDS, OCTAVES, ItemTimes, SessionTimes
 
 
 def test_without_an_item_quantiles_are_zero() -> None:
@@ -33,26 +34,28 @@ def test_the_latest_items_weigh_most() -> None:
     assert times.quantiles((0.5,))[0] == pytest.approx(0.001, rel=0.1)
 
 
+def octaves_of(seconds: Iterable[float], count: int = 1) -> list[int]:
+    session = SessionTimes()
+    for number, value in enumerate(seconds):
+        if number % 10 == 0:
+            times = ItemTimes()
+            times.join(session)
+        times.note(value, count)
+    return session.octaves()
+
+
 def test_the_first_and_the_last_octave_take_what_is_beyond_them() -> None:
-    times = ItemTimes(is_recent=False)
-    for seconds in (0.0, 1e-300, 1e-7, 5e-324):
-        times.note(seconds, 1)
-    for seconds in (OCTAVE_BOUNDS[-1], 1e9, math.inf, math.nan):
-        times.note(seconds, 3)
-    octaves = times.octaves()
+    octaves = octaves_of((0.0, 1e-300, 1e-7, 5e-324, 2.0**-20, -1.0))
+    assert (octaves[0], sum(octaves)) == (6, 6)
+    octaves = octaves_of((OCTAVE_BOUNDS[-1], 1e9, math.inf, math.nan), 3)
+    assert (octaves[-1], sum(octaves)) == (12, 12)
     assert len(octaves) == OCTAVES == len(OCTAVE_BOUNDS)
-    assert (octaves[0], octaves[-1], sum(octaves)) == (4, 12, 16)
 
 
 def test_an_item_is_in_the_octave_below_whose_bound_it_is() -> None:
-    for octave, bound in enumerate(OCTAVE_BOUNDS[1:-1], start=1):
-        times = ItemTimes(is_recent=False)
-        times.note(0.75 * bound, 5)
-        assert times.octaves()[octave] == 5
+    for octave, bound in enumerate(OCTAVE_BOUNDS):
+        assert octaves_of([0.75 * bound], 5)[octave] == 5
 
 
-def test_a_histogram_forgets_nothing() -> None:
-    times = ItemTimes(is_recent=False)
-    for _ in range(100):
-        times.note(0.01, 1_000)
-    assert sum(times.octaves()) == 100_000
+def test_the_session_forgets_no_item_and_no_worker() -> None:
+    assert sum(octaves_of([0.01] * 100, 1_000)) == 100_000

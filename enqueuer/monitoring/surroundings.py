@@ -1,0 +1,176 @@
+"""Checks of the surroundings of a trainer or worker: each is fine, or names the command that mends it.
+
+They change nothing, and need no running trainer. `enqueuer doctor` prints them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import resource
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from enqueuer.errors import ConfigurationError
+from enqueuer.host import available_bytes, total_bytes, usable_cpus
+from enqueuer.monitoring.health import check_private
+from enqueuer.monitoring.trainer_sockets import user_directory
+
+# Each remote worker takes two descriptors of its trainer, besides the user's own files.
+_ENOUGH_FILES = 4_096
+# What a container gets without --shm-size, and little for batches.
+_SMALL_SHARED_MEMORY = 128 * 1024**2
+# Below this share of the memory, the kernel is near to killing processes.
+_LITTLE_MEMORY = 0.1
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, not written to
+_CONNECT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one check. ``cure`` is '' if all is well, or else what to do."""
+
+    name: str
+    text: str
+    cure: str = ""
+
+
+def check_machine() -> Iterator[Finding]:
+    """Everything that concerns this machine and this installation."""
+    yield check_versions()
+    yield check_processors()
+    yield check_memory(available_bytes(), total_bytes())
+    yield check_files(*resource.getrlimit(resource.RLIMIT_NOFILE))
+    yield check_shared_memory(_SHARED_MEMORY)
+    yield check_directory()
+
+
+def check_versions() -> Finding:
+    """Python and the libraries that both sides of a connection need."""
+    import msgpack
+    import numpy
+    import zmq
+
+    text = (
+        f"Python {platform.python_version()}, NumPy {numpy.__version__}, pyzmq {zmq.__version__} (libzmq "
+        f"{zmq.zmq_version()}), msgpack {'.'.join(map(str, msgpack.version))}"
+    )
+    cure = "" if zmq.has("curve") else "no encryption: pip install --force-reinstall pyzmq"
+    return Finding("versions", text, cure)
+
+
+def check_processors() -> Finding:
+    """The processors, and whether libraries in workers would start more threads than there are."""
+    count = usable_cpus()
+    limits = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name in os.environ}
+    text = f"{count} processors for this process"
+    if limits:
+        text += ", " + ", ".join(f"{name}={value}" for name, value in limits.items())
+    return Finding("processors", f"{text}; workers get worker_threads= (1) threads each")
+
+
+def check_memory(available: int | None, total: int) -> Finding:
+    """The memory that the machine and the control group have left."""
+    if available is None:
+        return Finding("memory", f"{_size(total)}; what is left is not known here")
+    text = f"{_size(available)} of {_size(total)} left, control groups included"
+    little = available < _LITTLE_MEMORY * total
+    return Finding("memory", text, "fewer workers, or a smaller max_queue_size or max_bytes" if little else "")
+
+
+def check_files(soft: int, hard: int) -> Finding:
+    """The limit of open files. ``start()`` raises the soft one as far as the hard one allows."""
+    if hard == resource.RLIM_INFINITY or hard >= _ENOUGH_FILES:
+        shown = "any number of" if hard == resource.RLIM_INFINITY else str(hard)
+        return Finding("files", f"{shown} open files allowed")
+    cure = "ulimit -n 65536 (LimitNOFILE= in a service file, --ulimit nofile=65536 of docker run)"
+    return Finding("files", f"at most {hard} open files, now {soft}: two for each remote worker", cure)
+
+
+def check_shared_memory(directory: Path) -> Finding:
+    """Whether large batches of workers on this host can come through shared memory."""
+    if not hasattr(os, "memfd_create"):
+        return Finding("shared memory", "not on this system: batches come through sockets")
+    if not os.access(directory, os.W_OK):
+        return Finding("shared memory", f"{directory} is not writable", f"mount -o remount,mode=1777 {directory}")
+    free = shutil.disk_usage(directory).free
+    small = free < _SMALL_SHARED_MEMORY
+    return Finding(
+        "shared memory",
+        f"{_size(free)} free in {directory}",
+        "docker run --shm-size=1g (shm_size: of Compose, an emptyDir with medium: Memory of Kubernetes)"
+        if small
+        else "",
+    )
+
+
+def check_directory() -> Finding:
+    """Whether `enqueuer status` can find the trainers of this user."""
+    directory = user_directory()
+    try:
+        check_private(directory)
+    except FileNotFoundError:
+        return Finding("trainers", f"no trainer of yours has run here ({directory})")
+    except OSError as error:
+        return Finding("trainers", str(error), f"chmod 700 {directory}")
+    return Finding("trainers", f"found by their sockets in {directory}")
+
+
+def check_key_file(name: str, path: Path, read: Callable[[Path], object]) -> Finding:
+    """Whether a key file or token can be used."""
+    try:
+        read(path)
+    except ConfigurationError as error:
+        return Finding(name, f"{path} cannot be used", str(error))
+    return Finding(name, f"{path} is private and whole")
+
+
+def check_port(address: str) -> Finding:
+    """Whether the address, tcp://HOST:PORT, can be bound now."""
+    host, port = _split(address)
+    try:
+        with socket.create_server(("" if host == "*" else host, port), family=_family(host)):
+            return Finding("port", f"{address} can be bound")
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return Finding("port", f"another program has port {port}", f"ss -ltnp 'sport = :{port}' shows it: end it")
+        return Finding("port", f"{address} cannot be bound: {error.strerror}", "take an address of this machine")
+
+
+def check_connection(address: str) -> Iterator[Finding]:
+    """Why a worker or an observer here cannot reach the trainer at tcp://HOST:PORT."""
+    host, port = _split(address)
+    try:
+        found = sorted({str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)})
+    except OSError as error:
+        yield Finding("name", f"{host} is not known here: {error.strerror}", "give its IP address, or mend the DNS")
+        return
+    yield Finding("name", f"{host} is {', '.join(found)}")
+    try:
+        with socket.create_connection((host, port), timeout=_CONNECT_SECONDS):
+            yield Finding("connection", f"{address} accepts connections")
+    except ConnectionRefusedError:
+        cure = "start the trainer with bind='tcp://0.0.0.0:PORT'; 127.0.0.1 is its own machine alone"
+        yield Finding("connection", f"nothing listens at {address}", cure)
+    except OSError as error:
+        reason = error.strerror or f"no answer within {_CONNECT_SECONDS:g} s"
+        yield Finding(
+            "connection", f"{address}: {reason}", f"let TCP port {port} and the data port through the firewall"
+        )
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 1024**3:.1f} GiB"

@@ -1,0 +1,81 @@
+"""The command `enqueuer doctor`: its findings, its exit codes, and the verdict of a running trainer."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from enqueuer import SequenceEnqueuer
+from enqueuer.cli.main import main
+from enqueuer.monitoring import surroundings
+from enqueuer.monitoring.surroundings import Finding
+from enqueuer.security.key_directory import KeyDirectory
+from tests.support.observed import own_directory
+from tests.support.sequences import Bare
+
+
+@pytest.fixture(autouse=True)
+def sound_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine without fault; `tests/monitoring/test_surroundings.py` has its checks."""
+    monkeypatch.setattr(surroundings, "check_machine", lambda: iter([Finding("machine", "sound")]))
+    for name in ("ENQUEUER_TOKEN", "ENQUEUER_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    with own_directory(monkeypatch):
+        yield
+
+
+def doctor(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["doctor", "--timeout", "30", *arguments])
+
+
+def test_a_sound_machine_is_ok() -> None:
+    result = doctor()
+    assert result.exit_code == 0 and result.output == "ok    machine        sound\n"
+
+
+def test_a_fault_is_shown_with_its_cure_and_the_exit_code_says_so(tmp_path: Path) -> None:
+    keys = KeyDirectory(tmp_path)
+    keys.create()
+    keys.key_file.chmod(0o644)
+    result = doctor("--key-file", str(keys.key_file), "--worker-token", str(keys.token_file("worker")))
+    assert result.exit_code == 1
+    assert "mend  key file" in result.output and "→" in result.output and "chmod 600" in result.output
+    assert "ok    token" in result.output
+    assert "worker needs the worker.token" in doctor("--worker-token", str(_private(keys.key_file))).output.replace(
+        "\n" + " " * 21, " "
+    )
+
+
+def _private(path: Path) -> Path:
+    path.chmod(0o600)
+    return path
+
+
+def test_ports_and_the_way_to_a_trainer_are_checked() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        assert "mend  port" in doctor("--bind", address).output
+        result = doctor("--connect", address)
+        assert result.exit_code == 0 and "ok    connection" in result.output
+    assert doctor("--bind", address).exit_code == 0
+    assert doctor("--connect", address).exit_code == 1
+
+
+@pytest.mark.parametrize("option", ["--connect", "--bind"])
+def test_an_impossible_address_is_an_error_of_the_caller(option: str) -> None:
+    result = doctor(option, "trainer")
+    assert result.exit_code == 2 and f"{option} trainer is no address" in result.output
+
+
+def test_a_running_trainer_is_asked_for_its_verdict() -> None:
+    with SequenceEnqueuer(Bare(length=6), bind="tcp://127.0.0.1:*") as enqueuer:
+        enqueuer.start(workers=1)
+        assert enqueuer.endpoint is not None
+        result = doctor(enqueuer.endpoint)
+    assert result.exit_code == 0 and "ok    verdict        too early to tell" in result.output
+    result = doctor("tcp://127.0.0.1:1", "--timeout", "0.5")
+    assert result.exit_code == 1 and "nothing answers at this address" in result.output.replace("\n" + " " * 21, " ")

@@ -33,12 +33,14 @@ class Instance:
     """A worker's instance of the Sequence, as it is loaded, over all epochs that it serves unchanged.
 
     ``since`` is the first epoch of its present state, the same on all workers. It is fresh until its first item is
-    computed, in any epoch.
+    computed, in any epoch. ``drawn_seed`` is the stream's seed under which that item drew, and under which it may have
+    kept what it drew; None: it drew nothing.
     """
 
     sequence: Any
     since: int = 0
     is_fresh: bool = True
+    drawn_seed: int | None = None
     owned: OwnedGenerators = field(init=False)
 
     def __post_init__(self) -> None:
@@ -96,6 +98,7 @@ class WorkerItems:
             if not self._has_drawn(watch):
                 return batch
             del batch
+        self._instance.drawn_seed = self._seed
         self._on_repeat()
         return self.compute(index, out)
 

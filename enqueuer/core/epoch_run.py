@@ -110,6 +110,11 @@ class EpochRun:
         return self._next == self._head and self._next < self.length and not self._live and not self._buffered
 
     @property
+    def head_index(self) -> int:
+        """The index for which `head_is_waiting`."""
+        return self.order[self._returned[0] if self._returned else self._head]
+
+    @property
     def complete(self) -> bool:
         """Whether every position is delivered."""
         return self._head >= self.length

@@ -290,7 +290,14 @@ class Scheduler:
             self._depth.deepen(undelivered_count + self._idle_slots_count)
             self._refresh_depth()
         # The head of the order is granted whatever the bound: the trainer waits for it.
-        return max(self.bound - undelivered_count, 1 if current.head_is_waiting else 0)
+        may_grant_head = current.head_is_waiting and not self._is_held_up(current)
+        return max(self.bound - undelivered_count, int(may_grant_head))
+
+    def _is_held_up(self, current: EpochRun) -> bool:
+        """Whether the head of the order waits for the same index of an epoch that ended early: nothing is granted in
+        its place.
+        """
+        return bool(self._ledger.ended) and current.head_index in self._ledger.busy_indices(current)
 
     def review_depth(self) -> None:
         """Let an automatic depth give up its unused part. Without work or workers, no use can be seen."""

@@ -258,6 +258,21 @@ def test_an_index_that_an_ended_epoch_still_computes_waits_in_the_next_one() -> 
     assert 0 in positions_of(slow) + positions_of(other)
 
 
+def test_nothing_is_granted_beyond_the_bound_while_an_ended_epoch_holds_the_next_ones_head_up() -> None:
+    driver, (slow, other) = serving(9, workers=2, max_queue_size=2)
+    assert positions_of(slow) == [0]
+    driver.step(ev.EpochEndRequested(0))
+    other.answer()
+    driver.open(9, epoch=1)
+    while other.leases:
+        assert 0 not in positions_of(other)
+        other.answer(epoch=1)
+    state = driver.core.state
+    assert state.ledger.undelivered_count == state.scheduler.bound == 4
+    slow.answer()
+    assert 0 in positions_of(slow) + positions_of(other)
+
+
 def test_the_end_of_an_epoch_waits_for_the_trainer_s_own_threads() -> None:
     driver = Driver()
     threads = Peer(driver, 1, "threads")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
+import warnings
 
 import numpy as np
 
@@ -28,6 +30,16 @@ class Negated(Stamped):
     """As `Stamped`, but with arrays full of -i."""
 
     sign = -1
+
+
+class Chatty(Stamped):
+    """Logs and warns about each item, and prints."""
+
+    def __getitem__(self, index: int) -> tuple[int, int, np.ndarray]:
+        logging.getLogger("reading").warning("opened shelf %d", index)
+        warnings.warn(f"shelf {index} is dusty", UserWarning, stacklevel=1)
+        print(f"read shelf {index}", flush=True)
+        return super().__getitem__(index)
 
 
 class Surroundings(Stamped):

@@ -82,6 +82,24 @@ def test_a_trainer_that_starts_again_with_its_key_finds_its_workers(
     assert pids[0] & pids[1]
 
 
+def test_what_a_workers_sequence_logs_warns_and_prints_reaches_the_trainer(
+    start: Start, keys: KeyDirectory, address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "enqueuer")
+    start()
+    with SequenceEnqueuer(spec("Chatty"), bind=address, key_file=keys.key_file) as enqueuer:
+        enqueuer.start(0)
+        epoch(enqueuer)
+        for words in ("opened shelf 0", "shelf 0 is dusty", "read shelf 0"):
+            wait_until(lambda words=words: words in _remote_lines(caplog), 60.0, f"{words!r}")  # type: ignore[misc]
+    assert "-0 on " in _remote_lines(caplog), "the lines name their worker"
+    assert keys.token_file("worker").read_text().strip() not in caplog.text
+
+
+def _remote_lines(caplog: pytest.LogCaptureFixture) -> str:
+    return "\n".join(record.getMessage() for record in list(caplog.records) if record.name == "enqueuer.remote")
+
+
 @pytest.mark.proves("a worker has no key, a revoked one, or another trainer's")
 @pytest.mark.parametrize("token", ["no token", "another coordinator's token", "a token that was revoked"])
 def test_a_rejected_worker_logs_the_reason_and_so_does_the_trainer(

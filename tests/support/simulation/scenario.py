@@ -30,6 +30,8 @@ class Scenario:
     prefetch: bool = False
     # Probability that a prefetched epoch is replaced before its first batch is taken.
     replacement: float = 0.0
+    # Probability, at each take, that the trainer wants no more of the epoch.
+    early_end: float = 0.0
     max_queue_size: int | None = 10
     max_bytes: int | None = None
     batch_bytes: int = 1000
@@ -67,6 +69,7 @@ class Scenario:
         work = sum(scenario.lengths) * scenario.item_seconds / scenario.workers_count
         # Not from `rng`: the schedule is otherwise that of its seed.
         scenario.astray = seed % 3 == 0 and scenario.workers_count > 1
+        scenario.early_end = 0.1 if seed // len(FLAVOURS) % 4 == 1 else 0.0
         scenario.faults_until = min(20.0, max(0.5, 1.5 * work))
         return scenario
 

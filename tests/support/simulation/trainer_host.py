@@ -14,6 +14,7 @@ from enqueuer.core.actions import (
     BatchFailed,
     BatchSkipped,
     Deliver,
+    EpochEnded,
     EpochExhausted,
     FleetFailed,
     RemoteLine,
@@ -95,6 +96,9 @@ class TrainerHost:
         self._generation = 0
         self._highest_lease = 0
         self._current = 0
+        # An epoch of which the trainer wants no more, until the core has said that it has ended.
+        self._ending: int | None = None
+        self.early_ends_count = 0
         self.epochs: dict[int, OpenEpoch] = {}
         self._open_epoch(0, gated=False)
         self._take_alarm.set(self.world.clock.now)
@@ -132,10 +136,29 @@ class TrainerHost:
             self._open_epoch(following, gated=True)
 
     def _end_epoch(self) -> None:
-        scenario = self.world.scenario
-        ended = self.epochs.pop(self._current)
+        ended = self.epochs[self._current]
         assert len(ended.delivered) == len(ended.order)
         self.world.story.tell("trainer", "has taken epoch", self._current)
+        self._go_on()
+
+    def _end_early(self) -> None:
+        """Drop the rest of the epoch, also what is ready."""
+        self.world.story.tell("trainer", "wants no more of epoch", self._current)
+        self._ending = self._current
+        self.early_ends_count += 1
+        self._taken_total += len(self._ready)
+        self._ready.clear()
+        self._post(ev.EpochEndRequested(self._current))
+
+    def _on_ended(self, action: EpochEnded) -> None:
+        assert action.epoch == self._ending, f"epoch {action.epoch} has ended, and nobody wanted that"
+        self._ending = None
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Go on to the next epoch."""
+        scenario = self.world.scenario
+        del self.epochs[self._current]
         self._current += 1
         if self._current == len(scenario.lengths):
             self.done = True
@@ -202,6 +225,8 @@ class TrainerHost:
             self._take_delivery(action)
         elif isinstance(action, EpochExhausted):
             self._on_exhausted(action)
+        elif isinstance(action, EpochEnded):
+            self._on_ended(action)
         elif isinstance(action, FleetFailed):
             raise AssertionError(f"the fleet failed: {action.reason}")
         elif isinstance(action, Report):
@@ -229,6 +254,7 @@ class TrainerHost:
     def _take_delivery(self, action: Deliver) -> None:
         epoch = self.epochs.get(action.epoch)
         assert epoch is not None, f"delivery for epoch {action.epoch}, which is not open"
+        assert action.epoch != self._ending, f"delivery for epoch {action.epoch}, of which the trainer wants no more"
         assert epoch.confirmed, f"epoch {action.epoch} was delivered before it was confirmed"
         assert action.epoch == self._current or len(self.epochs[self._current].delivered) == len(
             self.epochs[self._current].order
@@ -281,6 +307,8 @@ class TrainerHost:
             self.epochs[epoch].taken_count += 1
             if self.epochs[epoch].taken_count == len(self.epochs[epoch].order):
                 self._end_epoch()
+            elif self.world.scenario.early_end and self.world.rng.random() < self.world.scenario.early_end:
+                self._end_early()
         wake_after = self.core.takes_until_wake
         if wake_after is not None and self._taken_total - self._reported_total >= wake_after:
             self._plan_poll()

@@ -467,6 +467,22 @@ def test_workers_that_build_a_spec_agree_on_what_it_draws(publish):
     assert made(2, 2, [[7, 0, 2]]) == after != made(0, 0, [])
 
 
+def test_a_spec_that_has_drawn_is_made_again_for_another_seed_and_kept_for_the_same():
+    loader, welcome = SequenceLoader(Allowance(local=True)), Welcome("e", 1.0, 1.0, 0, [f"{__name__}:Deals", {}], {})
+
+    def computed(session, seed):
+        epoch = Epoch(0, 0, seed, {})
+        sequence = loader.load(session, epoch, welcome)
+        return sequence, loader.make_items(epoch, lambda: None).compute(0)
+
+    first, dealt = computed(b"one", 7)
+    assert computed(b"two", 7)[0] is first
+    second, dealt_anew = computed(b"three", 8)
+    assert second is not first
+    assert dealt_anew != dealt
+    assert computed(b"four", 7)[1] == dealt
+
+
 @pytest.mark.parametrize("since", [-1, 2**63, "3", 1.5, True])
 def test_a_since_that_is_no_epoch_is_the_peers_error(publish, since):
     with pytest.raises(ProtocolError, match="no epoch"):

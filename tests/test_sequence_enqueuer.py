@@ -460,9 +460,10 @@ def test_a_worker_init_that_raises_comes_out_of_next(make: Make) -> None:
 def test_each_worker_process_has_as_many_threads_for_numbers_as_it_is_told(
     make: Make, options: dict[str, int], count: str
 ) -> None:
-    made = make(Environment("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), True, **options)
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+    made = make(Environment(*names), True, **options)
     made.start(1)
-    assert next(made.get()) == [count] * 3
+    assert next(made.get()) == [count] * 4
 
 
 # ---------------------------------------------------------------- remote workers

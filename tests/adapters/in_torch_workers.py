@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from enqueuer import ConfigurationError, SequenceEnqueuer
 from enqueuer.adapters.torch import as_iterable, from_dataset
-from tests.adapters.torch_odd_sources import Asking, Box, Kept, Opened, boxed, open_handle
+from tests.adapters.torch_odd_sources import Asking, Box, Kept, Opened, Threads, boxed, open_handle, take_three_threads
 
 
 def rows_of(source: Any, workers: int, epochs: int = 1) -> list[list[Any]]:
@@ -39,6 +39,13 @@ def test_worker_init_fn_sets_each_copy_of_the_dataset_up() -> None:
         for _ in range(2):
             assert torch.cat(list(loader)).tolist() == [0, 10, 20, 30, 40, 50, 60, 70]
             dataset.synced += 1  # so the next epoch has a new copy
+
+
+def test_torch_has_the_threads_that_it_is_given_until_the_users_code_says_otherwise() -> None:
+    for options, count in [({}, 1), ({"worker_threads": 2}, 2), ({"worker_init": take_three_threads}, 3)]:
+        with SequenceEnqueuer(from_dataset(Threads(3)), use_multiprocessing=True, **options) as enq:
+            loader = as_iterable(enq, workers=1)
+            assert [[int(batch) for batch in loader] for _ in range(2)] == [[count] * 3] * 2
 
 
 # ---------------------------------------------------------------- tensors

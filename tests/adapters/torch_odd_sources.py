@@ -98,6 +98,17 @@ class Opened(Asking):
         return self.handle[index]
 
 
+class Threads(Counted):
+    """Says how many threads torch has."""
+
+    def __getitem__(self, index: int) -> int:
+        return torch.get_num_threads()
+
+
+def take_three_threads() -> None:
+    torch.set_num_threads(3)
+
+
 class Box(torch.Tensor):
     """A tensor that remembers where it was taken."""
 

@@ -7,7 +7,6 @@ All user code runs here, one call at a time. No exception of user code ends the 
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from functools import cache
 
@@ -40,7 +39,6 @@ class ComputeLoop:
         # Pickles are taken only from a coordinator with a proven key.
         pickle = common.allow_pickle and bool(common.token)
         self._allow_skew = common.allow_skew
-        self._threads_count = common.worker_threads
         self._worker = (settings.worker_id, settings.child_number, host, common.processes)
         self._tasks = shared.tasks
         self._outbox = shared.outbox
@@ -103,7 +101,6 @@ class ComputeLoop:
         items = self._loader.make_items(epoch, on_repeat=self._tasks.begin_again)
         self._maker = BatchMaker(items, self._trust)
         self._epoch = epoch
-        limit_threads(self._threads_count)
 
     def _report_loaded(self, task: Prepare) -> None:
         epoch, options = task.epoch, task.welcome.options
@@ -165,11 +162,3 @@ def find_compressor(name: str) -> Compressor | None:
     except ImportError as error:
         logger.warning("batches are sent as they are: %s", error)
         return None
-
-
-def limit_threads(count: int) -> None:
-    """Limit the thread pools of imported libraries that no environment variable limits."""
-    for module, setter in (("torch", "set_num_threads"), ("cv2", "setNumThreads")):
-        set_count = getattr(sys.modules.get(module), setter, None)
-        if set_count is not None:
-            set_count(count)

@@ -32,6 +32,7 @@ _THREAD_COUNTS = (
     "MKL_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
+    "OPENCV_FOR_THREADS_NUM",
 )
 _MAX_STACK_BYTES = 16 * 1024
 # The innermost frame of this library's; the frames below it are the same in each worker. `faulthandler` writes the

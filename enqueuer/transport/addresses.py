@@ -12,7 +12,7 @@ def is_tcp_address(address: object) -> bool:
     host, _, port = address.removeprefix("tcp://").rpartition(":")
     if host.startswith("[") != host.endswith("]"):
         return False
-    return bool(host) and (port == "*" or (port.isdigit() and int(port) < 65536))
+    return bool(host) and (port == "*" or (port.isascii() and port.isdigit() and int(port) < 65536))
 
 
 def is_loopback(address: str) -> bool:

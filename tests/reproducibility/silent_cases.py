@@ -13,6 +13,7 @@ import argparse
 import logging
 import sys
 import tempfile
+import time
 from itertools import islice
 from pathlib import Path
 
@@ -37,7 +38,15 @@ def local_stream(case: type[Shape], seed: int, workers: int) -> Stream:
 def remote_stream(case: type[Shape], seed: int, address: str) -> Stream:
     """A remote worker must listen at the address."""
     with SequenceEnqueuer(spec(case), True, seed=seed, bind=address) as enqueuer:
-        enqueuer.start(1, 2)
+        deadline = time.monotonic() + _TIMEOUT
+        while True:
+            try:
+                enqueuer.start(1, 2)
+                break
+            except OSError:  # libzmq still closes the last session's socket at this address
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
         enqueuer.wait_for_workers(2, _TIMEOUT)
         return list(islice(enqueuer.get(), 2 * LENGTH))
 

@@ -38,10 +38,15 @@ from enqueuer.adapters._order import Order, PlainOrder
 from enqueuer.adapters._torch_arrays import collate_into_arrays, to_tensors
 from enqueuer.adapters._torch_datasets import DatasetSequence
 from enqueuer.adapters._torch_readers import (
+    batches_of_group,
     check_divided_once,
+    check_ranks_were_known,
     check_state_is_the_loops,
-    is_lightning,
+    is_epoch_counter,
+    is_lightnings_checkpoint,
     is_read_ahead,
+    state_of_this_rank,
+    states_of_all_ranks,
 )
 from enqueuer.adapters._torch_sampling import SampledOrder, permutation
 from enqueuer.errors import ConfigurationError, with_article
@@ -144,19 +149,25 @@ def _make_order(
     return PlainOrder(dataset, size, drop_last=drop_last, seed=seed, permutation=permutation if shuffle else None)
 
 
+# `rank_shard` has said that this process is alone, which may change.
+_was_alone = False
+
+
 def rank_shard(group: Any = None) -> tuple[int, int]:
     """``shard=`` for this process: (rank, world size) of ``torch.distributed``, or (0, 1) where that is not used.
 
     Every rank then gets other batches and the same number of them; with ``drop_last=True`` also the same number of
     samples. Raises RuntimeError if torchrun started this process and ``init_process_group()`` was not called yet: all
-    ranks would train on everything.
+    ranks would train on everything. Other launchers are noticed by the first loop over the enqueuer, which raises.
     """
+    global _was_alone
     distributed = torch.distributed
     if distributed.is_available():
         if distributed.is_initialized():
             return distributed.get_rank(group), distributed.get_world_size(group)
         if distributed.is_torchelastic_launched():
             raise RuntimeError("call torch.distributed.init_process_group() before rank_shard()")
+    _was_alone = True
     return 0, 1
 
 
@@ -209,33 +220,45 @@ class TensorStream(EpochLoops, IterableDataset[Any]):
         self._pin_memory = pin_memory
         # The loop of a loader that fetches a batch ahead.
         self._ahead: EpochLoop | None = None
+        # Before the first batch of the group that Accelerate deals out next.
+        self._group_state: Any = None
 
     def __iter__(self) -> Iterator[Any]:
         """One epoch.
 
-        Raises RuntimeError in a ``DataLoader``'s worker process, and in an Accelerate loader that would divide a rank's
-        part among ranks again.
+        Raises RuntimeError in a ``DataLoader``'s worker process, in an Accelerate loader that would divide a rank's
+        part among ranks again, and where `rank_shard` was asked too early.
         """
         if get_worker_info() is not None:
             raise RuntimeError(_ONE_PROCESS)
         check_divided_once(self.enqueuer._options.shard)
+        if _was_alone:
+            check_ranks_were_known(self.enqueuer._options.shard)
         loop = EpochLoop(self)
         self._ahead = loop if is_read_ahead() else None
         # A generator would hold a batch's arrays while the loop works with the tensors, or has dropped them.
         return map(partial(to_tensors, pin_memory=self._pin_memory), loop)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The place after the last batch that was handed out, as `SequenceEnqueuer.state_dict` gives it.
+    def state_dict(self) -> Any:
+        """The place after the last batch that was handed out, as `SequenceEnqueuer.state_dict` gives it. Lightning's
+        checkpoint of several ranks gets the list of all ranks' states.
 
         Raises StateError within an epoch that Accelerate reads ahead: save its loader's own state.
         """
         if self._ahead is not None and self._ahead.is_under_way:
             check_state_is_the_loops()
+        if batches_of_group():
+            return self._group_state
         state = super().state_dict()
-        return without_open_loop(state) if is_lightning() else state
+        if is_epoch_counter():
+            state = without_open_loop(state)
+        self._group_state = state
+        return states_of_all_ranks(state) if is_lightnings_checkpoint() else state
 
     def load_state_dict(self, state: Any) -> None:
         self._ahead = None
+        if is_lightnings_checkpoint():
+            state = state_of_this_rank(state, self.enqueuer._options.shard)
         super().load_state_dict(state)
 
     def __reduce__(self) -> Any:

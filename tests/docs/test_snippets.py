@@ -18,7 +18,7 @@ _SECONDS = 60.0
 # Pictures, output, and files of other programs are no code of this project.
 _LANGUAGES = {"python", "sh", "text", "yaml"}
 # The pages whose framework programs tests/adapters runs; it checks that it knows each of them.
-_FRAMEWORK_PAGES = {PAGES / "how-to" / "keras.md", PAGES / "how-to" / "torch.md"}
+_FRAMEWORK_PAGES = {PAGES / "how-to" / name for name in ("keras.md", "torch.md", "torch-trainers.md")}
 
 
 def is_run(page: Path) -> bool:

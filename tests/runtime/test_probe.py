@@ -72,7 +72,7 @@ def test_the_verdict_goes_by_the_probed_rate() -> None:
             pass
         session = enqueuer._session
         assert session is not None
-        assert session._verdicts._window().probed_rate == session._verdicts.probed_rate
+        assert session._verdicts.window.probed_rate == session._verdicts.probed_rate
         assert session._verdicts.probed_rate is not None
 
 

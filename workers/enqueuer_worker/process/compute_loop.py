@@ -145,7 +145,7 @@ class ComputeLoop:
         self._tasks.running.note_item(ended - started)
         self._is_slow = ended - started >= PATIENCE_SECONDS
         finished = (session, epoch, lease, encoded, started, ended)
-        followup = self._outbox.add(finished, encoded.sent_bytes, more_to_come=bool(self._tasks))
+        followup = self._outbox.add(finished, encoded.sent_bytes, left=len(self._tasks))
         if followup is Followup.SEND:
             if self._tasks or not self._turn_taking.is_free:
                 self._turn_taking.turn_once()

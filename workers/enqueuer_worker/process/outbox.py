@@ -3,8 +3,8 @@
     compute thread ───── add ──► finished batches ──┐
     any thread, to log ─ put ──► events ────────────┴── collect ──► I/O loop
 
-A batch waits for others until one of these holds: no more items are queued, it has waited `COALESCE_SECONDS`, or
-`COALESCE_BYTES` are waiting.
+A batch waits for others until one of these holds: no leases are left to compute; no more are left than batches wait, so
+that the answer to the message finds the worker busy; it has waited `COALESCE_SECONDS`; `COALESCE_BYTES` are waiting.
 
 There are no locks here: a user's ``__del__`` may print at any allocation, even while a lock is held, and printed lines
 come here. One thread appends to a deque and another one empties it; `Waker` explains why no wake-up is lost.
@@ -23,9 +23,12 @@ from typing import Any
 from enqueuer.protocol.messages import Epoch
 from enqueuer_worker.core.events import Computed, Event
 
-# One message for each small batch costs both ends more than the batch, and the trainer does not notice 2 ms. Where an
-# item took half of that lately, no batch waits: the next item may take long, and nobody looks until it ends.
-COALESCE_SECONDS = 0.002
+# One message for each small batch costs both ends more than the batch. A trainer that waits for it waits for workers
+# anyway, and another one has batches ready. Where an item took half of this lately, no batch waits: the next item may
+# take long, and nobody looks until it ends.
+COALESCE_SECONDS = 0.005
+# Where items take this long, a message at half of the leases costs less than a pause until new ones come.
+_WORTH_A_MESSAGE = 0.0005
 # What an item's time counts for after the next one.
 _FADING = 0.9
 COALESCE_BYTES = 64 * 1024
@@ -81,9 +84,9 @@ class Outbox:
         # Whether the waiting batches are due. The compute thread sets it. The loop clears it before it takes them, and
         # sets it if some are left.
         self._complete = False
-        # Written by the compute thread only: start and bytes of the batches since it last set `_complete`.
+        # Written by the compute thread only: start, number and bytes of the batches since it last set `_complete`.
         self._first_started = math.inf
-        self._bytes = 0
+        self._count = self._bytes = 0
         # Seconds of the longest item lately.
         self._longest = 0.0
 
@@ -92,19 +95,21 @@ class Outbox:
         self._events.append(event)
         self.waker.wake()
 
-    def add(self, finished: Finished, nbytes: int, *, more_to_come: bool) -> Followup:
-        """Hand over a batch. It is due at once if it is the last for now, took long or is large, otherwise soon."""
+    def add(self, finished: Finished, nbytes: int, *, left: int) -> Followup:
+        """Hand over a batch; ``left`` leases are still to be computed. `Followup` says when it is due."""
         self._finished.append(finished)
         _, _, _, _, started, ended = finished
         first = self._first_started == math.inf
         if first:
             self._first_started = started
+        self._count += 1
         self._bytes += nbytes
         longest = self._longest = max(ended - started, _FADING * self._longest)
         late = ended - self._first_started >= COALESCE_SECONDS or longest >= COALESCE_SECONDS / 2
-        if late or not more_to_come or self._bytes >= COALESCE_BYTES:
+        is_half = left <= self._count and longest >= _WORTH_A_MESSAGE
+        if late or is_half or not left or self._bytes >= COALESCE_BYTES:
             self._first_started = math.inf
-            self._bytes = 0
+            self._count = self._bytes = 0
             self._complete = True
             return Followup.SEND
         return Followup.NEW_DEADLINE if first else Followup.NOTHING

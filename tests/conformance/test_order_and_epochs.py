@@ -62,13 +62,13 @@ def test_nothing_of_the_next_epoch_is_requested_before_on_epoch_end_has_returned
 
     def hold(_: Any) -> None:
         entered.set()
-        released.wait(20)
+        released.wait(60)
 
     sequence = Hooked(length=4, journal=journal.path, hook=hook(hold))
     # One worker, so that no batch moves to an idle one and is begun by both.
     stream = placement.running(sequence, workers=1, max_queue_size=max_queue_size).get()
     assert take(stream, 4) == passes(4, 1)
-    assert entered.wait(10)
+    assert entered.wait(30)
     assert settled(lambda: len(journal.requested())) == 4
     released.set()
     if not placement.separate:

@@ -65,15 +65,14 @@ def test_nothing_of_the_next_epoch_is_requested_before_on_epoch_end_has_returned
         released.wait(60)
 
     sequence = Hooked(length=4, journal=journal.path, hook=hook(hold))
-    # One worker, so that no batch moves to an idle one and is begun by both.
     stream = placement.running(sequence, workers=1, max_queue_size=max_queue_size).get()
     assert take(stream, 4) == passes(4, 1)
     assert entered.wait(30)
-    assert settled(lambda: len(journal.requested())) == 4
+    assert settled(lambda: len(journal.distinct_requests())) == 4
     released.set()
     if not placement.separate:
         next(stream)  # the caller may change what threads share with it, so its next epoch waits for this
-    wait_until(lambda: len(journal.requested(version=1)) == 4, what="the next epoch")
+    wait_until(lambda: len(journal.distinct_requests()) == 8, what="the next epoch")
 
 
 def test_on_epoch_end_waits_until_the_last_batch_was_taken(placement: Placement, journal: Journal) -> None:

@@ -141,7 +141,7 @@ def test_a_training_goes_on_from_a_distributed_checkpoint(tmp_path: Path) -> Non
 
 
 def test_a_training_goes_on_from_an_orbax_checkpoint(tmp_path: Path) -> None:
-    require_frameworks("jax", "orbax.checkpoint")
+    require_frameworks("jax", "orbax")
     steps = labels(run(tmp_path / "run", SNIPPETS["orbax-after"]))
     for epoch in (steps[:6], steps[6:]):
         assert sorted(step[0] for step in epoch) == list(range(6))

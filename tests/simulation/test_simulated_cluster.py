@@ -22,7 +22,7 @@ def test_every_epoch_is_delivered_exactly_once_whatever_goes_wrong(flavour: str)
 def test_epochs_that_end_early_are_among_the_schedules() -> None:
     seeds = [seed for seed in range(len(FLAVOURS), 2 * len(FLAVOURS)) if Scenario.from_seed(seed).early_end]
     assert len(seeds) == len(FLAVOURS)
-    assert any(run_schedule(seed, told=False).trainer.early_ends_count for seed in seeds)
+    assert any(run_schedule(seed, told=False).world.trainer.early_ends_count for seed in seeds)
 
 
 def test_a_seed_tells_the_same_story_each_time() -> None:

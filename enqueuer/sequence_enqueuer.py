@@ -291,10 +291,12 @@ class SequenceEnqueuer:
         self.close()
 
     def __del__(self) -> None:
-        # The attributes are missing if __init__ raised; at interpreter exit anything may be gone.
+        # The attributes are missing if __init__ raised; at interpreter exit any global may be gone, contextlib's too.
         if getattr(self, "_session", None) is not None or hasattr(self, "_processes"):
-            with contextlib.suppress(Exception):
+            try:  # noqa: SIM105
                 self.close()
+            except Exception:
+                pass
 
     # ------------------------------------------------------------ the stream
 

@@ -13,6 +13,12 @@ from typing import Any
 
 Read = Callable[[Any], object]
 
+
+def _reads_texts_as_str(pandas: Any) -> bool:
+    """pandas' ``future.infer_string``: pandas 3 always infers it, and warns of each reading of the old option."""
+    return int(pandas.__version__.partition(".")[0]) >= 3 or bool(pandas.get_option("future.infer_string"))
+
+
 # Of the thread that reads them.
 _OF_A_THREAD: dict[str, Read] = {
     "decimal:getcontext().prec": lambda module: module.getcontext().prec,
@@ -30,7 +36,7 @@ _OF_THE_PROCESS: dict[str, Read] = {
     "keras:backend.image_data_format()": lambda module: module.backend.image_data_format(),
     "tf_keras:backend.floatx()": lambda module: module.backend.floatx(),
     "tf_keras:backend.image_data_format()": lambda module: module.backend.image_data_format(),
-    "pandas:options.future.infer_string": lambda module: module.get_option("future.infer_string"),
+    "pandas:options.future.infer_string": _reads_texts_as_str,
     "pandas:options.mode.string_storage": lambda module: module.get_option("mode.string_storage"),
     "PIL.Image:MAX_IMAGE_PIXELS": lambda module: module.MAX_IMAGE_PIXELS,
     "PIL.ImageFile:LOAD_TRUNCATED_IMAGES": lambda module: module.LOAD_TRUNCATED_IMAGES,

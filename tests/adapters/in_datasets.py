@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pandas
 import pyarrow
 import pytest
 
 from enqueuer import SequenceEnqueuer, SequenceSpec, Timing
 from enqueuer.adapters.datasets import from_dataset
+from enqueuer.compute.library_settings import read_process_settings
 from tests.support.remote import RemoteWorker, free_address
 
 ROWS = 10
@@ -156,3 +159,10 @@ def test_a_dataset_in_memory_is_shared_and_not_copied(processes: SequenceEnqueue
     assert any("memfd" in name for name in batch["mapped"])
     assert batch["allocated"] < 1_000_000
     assert batch["x"] == [3_000_000, 3_000_001]
+
+
+def test_pandas_settings_are_read_without_a_warning() -> None:
+    assert pandas
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert any(name.startswith("pandas:options.future") for name in read_process_settings())

@@ -565,3 +565,13 @@ def test_persistent_workers_end_with_their_program(tmp_path: Path) -> None:
     started = {int(pid) for pid in run_script(EXITING, tmp_path, timeout=20).split()}
     assert len(started) == 2
     wait_until(lambda: not alive(started), what="the end of its processes")
+
+
+def test_an_enqueuer_that_the_interpreter_drops_last_raises_nothing(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enq = make(Bare(3))
+    enq.start()
+    with monkeypatch.context() as at_exit:
+        at_exit.setattr("enqueuer.sequence_enqueuer.contextlib", None)
+        enq.__del__()

@@ -131,6 +131,7 @@ def test_a_module_that_cannot_be_imported_here_is_told_at_the_start() -> None:
         (("--allow", "p", "--name", "n" * 201), "up to 200"),
         (("--allow", "enqueuer"), "allow enqueuer.demo for the demo"),
         (("--allow", "p", "--allow", "enqueuer_worker.sequence.loader"), "unpickle"),
+        (("--allow", "p", "--interface", "ib7"), "--interface ib7 is none of this machine; there are: "),
         (("--allow", "p", "--lifetime", "1 week"), "--lifetime must be a time like 90s, 55m, 2h"),
         (("--allow", "p", "--lifetime", "0s"), "--lifetime 0s must be longer than 0"),
         (

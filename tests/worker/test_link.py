@@ -9,7 +9,8 @@ import pytest
 import zmq
 
 from enqueuer.transport.sockets import CoordinatorSockets, new_context
-from enqueuer_worker.link import Link, Refusal, fill_in_host
+from enqueuer_worker.connection import Refusal
+from enqueuer_worker.link import Link, fill_in_host
 from tests.support.remote import free_address
 
 

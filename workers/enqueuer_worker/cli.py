@@ -87,6 +87,13 @@ def _option(flag: str, **details: Any) -> Callable[[Callable[..., None]], Callab
     "service and number]",
 )
 @_option(
+    "--interface",
+    metavar="IFACE",
+    help="The network interface, such as eth1 or ib0, from whose address this machine connects to the trainer: where "
+    "several networks lead there, or a firewall lets only one through. Nothing connects to a worker, so no address is "
+    "announced; the name in logs is that of --name.  [default: as the system routes]",
+)
+@_option(
     "--once",
     is_flag=True,
     help="Leave when the first session has ended, or with exit code 1 when the trainer refuses this machine.",

@@ -25,6 +25,7 @@ from enqueuer_worker.arguments import (
     read_lifetime,
 )
 from enqueuer_worker.importability import import_problem
+from enqueuer_worker.interfaces import check_interface
 from enqueuer_worker.logs import set_up_logger
 from enqueuer_worker.machine_name import machine_name
 from enqueuer_worker.settings import Settings
@@ -43,6 +44,7 @@ def run_worker(
     insecure: bool = False,
     max_memory: int | str | None = None,
     name: str | None = None,
+    interface: str | None = None,
     once: bool = False,
     drain_timeout: float = 30.0,
     lifetime: float | str | None = None,
@@ -78,6 +80,7 @@ def run_worker(
     check_log_level(log_level)
     check_limits(drain_timeout, max_reconnect_interval, worker_threads)
     check_name(name)
+    check_interface(interface or "")
     life_seconds, stagger_seconds = read_lifetime(lifetime, lifetime_stagger)
     check_requeue_exit_code(requeue_exit_code)
     notice = os.fspath(preemption_notice or "")
@@ -91,6 +94,7 @@ def run_worker(
         max_memory=None if max_memory is None else parse_size(max_memory),
         supervisor=os.urandom(16).hex(),
         name=name,
+        interface=interface or "",
         once=once,
         drain_timeout=drain_timeout,
         max_reconnect_interval=max_reconnect_interval,

@@ -23,6 +23,8 @@ class Settings(Policy):
     connect: str
     supervisor: str
     name: str
+    # The network interface to connect from; '' for any.
+    interface: str = ""
     secret: str = field(default="", repr=False)
     # The text of a remote worker's token: its key and its coordinator's. '' for none, on loopback or by --insecure.
     token: str = field(default="", repr=False)

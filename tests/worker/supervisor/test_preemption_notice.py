@@ -139,11 +139,11 @@ def test_a_server_that_cannot_be_read_is_told_once_and_read_when_it_can_be(
     watch = NoticeWatch(service.url("/preempted"), LOGGER)
     try:
         wait_until(lambda: len(service.asked) > 3, what="some requests")
-        assert watch.notice == ""
+        assert watch.result is None
         service.answers["/preempted"] = "TRUE"
         service.required = {}
         assert select.select([watch], [], [], 60)[0] == [watch]
-        assert watch.notice.endswith("/preempted answers 'TRUE'")
+        assert watch.result.endswith("/preempted answers 'TRUE'")
     finally:
         watch.close()
     (record,) = caplog.records
@@ -158,10 +158,10 @@ def test_a_file_is_a_notice_as_soon_as_it_is_there_and_a_closed_watch_ends(
     file = tmp_path / "notice"
     watches = [NoticeWatch(str(file), LOGGER) for _ in range(2)]
     watches[1].close()
-    assert watches[0].notice == ""
+    assert watches[0].result is None
     file.touch()
     assert select.select([watches[0]], [], [], 60)[0] == [watches[0]]
-    assert watches[0].notice == f"{file} is there"
+    assert watches[0].result == f"{file} is there"
     watches[0].close()
     wait_until(lambda: not any(thread.name == "enqueuer-notice" for thread in threading.enumerate()))
-    assert watches[1].notice in ("", watches[0].notice)
+    assert watches[1].result in ("", watches[0].result)

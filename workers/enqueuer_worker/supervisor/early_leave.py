@@ -63,8 +63,8 @@ class EarlyLeave:
 
     def reason(self, now: float) -> str:
         """Return why to leave now; '' if there is no reason to."""
-        if self._watch is not None and self._watch.notice:
-            return f"preemption notice: {self._watch.notice}"
+        if self._watch is not None and self._watch.result:
+            return f"preemption notice: {self._watch.result}"
         return "the lifetime is over" if now >= self._leave_at else ""
 
     def begin(self) -> None:

@@ -17,12 +17,13 @@ import contextlib
 import http.client
 import json
 import logging
-import socket
 import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
 from urllib.parse import urljoin
+
+from enqueuer_worker.background import BackgroundCall
 
 # AWS advises 5 s; Google Cloud and Azure take the machine 30 s after the notice, and a drain may need those.
 _URL_SECONDS = 2.0
@@ -38,49 +39,40 @@ _AWS_TOKEN = "/latest/api/token"  # noqa: S105 - a path
 _AWS_TOKEN_SECONDS = "21600"  # noqa: S105
 
 
-class NoticeWatch:
+class NoticeWatch(BackgroundCall[str]):
     """Looks for the notice in a thread of its own, as a network or a shared directory may block.
 
-    ``fileno()`` becomes readable when ``notice`` is there.
+    ``fileno()`` becomes readable when ``result``, the notice in words, is there.
     """
 
     def __init__(self, target: str, logger: logging.Logger) -> None:
-        # The notice in words; '' while there is none. Only the watching thread sets it.
-        self.notice = ""
         self._source = _Url(target) if is_url(target) else _File(target)
         self._target = target
         self._logger = logger
         self._ended = threading.Event()
-        self._readable, writable = socket.socketpair()
-        threading.Thread(target=self._run, args=(writable,), name="enqueuer-notice", daemon=True).start()
-
-    def fileno(self) -> int:
-        return self._readable.fileno()
+        super().__init__(self._wait_for_notice, "enqueuer-notice")
 
     def close(self) -> None:
-        """End the watch; a request under way is not waited for."""
         self._ended.set()
-        self._readable.close()
+        super().close()
 
-    def _run(self, writable: socket.socket) -> None:
+    def _wait_for_notice(self) -> str:
         fails = False
-        with writable:
-            while not self._ended.is_set():
-                try:
-                    self.notice = self._source.read()
-                except (OSError, ValueError, http.client.HTTPException) as error:
-                    if not fails:
-                        self._logger.warning(
-                            "no preemption notice can be read from %s: %s; going on without it, and trying again",
-                            self._target,
-                            error,
-                        )
-                    fails = True
-                else:
-                    fails = False
-                if self.notice:
-                    return  # the end of the pair makes the other one readable
-                self._ended.wait(self._source.interval)
+        while not self._ended.is_set():
+            try:
+                if notice := self._source.read():
+                    return notice
+                fails = False
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                if not fails:
+                    self._logger.warning(
+                        "no preemption notice can be read from %s: %s; going on without it, and trying again",
+                        self._target,
+                        error,
+                    )
+                fails = True
+            self._ended.wait(self._source.interval)
+        return ""
 
 
 def is_url(target: str) -> bool:

@@ -174,6 +174,7 @@ class Link:
     """A worker's two connections to its coordinator. ``address`` is the coordinator's, for the next control socket.
 
     ``token`` holds the keys for both; None: no encryption and no proof (on this host, or with ``--insecure``).
+    ``data_address`` is for batches, where it is not the one that the coordinator names; '' for the coordinator's.
     """
 
     def __init__(
@@ -183,8 +184,10 @@ class Link:
         address: str,
         retry_ms: int = 5_000,
         token: WorkerToken | None = None,
+        data_address: str = "",
     ) -> None:
         self.address = address
+        self._given_data_address = data_address
         self._token = token
         self.control: Connection | None = None
         self.data: Connection | None = None
@@ -203,7 +206,7 @@ class Link:
         """Connect the data socket; returns the address used, with the coordinator's host filled in."""
         if self.data is not None:
             self.data.close()
-        address = fill_in_host(endpoint, self.address)
+        address = self._given_data_address or fill_in_host(endpoint, self.address)
         if self.address.startswith("tcp://") and not address.startswith("tcp://"):
             address = "no address"  # a trainer on another machine may not name this machine's own sockets
         self.data = Connection(self._context, self._poller, zmq.PUSH, address, self._retry_ms, self._token)
@@ -279,9 +282,12 @@ def new_link(
     address: str,
     retry_ms: int = 5_000,
     token: WorkerToken | None = None,
+    data_address: str = "",
 ) -> Link | LocalLink:
     """The link to a trainer at this address: on its host, in the trainer's own directory, or anywhere."""
-    return LocalLink(poller, address) if is_local(address) else Link(context, poller, address, retry_ms, token)
+    if is_local(address):
+        return LocalLink(poller, address)
+    return Link(context, poller, address, retry_ms, token, data_address)
 
 
 def fill_in_host(endpoint: str, connected_to: str) -> str:

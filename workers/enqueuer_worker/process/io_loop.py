@@ -86,6 +86,7 @@ class IoLoop:
             common.connect,
             int(common.max_reconnect_interval * 1000),
             parse_passed_token(common.token),
+            common.data_connect,
         )
         self._commands = commands
         self._tasks = shared.tasks

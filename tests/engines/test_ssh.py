@@ -24,7 +24,7 @@ from tests.support.remote import REPOSITORY, environment
 from tests.support.ssh_host import SshHost, command_of, skip_without_ssh
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.namespaces, pytest.mark.timeout(170)]
+pytestmark = [pytest.mark.namespaces, pytest.mark.timeout(300)]
 
 _LENGTH, _SIZE, _SEED = 50, 5000, 7
 
@@ -173,18 +173,29 @@ def test_broken_connections_are_opened_again_and_ctrl_c_drains(
     print(f"first batch after {first:.1f} s; recovery after a killed client {gaps[0]:.1f} s, server {gaps[1]:.1f} s")
 
 
-def test_workers_end_when_the_launcher_is_killed_and_when_the_way_to_it_is_cut(
+def test_workers_end_when_the_launcher_is_killed(
     hosts: TwoHosts, server: SshHost, keys: KeyDirectory, tmp_path: Path
 ) -> None:
     token = ("--token-file", str(keys.token_file("worker")))
-    with train(hosts, keys, tmp_path / "trainer.log") as trainer, said_on_failure(trainer):
-        with Launch(hosts, server, tmp_path / "killed.log", "far:1", *token) as launch, said_on_failure(launch):
+    with (
+        train(hosts, keys, tmp_path / "trainer.log") as trainer,
+        Launch(hosts, server, tmp_path / "launch.log", "far:1", *token) as launch,
+        said_on_failure(trainer, launch),
+    ):
+        wait_for_another(trainer, set())
+        clients = launch.clients()
+        launch.kill()
+        wait_until(lambda: not server.started() and not alive(clients), 60.0, "the end of workers and clients")
+
+
+def test_a_fleet_outlives_a_cut_wire_and_its_trainer(
+    hosts: TwoHosts, server: SshHost, keys: KeyDirectory, tmp_path: Path
+) -> None:
+    token = ("--token-file", str(keys.token_file("worker")))
+    with Launch(hosts, server, tmp_path / "launch.log", "far:1", *token) as launch, said_on_failure(launch):
+        wait_until(lambda: "no trainer of yours with bind=… runs" in launch.output(), 60.0, "the look for a trainer")
+        with train(hosts, keys, tmp_path / "first.log") as trainer, said_on_failure(trainer):
             wait_for_another(trainer, set())
-            clients = launch.clients()
-            launch.kill()
-            wait_until(lambda: not server.started() and not alive(clients), 60.0, "the end of workers and client")
-        with Launch(hosts, server, tmp_path / "cut.log", "far:1", *token) as launch, said_on_failure(launch):
-            wait_for_another(trainer, pids_of(trainer.batches))
             old = server.started()
             hosts.cut()
             cut_at = time.monotonic()
@@ -194,9 +205,15 @@ def test_workers_end_when_the_launcher_is_killed_and_when_the_way_to_it_is_cut(
             mended_at = time.monotonic()
             recovery = wait_for_another(trainer, old | pids_of(trainer.batches)) - mended_at
             trainer.finish(60)
-            launch.signal(signal.SIGTERM)
-            assert launch.wait() == 0, launch.output()
-        assert_as_local(trainer.batches)
+            assert_as_local(trainer.batches)
+        # Its second port is another one.
+        with train(hosts, keys, tmp_path / "second.log") as trainer, said_on_failure(trainer):
+            wait_for_another(trainer, set())
+            trainer.finish(60)
+            assert_as_local(trainer.batches)
+        assert "far | the trainer has other ports now: connecting anew" in launch.output()
+        launch.signal(signal.SIGTERM)
+        assert launch.wait() == 0, launch.output()
     print(f"workers ended {ended_after:.1f} s after the cut; recovery {recovery:.1f} s after its end")
 
 

@@ -22,7 +22,7 @@ from enqueuer.engines.ssh.ends import End, explain_end
 from enqueuer.engines.ssh.hosts import Host
 
 _LOOK_SECONDS = 1.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 # After a connection that lived this long, the pauses begin again with the shortest.
 _LONG_LIFE_SECONDS = 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

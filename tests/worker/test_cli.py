@@ -62,7 +62,7 @@ def test_options_reach_the_workers_settings(started: list[tuple[Settings, int]])
         *CONNECT,
         *("--processes", "3", "--sequence", "my.data:Train", "--sequence", "my.data:Test", "--allow", "other.package"),
         *("--name", "box", "--once", "--drain-timeout", "2.5", "--max-reconnect-interval", "9", "--allow-skew"),
-        *("--worker-threads", "2", "--log-level", "debug", "--log-json"),
+        *("--worker-threads", "2", "--log-level", "debug", "--log-json", "--data-connect", "tcp://trainer:5556"),
     )
     assert result.exit_code == 7
     ((settings, processes),) = started
@@ -75,6 +75,7 @@ def test_options_reach_the_workers_settings(started: list[tuple[Settings, int]])
     )
     assert settings.sequences == ("my.data:Train", "my.data:Test") and settings.packages == ("other.package",)
     assert (settings.drain_timeout, settings.max_reconnect_interval, settings.worker_threads) == (2.5, 9.0, 2)
+    assert (settings.data_connect, settings.stdin_timeout) == ("tcp://trainer:5556", math.inf)
     assert (settings.log_level, settings.log_json, settings.trust) == ("DEBUG", True, "remote")
     assert settings.sys_path[0] == os.getcwd()  # noqa: PTH109
     child = ChildSettings(settings, 1, "ab" * 16, 5, 77)
@@ -144,6 +145,7 @@ def test_a_module_that_cannot_be_imported_here_is_told_at_the_start() -> None:
         (("--allow", "p", "--preemption-notice", "http://"), "a URL that begins with http:// or https://"),
         (("--allow", "p", "--processes", "0"), "'auto' or a number of at least 1"),
         (("--allow", "p", "--processes", "many"), "'auto' or a number of at least 1"),
+        (("--allow", "p", "--data-connect", "trainer:5556"), "--data-connect must be the trainer's address"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments: tuple[str, ...], words: str) -> None:

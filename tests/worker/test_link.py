@@ -88,6 +88,15 @@ def test_results_wait_for_the_data_connection_and_its_break_breaks_the_link(ends
     sockets.close()
 
 
+def test_a_given_data_address_replaces_the_one_that_the_coordinator_names(ends: Ends) -> None:
+    sockets = listening(ends.link, ends.context)
+    ends.link = Link(ends.context, ends.poller, ends.link.address, data_address=sockets.data_endpoint)
+    assert ends.link.open_data("tcp://*:1", now=100.0) == sockets.data_endpoint
+    ends.link.send_data([b"header"])
+    ends.run_until(lambda: sockets.pull.poll(0))
+    sockets.close()
+
+
 @pytest.mark.parametrize("endpoint", ["nonsense", "tcp://", "ipc:///tmp/somebody-elses", "inproc://x", ""])
 def test_a_data_endpoint_that_cannot_be_the_coordinators_breaks_the_link(ends: Ends, endpoint: str) -> None:
     ends.link.open_control()

@@ -46,15 +46,15 @@ def count_processes(processes: int | str) -> int:
     return count
 
 
-def check_address(address: str) -> None:
-    """Raise ConfigurationError unless the address has the form 'tcp://host:port'."""
+def check_address(address: str, name: str = "connect") -> None:
+    """Raise ConfigurationError unless the address, the argument of this name, has the form 'tcp://host:port'."""
     found = _ADDRESS.fullmatch(address)
     if found is None or not 0 < int(found[2]) < 65536:
         ports = "" if found is None else " with a port from 1 to 65535"
-        raise ConfigurationError(f"connect must be the trainer's address, 'tcp://host:port'{ports}, not {address!r}")
+        raise ConfigurationError(f"{name} must be the trainer's address, 'tcp://host:port'{ports}, not {address!r}")
     if found[1] in _WILDCARDS:
         raise ConfigurationError(
-            f"connect={address!r} is where a trainer listens, on all addresses of its machine: give that "
+            f"{name}={address!r} is where a trainer listens, on all addresses of its machine: give that "
             "machine's name or address, as in 'tcp://trainer:5555', or 127.0.0.1 on the same machine"
         )
 
@@ -161,6 +161,12 @@ def check_limits(drain_timeout: float, max_reconnect_interval: float, worker_thr
         if not least <= value <= most:
             limits = f"at least {least}" if most == math.inf else f"from {least} to {most}"
             raise ConfigurationError(f"{label} must be {limits}, not {value!r}")
+
+
+def check_stdin_timeout(seconds: float | None) -> None:
+    """Raise ConfigurationError for a time of silence that is no time."""
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise ConfigurationError(f"stdin_timeout must be above 0 seconds, not {seconds!r}")
 
 
 def check_name(name: str) -> None:

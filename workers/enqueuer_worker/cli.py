@@ -40,6 +40,12 @@ def _option(flag: str, **details: Any) -> Callable[[Callable[..., None]], Callab
     help="Worker processes; each computes one batch at a time. 'auto': one for each usable CPU.",
 )
 @_option(
+    "--data-connect",
+    metavar="ADDRESS",
+    help="Where this machine reaches the trainer's second port, that for batches, if not where the trainer says: "
+    "through a tunnel to another port, for example.",
+)
+@_option(
     "--sequence",
     multiple=True,
     metavar="PACKAGE.MODULE:CALLABLE",
@@ -64,14 +70,21 @@ def _option(flag: str, **details: Any) -> Callable[[Callable[..., None]], Callab
     type=click.Path(dir_okay=False),
     metavar="FILE",
     help="The worker.token that `enqueuer keygen` made beside the trainer's key. With it the trainer lets this worker "
-    "in, the worker speaks to that trainer only, and all is encrypted. The token itself can be in ENQUEUER_TOKEN "
-    "instead.",
+    "in, the worker speaks to that trainer only, and all is encrypted. '-' is the first line of standard input. The "
+    "token itself can be in ENQUEUER_TOKEN instead.",
 )
 @_option(
     "--insecure",
     is_flag=True,
     help="Connects to another machine without a token. Any program that answers there, or listens on the way, reads "
     "the batches and chooses what is called here, within --sequence and --allow.",
+)
+@_option(
+    "--stdin-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="For a program that starts this worker elsewhere: drain as after SIGTERM when it writes the line 'drain' to "
+    "standard input, when standard input ends, and when no line comes for this long.  [default: it is not read]",
 )
 @_option(
     "--max-memory",

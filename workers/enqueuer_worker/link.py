@@ -31,6 +31,7 @@ class Link:
     """A worker's two connections to its coordinator. ``address`` is the coordinator's, for the next control socket.
 
     ``token`` holds the keys for both; None: no encryption and no proof (on this host, or with ``--insecure``).
+    ``data_address`` is for batches, where it is not the one that the coordinator names; '' for the coordinator's.
     ``interface`` names the network interface to connect from; '' for any.
     """
 
@@ -41,9 +42,11 @@ class Link:
         address: str,
         retry_ms: int = 5_000,
         token: WorkerToken | None = None,
+        data_address: str = "",
         interface: str = "",
     ) -> None:
         self.address = address
+        self._given_data_address = data_address
         self._token = token
         self._interface = interface
         self.control: Connection | None = None
@@ -64,7 +67,8 @@ class Link:
         if self.data is not None:
             self.data.close()
         # Of a name's addresses, the one at which the coordinator was found.
-        address = fill_in_host(endpoint, self.address if self.control is None else self.control.address)
+        host = self.address if self.control is None else self.control.address
+        address = self._given_data_address or fill_in_host(endpoint, host)
         if self.address.startswith("tcp://") and not address.startswith("tcp://"):
             address = "no address"  # a trainer on another machine may not name this machine's own sockets
         self.data = self._connect(zmq.PUSH, address)
@@ -144,12 +148,13 @@ def new_link(
     address: str,
     retry_ms: int = 5_000,
     token: WorkerToken | None = None,
+    data_address: str = "",
     interface: str = "",
 ) -> Link | LocalLink:
     """The link to a trainer at this address: on its host, in the trainer's own directory, or anywhere."""
     if is_local(address):
         return LocalLink(poller, address)
-    return Link(context, poller, address, retry_ms, token, interface)
+    return Link(context, poller, address, retry_ms, token, data_address, interface)
 
 
 def fill_in_host(endpoint: str, connected_to: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from enqueuer_worker.arguments import (
     check_name,
     check_preemption_notice,
     check_requeue_exit_code,
+    check_stdin_timeout,
     check_trust,
     count_processes,
     parse_size,
@@ -29,6 +31,7 @@ from enqueuer_worker.interfaces import check_interface
 from enqueuer_worker.logs import set_up_logger
 from enqueuer_worker.machine_name import machine_name
 from enqueuer_worker.settings import Settings
+from enqueuer_worker.supervisor.attended import AttendedSupervisor
 from enqueuer_worker.supervisor.early_leave import EarlyLeave
 from enqueuer_worker.supervisor.supervisor import Supervisor
 
@@ -37,11 +40,13 @@ def run_worker(
     connect: str,
     processes: int | str = 1,
     *,
+    data_connect: str | None = None,
     sequence: str | Iterable[str] = (),
     allow: str | Iterable[str] = (),
     allow_pickle: bool = False,
     token_file: str | os.PathLike[str] | None = None,
     insecure: bool = False,
+    stdin_timeout: float | None = None,
     max_memory: int | str | None = None,
     name: str | None = None,
     interface: str | None = None,
@@ -60,7 +65,8 @@ def run_worker(
     """Compute batches for the trainer at ``connect`` ('tcp://host:port') until SIGTERM or Ctrl-C.
 
     The arguments are the options of ``enqueuer worker``; its ``--help`` describes them. Without ``token_file`` the
-    environment counts: ENQUEUER_TOKEN_FILE, or ENQUEUER_TOKEN, which is removed from this process's environment.
+    environment counts: ENQUEUER_TOKEN_FILE, or ENQUEUER_TOKEN, which is removed from this process's environment. The
+    file '-' is a line of standard input.
 
     Blocks: for one session with ``once``, otherwise until a signal, the end of the lifetime or a preemption notice.
     Only the main thread receives signals.
@@ -74,11 +80,14 @@ def run_worker(
     sequences, packages = _texts(sequence), _texts(allow)
     name = name or machine_name()
     check_address(connect)
+    if data_connect is not None:
+        check_address(data_connect, "data_connect")
     token = find_token(token_file)
     check_trust(connect, token, insecure=insecure, allow_pickle=allow_pickle)
     check_allowed(sequences, packages, allow_pickle=allow_pickle)
     check_log_level(log_level)
     check_limits(drain_timeout, max_reconnect_interval, worker_threads)
+    check_stdin_timeout(stdin_timeout)
     check_name(name)
     check_interface(interface or "")
     life_seconds, stagger_seconds = read_lifetime(lifetime, lifetime_stagger)
@@ -88,6 +97,7 @@ def run_worker(
     count = count_processes(processes)
     settings = Settings(
         connect=connect,
+        data_connect=data_connect or "",
         processes=count,
         token="" if token is None else token.to_text(),
         allow_pickle=allow_pickle,
@@ -96,6 +106,7 @@ def run_worker(
         name=name,
         interface=interface or "",
         once=once,
+        stdin_timeout=math.inf if stdin_timeout is None else stdin_timeout,
         drain_timeout=drain_timeout,
         max_reconnect_interval=max_reconnect_interval,
         worker_threads=worker_threads,
@@ -118,7 +129,8 @@ def run_worker(
         preemption_notice=notice,
         requeue_exit_code=requeue_exit_code,
     )
-    return Supervisor(settings, count, logger, health, early_leave).run()
+    kind = Supervisor if stdin_timeout is None else AttendedSupervisor
+    return kind(settings, count, logger, health, early_leave).run()
 
 
 def _warn_of_missing_modules(settings: Settings, logger: logging.Logger) -> None:

@@ -87,6 +87,7 @@ class IoLoop:
             common.connect,
             int(common.max_reconnect_interval * 1000),
             parse_passed_token(common.token),
+            common.data_connect,
             common.interface,
         )
         self._commands = commands

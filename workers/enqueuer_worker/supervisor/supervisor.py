@@ -35,7 +35,7 @@ from enqueuer_worker.supervisor.coordinator_link import SupervisorLink
 from enqueuer_worker.supervisor.early_leave import EarlyLeave
 from enqueuer_worker.supervisor.minute_line import MinuteLine
 from enqueuer_worker.supervisor.restarts import RestartBackoff
-from enqueuer_worker.supervisor.signals import SignalPipe
+from enqueuer_worker.supervisor.signals import OneSigterm, SignalPipe
 from enqueuer_worker.supervisor.time_limit import TimeLimit
 
 # How long after its own deadline a draining child is killed.
@@ -90,6 +90,7 @@ class Supervisor:
         self._minute_line = MinuteLine(logger)
         self._early_leave = early_leave or EarlyLeave()
         self._draining = self._signalled = False
+        self._one_sigterm = OneSigterm()
         self._kill_at = math.inf
         self._signals = SignalPipe((signal.SIGCHLD, *self.end_signals))
         self.set_processes(processes)
@@ -137,7 +138,7 @@ class Supervisor:
         """Handle the events of a poll, then the deadlines."""
         now = time.monotonic()
         for number in self._signals.read() if self._signals.fd in ready else ():
-            if number in self.end_signals:
+            if number in self.end_signals and not self._one_sigterm.is_repeated(number, now):
                 self._on_end_signal(signal.Signals(number), now)
         if self._health is not None and self._health.fileno() in ready:
             self._health.answer(self._status)

@@ -44,6 +44,7 @@ ALLOWED = {
         "enqueuer.transport",
         "enqueuer.errors",
     },
+    "enqueuer.engines": {"enqueuer.observer", "enqueuer.transport", "enqueuer.errors"},
     "enqueuer.runtime": {
         "enqueuer",  # its version
         "enqueuer.core",

@@ -16,6 +16,7 @@ from enqueuer.cli.lazy_group import LazyGroup
         "doctor": "enqueuer.cli.doctor:doctor",
         "health": "enqueuer.cli.health:health",
         "keygen": "enqueuer.cli.keygen:keygen",
+        "launch": "enqueuer.cli.launch:launch",
         "metrics": "enqueuer.cli.metrics:metrics",
         "status": "enqueuer.cli.status:status",
         "worker": "enqueuer_worker.cli:worker",

@@ -41,6 +41,7 @@ class SessionFacts:
         max_bytes: bound on the bytes of undelivered batches; None: none.
         skipped_before: batches that earlier sessions skipped; they count towards ``max_skipped``.
         address: where remote workers connect, for the warning that none is there; '' without remote workers.
+        data_address: the second port, that for batches; '' without remote workers.
         digest_of: the digest of a payload, None for one that cannot be compared; None: no batches are compared.
     """
 
@@ -51,5 +52,6 @@ class SessionFacts:
     max_bytes: int | None = None
     skipped_before: int = 0
     address: str = ""
+    data_address: str = ""
     digest_of: Callable[[Any], BatchDigest | None] | None = None
     python_version: str = ""

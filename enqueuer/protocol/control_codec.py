@@ -262,6 +262,7 @@ _SCHEMA: tuple[tuple[m.Kind, type, tuple[Check, ...]], ...] = (
             # The verdict and its window; item times, events, workers.
             *(_label, _seconds, _count_or_none, _text, _text, _seconds, _count, _indices, _events),
             *(_count, _count, _rows, _seconds),
+            *(_label, _label),
         ),
     ),
 )

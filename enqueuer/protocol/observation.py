@@ -35,7 +35,8 @@ class Snapshot:
     None while it is not known. ``item_counts`` are the items by the octave of their time: up to 2**-19 s, up to
     2**-18 s, and so on. ``events`` are (number, seconds since the start, what, worker), the earliest first.
     ``rows_total`` workers are known; ``rows`` are those from ``first_row`` on, in the order in which they came.
-    In ``seconds_to_ask``, a request of this size is answered again.
+    In ``seconds_to_ask``, a request of this size is answered again. The trainer listens for remote workers at ``bind``
+    and ``data_bind``, '' if it does not.
     """
 
     library_version: str
@@ -83,3 +84,5 @@ class Snapshot:
     first_row: int
     rows: tuple[WorkerRow, ...]
     seconds_to_ask: float
+    bind: str = ""
+    data_bind: str = ""

@@ -55,6 +55,8 @@ def make_snapshot(state: State, stats: Stats, verdicts: VerdictWatch, show: Show
         first_row=show.first_row,
         rows=_rows(state, show),
         seconds_to_ask=show.seconds,
+        bind=state.facts.address,
+        data_bind=state.facts.data_address,
     )
 
 

@@ -37,6 +37,7 @@ def session_facts(
         max_bytes=max_bytes,
         skipped_before=bookmark.skipped_before,
         address=remote[0].sockets.control_endpoint if remote else "",
+        data_address=remote[0].sockets.data_endpoint if remote else "",
         digest_of=digest_payload,
     )
 

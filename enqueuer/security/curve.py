@@ -26,6 +26,10 @@ KEY_FILE_VARIABLE = "ENQUEUER_KEY_FILE"
 TOKEN_FILE_VARIABLE = "ENQUEUER_TOKEN_FILE"  # noqa: S105 - a name
 TOKEN_VARIABLE = "ENQUEUER_TOKEN"  # noqa: S105 - a name
 ZAP_DOMAIN = "enqueuer"
+STDIN = "-"
+_STDIN_FD = 0
+# More than a token has.
+_MOST_LINE_BYTES = 1024
 
 
 def find_key_file(key_file: str | os.PathLike[str] | None) -> str | None:
@@ -37,14 +41,24 @@ def find_key_file(key_file: str | os.PathLike[str] | None) -> str | None:
 def find_token(token_file: str | os.PathLike[str] | None) -> WorkerToken | None:
     """A worker's token: from ``token_file``, or else from the environment's file or text; None if none is given.
 
-    The text is removed from this process's environment, which user code and crash reports see. Raises
-    ConfigurationError.
+    The text is removed from this process's environment, which user code and crash reports see. The file '-' is one line
+    of standard input. Raises ConfigurationError.
     """
     text = os.environ.pop(TOKEN_VARIABLE, None)
     file = token_file or os.environ.get(TOKEN_FILE_VARIABLE)
+    if file == STDIN:
+        return parse_token(_read_line(), "the first line of standard input")
     if file:
         return read_token(Path(file).expanduser())
     return parse_token(text, TOKEN_VARIABLE) if text else None
+
+
+def _read_line() -> str:
+    """One line of standard input, at most so long. Read byte by byte: what is behind it stays for other readers."""
+    line = b""
+    while len(line) < _MOST_LINE_BYTES and not line.endswith(b"\n") and (byte := os.read(_STDIN_FD, 1)):
+        line += byte
+    return line.decode(errors="replace")
 
 
 def find_observer_token(token_file: str | os.PathLike[str] | None) -> ObserverToken | None:

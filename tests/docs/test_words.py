@@ -15,7 +15,7 @@ import pytest
 from enqueuer import SequenceEnqueuer, Timing
 from enqueuer.cli.main import main
 from enqueuer.options import Options
-from tests.docs.pages import ALL, name
+from tests.docs.pages import ALL, SITE, name
 from tests.support.code_names import identifiers, modules, texts
 from tests.support.snippets import PAGES, REPOSITORY
 
@@ -114,6 +114,25 @@ def test_every_option_of_a_command_that_a_page_names_exists(page: Path) -> None:
     ours = [span for span in spans(page) if not span.startswith(of_others)]
     named = {option for span in ours for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", span)}
     assert named - set(options_of_commands()) == set()
+
+
+def test_the_page_of_variables_has_each_commands_options() -> None:
+    """Their table is made from the commands, at this mark."""
+    page = (PAGES / "reference" / "environment.md").read_text()
+    assert "\n<!-- environment -->\n" in page
+    context = click.Context(main)
+    worker = main.get_command(context, "worker")
+    assert worker is not None
+    assert [option.name for option in worker.params if not isinstance(option.envvar, str)] == []
+
+
+@pytest.mark.parametrize("page", SITE, ids=name)
+def test_every_variable_that_a_page_names_exists(page: Path) -> None:
+    named = set(re.findall(r"\bENQUEUER_[A-Z_]+\b", " ".join(spans(page))))
+    context = click.Context(main)
+    commands = [main.get_command(context, command) for command in main.list_commands(context)]
+    of_options = {option.envvar for command in commands if command is not None for option in command.params}
+    assert {variable for variable in named - of_options if variable not in texts()} == set()
 
 
 def options_of_commands() -> Iterator[str]:

@@ -32,6 +32,14 @@ class Negated(Stamped):
     sign = -1
 
 
+class Drawn(Stamped):
+    """Batch i is (i, the worker's pid, an array full of a number that NumPy draws)."""
+
+    def __getitem__(self, index: int) -> tuple[int, int, np.ndarray]:
+        time.sleep(self.seconds)
+        return index, os.getpid(), np.full(self.size, np.random.randint(2**31), np.int64)
+
+
 class Chatty(Stamped):
     """Logs and warns about each item, and prints."""
 

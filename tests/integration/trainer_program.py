@@ -41,6 +41,7 @@ def main() -> None:
         **({"insecure": True} if arguments.key_file is None else {"key_file": arguments.key_file}),
         shared_memory=False,  # network namespaces share it, and it is the network that is tried here
         min_workers=arguments.workers,
+        seed=arguments.seed,
         **({} if arguments.hedge is None else {"hedge": arguments.hedge}),
         timing=timing,
     ) as enqueuer:
@@ -71,6 +72,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0.02)
     parser.add_argument("--size", type=int, default=5000)
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--seed", type=int)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--max-queue-size", type=int, default=10)
     parser.add_argument("--hedge")

@@ -34,6 +34,7 @@ SNAPSHOT = Snapshot(
     *(4_000, 2**40, 2**39, 1.0, 12.5, 1.0, 80.0, 0.5, 0, 1, 2, 3, 4, 5, 6, 7),
     *("too few workers", 0.2, None, "a sentence", "a cure", 30.0, 2_000, (0, 7, 2**40)),
     *(((1, 0.5, "joined", "w on host"),), 2, 0, (ROW, replace(ROW, computing=None)), 1.25),
+    *("tcp://0.0.0.0:5555", "tcp://0.0.0.0:41234"),
 )
 
 MESSAGES: list[m.Message] = [

@@ -91,8 +91,11 @@ class TwoHosts:
 
     def pids(self) -> set[int]:
         """The pids of the processes on either host now."""
-        listed = [_run("ip", "netns", "pids", namespace) for namespace in self._namespaces]
-        return {int(pid) for pids in listed for pid in pids.split()}
+        return {pid for namespace in self._namespaces for pid in _pids_in(namespace)}
+
+    def worker_pids(self) -> set[int]:
+        """The pids of the processes on the worker's host now."""
+        return _pids_in(self._namespaces[1])
 
     def __enter__(self) -> TwoHosts:
         try:
@@ -136,6 +139,10 @@ class TwoHosts:
         for namespace in self._namespaces:
             subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True)
         shutil.rmtree(self._names, ignore_errors=True)
+
+
+def _pids_in(namespace: str) -> set[int]:
+    return {int(pid) for pid in _run("ip", "netns", "pids", namespace).split()}
 
 
 def _run(*command: str) -> str:

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 import enqueuer_worker
 from enqueuer.errors import ConfigurationError
 from enqueuer_worker import cli, run
+from enqueuer_worker.arguments import parse_duration
 from enqueuer_worker.settings import ChildSettings, Settings
 
 CONNECT = ["--connect", "tcp://trainer:5555", "--insecure"]
@@ -61,7 +62,7 @@ def test_options_reach_the_workers_settings(started: list[tuple[Settings, int]])
         *CONNECT,
         *("--processes", "3", "--sequence", "my.data:Train", "--sequence", "my.data:Test", "--allow", "other.package"),
         *("--name", "box", "--once", "--drain-timeout", "2.5", "--max-reconnect-interval", "9", "--allow-skew"),
-        *("--worker-threads", "2", "--log-level", "debug", "--log-json"),
+        *("--worker-threads", "2", "--log-level", "debug", "--log-json", "--data-connect", "tcp://trainer:5556"),
     )
     assert result.exit_code == 7
     ((settings, processes),) = started
@@ -74,10 +75,18 @@ def test_options_reach_the_workers_settings(started: list[tuple[Settings, int]])
     )
     assert settings.sequences == ("my.data:Train", "my.data:Test") and settings.packages == ("other.package",)
     assert (settings.drain_timeout, settings.max_reconnect_interval, settings.worker_threads) == (2.5, 9.0, 2)
+    assert (settings.data_connect, settings.stdin_timeout) == ("tcp://trainer:5556", math.inf)
     assert (settings.log_level, settings.log_json, settings.trust) == ("DEBUG", True, "remote")
     assert settings.sys_path[0] == os.getcwd()  # noqa: PTH109
     child = ChildSettings(settings, 1, "ab" * 16, 5, 77)
     assert ChildSettings.from_line(child.to_line()) == child
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("55m", 3300), ("2h", 7200), ("1.5d", 129_600), (" 2 H ", 7200)]
+)
+def test_a_duration_is_a_number_with_a_unit(text: str, seconds: float) -> None:
+    assert parse_duration("lifetime", text) == seconds
 
 
 def test_environment_variables_set_options_too(started: list[tuple[Settings, int]]) -> None:
@@ -123,8 +132,20 @@ def test_a_module_that_cannot_be_imported_here_is_told_at_the_start() -> None:
         (("--allow", "p", "--name", "n" * 201), "up to 200"),
         (("--allow", "enqueuer"), "allow enqueuer.demo for the demo"),
         (("--allow", "p", "--allow", "enqueuer_worker.sequence.loader"), "unpickle"),
+        (("--allow", "p", "--interface", "ib7"), "--interface ib7 is none of this machine; there are: "),
+        (("--allow", "p", "--lifetime", "1 week"), "--lifetime must be a time like 90s, 55m, 2h"),
+        (("--allow", "p", "--lifetime", "0s"), "--lifetime 0s must be longer than 0"),
+        (
+            ("--allow", "p", "--lifetime", "4m", "--lifetime-stagger", "300"),
+            "than --lifetime-stagger 300, which shortens",
+        ),
+        (("--allow", "p", "--lifetime-stagger", "4m"), "--lifetime-stagger 4m shortens a lifetime: give --lifetime …"),
+        (("--allow", "p", "--requeue-exit-code", "1"), "--requeue-exit-code must be from 3 to 125"),
+        (("--allow", "p", "--preemption-notice", "ftp://x/y"), "a URL that begins with http:// or https://"),
+        (("--allow", "p", "--preemption-notice", "http://"), "a URL that begins with http:// or https://"),
         (("--allow", "p", "--processes", "0"), "'auto' or a number of at least 1"),
         (("--allow", "p", "--processes", "many"), "'auto' or a number of at least 1"),
+        (("--allow", "p", "--data-connect", "trainer:5556"), "--data-connect must be the trainer's address"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments: tuple[str, ...], words: str) -> None:

@@ -9,7 +9,8 @@ import pytest
 import zmq
 
 from enqueuer.transport.sockets import CoordinatorSockets, new_context
-from enqueuer_worker.link import Link, Refusal, fill_in_host
+from enqueuer_worker.connection import Refusal
+from enqueuer_worker.link import Link, fill_in_host
 from tests.support.remote import free_address
 
 
@@ -84,6 +85,15 @@ def test_results_wait_for_the_data_connection_and_its_break_breaks_the_link(ends
     ends.run_until(lambda: link.data_due > 1e9)
     sockets.pull.close()
     ends.run_until(lambda: link.broken)
+    sockets.close()
+
+
+def test_a_given_data_address_replaces_the_one_that_the_coordinator_names(ends: Ends) -> None:
+    sockets = listening(ends.link, ends.context)
+    ends.link = Link(ends.context, ends.poller, ends.link.address, data_address=sockets.data_endpoint)
+    assert ends.link.open_data("tcp://*:1", now=100.0) == sockets.data_endpoint
+    ends.link.send_data([b"header"])
+    ends.run_until(lambda: sockets.pull.poll(0))
     sockets.close()
 
 

@@ -16,6 +16,10 @@ _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^\s:/\[\]*]+):(\d{1,
 # As a host, what a trainer's bind=… may have and nothing can connect to by it.
 _WILDCARDS = frozenset({"0.0.0.0", "[::]"})  # noqa: S104 - compared with, not bound
 _NAME = r"[^\W\d]\w*"
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*([smhd]?)", re.ASCII | re.IGNORECASE)
+_UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+# 0 to 2 have a meaning here, 126 and more for shells.
+_LEAST_REQUEUE_CODE, _MOST_REQUEUE_CODE = 3, 125
 _PACKAGE = re.compile(rf"{_NAME}(\.{_NAME})*")
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
 # The interpreter, NumPy and this program need about half of it.
@@ -42,15 +46,15 @@ def count_processes(processes: int | str) -> int:
     return count
 
 
-def check_address(address: str) -> None:
-    """Raise ConfigurationError unless the address has the form 'tcp://host:port'."""
+def check_address(address: str, name: str = "connect") -> None:
+    """Raise ConfigurationError unless the address, the argument of this name, has the form 'tcp://host:port'."""
     found = _ADDRESS.fullmatch(address)
     if found is None or not 0 < int(found[2]) < 65536:
         ports = "" if found is None else " with a port from 1 to 65535"
-        raise ConfigurationError(f"connect must be the trainer's address, 'tcp://host:port'{ports}, not {address!r}")
+        raise ConfigurationError(f"{name} must be the trainer's address, 'tcp://host:port'{ports}, not {address!r}")
     if found[1] in _WILDCARDS:
         raise ConfigurationError(
-            f"connect={address!r} is where a trainer listens, on all addresses of its machine: give that "
+            f"{name}={address!r} is where a trainer listens, on all addresses of its machine: give that "
             "machine's name or address, as in 'tcp://trainer:5555', or 127.0.0.1 on the same machine"
         )
 
@@ -77,6 +81,47 @@ def parse_size(size: int | str) -> int:
     if not _LEAST_MEMORY_BYTES <= nbytes < _MOST_MEMORY_BYTES:
         raise ConfigurationError(f"max_memory must be a size like 4G or 512M, of at least 64M, not {size!r}")
     return nbytes
+
+
+def parse_duration(name: str, duration: float | str) -> float:
+    """Return the seconds of '90s', '55m', '2h', '1.5d' or a number."""
+    found = _DURATION.fullmatch(str(duration).strip())
+    if found is None:
+        raise ConfigurationError(f"{name} must be a time like 90s, 55m, 2h or a number of seconds, not {duration!r}")
+    return float(found[1]) * _UNIT_SECONDS[found[2].lower()]
+
+
+def read_lifetime(lifetime: float | str | None, stagger: float | str) -> tuple[float, float]:
+    """Return both in seconds; a lifetime of None has no end. Raises ConfigurationError unless a time is left."""
+    shortened = parse_duration("lifetime_stagger", stagger)
+    if lifetime is None:
+        if shortened:
+            raise ConfigurationError(f"lifetime_stagger={stagger!r} shortens a lifetime: give lifetime=… as well")
+        return math.inf, 0.0
+    seconds = parse_duration("lifetime", lifetime)
+    if not shortened < seconds:
+        raise ConfigurationError(
+            f"lifetime={lifetime!r} must be longer than 0 and than lifetime_stagger={stagger!r}, which shortens it"
+        )
+    return seconds, shortened
+
+
+def check_requeue_exit_code(code: int | None) -> None:
+    """Raise ConfigurationError unless a script can tell this exit code from all others; None is no code of its own."""
+    if code is not None and not _LEAST_REQUEUE_CODE <= code <= _MOST_REQUEUE_CODE:
+        raise ConfigurationError(
+            f"requeue_exit_code must be from {_LEAST_REQUEUE_CODE} to {_MOST_REQUEUE_CODE}, which no other end has, "
+            f"not {code!r}"
+        )
+
+
+def check_preemption_notice(target: str) -> None:
+    """Raise ConfigurationError for what looks like a URL and is none that can be asked."""
+    scheme, separator, rest = target.partition("://")
+    if separator and (scheme not in ("http", "https") or not rest.strip("/")):
+        raise ConfigurationError(
+            f"preemption_notice must be a file's path, or a URL that begins with http:// or https://, not {target!r}"
+        )
 
 
 def check_allowed(sequences: tuple[str, ...], packages: tuple[str, ...], *, allow_pickle: bool) -> None:
@@ -116,6 +161,12 @@ def check_limits(drain_timeout: float, max_reconnect_interval: float, worker_thr
         if not least <= value <= most:
             limits = f"at least {least}" if most == math.inf else f"from {least} to {most}"
             raise ConfigurationError(f"{label} must be {limits}, not {value!r}")
+
+
+def check_stdin_timeout(seconds: float | None) -> None:
+    """Raise ConfigurationError for a time of silence that is no time."""
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise ConfigurationError(f"stdin_timeout must be above 0 seconds, not {seconds!r}")
 
 
 def check_name(name: str) -> None:

@@ -40,6 +40,12 @@ def _option(flag: str, **details: Any) -> Callable[[Callable[..., None]], Callab
     help="Worker processes; each computes one batch at a time. 'auto': one for each usable CPU.",
 )
 @_option(
+    "--data-connect",
+    metavar="ADDRESS",
+    help="Where this machine reaches the trainer's second port, that for batches, if not where the trainer says: "
+    "through a tunnel to another port, for example.",
+)
+@_option(
     "--sequence",
     multiple=True,
     metavar="PACKAGE.MODULE:CALLABLE",
@@ -64,14 +70,21 @@ def _option(flag: str, **details: Any) -> Callable[[Callable[..., None]], Callab
     type=click.Path(dir_okay=False),
     metavar="FILE",
     help="The worker.token that `enqueuer keygen` made beside the trainer's key. With it the trainer lets this worker "
-    "in, the worker speaks to that trainer only, and all is encrypted. The token itself can be in ENQUEUER_TOKEN "
-    "instead.",
+    "in, the worker speaks to that trainer only, and all is encrypted. '-' is the first line of standard input. The "
+    "token itself can be in ENQUEUER_TOKEN instead.",
 )
 @_option(
     "--insecure",
     is_flag=True,
     help="Connects to another machine without a token. Any program that answers there, or listens on the way, reads "
     "the batches and chooses what is called here, within --sequence and --allow.",
+)
+@_option(
+    "--stdin-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="For a program that starts this worker elsewhere: drain as after SIGTERM when it writes the line 'drain' to "
+    "standard input, when standard input ends, and when no line comes for this long.  [default: it is not read]",
 )
 @_option(
     "--max-memory",
@@ -87,6 +100,13 @@ def _option(flag: str, **details: Any) -> Callable[[Callable[..., None]], Callab
     "service and number]",
 )
 @_option(
+    "--interface",
+    metavar="IFACE",
+    help="The network interface, such as eth1 or ib0, from whose address this machine connects to the trainer: where "
+    "several networks lead there, or a firewall lets only one through. Nothing connects to a worker, so no address is "
+    "announced; the name in logs is that of --name.  [default: as the system routes]",
+)
+@_option(
     "--once",
     is_flag=True,
     help="Leave when the first session has ended, or with exit code 1 when the trainer refuses this machine.",
@@ -95,7 +115,34 @@ def _option(flag: str, **details: Any) -> Callable[[Callable[..., None]], Callab
     "--drain-timeout",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="After SIGTERM or Ctrl-C: how long to finish the batches taken on. A second signal stops at once.",
+    help="After SIGTERM, Ctrl-C, or another reason to leave: how long to finish the batches taken on. A second signal "
+    "stops at once.",
+)
+@_option(
+    "--lifetime",
+    metavar="TIME",
+    help="Drain after this time, such as 90s, 55m or 2h: before a batch system's time limit, which kills. Leave "
+    "--drain-timeout and 10 s until then.  [default: no limit]",
+)
+@_option(
+    "--lifetime-stagger",
+    metavar="TIME",
+    help="Shortens the lifetime by a random time up to this, so that machines which started together do not all leave "
+    "together.",
+)
+@_option(
+    "--preemption-notice",
+    metavar="PATH_OR_URL",
+    help="Drain when this file is there, or when this URL answers 200 with a body that is not FALSE or NONE, as a "
+    "cloud's metadata service does before it takes a machine away. Looked at every second or two.",
+)
+@_option(
+    "--requeue-exit-code",
+    type=int,
+    metavar="N",
+    help="Exit with this code, from 3 to 125, after a drain that a signal, a preemption notice or the end of the "
+    "lifetime caused: a batch script can then requeue its job, which it must not do after an end of its own.  "
+    "[default: as after any other end]",
 )
 @_option(
     "--max-reconnect-interval",
@@ -134,8 +181,8 @@ def worker(context: click.Context, /, **options: Any) -> None:
     trainer rejects this worker, the worker logs the reason and tries again every few seconds; with --once it ends if
     it is rejected.
 
-    Exit codes: 0 when all workers have drained, 1 when they could not or were refused, 2 for invalid options, 128 +
-    the signal's number when a second signal stopped it at once.
+    Exit codes: 0 when all workers have drained, 1 when they could not or were refused, 2 for invalid options, the one
+    of --requeue-exit-code when it left early, 128 + the signal's number when a second signal stopped it at once.
 
     \b
     Example:

@@ -8,45 +8,15 @@ hand messages queued for a dead trainer to the next trainer on the same port.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
-from enum import Enum, auto
 from typing import Any
 
 import zmq
 
-from enqueuer.security.curve import secure_client
 from enqueuer.security.keys import WorkerToken
-from enqueuer.security.monitor import new_monitor_address, receive_event
-from enqueuer.transport.frames import receive_frames, send_frames
-from enqueuer.transport.sockets import configure
+from enqueuer_worker.connection import Connection, Refusal, Socket
 from enqueuer_worker.local_link import LocalLink, is_local
 
-Socket = zmq.Socket[bytes]
-
-
-class Refusal(Enum):
-    """How a handshake with the coordinator failed."""
-
-    KEY = auto()
-    """The coordinator rejected this worker's key."""
-    UNCLEAR = auto()
-    """The coordinator hung up: one side has keys and the other has not, or the token is for other keys."""
-    SOCKET = auto()
-    """The ZeroMQ socket there is of a kind that a worker does not talk to, such as a trainer's second port."""
-
-
-_REFUSALS: dict[int, Refusal] = {
-    zmq.EVENT_HANDSHAKE_FAILED_AUTH: Refusal.KEY,
-    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: Refusal.UNCLEAR,
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: Refusal.UNCLEAR,
-}
-_WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
-for _event in _REFUSALS:
-    _WATCHED |= _event
-_FIRST_RETRY_MS = 100
-# One attempt is two or three SYNs. The kernel would go on for two minutes, with pauses longer than those between ours.
-_CONNECT_MS = 3_000
 # How long a closed control socket may take to send its last messages.
 _FLUSH_MS = 1_000
 # How long to wait for a last control message once the data connection has broken.
@@ -57,123 +27,12 @@ _DATA_CONNECT_SECONDS = 10.0
 _POLLIN, _POLLOUT = int(zmq.POLLIN), int(zmq.POLLOUT)
 
 
-class Connection:
-    """One connecting socket, its monitor, and the messages waiting to be sent through it.
-
-    With a ``token`` it connects only to the coordinator with the token's key.
-    """
-
-    def __init__(
-        self,
-        context: zmq.Context[Socket],
-        poller: zmq.Poller,
-        kind: int,
-        address: str,
-        retry_ms: int,
-        token: WorkerToken | None = None,
-    ) -> None:
-        self.connected = False
-        self.broken = False
-        # Set when the handshake has failed.
-        self.refusal: Refusal | None = None
-        # Seconds until libzmq tries again: set when an attempt has failed, cleared by the reader.
-        self.retrying: float | None = None
-        self._poller = poller
-        self._waiting: deque[Sequence[Any]] = deque()
-        self._watching_writable = False
-        self.socket = configure(context.socket(kind))
-        if kind == zmq.PUSH:
-            # Without it libzmq queues results for an absent peer, and the next peer on that port gets them. Not for
-            # control: with it, a break also drops messages that have arrived and are unread, such as a Stop.
-            self.socket.setsockopt(zmq.IMMEDIATE, 1)
-        self._waits_for_handshake = kind != zmq.PUSH
-        self.socket.setsockopt(zmq.CONNECT_TIMEOUT, _CONNECT_MS)
-        self.socket.setsockopt(zmq.RECONNECT_IVL, _FIRST_RETRY_MS)
-        self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, max(retry_ms, _FIRST_RETRY_MS))
-        if "[" in address:
-            self.socket.setsockopt(zmq.IPV6, 1)
-        if token is not None:
-            secure_client(self.socket, token)
-        self.monitor: Socket = self.socket.get_monitor_socket(_WATCHED, new_monitor_address())
-        self.readable = 0 if kind == zmq.PUSH else _POLLIN
-        if self.readable:
-            poller.register(self.socket, self.readable)
-        poller.register(self.monitor, _POLLIN)
-        try:
-            self.socket.connect(address)
-        except zmq.ZMQError:
-            # Not an address: a coordinator may name anything as its data port.
-            self.broken = True
-
-    def send(self, frames: Sequence[Any]) -> None:
-        """Send one message, or keep it until the socket can take it."""
-        self._waiting.append(frames)
-        if len(self._waiting) == 1:
-            self.flush()
-
-    def drop_waiting(self) -> None:
-        """Forget all unsent messages."""
-        self._waiting.clear()
-
-    def flush(self) -> None:
-        """Send waiting messages as far as the socket takes them; the poller watches for the rest.
-
-        Control messages wait for the handshake, so that a coordinator that starts late gets one Hello and not many.
-        """
-        if self._waits_for_handshake and not self.connected:
-            return
-        while self._waiting:
-            try:
-                # pyzmq copies frames below 64 KiB nevertheless: that is cheaper than keeping track of them.
-                send_frames(self.socket, self._waiting[0], copy=False)
-            except zmq.Again:
-                break
-            self._waiting.popleft()
-        if bool(self._waiting) is not self._watching_writable:
-            self._watching_writable = bool(self._waiting)
-            self._poller.register(self.socket, self.readable | (_POLLOUT if self._waiting else 0))
-
-    def receive(self) -> list[bytes]:
-        """Receive all messages that have arrived."""
-        frames: list[bytes] = []
-        while True:
-            try:
-                frames.append(receive_frames(self.socket)[-1].bytes)
-            except zmq.Again:
-                return frames
-
-    def read_monitor(self) -> None:
-        """Take note of the connection's events."""
-        while self.monitor.poll(0):
-            event, value = receive_event(self.monitor, zmq.NOBLOCK)
-            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self.connected = True
-                self.flush()
-            elif event in _REFUSALS:
-                # The link is closed at once, as libzmq would try again every tenth of a second; the core waits longer.
-                self.refusal, self.broken = _REFUSALS[event], True
-            elif event == zmq.EVENT_DISCONNECTED:
-                self.broken = True
-                if not self.connected and self.refusal is None:
-                    # libzmq hangs up without another event when the two kinds of sockets do not fit.
-                    self.refusal = Refusal.SOCKET
-            elif event == zmq.EVENT_CONNECT_RETRIED:
-                self.retrying = value / 1000
-
-    def close(self, linger_ms: int = 0) -> None:
-        """Close socket and monitor; libzmq goes on sending for ``linger_ms`` at most."""
-        for socket in (self.socket, self.monitor):
-            if socket in self._poller:
-                self._poller.unregister(socket)
-        self.socket.disable_monitor()
-        self.monitor.close(linger=0)
-        self.socket.close(linger=linger_ms)
-
-
 class Link:
     """A worker's two connections to its coordinator. ``address`` is the coordinator's, for the next control socket.
 
     ``token`` holds the keys for both; None: no encryption and no proof (on this host, or with ``--insecure``).
+    ``data_address`` is for batches, where it is not the one that the coordinator names; '' for the coordinator's.
+    ``interface`` names the network interface to connect from; '' for any.
     """
 
     def __init__(
@@ -183,9 +42,13 @@ class Link:
         address: str,
         retry_ms: int = 5_000,
         token: WorkerToken | None = None,
+        data_address: str = "",
+        interface: str = "",
     ) -> None:
         self.address = address
+        self._given_data_address = data_address
         self._token = token
+        self._interface = interface
         self.control: Connection | None = None
         self.data: Connection | None = None
         # When a data connection still without a handshake counts as unreachable.
@@ -197,18 +60,23 @@ class Link:
     def open_control(self) -> None:
         """Close any open connection and connect a control socket."""
         self.close()
-        self.control = Connection(self._context, self._poller, zmq.DEALER, self.address, self._retry_ms, self._token)
+        self.control = self._connect(zmq.DEALER, self.address)
 
     def open_data(self, endpoint: str, now: float) -> str:
         """Connect the data socket; returns the address used, with the coordinator's host filled in."""
         if self.data is not None:
             self.data.close()
-        address = fill_in_host(endpoint, self.address)
+        # Of a name's addresses, the one at which the coordinator was found.
+        host = self.address if self.control is None else self.control.address
+        address = self._given_data_address or fill_in_host(endpoint, host)
         if self.address.startswith("tcp://") and not address.startswith("tcp://"):
             address = "no address"  # a trainer on another machine may not name this machine's own sockets
-        self.data = Connection(self._context, self._poller, zmq.PUSH, address, self._retry_ms, self._token)
+        self.data = self._connect(zmq.PUSH, address)
         self.data_due = now + _DATA_CONNECT_SECONDS
         return address
+
+    def _connect(self, kind: int, address: str) -> Connection:
+        return Connection(self._context, self._poller, kind, address, self._retry_ms, self._token, self._interface)
 
     def close(self, *, flush: bool = False) -> None:
         """Close both and drop unsent messages; ``flush`` gives control messages a second to leave in the background."""
@@ -239,6 +107,7 @@ class Link:
         for connection in (self.control, self.data):
             if connection is None:
                 continue
+            connection.read_lookup(ready)
             if connection.monitor in ready:
                 connection.read_monitor()
             if ready.get(connection.socket, 0) & _POLLOUT:
@@ -279,9 +148,13 @@ def new_link(
     address: str,
     retry_ms: int = 5_000,
     token: WorkerToken | None = None,
+    data_address: str = "",
+    interface: str = "",
 ) -> Link | LocalLink:
     """The link to a trainer at this address: on its host, in the trainer's own directory, or anywhere."""
-    return LocalLink(poller, address) if is_local(address) else Link(context, poller, address, retry_ms, token)
+    if is_local(address):
+        return LocalLink(poller, address)
+    return Link(context, poller, address, retry_ms, token, data_address, interface)
 
 
 def fill_in_host(endpoint: str, connected_to: str) -> str:

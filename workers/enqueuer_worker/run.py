@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 from collections.abc import Iterable
@@ -17,14 +18,21 @@ from enqueuer_worker.arguments import (
     check_limits,
     check_log_level,
     check_name,
+    check_preemption_notice,
+    check_requeue_exit_code,
+    check_stdin_timeout,
     check_trust,
     count_processes,
     parse_size,
+    read_lifetime,
 )
 from enqueuer_worker.importability import import_problem
+from enqueuer_worker.interfaces import check_interface
 from enqueuer_worker.logs import set_up_logger
 from enqueuer_worker.machine_name import machine_name
 from enqueuer_worker.settings import Settings
+from enqueuer_worker.supervisor.attended import AttendedSupervisor
+from enqueuer_worker.supervisor.early_leave import EarlyLeave
 from enqueuer_worker.supervisor.supervisor import Supervisor
 
 
@@ -32,15 +40,22 @@ def run_worker(
     connect: str,
     processes: int | str = 1,
     *,
+    data_connect: str | None = None,
     sequence: str | Iterable[str] = (),
     allow: str | Iterable[str] = (),
     allow_pickle: bool = False,
     token_file: str | os.PathLike[str] | None = None,
     insecure: bool = False,
+    stdin_timeout: float | None = None,
     max_memory: int | str | None = None,
     name: str | None = None,
+    interface: str | None = None,
     once: bool = False,
     drain_timeout: float = 30.0,
+    lifetime: float | str | None = None,
+    lifetime_stagger: float | str = "0s",
+    preemption_notice: str | os.PathLike[str] | None = None,
+    requeue_exit_code: int | None = None,
     max_reconnect_interval: float = 5.0,
     allow_skew: bool = False,
     worker_threads: int = 1,
@@ -50,34 +65,48 @@ def run_worker(
     """Compute batches for the trainer at ``connect`` ('tcp://host:port') until SIGTERM or Ctrl-C.
 
     The arguments are the options of ``enqueuer worker``; its ``--help`` describes them. Without ``token_file`` the
-    environment counts: ENQUEUER_TOKEN_FILE, or ENQUEUER_TOKEN, which is removed from this process's environment.
+    environment counts: ENQUEUER_TOKEN_FILE, or ENQUEUER_TOKEN, which is removed from this process's environment. The
+    file '-' is a line of standard input.
 
-    Blocks: for one session with ``once``, otherwise until a signal, and only the main thread receives signals.
+    Blocks: for one session with ``once``, otherwise until a signal, the end of the lifetime or a preemption notice.
+    Only the main thread receives signals.
 
-    Returns the exit status: 0 when the workers have drained, 1 when they could not or were refused, 128 + the signal's
-    number when a second signal stopped them at once.
+    Returns the exit status: 0 when the workers have drained, 1 when they could not or were refused,
+    ``requeue_exit_code`` in place of both when they left early, 128 + the signal's number when a second signal stopped
+    them at once.
 
     Raises ConfigurationError for invalid arguments, before anything is started.
     """
     sequences, packages = _texts(sequence), _texts(allow)
     name = name or machine_name()
     check_address(connect)
+    if data_connect is not None:
+        check_address(data_connect, "data_connect")
     token = find_token(token_file)
     check_trust(connect, token, insecure=insecure, allow_pickle=allow_pickle)
     check_allowed(sequences, packages, allow_pickle=allow_pickle)
     check_log_level(log_level)
     check_limits(drain_timeout, max_reconnect_interval, worker_threads)
+    check_stdin_timeout(stdin_timeout)
     check_name(name)
+    check_interface(interface or "")
+    life_seconds, stagger_seconds = read_lifetime(lifetime, lifetime_stagger)
+    check_requeue_exit_code(requeue_exit_code)
+    notice = os.fspath(preemption_notice or "")
+    check_preemption_notice(notice)
     count = count_processes(processes)
     settings = Settings(
         connect=connect,
+        data_connect=data_connect or "",
         processes=count,
         token="" if token is None else token.to_text(),
         allow_pickle=allow_pickle,
         max_memory=None if max_memory is None else parse_size(max_memory),
         supervisor=os.urandom(16).hex(),
         name=name,
+        interface=interface or "",
         once=once,
+        stdin_timeout=math.inf if stdin_timeout is None else stdin_timeout,
         drain_timeout=drain_timeout,
         max_reconnect_interval=max_reconnect_interval,
         worker_threads=worker_threads,
@@ -93,7 +122,15 @@ def run_worker(
     if token is None and not is_loopback(connect):
         logger.warning("no token (--insecure): any program that poses as %s decides what is computed here", connect)
     _warn_of_missing_modules(settings, logger)
-    return Supervisor(settings, count, logger, open_health_socket(os.environ.get(DIRECTORY_VARIABLE))).run()
+    health = open_health_socket(os.environ.get(DIRECTORY_VARIABLE))
+    early_leave = EarlyLeave(
+        lifetime=life_seconds,
+        stagger=stagger_seconds,
+        preemption_notice=notice,
+        requeue_exit_code=requeue_exit_code,
+    )
+    kind = Supervisor if stdin_timeout is None else AttendedSupervisor
+    return kind(settings, count, logger, health, early_leave).run()
 
 
 def _warn_of_missing_modules(settings: Settings, logger: logging.Logger) -> None:

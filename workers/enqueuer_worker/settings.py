@@ -7,6 +7,7 @@ class `Policy`.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -23,7 +24,11 @@ class Settings(Policy):
     connect: str
     supervisor: str
     name: str
+    # The network interface to connect from; '' for any.
+    interface: str = ""
     secret: str = field(default="", repr=False)
+    # The address for batches, where it is not the one that the trainer names; '' for the trainer's.
+    data_connect: str = ""
     # The text of a remote worker's token: its key and its coordinator's. '' for none, on loopback or by --insecure.
     token: str = field(default="", repr=False)
     # The batch codec's `Trust`: 'local' for a trainer's own processes, 'remote' for all others.
@@ -32,6 +37,8 @@ class Settings(Policy):
     heartbeat_interval: float = 1.0
     # How many processes are started together.
     processes: int = 1
+    # How long the supervisor's standard input may be silent; infinite: it is not read.
+    stdin_timeout: float = math.inf
     # Threads for BLAS, OpenMP and their like in each process.
     worker_threads: int = 1
     # Targets and packages from which a remote worker imports for a trainer.

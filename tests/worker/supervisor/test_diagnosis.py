@@ -9,7 +9,7 @@ import threading
 import pytest
 import zmq
 
-from enqueuer_worker.link import Refusal
+from enqueuer_worker.connection import Refusal
 from enqueuer_worker.repeats import RepeatedNotes
 from enqueuer_worker.supervisor.diagnosis import Diagnosis
 from tests.support.remote import free_address

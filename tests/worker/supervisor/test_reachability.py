@@ -16,8 +16,10 @@ import zmq
 from enqueuer.security.curve import secure_server
 from enqueuer.security.keys import new_secret_key
 from enqueuer.transport.sockets import configure, new_context
-from enqueuer_worker.link import Refusal
+from enqueuer_worker.connection import Refusal
+from enqueuer_worker.supervisor import reachability
 from enqueuer_worker.supervisor.reachability import Finding, _unreachable, look
+from enqueuer_worker.trainer_addresses import Target, split_address
 from tests.support.remote import free_address
 
 
@@ -72,6 +74,27 @@ def test_a_port_at_which_nothing_listens_is_no_cause_for_alarm() -> None:
 def test_a_resolved_name_is_told_with_its_address() -> None:
     port = free_address().rpartition(":")[2]
     assert f"localhost:{port} (127.0.0.1)" in seen(f"tcp://localhost:{port}").summary
+
+
+def test_of_a_name_with_several_addresses_the_gravest_reason_counts_unless_a_trainer_is_at_one_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def name_of(*addresses: str) -> str:
+        targets = [Target(socket.AF_INET, split_address(each), "") for each in addresses]
+        monkeypatch.setattr(reachability, "find_targets", lambda *_: targets)
+        return "tcp://trainer:5555"
+
+    nothing = free_address()
+    with program(lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.2p1\r\n")) as other:
+        assert "is no trainer: it does not speak ZeroMQ" in seen(name_of(nothing, other, nothing)).summary
+    with zmq_socket(zmq.ROUTER) as trainer:
+        assert look(name_of(nothing, trainer), None, has_token=False) is None
+
+
+def test_an_interface_without_an_address_that_leads_there_is_told() -> None:
+    found = look("tcp://127.0.0.1:5555", None, has_token=False, interface="no-such-iface")
+    assert found is not None
+    assert "the network interface no-such-iface has no address" in found.summary and "--interface" in found.advice
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from enqueuer.protocol.results_codec import Results, encode_results
 from enqueuer.security.curve import parse_passed_token
 from enqueuer.transport.sockets import new_context, poll_timeout_ms
 from enqueuer_worker.commands import CommandReader
+from enqueuer_worker.connection import Refusal
 from enqueuer_worker.core.events import (
     Action,
     Cancel,
@@ -45,7 +46,7 @@ from enqueuer_worker.core.events import (
     Tick,
 )
 from enqueuer_worker.core.worker_core import WorkerCore
-from enqueuer_worker.link import Refusal, new_link
+from enqueuer_worker.link import new_link
 from enqueuer_worker.process.shared import Shared
 from enqueuer_worker.process.turn_taking import TurnTaking
 from enqueuer_worker.repeats import RepeatedNotes
@@ -86,6 +87,8 @@ class IoLoop:
             common.connect,
             int(common.max_reconnect_interval * 1000),
             parse_passed_token(common.token),
+            common.data_connect,
+            common.interface,
         )
         self._commands = commands
         self._tasks = shared.tasks

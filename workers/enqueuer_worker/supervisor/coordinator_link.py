@@ -62,8 +62,8 @@ class SupervisorLink:
         self._context = new_context()
         token = parse_passed_token(settings.token)
         retry_ms = int(settings.max_reconnect_interval * 1000)
-        self._link = new_link(self._context, poller, settings.connect, retry_ms, token)
-        self._diagnosis = Diagnosis(notes, settings.connect, has_token=token is not None)
+        self._link = new_link(self._context, poller, settings.connect, retry_ms, token, interface=settings.interface)
+        self._diagnosis = Diagnosis(notes, settings.connect, has_token=token is not None, interface=settings.interface)
         self._session = NO_ID
         self._incarnation = os.urandom(16)
         self._heartbeat_interval = settings.heartbeat_interval

@@ -15,9 +15,10 @@ import math
 import queue
 import threading
 
-from enqueuer_worker.link import Refusal
+from enqueuer_worker.connection import Refusal
 from enqueuer_worker.repeats import RepeatedNotes
-from enqueuer_worker.supervisor.reachability import Finding, look, no_answer, split_address, unknown_key
+from enqueuer_worker.supervisor.reachability import Finding, look, no_answer, unknown_key
+from enqueuer_worker.trainer_addresses import split_address
 
 # A trainer answers a Hello at once; with many workers on few cores it may take a second.
 _PATIENCE_SECONDS = 3.0
@@ -31,12 +32,13 @@ _CONFIRMATIONS = 3
 class Diagnosis:
     """Only the supervisor's thread uses it. ``address`` is the trainer's."""
 
-    def __init__(self, notes: RepeatedNotes, address: str, *, has_token: bool) -> None:
+    def __init__(self, notes: RepeatedNotes, address: str, *, has_token: bool, interface: str = "") -> None:
         self.address = address
         # Whether another attempt is useless: the trainer refuses the keys of this machine.
         self.is_final = False
         self._notes = notes
         self._has_token = has_token
+        self._interface = interface
         # The running look puts its finding here. `answered` makes a new queue, so an outdated finding is never read.
         self._findings: queue.SimpleQueue[Finding | None] = queue.SimpleQueue()
         self._is_looking = False
@@ -93,10 +95,11 @@ class Diagnosis:
 
     def _begin_look(self) -> None:
         self._next_look_at, self._is_looking = math.inf, True
-        findings, address, refusal, has_token = self._findings, self.address, self._last_refusal, self._has_token
+        findings, address, refusal = self._findings, self.address, self._last_refusal
+        has_token, interface = self._has_token, self._interface
 
         def run() -> None:
-            findings.put(look(address, refusal, has_token=has_token))
+            findings.put(look(address, refusal, has_token=has_token, interface=interface))
 
         threading.Thread(target=run, name="enqueuer-look", daemon=True).start()
 

@@ -23,7 +23,8 @@ import logging
 import socket
 from typing import NamedTuple
 
-from enqueuer_worker.link import Refusal
+from enqueuer_worker.connection import Refusal
+from enqueuer_worker.trainer_addresses import Target, find_targets, split_address
 
 _CONNECT_SECONDS = 3.0
 _GREETING_SECONDS = 2.0
@@ -49,28 +50,42 @@ class _Met(NamedTuple):
     finding: Finding | None = None
 
 
-def look(address: str, refusal: Refusal | None, *, has_token: bool) -> Finding | None:
+def look(address: str, refusal: Refusal | None, *, has_token: bool, interface: str = "") -> Finding | None:
     """Return the reason why the trainer at 'tcp://host:port' does not let this worker in; None if there is none to see.
 
-    ``refusal`` is how ZeroMQ's handshake failed there; None: it did not, or there was none.
+    ``refusal`` is how ZeroMQ's handshake failed there; None: it did not, or there was none. Of a name with several
+    addresses, the gravest reason counts, unless there is none at one of them.
     """
     host, port = split_address(address)
     try:
-        found = socket.getaddrinfo(host, port, _family(address), socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
+        targets = find_targets(address, interface)
+    except (socket.gaierror, UnicodeError) as error:
         return Finding(
             logging.WARNING,
             f"the name {host!r} of the trainer is not known here ({getattr(error, 'strerror', None) or error})",
             "check its spelling in --connect, and this machine's name server; an IP address works as well",
         )
-    # libzmq takes the first one as well.
-    family, kind, _, _, target = found[0]
-    ip = str(target[0])
-    where = f"{host}:{port}" if ip == host else f"{host}:{port} ({ip})"
+    except OSError as error:
+        return Finding(logging.WARNING, str(error), "give --interface another one, or leave it out")
+    findings: list[Finding] = []
+    for target in targets:
+        ip = str(target.address[0])
+        where = f"{host}:{port}" if ip == host else f"{host}:{port} ({ip})"
+        finding = _look_at(target, where, refusal, has_token=has_token)
+        if finding is None:
+            return None
+        findings.append(finding)
+    return max(findings, key=lambda finding: (finding.final, finding.level))
+
+
+def _look_at(target: Target, where: str, refusal: Refusal | None, *, has_token: bool) -> Finding | None:
+    ip, port = str(target.address[0]), target.address[1]
     try:
-        with socket.socket(family, kind) as connection:
+        with socket.socket(target.family, socket.SOCK_STREAM) as connection:
             connection.settimeout(_CONNECT_SECONDS)
-            connection.connect(target)
+            if target.source:
+                connection.bind((target.source, 0))
+            connection.connect(target.address)
             connection.settimeout(_GREETING_SECONDS)
             met = _read_greeting(connection, where)
     except OSError as error:
@@ -79,16 +94,6 @@ def look(address: str, refusal: Refusal | None, *, has_token: bool) -> Finding |
         return met.finding
     reason = explain_keys(met.mechanism, where, refusal, has_token=has_token)
     return reason or (_other_socket(where) if refusal is Refusal.SOCKET else None)
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """The host and the port of 'tcp://host:port'; an IPv6 address without its brackets."""
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def _family(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if "[" in address else socket.AF_INET
 
 
 def _unreachable(error: OSError, where: str, ip: str, port: int) -> Finding:

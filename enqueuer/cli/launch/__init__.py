@@ -1,0 +1,22 @@
+"""``enqueuer launch``: the group of commands that start a fleet of workers by an engine."""
+
+from __future__ import annotations
+
+import click
+
+from enqueuer.cli.lazy_group import LazyGroup
+
+
+@click.group(
+    cls=LazyGroup,
+    subcommands={
+        "local": "enqueuer.cli.launch.local:local",
+        "ssh": "enqueuer.cli.launch.ssh:ssh",
+        "slurm": "enqueuer.cli.launch.slurm:slurm",
+    },
+)
+def launch() -> None:
+    """Start workers on this machine, on other hosts, or on a cluster.
+
+    What follows `--` are options of `enqueuer worker`, which each started host runs.
+    """

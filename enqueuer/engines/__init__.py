@@ -1,0 +1,1 @@
+"""Starts fleets of workers by the engines that place them: SSH, Slurm and Ray."""

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from enqueuer import SequenceEnqueuer, SequenceSpec
+from enqueuer.cli.main import main
+from tests.support.remote import REPOSITORY, environment
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture(autouse=True)
+def own_trainers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A directory for the trainers' sockets in which those of other tests are not."""
+    with tempfile.TemporaryDirectory(prefix="run-") as runtime:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+        yield
+
+
+def test_workers_in_a_second_shell_wait_for_the_users_trainer_and_serve_it(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as sink:
+        launch = subprocess.Popen(
+            [sys.executable, "-m", "enqueuer", "launch", "local", "--processes", "2", "--", "--allow", "tests"],
+            cwd=REPOSITORY,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+        )
+    try:
+        wait_until(lambda: "no trainer of yours with bind=… runs on this machine" in log.read_text(), 60.0, "the look")
+        spec = SequenceSpec("tests.support.sequences:Bare", length=6)
+        with SequenceEnqueuer(spec, bind="tcp://127.0.0.1:*", min_workers=2) as enqueuer:
+            enqueuer.start(workers=0)
+            assert [int(index) for _, index in enqueuer.epoch()] == list(range(6))
+        launch.send_signal(signal.SIGINT)
+        assert launch.wait(60) == 0, log.read_text()
+    finally:
+        launch.kill()
+        launch.wait()
+
+
+def test_a_mistake_is_an_error_before_the_wait() -> None:
+    result = CliRunner().invoke(main, ["launch", "local"])
+    assert result.exit_code == 2 and "-- --allow PACKAGE" in result.output
+    result = CliRunner().invoke(main, ["launch", "local", "--", "--allow", "p", "--processes", "2"])
+    assert result.exit_code == 2 and "--processes stands behind `--`" in result.output
+    result = CliRunner().invoke(main, ["launch", "local", "--connect", "nonsense", "--", "--allow", "p"])
+    assert result.exit_code == 2 and "connect must be the trainer's address" in result.output

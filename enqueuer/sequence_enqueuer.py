@@ -169,6 +169,8 @@ class SequenceEnqueuer:
         self._last_verdict = judge(Window(0.0, 0, 0.0, 0, 0.0))
         # The adapters' place in the stream, shared by all views of this enqueuer.
         self._passes = Passes()
+        # What ends with this enqueuer, such as a fleet of workers.
+        self._companions = contextlib.ExitStack()
         # Why no session runs, in words; and whether a stream without batches was warned of since the last start.
         self._idle_reason = "start() was not called yet"
         self._has_warned_idle = False
@@ -255,11 +257,13 @@ class SequenceEnqueuer:
         self._stop(None, keep_processes=self._options.persistent_workers, reason=reason)
 
     def close(self) -> None:
-        """Stop, end the processes that ``persistent_workers`` keeps over ``stop()``, and close the instance that was
-        built from a `SequenceSpec`: its ``close()`` is called, if it has one. The enqueuer can be started again.
+        """Stop, end the processes that ``persistent_workers`` keeps over ``stop()`` and a fleet that was made for this
+        enqueuer, and close the instance that was built from a `SequenceSpec`: its ``close()`` is called, if it has one.
+        The enqueuer can be started again.
         """
         self._stop(None, keep_processes=False)
-        self._own.close(self._options.timing.stop)
+        with self._companions.pop_all():
+            self._own.close(self._options.timing.stop)
 
     def _stop(self, timeout: float | None, *, keep_processes: bool, reason: str = "stop() was called") -> None:
         limit = self._options.timing.stop if timeout is None else max(0.0, read_seconds("timeout", timeout))
@@ -546,6 +550,7 @@ class SequenceEnqueuer:
         self._bookmarks.disarm()
         # A new one: a thread that is not in this process may hold its lock for ever.
         self._passes = Passes()
+        self._companions.pop_all()
         self._own.disarm()
         self._start_lock = threading.RLock()
         self._processes.disarm()

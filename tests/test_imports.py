@@ -128,7 +128,8 @@ def test_a_package_imports_only_what_is_below_it(package: str) -> None:
 
 def test_every_package_of_the_library_has_its_rule() -> None:
     packages = {f"enqueuer.{path.parent.name}" for path in LIBRARY.glob("*/__init__.py")}
-    assert packages - set(ALLOWED) == {"enqueuer.adapters", "enqueuer.cli", "enqueuer.demo"}, "users of all of it"
+    users = {"enqueuer.adapters", "enqueuer.cli", "enqueuer.demo", "enqueuer.engines"}
+    assert packages - set(ALLOWED) == users, "users of all of it"
 
 
 def test_the_library_never_imports_the_worker_program_but_for_its_command() -> None:
@@ -164,6 +165,7 @@ def test_a_pure_package_uses_no_clock_thread_socket_or_third_party(package: str)
         ("enqueuer.adapters", FRAMEWORKS),
         ("enqueuer.adapters.keras", FRAMEWORKS),
         ("enqueuer.adapters.tensorflow", FRAMEWORKS),
+        ("enqueuer.engines.ray", ("ray",)),
     ],
 )
 def test_a_module_loads_no_package_that_it_does_not_need(tmp_path: Path, module: str, absent: tuple[str, ...]) -> None:

@@ -104,6 +104,8 @@ class Stats:
         events: When workers joined, drained, left, died or were lost, as (number, seconds since ``start()``, what,
             worker); the latest 256.
         verdict: What holds the training back, as `SequenceEnqueuer.verdict` says; None before the first ``start()``.
+        desired_slots: The verdict's number for engines that start and end workers: it rises at once, and falls after
+            five minutes in which it was too high. None while it is not known.
     """
 
     running: bool = False
@@ -137,6 +139,7 @@ class Stats:
     workers: tuple[WorkerStats, ...] = ()
     events: tuple[FleetEvent, ...] = ()
     verdict: Verdict | None = None
+    desired_slots: int | None = None
 
     @property
     def batches_per_second(self) -> float:

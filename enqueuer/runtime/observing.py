@@ -42,7 +42,6 @@ def make_snapshot(state: State, stats: Stats, verdicts: VerdictWatch, show: Show
         skipped_count=len(state.skipped),
         cause=verdict.cause.value,
         recent_wait_share=verdict.wait_share,
-        desired_slots=verdicts.desired_slots,
         sentence=verdict.sentence,
         cure=verdict.cure,
         window_seconds=window.seconds,

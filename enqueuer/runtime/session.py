@@ -349,7 +349,7 @@ class Session:
             self.io.receiver,
             running=not self._stopped.is_set(),
             shared_bytes=self.io.shared_bytes,
-            verdict=self._verdicts.verdict,
+            verdicts=self._verdicts,
             with_workers=with_workers,
         )
 

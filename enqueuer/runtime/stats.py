@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.state import State
-from enqueuer.core.verdict import Verdict
 from enqueuer.monitoring.stats import OffenderStats, Stats, WorkerStats
+from enqueuer.monitoring.verdict_watch import VerdictWatch
 from enqueuer.runtime.ready_queue import ReadyQueue
 from enqueuer.runtime.receiver import Receiver
 
@@ -20,7 +20,7 @@ def take_snapshot(
     *,
     running: bool,
     shared_bytes: int,
-    verdict: Verdict,
+    verdicts: VerdictWatch,
     with_workers: bool = True,
 ) -> Stats:
     """The present statistics. Called in the I/O thread, or after its end.
@@ -83,7 +83,8 @@ def take_snapshot(
         lost_workers_count=state.fleet.lost_count,
         workers=workers,
         events=tuple(state.history.events),
-        verdict=verdict,
+        verdict=verdicts.verdict,
+        desired_slots=verdicts.desired_slots,
     )
 
 

@@ -45,6 +45,8 @@ _GROUPS = {
     # One trainer serves all tests of the file, and each meets what the one before has left.
     "attacks": "tests/hostile/test_attacks.py",
     "liars": "tests/hostile/test_liars.py",
+    # One cluster serves all of them.
+    "slurm": "tests/engines/test_slurm.py",
 }
 _GROUP_OF = {path: group for group, paths in _GROUPS.items() for path in paths.split()}
 assert all(Path(__file__).parents[1].joinpath(path).exists() for path in _GROUP_OF)

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 import enqueuer_worker
 from enqueuer.errors import ConfigurationError
 from enqueuer_worker import cli, run
+from enqueuer_worker.arguments import parse_duration
 from enqueuer_worker.settings import ChildSettings, Settings
 
 CONNECT = ["--connect", "tcp://trainer:5555", "--insecure"]
@@ -81,6 +82,13 @@ def test_options_reach_the_workers_settings(started: list[tuple[Settings, int]])
     assert ChildSettings.from_line(child.to_line()) == child
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("55m", 3300), ("2h", 7200), ("1.5d", 129_600), (" 2 H ", 7200)]
+)
+def test_a_duration_is_a_number_with_a_unit(text: str, seconds: float) -> None:
+    assert parse_duration("lifetime", text) == seconds
+
+
 def test_environment_variables_set_options_too(started: list[tuple[Settings, int]]) -> None:
     result = invoke(
         ENQUEUER_CONNECT="tcp://[fe80::1%eth0]:5555",
@@ -124,6 +132,16 @@ def test_a_module_that_cannot_be_imported_here_is_told_at_the_start() -> None:
         (("--allow", "p", "--name", "n" * 201), "up to 200"),
         (("--allow", "enqueuer"), "allow enqueuer.demo for the demo"),
         (("--allow", "p", "--allow", "enqueuer_worker.sequence.loader"), "unpickle"),
+        (("--allow", "p", "--lifetime", "1 week"), "--lifetime must be a time like 90s, 55m, 2h"),
+        (("--allow", "p", "--lifetime", "0s"), "--lifetime 0s must be longer than 0"),
+        (
+            ("--allow", "p", "--lifetime", "4m", "--lifetime-stagger", "300"),
+            "than --lifetime-stagger 300, which shortens",
+        ),
+        (("--allow", "p", "--lifetime-stagger", "4m"), "--lifetime-stagger 4m shortens a lifetime: give --lifetime …"),
+        (("--allow", "p", "--requeue-exit-code", "1"), "--requeue-exit-code must be from 3 to 125"),
+        (("--allow", "p", "--preemption-notice", "ftp://x/y"), "a URL that begins with http:// or https://"),
+        (("--allow", "p", "--preemption-notice", "http://"), "a URL that begins with http:// or https://"),
         (("--allow", "p", "--processes", "0"), "'auto' or a number of at least 1"),
         (("--allow", "p", "--processes", "many"), "'auto' or a number of at least 1"),
         (("--allow", "p", "--data-connect", "trainer:5556"), "--data-connect must be the trainer's address"),

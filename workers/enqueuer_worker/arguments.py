@@ -16,6 +16,10 @@ _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^\s:/\[\]*]+):(\d{1,
 # As a host, what a trainer's bind=… may have and nothing can connect to by it.
 _WILDCARDS = frozenset({"0.0.0.0", "[::]"})  # noqa: S104 - compared with, not bound
 _NAME = r"[^\W\d]\w*"
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*([smhd]?)", re.ASCII | re.IGNORECASE)
+_UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+# 0 to 2 have a meaning here, 126 and more for shells.
+_LEAST_REQUEUE_CODE, _MOST_REQUEUE_CODE = 3, 125
 _PACKAGE = re.compile(rf"{_NAME}(\.{_NAME})*")
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
 # The interpreter, NumPy and this program need about half of it.
@@ -77,6 +81,47 @@ def parse_size(size: int | str) -> int:
     if not _LEAST_MEMORY_BYTES <= nbytes < _MOST_MEMORY_BYTES:
         raise ConfigurationError(f"max_memory must be a size like 4G or 512M, of at least 64M, not {size!r}")
     return nbytes
+
+
+def parse_duration(name: str, duration: float | str) -> float:
+    """Return the seconds of '90s', '55m', '2h', '1.5d' or a number."""
+    found = _DURATION.fullmatch(str(duration).strip())
+    if found is None:
+        raise ConfigurationError(f"{name} must be a time like 90s, 55m, 2h or a number of seconds, not {duration!r}")
+    return float(found[1]) * _UNIT_SECONDS[found[2].lower()]
+
+
+def read_lifetime(lifetime: float | str | None, stagger: float | str) -> tuple[float, float]:
+    """Return both in seconds; a lifetime of None has no end. Raises ConfigurationError unless a time is left."""
+    shortened = parse_duration("lifetime_stagger", stagger)
+    if lifetime is None:
+        if shortened:
+            raise ConfigurationError(f"lifetime_stagger={stagger!r} shortens a lifetime: give lifetime=… as well")
+        return math.inf, 0.0
+    seconds = parse_duration("lifetime", lifetime)
+    if not shortened < seconds:
+        raise ConfigurationError(
+            f"lifetime={lifetime!r} must be longer than 0 and than lifetime_stagger={stagger!r}, which shortens it"
+        )
+    return seconds, shortened
+
+
+def check_requeue_exit_code(code: int | None) -> None:
+    """Raise ConfigurationError unless a script can tell this exit code from all others; None is no code of its own."""
+    if code is not None and not _LEAST_REQUEUE_CODE <= code <= _MOST_REQUEUE_CODE:
+        raise ConfigurationError(
+            f"requeue_exit_code must be from {_LEAST_REQUEUE_CODE} to {_MOST_REQUEUE_CODE}, which no other end has, "
+            f"not {code!r}"
+        )
+
+
+def check_preemption_notice(target: str) -> None:
+    """Raise ConfigurationError for what looks like a URL and is none that can be asked."""
+    scheme, separator, rest = target.partition("://")
+    if separator and (scheme not in ("http", "https") or not rest.strip("/")):
+        raise ConfigurationError(
+            f"preemption_notice must be a file's path, or a URL that begins with http:// or https://, not {target!r}"
+        )
 
 
 def check_allowed(sequences: tuple[str, ...], packages: tuple[str, ...], *, allow_pickle: bool) -> None:

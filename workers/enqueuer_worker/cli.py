@@ -108,7 +108,34 @@ def _option(flag: str, **details: Any) -> Callable[[Callable[..., None]], Callab
     "--drain-timeout",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="After SIGTERM or Ctrl-C: how long to finish the batches taken on. A second signal stops at once.",
+    help="After SIGTERM, Ctrl-C, or another reason to leave: how long to finish the batches taken on. A second signal "
+    "stops at once.",
+)
+@_option(
+    "--lifetime",
+    metavar="TIME",
+    help="Drain after this time, such as 90s, 55m or 2h: before a batch system's time limit, which kills. Leave "
+    "--drain-timeout and 10 s until then.  [default: no limit]",
+)
+@_option(
+    "--lifetime-stagger",
+    metavar="TIME",
+    help="Shortens the lifetime by a random time up to this, so that machines which started together do not all leave "
+    "together.",
+)
+@_option(
+    "--preemption-notice",
+    metavar="PATH_OR_URL",
+    help="Drain when this file is there, or when this URL answers 200 with a body that is not FALSE or NONE, as a "
+    "cloud's metadata service does before it takes a machine away. Looked at every second or two.",
+)
+@_option(
+    "--requeue-exit-code",
+    type=int,
+    metavar="N",
+    help="Exit with this code, from 3 to 125, after a drain that a signal, a preemption notice or the end of the "
+    "lifetime caused: a batch script can then requeue its job, which it must not do after an end of its own.  "
+    "[default: as after any other end]",
 )
 @_option(
     "--max-reconnect-interval",
@@ -147,8 +174,8 @@ def worker(context: click.Context, /, **options: Any) -> None:
     trainer rejects this worker, the worker logs the reason and tries again every few seconds; with --once it ends if
     it is rejected.
 
-    Exit codes: 0 when all workers have drained, 1 when they could not or were refused, 2 for invalid options, 128 +
-    the signal's number when a second signal stopped it at once.
+    Exit codes: 0 when all workers have drained, 1 when they could not or were refused, 2 for invalid options, the one
+    of --requeue-exit-code when it left early, 128 + the signal's number when a second signal stopped it at once.
 
     \b
     Example:

@@ -18,16 +18,20 @@ from enqueuer_worker.arguments import (
     check_limits,
     check_log_level,
     check_name,
+    check_preemption_notice,
+    check_requeue_exit_code,
     check_stdin_timeout,
     check_trust,
     count_processes,
     parse_size,
+    read_lifetime,
 )
 from enqueuer_worker.importability import import_problem
 from enqueuer_worker.logs import set_up_logger
 from enqueuer_worker.machine_name import machine_name
 from enqueuer_worker.settings import Settings
 from enqueuer_worker.supervisor.attended import AttendedSupervisor
+from enqueuer_worker.supervisor.early_leave import EarlyLeave
 from enqueuer_worker.supervisor.supervisor import Supervisor
 
 
@@ -46,6 +50,10 @@ def run_worker(
     name: str | None = None,
     once: bool = False,
     drain_timeout: float = 30.0,
+    lifetime: float | str | None = None,
+    lifetime_stagger: float | str = "0s",
+    preemption_notice: str | os.PathLike[str] | None = None,
+    requeue_exit_code: int | None = None,
     max_reconnect_interval: float = 5.0,
     allow_skew: bool = False,
     worker_threads: int = 1,
@@ -58,10 +66,12 @@ def run_worker(
     environment counts: ENQUEUER_TOKEN_FILE, or ENQUEUER_TOKEN, which is removed from this process's environment. The
     file '-' is a line of standard input.
 
-    Blocks: for one session with ``once``, otherwise until a signal, and only the main thread receives signals.
+    Blocks: for one session with ``once``, otherwise until a signal, the end of the lifetime or a preemption notice.
+    Only the main thread receives signals.
 
-    Returns the exit status: 0 when the workers have drained, 1 when they could not or were refused, 128 + the signal's
-    number when a second signal stopped them at once.
+    Returns the exit status: 0 when the workers have drained, 1 when they could not or were refused,
+    ``requeue_exit_code`` in place of both when they left early, 128 + the signal's number when a second signal stopped
+    them at once.
 
     Raises ConfigurationError for invalid arguments, before anything is started.
     """
@@ -77,6 +87,10 @@ def run_worker(
     check_limits(drain_timeout, max_reconnect_interval, worker_threads)
     check_stdin_timeout(stdin_timeout)
     check_name(name)
+    life_seconds, stagger_seconds = read_lifetime(lifetime, lifetime_stagger)
+    check_requeue_exit_code(requeue_exit_code)
+    notice = os.fspath(preemption_notice or "")
+    check_preemption_notice(notice)
     count = count_processes(processes)
     settings = Settings(
         connect=connect,
@@ -104,8 +118,15 @@ def run_worker(
     if token is None and not is_loopback(connect):
         logger.warning("no token (--insecure): any program that poses as %s decides what is computed here", connect)
     _warn_of_missing_modules(settings, logger)
+    health = open_health_socket(os.environ.get(DIRECTORY_VARIABLE))
+    early_leave = EarlyLeave(
+        lifetime=life_seconds,
+        stagger=stagger_seconds,
+        preemption_notice=notice,
+        requeue_exit_code=requeue_exit_code,
+    )
     kind = Supervisor if stdin_timeout is None else AttendedSupervisor
-    return kind(settings, count, logger, open_health_socket(os.environ.get(DIRECTORY_VARIABLE))).run()
+    return kind(settings, count, logger, health, early_leave).run()
 
 
 def _warn_of_missing_modules(settings: Settings, logger: logging.Logger) -> None:

@@ -192,6 +192,40 @@ def test_sigterm_drains_and_exits_with_0(start: Start, tmp_path: Path) -> None:
     assert "SIGTERM: draining" in worker.output() and "all workers have left" in worker.output()
 
 
+def test_a_preemption_notice_drains_and_a_signal_after_it_does_not_stop_at_once(start: Start, tmp_path: Path) -> None:
+    gate, notice = tmp_path / "gate", tmp_path / "notice"
+    with ScriptedCoordinator(sequence=moody(i0=f"wait for {gate}")) as coordinator:
+        worker = start(coordinator, "--preemption-notice", str(notice), "--requeue-exit-code", "75")
+        coordinator.let_in(Role.SUPERVISOR)
+        route = coordinator.serve()
+        coordinator.grant(route, 1, [0])
+        coordinator.expect(Heartbeat, lambda beat: beat.running == 1)
+        notice.touch()
+        coordinator.expect(Drain)
+        os.kill(worker.pid, signal.SIGTERM)
+        wait_until(lambda: "SIGTERM: draining already" in worker.output(), what="the signal in the log")
+        gate.touch()
+        coordinator.expect(Goodbye)
+        assert coordinator.batches(1)[1][0] == 0
+        coordinator.send(route, Bye())
+        assert has_ended(worker) == 75
+    assert f"preemption notice: {notice} is there: draining, for 30 s at most" in worker.output()
+
+
+def test_the_end_of_a_lifetime_drains_and_an_end_before_it_has_exit_code_0(start: Start) -> None:
+    life = ("--lifetime", "0.5s", "--lifetime-stagger", "0.4s", "--requeue-exit-code", "75")
+    with ScriptedCoordinator(sequence=NUMBERS) as coordinator:
+        worker = start(coordinator, *life)
+        coordinator.let_in(Role.SUPERVISOR)
+        assert has_ended(worker) == 75
+    assert "the lifetime is over: draining" in worker.output()
+    with ScriptedCoordinator(sequence=NUMBERS) as coordinator:
+        worker = start(coordinator, "--once", "--lifetime", "2h", "--requeue-exit-code", "75")
+        (route,) = coordinator.let_in()
+        coordinator.send(route, Stop())
+        assert has_ended(worker) == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_stops_at_once(start: Start, tmp_path: Path, number: signal.Signals) -> None:
     with ScriptedCoordinator(sequence=moody(i0=f"wait for {tmp_path}/never")) as coordinator:
@@ -203,7 +237,12 @@ def test_a_second_signal_stops_at_once(start: Start, tmp_path: Path, number: sig
         children = descendants(worker.pid)
         os.kill(worker.pid, number)
         coordinator.expect(Drain)
-        os.kill(worker.pid, number)
+
+        def is_stopping() -> bool:
+            os.kill(worker.pid, number)  # again and again: a SIGTERM at once after the first is none of its own
+            return "stopping at once" in worker.output()
+
+        wait_until(is_stopping, what="the end at once")
         coordinator.expect(WorkerExited, lambda exited: exited.exit_code == -signal.SIGKILL)
         assert has_ended(worker) == 128 + number
     assert not alive(children)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import threading
@@ -48,6 +49,24 @@ class SignalPipe:
         with contextlib.suppress(BlockingIOError):
             return list(os.read(self.fd, 4096))
         return []
+
+
+class OneSigterm:
+    """Takes a SIGTERM that comes at once after the first one for the same: Slurm sends two, and then waits."""
+
+    _AT_ONCE_SECONDS = 1.0
+
+    def __init__(self) -> None:
+        self._first_at = math.inf
+
+    def is_repeated(self, number: int, now: float) -> bool:
+        """Whether this signal is not to count. A later SIGTERM does: it asks for haste."""
+        if number != signal.SIGTERM:
+            return False
+        if math.isinf(self._first_at):
+            self._first_at = now
+            return False
+        return now < self._first_at + self._AT_ONCE_SECONDS
 
 
 def take_no_notice(numbers: Iterable[signal.Signals]) -> None:

@@ -2,11 +2,12 @@
 
     coordinator ◄──► SupervisorLink ─┐                ┌─ Child ◄──► worker process
     signals, health, (trainer) ──────┼─ Supervisor ── slots
-    batch_timeout ───── TimeLimit ───┘                └─ RestartBackoff
+    batch_timeout ───── TimeLimit ───┤                └─ RestartBackoff
+    lifetime, notice ── EarlyLeave ──┘
 
 It runs no user code and imports no NumPy, so no Sequence can stop it. It has one thread, which polls the link to the
-coordinator, the signals and, in a local supervisor, the trainer's commands. Only a look for the reason why no trainer
-answers runs beside it (`diagnosis`).
+coordinator, the signals and, in a local supervisor, the trainer's commands. Only what blocks runs beside it: a look for
+the reason why no trainer answers (`diagnosis`), and for a preemption notice.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ from enqueuer_worker.repeats import RepeatedNotes
 from enqueuer_worker.settings import Settings
 from enqueuer_worker.supervisor.children import Child
 from enqueuer_worker.supervisor.coordinator_link import SupervisorLink
+from enqueuer_worker.supervisor.early_leave import EarlyLeave
 from enqueuer_worker.supervisor.minute_line import MinuteLine
 from enqueuer_worker.supervisor.restarts import RestartBackoff
-from enqueuer_worker.supervisor.signals import SignalPipe
+from enqueuer_worker.supervisor.signals import OneSigterm, SignalPipe
 from enqueuer_worker.supervisor.time_limit import TimeLimit
 
 # How long after its own deadline a draining child is killed.
@@ -67,7 +69,12 @@ class Supervisor:
     death_level: ClassVar[int] = logging.WARNING
 
     def __init__(
-        self, settings: Settings, processes: int, logger: logging.Logger, health: HealthSocket | None = None
+        self,
+        settings: Settings,
+        processes: int,
+        logger: logging.Logger,
+        health: HealthSocket | None = None,
+        early_leave: EarlyLeave | None = None,
     ) -> None:
         self.settings = dataclasses.replace(settings, lock_fd=make_lock_file())
         self._health = health
@@ -81,7 +88,9 @@ class Supervisor:
         self._link = SupervisorLink(settings, self._poller, logger, self._notes, time.monotonic())
         self._time_limit = TimeLimit(logger)
         self._minute_line = MinuteLine(logger)
-        self._draining = False
+        self._early_leave = early_leave or EarlyLeave()
+        self._draining = self._signalled = False
+        self._one_sigterm = OneSigterm()
         self._kill_at = math.inf
         self._signals = SignalPipe((signal.SIGCHLD, *self.end_signals))
         self.set_processes(processes)
@@ -119,19 +128,22 @@ class Supervisor:
             self._logger.info(
                 "%d worker%s for the trainer at %s", count, "" if count == 1 else "s", self.settings.connect
             )
+            self._early_leave.start(self._poller, self._logger, time.monotonic())
             self._start_due(time.monotonic())
             while self._slots or self._leaving:
                 self.step(dict(self._poller.poll(poll_timeout_ms(self._next_deadline(), time.monotonic()))))
-        return self.exit_status
+        return self._early_leave.exit_status(self.exit_status)
 
     def step(self, ready: dict[Any, int]) -> None:
         """Handle the events of a poll, then the deadlines."""
         now = time.monotonic()
         for number in self._signals.read() if self._signals.fd in ready else ():
-            if number in self.end_signals:
+            if number in self.end_signals and not self._one_sigterm.is_repeated(number, now):
                 self._on_end_signal(signal.Signals(number), now)
         if self._health is not None and self._health.fileno() in ready:
             self._health.answer(self._status)
+        if not self._draining and (reason := self._early_leave.reason(now)):
+            self._drain_early(reason, now)
         self._reap(now)
         self._link.handle(ready, self._alive, now)
         if self.settings.once and self._link.is_refused_for_good and not self._draining:
@@ -250,14 +262,22 @@ class Supervisor:
     # ------------------------------------------------------------ the end
 
     def _on_end_signal(self, number: signal.Signals, now: float) -> None:
-        if self._draining:
+        if self._signalled:
             self._logger.warning("%s again: stopping at once", number.name)
             self.kill_all()
             self.exit_status = 128 + number
-            return
+        elif self._draining:
+            # An engine sends its signal as well after a notice, or at the end of the walltime.
+            self._logger.info("%s: draining already; the same again stops at once", number.name)
+        else:
+            self._drain_early(number.name, now)
+        self._signalled = True
+
+    def _drain_early(self, reason: str, now: float) -> None:
         self._logger.info(
-            "%s: draining, for %g s at most; the same again stops at once", number.name, self.settings.drain_timeout
+            "%s: draining, for %g s at most; a second signal stops at once", reason, self.settings.drain_timeout
         )
+        self._early_leave.begin()
         self.drain(now)
 
     @contextlib.contextmanager
@@ -269,14 +289,16 @@ class Supervisor:
             self.kill_and_reap()
             if self.settings.lock_fd is not None:
                 os.close(self.settings.lock_fd)
+            self._early_leave.close()
             self._link.close()
             if self._health is not None:
                 self._health.close()
             self._logger.info("all workers have left")
 
     def _next_deadline(self) -> float:
-        deadlines = [self._link.next_deadline(time.monotonic()), self._time_limit.next_deadline(), self._kill_at]
-        deadlines += [slot.start_at for slot in self._slots.values() if slot.child is None]
+        now = time.monotonic()
+        deadlines = [self._link.next_deadline(now), self._time_limit.next_deadline(), self._early_leave.next_deadline()]
+        deadlines += [self._kill_at, *(slot.start_at for slot in self._slots.values() if slot.child is None)]
         if not self._signals.works:
-            deadlines.append(time.monotonic() + _BLIND_POLL_SECONDS)
+            deadlines.append(now + _BLIND_POLL_SECONDS)
         return min(deadlines)

@@ -135,14 +135,16 @@ def test_every_variable_that_a_page_names_exists(page: Path) -> None:
     assert {variable for variable in named - of_options if variable not in texts()} == set()
 
 
-def options_of_commands() -> Iterator[str]:
-    context = click.Context(main)
+def options_of_commands(command: click.Command = main) -> Iterator[str]:
     yield from ("--help", "--version")
-    for command_name in main.list_commands(context):
-        command = main.get_command(context, command_name)
-        assert command is not None
-        for option in command.params:
-            yield from option.opts
+    for option in command.params:
+        yield from option.opts
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from options_of_commands(inner)
 
 
 def test_every_message_that_the_troubleshooting_quotes_is_one_of_the_codes() -> None:

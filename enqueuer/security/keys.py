@@ -161,6 +161,9 @@ def _read_private(path: str | os.PathLike[str], usual_name: str, option: str = "
     except FileNotFoundError as error:
         cure = f"`enqueuer keygen DIR{option}` makes DIR/{usual_name}"
         raise ConfigurationError(f"cannot read {path}: {error.strerror}; {cure}") from None
+    except PermissionError as error:
+        cure = "it must be this user's own; a Kubernetes Secret needs the pod's securityContext.fsGroup"
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}; {cure}") from None
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
     if len(content) > _MOST_FILE_BYTES:
@@ -184,15 +187,27 @@ def _check_path(path: str | os.PathLike[str]) -> None:
 
 
 def _check_private(status: os.stat_result, path: str | os.PathLike[str]) -> None:
-    """Refuse a file that others can read, by PostgreSQL's rule: 0600 if it is ours, 0640 if it is root's (as the
-    secrets that Kubernetes mounts).
-    """
+    """Refuse a file that others can read: 0600 if it is ours, and 0640 if it is root's and of a group of ours."""
     mode = stat.S_IMODE(status.st_mode)
     if status.st_uid not in (0, os.geteuid()):
         raise ConfigurationError(f"{path} belongs to another user and could be changed: copy it and use the copy")
-    is_roots = status.st_uid == 0 and os.geteuid() != 0
-    if mode & (0o037 if is_roots else 0o077):
-        raise ConfigurationError(f"{path} can be read or changed by others (mode {mode:04o}): chmod 600 {path}")
+    if mode & (0o037 if _is_roots_gift(status) else 0o077):
+        cure = f"chmod 600 {path}" if status.st_uid == os.geteuid() else f"as root, chmod 640 {path}"
+        raise ConfigurationError(
+            f"{path} can be read or changed by others (mode {mode:04o}): {cure}; the Kubernetes volume of a Secret "
+            "needs defaultMode: 0440"
+        )
+
+
+def _is_roots_gift(status: os.stat_result) -> bool:
+    """Whether root has given this file to a group for processes such as this one.
+
+    Only root can give a file of root's to a group, so the group's members are root's choice (PostgreSQL has the same
+    rule for its keys). Kubernetes does so with a Secret under ``fsGroup``: 0440, root's, and of a group that it makes
+    the pod's processes members of, root's too. Root's own group is no such gift: on some systems it has members.
+    """
+    is_roots_own_group = status.st_gid == 0 == os.geteuid()
+    return status.st_uid == 0 and status.st_gid in (os.getegid(), *os.getgroups()) and not is_roots_own_group
 
 
 # ---------------------------------------------------------------- contents

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enqueuer.errors import ConfigurationError
-from enqueuer.security import keys
 from enqueuer.security.keys import (
     CoordinatorKey,
     ObserverToken,
@@ -33,6 +34,8 @@ SERVER, SECRET = new_secret_key(), new_secret_key()
 TOKEN = WorkerToken(public_key_of(SERVER), SECRET)
 KEY = CoordinatorKey(SERVER, {"worker": TOKEN.public_key, "gpu-box_2.b": public_key_of(new_secret_key())})
 OBSERVER_TOKEN = ObserverToken(public_key_of(SERVER), SECRET)
+# A pod's user, and the group of its volumes.
+POD, FS_GROUP = 12345, 23456
 
 
 def refuses(parse: Callable[[str, str], object], text: str) -> str:
@@ -174,20 +177,44 @@ def test_another_file_that_is_open_to_others_is_no_file_to_make_private(tmp_path
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_the_owner_of_a_file_matters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "worker.token"
-    path.write_text(TOKEN.to_text())
-    path.chmod(0o600)
-    os.chown(path, 12345, -1)
-    with pytest.raises(ConfigurationError, match="another user"):
-        read_token(path)
-    os.chown(path, 0, -1)
-    path.chmod(0o440)
-    monkeypatch.setattr(keys.os, "geteuid", lambda: 1000)
-    assert read_token(path) == TOKEN, "as Kubernetes mounts it for a group"
-    path.chmod(0o444)
-    with pytest.raises(ConfigurationError, match="chmod 600"):
-        read_token(path)
+@pytest.mark.parametrize(
+    ("user", "groups", "owner", "mode", "outcome"),
+    [
+        (POD, [FS_GROUP], (0, FS_GROUP), 0o440, "read"),
+        (POD, [FS_GROUP], (0, FS_GROUP), 0o644, "needs defaultMode: 0440"),
+        (POD, [FS_GROUP], (0, FS_GROUP), 0o460, "as root, chmod 640"),
+        (POD, [], (0, 0), 0o444, "as root, chmod 640"),
+        (POD, [], (0, 0), 0o400, "needs the pod's securityContext.fsGroup"),
+        (POD, [FS_GROUP], (POD, FS_GROUP), 0o440, "chmod 600"),
+        (POD, [FS_GROUP], (POD + 1, FS_GROUP), 0o440, "belongs to another user"),
+        (0, [FS_GROUP], (0, FS_GROUP), 0o440, "read"),
+        (0, [], (0, FS_GROUP), 0o440, "chmod 600"),
+        (0, [0], (0, 0), 0o440, "chmod 600"),
+        (0, [], (POD, POD), 0o600, "belongs to another user"),
+    ],
+)
+def test_a_secret_that_kubernetes_mounts_is_read_if_its_group_is_the_processs_own(
+    tmp_path: Path, user: int, groups: list[int], owner: tuple[int, int], mode: int, outcome: str
+) -> None:
+    """The volume is as kubelet writes it, with links that it can replace at once; the process is of that user."""
+    (tmp_path / "..1").mkdir()
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "worker.token").symlink_to("..data/worker.token")
+    written = tmp_path / "..1" / "worker.token"
+    written.write_text(TOKEN.to_text())
+    written.chmod(mode)
+    os.chown(written, *owner)
+    for directory in (tmp_path, tmp_path / "..1"):
+        directory.chmod(0o755)
+    # The directory first: those above it are closed to that user.
+    program = (
+        "import os, sys; from enqueuer.security.keys import read_token; directory, user, groups = sys.argv[1:];"
+        "os.chdir(directory); os.setgroups([int(group) for group in groups.split()]);"
+        "os.setgid(int(user)); os.setuid(int(user)); read_token('worker.token'); print('read')"
+    )
+    arguments = [str(tmp_path), str(user), " ".join(map(str, groups))]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert outcome in (done.stdout + done.stderr).strip().splitlines()[-1]
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:

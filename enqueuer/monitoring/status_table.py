@@ -48,6 +48,9 @@ def _facts(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     if snapshot.bytes_total:
         shared = snapshot.shared_bytes_total / snapshot.bytes_total
         yield "received", f"{snapshot.bytes_total / 1e6:.1f} MB, {shared:.0%} of it through shared memory"
+    if snapshot.memory_bytes:
+        trainer, workers = snapshot.memory_bytes / 2**30, snapshot.workers_memory_bytes / 2**30
+        yield "memory", f"{trainer:.1f} GiB, and {workers:.1f} GiB of workers"
     counts = faults(snapshot)
     if any(counts.values()):
         yield "faults", ", ".join(f"{count} {name}" for name, count in counts.items() if count)

@@ -21,6 +21,7 @@ from enqueuer.security.monitor import new_monitor_address, receive_event
 from enqueuer.transport.frames import receive_frames, send_frames
 from enqueuer.transport.sockets import configure
 from enqueuer_worker.local_link import LocalLink, is_local
+from enqueuer_worker.under_way import has_bytes_under_way
 
 Socket = zmq.Socket[bytes]
 
@@ -41,7 +42,7 @@ _REFUSALS: dict[int, Refusal] = {
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: Refusal.UNCLEAR,
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: Refusal.UNCLEAR,
 }
-_WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
+_WATCHED = zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
 for _event in _REFUSALS:
     _WATCHED |= _event
 _FIRST_RETRY_MS = 100
@@ -78,6 +79,8 @@ class Connection:
         self.refusal: Refusal | None = None
         # Seconds until libzmq tries again: set when an attempt has failed, cleared by the reader.
         self.retrying: float | None = None
+        # The descriptor of libzmq's own TCP connection; it is libzmq's to close.
+        self.fd: int | None = None
         self._poller = poller
         self._waiting: deque[Sequence[Any]] = deque()
         self._watching_writable = False
@@ -146,7 +149,9 @@ class Connection:
         """Take note of the connection's events."""
         while self.monitor.poll(0):
             event, value = receive_event(self.monitor, zmq.NOBLOCK)
-            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            if event == zmq.EVENT_CONNECTED:
+                self.fd = value
+            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self.connected = True
                 self.flush()
             elif event in _REFUSALS:
@@ -257,6 +262,12 @@ class Link:
         """Whether one of the connections has broken or could not be opened."""
         control, data = self.control, self.data
         return (control is not None and control.broken) or (data is not None and data.broken)
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether the network has not yet taken, or the trainer's kernel not acknowledged, results that were sent."""
+        data = self.data
+        return data is not None and data.connected and data.fd is not None and has_bytes_under_way(data.fd)
 
     @property
     def has_no_data_port(self) -> bool:

@@ -29,6 +29,7 @@ leased         being computed, or queued at a worker
 batch/s        the worker's batches a second, over 5 to 10 seconds
 p50, p95       half, and 95 %, of its latest batches took less
 bytes          of its batches, counted without compression
+memory         that its process has
 for, computes  how long it may have been at which epoch/index
 
 A trainer answers an observer with a kilobyte a second. The figures

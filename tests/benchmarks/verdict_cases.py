@@ -28,6 +28,7 @@ from tests.support.remote import REPOSITORY, environment, free_address
 SLOTS = 2
 # A verdict needs 30 seconds; a busy machine may be late.
 _MOST_SECONDS = 40.0
+_START_SECONDS = 60.0
 _FEED = "import sys, time\nwhile sys.stdout.buffer.write(bytes({size})) and not sys.stdout.flush(): time.sleep({pause})"
 
 
@@ -136,7 +137,8 @@ def train(case: Case, seed: int) -> tuple[Verdict, float]:
     threads = [threading.Thread(target=case.beside, args=(stop,))] if case.beside is not None else []
     with enqueuer_of(case, SequenceSpec("tests.benchmarks.verdict_cases:Work", **work)) as enqueuer:
         try:
-            return _train(enqueuer, case.step * draw.uniform(0.8, 1.25), threads, stop)
+            step = case.step * draw.uniform(0.8, 1.25)
+            return _train(enqueuer, step, threads, stop, has_workers=case.workers != "none")
         finally:
             stop.set()
             enqueuer.stop()
@@ -145,7 +147,12 @@ def train(case: Case, seed: int) -> tuple[Verdict, float]:
 
 
 def _train(
-    enqueuer: SequenceEnqueuer, step: float, threads: list[threading.Thread], stop: threading.Event
+    enqueuer: SequenceEnqueuer,
+    step: float,
+    threads: list[threading.Thread],
+    stop: threading.Event,
+    *,
+    has_workers: bool,
 ) -> tuple[Verdict, float]:
     first = threading.Event()
 
@@ -158,11 +165,11 @@ def _train(
 
     threads.append(threading.Thread(target=loop, daemon=True))
     threads[-1].start()
+    # Without workers there is no first batch.
+    first.wait(_START_SECONDS if has_workers else 0.0)
     started = time.monotonic()
-    if first.wait(_MOST_SECONDS if len(threads) > 1 else 10.0):
-        started = time.monotonic()
-        for thread in threads[:-1]:
-            thread.start()
+    for thread in threads[:-1]:
+        thread.start()
     while enqueuer.verdict().cause is Cause.TOO_EARLY and time.monotonic() - started < _MOST_SECONDS:
         time.sleep(0.1)
     return enqueuer.verdict(), time.monotonic() - started

@@ -16,12 +16,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from enqueuer import Cause, SequenceEnqueuer, SequenceSpec, Verdict
+from enqueuer.observer import local_observers
 from tests.support.namespaces import TRAINER_ADDRESS, TwoHosts
 from tests.support.remote import REPOSITORY, environment, free_address
 
@@ -129,8 +130,8 @@ def enqueuer_of(case: Case, spec: SequenceSpec) -> Iterator[SequenceEnqueuer]:
         yield enqueuer
 
 
-def train(case: Case, seed: int) -> tuple[Verdict, float]:
-    """The first verdict of a training, and how long after the first batch, or the start, it was there."""
+def train(case: Case, seed: int) -> tuple[Verdict, float, str]:
+    """The first verdict of a training, how long after the first batch, or the start, it was there, and its figures."""
     draw = random.Random(seed)
     work = {name: value if name == "size" else value * draw.uniform(0.8, 1.25) for name, value in case.work.items()}
     stop = threading.Event()
@@ -153,7 +154,7 @@ def _train(
     stop: threading.Event,
     *,
     has_workers: bool,
-) -> tuple[Verdict, float]:
+) -> tuple[Verdict, float, str]:
     first = threading.Event()
 
     def loop() -> None:
@@ -172,7 +173,7 @@ def _train(
         thread.start()
     while enqueuer.verdict().cause is Cause.TOO_EARLY and time.monotonic() - started < _MOST_SECONDS:
         time.sleep(0.1)
-    return enqueuer.verdict(), time.monotonic() - started
+    return enqueuer.verdict(), time.monotonic() - started, figures()
 
 
 def run_case(name: str, seed: int) -> dict[str, Any]:
@@ -189,16 +190,24 @@ def run_case(name: str, seed: int) -> dict[str, Any]:
         variables["XDG_RUNTIME_DIR"] = stack.enter_context(tempfile.TemporaryDirectory())
         done = subprocess.run(command, cwd=REPOSITORY, env=variables, capture_output=True, text=True, timeout=180)
     if done.returncode != 0:
-        return {"cause": "failed", "words": done.stderr[-2_000:], "seconds": 0.0, "desired_slots": None}
+        return {"cause": "failed", "words": done.stderr[-2_000:], "seconds": 0.0}
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
+def figures() -> str:
+    """What the verdict of this process's trainer was judged by, as an observer sees it."""
+    [observer] = local_observers(timeout=30.0)
+    with observer:
+        seen = observer.look(with_workers=False)
+    shares = {field.name: getattr(seen, field.name) for field in fields(seen) if field.name.endswith("_share")}
+    return ", ".join(f"{name.removesuffix('_share')} {value:.2f}" for name, value in shares.items() if value)
+
+
 def main() -> None:
     """Print the verdict as JSON."""
-    verdict, seconds = train(CASES[sys.argv[1]], int(sys.argv[2]))
-    told = {"cause": verdict.cause.name, "words": str(verdict), "desired_slots": verdict.desired_slots}
-    print(json.dumps({**told, "seconds": seconds}))
+    verdict, seconds, seen = train(CASES[sys.argv[1]], int(sys.argv[2]))
+    print(json.dumps({"cause": verdict.cause.name, "words": f"{verdict} ({seen})", "seconds": seconds}))
 
 
 if __name__ == "__main__":

@@ -62,6 +62,12 @@ def total_bytes(root: Path = Path("/")) -> int:
     return min([machine, *_machine(root, "MemTotal:"), *(limit for limit, _ in _groups(root))])
 
 
+def resident_bytes() -> int:
+    """The memory that this process has now, shared memory included; 0 if unknown (not Linux)."""
+    fields = _read(Path("/proc/self/statm")).split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else 0
+
+
 def _machine(root: Path, key: str) -> Iterator[int]:
     for line in _read(root / "proc/meminfo").splitlines():
         if line.startswith(key):

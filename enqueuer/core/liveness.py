@@ -12,6 +12,7 @@ from enqueuer.core import comparing, joining, leaving, offences, refusals, sampl
 from enqueuer.core.actions import WARNING, FleetFailed
 from enqueuer.core.fleet import FORGET_SECONDS
 from enqueuer.core.state import State
+from enqueuer.core.usage import Told
 from enqueuer.core.worker import Worker, WorkerState
 from enqueuer.protocol.messages import Heartbeat, HeartbeatReply
 
@@ -100,6 +101,9 @@ def on_heartbeat(state: State, worker: Worker, message: Heartbeat) -> None:
         offences.report_offence(state, worker, offence)
         return
     worker.note_round_trip(message.round_trip)
+    told = Told.by(message, worker.busy_seconds, state.now)
+    state.usage.note(worker.told, told)
+    worker.told, worker.memory_bytes = told, message.memory_bytes
     ignored = _reconcile(state, worker, message)
     newest = state.newest_epoch
     behind = newest is not None and message.generation != newest.generation

@@ -33,6 +33,7 @@ from enqueuer.core.peer import Peers
 from enqueuer.core.samples import Samples
 from enqueuer.core.scheduler import Scheduler
 from enqueuer.core.settings import SessionFacts
+from enqueuer.core.usage import FleetUsage
 from enqueuer.core.worker import Worker, WorkerState
 from enqueuer.options import Options
 from enqueuer.protocol.messages import Bye, Message, Reject
@@ -84,6 +85,7 @@ class State:
         self.retries_count = self.timeouts_count = 0
         # Seconds that workers have computed, summed over their slots.
         self.busy_seconds = 0.0
+        self.usage = FleetUsage()
         self.skipped: list[tuple[int, int]] = []
         # The coordinator's: an epoch that is to end early, until that is reported.
         self.ending: int | None = None

@@ -26,14 +26,21 @@ LEAST_BATCHES = 20
 NOT_THE_LIMIT = 0.05
 FIX_FIRST = 0.20
 _HEAD_ROOM = 1.1
+# A trainer that works less than this part of the window may be any number of times as fast as it was. The window's
+# figure is then the loop's own overhead, which said "add 2296"; so no window asks for more than this many times the
+# rate. The next one, with more workers, sees further.
+MOST_GROWTH = 8
 # Slots that compute this share of the time are all that there is.
 _BUSY = 0.9
 # Of the time that the trainer waited, for a sign to explain it.
 _EXPLAINED = 0.5
-_LINK_IS_FULL = 0.85
 _THREAD_IS_FULL = 0.85
+# Looks at the interpreter: fewer say nothing.
+_LEAST_PROBES = 3
 # Workers that use less processor time than this share of their items' time wait for something else.
 _COMPUTING = 0.5
+# Bytes a batch: workers that read less wait for something else than storage. Sockets do not count.
+_READS = 1024
 
 
 class Cause(Enum):
@@ -76,12 +83,17 @@ class Window:
         blocked_seconds: Seconds in which a slot was idle while at least half of the bound waited behind one late batch.
         late_batch: The batch that the most others waited for.
         ready_wait_seconds: Seconds that the trainer waited while a batch was ready: it was taken late.
-        received_bytes: Bytes that came over the network.
-        link_bytes_per_second: What the network can bring; infinite where that is not known.
+        probes_count: How often was looked for a thread that holds the interpreter while the trainer waits.
+        held_count: How often there was one.
+        received_bytes: Bytes that came over the network, as they travelled.
+        sending_seconds: Slot seconds in which a worker had nothing to compute while its batches were on their way.
         compression_ratio: Bytes of batches for each byte that was sent.
         io_thread_seconds: Processor seconds of the trainer's I/O thread.
-        worker_cpu_seconds: Processor seconds that items took in workers; None where they do not tell.
+        computing_share: The part of their items' time in which workers used a processor or waited for a free one;
+            None where they do not tell.
+        read_bytes: Bytes that workers read from files and pipes.
         probed_rate: Batches a second that the trainer takes from memory, if a probe has measured it.
+        slot_seconds: The seconds that all slots were there, summed; None: those at the window's end, all of the time.
     """
 
     seconds: float
@@ -94,12 +106,21 @@ class Window:
     blocked_seconds: float = 0.0
     late_batch: LateBatch | None = None
     ready_wait_seconds: float = 0.0
+    probes_count: int = 0
+    held_count: int = 0
     received_bytes: int = 0
-    link_bytes_per_second: float = math.inf
+    sending_seconds: float = 0.0
     compression_ratio: float = 1.0
     io_thread_seconds: float = 0.0
-    worker_cpu_seconds: float | None = None
+    computing_share: float | None = None
+    read_bytes: int = 0
     probed_rate: float | None = None
+    slot_seconds: float | None = None
+
+    @property
+    def available_seconds(self) -> float:
+        """Slot seconds in which a batch could be computed."""
+        return self.slots_count * self.seconds if self.slot_seconds is None else self.slot_seconds
 
     @property
     def wait_share(self) -> float:
@@ -107,12 +128,22 @@ class Window:
         return min(1.0, self.wait_seconds / self.seconds) if self.seconds > 0 else 0.0
 
     @property
+    def rate(self) -> float:
+        """Batches a second that the trainer took."""
+        return self.batches_count / self.seconds if self.seconds > 0 else 0.0
+
+    @property
     def demand(self) -> float:
-        """``c``: batches a second that the trainer would take if it never waited; infinite if it did nothing else."""
+        """``c``: batches a second that the trainer would take if it never waited, as far as the window can tell."""
         if self.probed_rate is not None:
             return self.probed_rate
         working = self.seconds - self.wait_seconds
-        return self.batches_count / working if working > 0 else math.inf
+        return MOST_GROWTH * self.rate if self.is_demand_unseen or working <= 0 else self.batches_count / working
+
+    @property
+    def is_demand_unseen(self) -> bool:
+        """Whether the trainer works so little beside its waiting that the window does not show how fast it could be."""
+        return self.probed_rate is None and MOST_GROWTH * (self.seconds - self.wait_seconds) < self.seconds
 
     @property
     def work_seconds(self) -> float:
@@ -122,8 +153,34 @@ class Window:
     @property
     def busy_share(self) -> float:
         """``u``, from 0.0 to 1.0."""
-        available = self.slots_count * self.seconds
+        available = self.available_seconds
         return min(1.0, self.busy_seconds / available) if available > 0 else 0.0
+
+    @property
+    def sending_share(self) -> float:
+        """The part of the slots' idle time in which their batches were on their way, from 0.0 to 1.0."""
+        idle = self.available_seconds - self.busy_seconds
+        return min(1.0, self.sending_seconds / idle) if idle > 0 else 0.0
+
+    @property
+    def blocked_share(self) -> float:
+        """The part of the window in which a slot was idle behind one late batch."""
+        return self.blocked_seconds / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def late_share(self) -> float:
+        """The part of the window in which a batch was ready while the trainer still waited."""
+        return self.ready_wait_seconds / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def held_share(self) -> float:
+        """The part of the looks in which another thread held the interpreter, from 0.0 to 1.0."""
+        return self.held_count / self.probes_count if self.probes_count else 0.0
+
+    @property
+    def io_thread_share(self) -> float:
+        """The part of a core that the trainer's I/O thread used."""
+        return self.io_thread_seconds / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def desired_slots(self) -> int | None:
@@ -183,9 +240,17 @@ def _explains(seconds: float, window: Window) -> bool:
     return seconds >= _EXPLAINED * window.wait_seconds
 
 
+def _is_held(window: Window) -> bool:
+    return window.probes_count >= _LEAST_PROBES and window.held_share >= _EXPLAINED
+
+
+def _is_waiting(window: Window) -> bool:
+    """Whether workers wait for something while they compute an item."""
+    return window.computing_share is not None and window.computing_share < _COMPUTING
+
+
 def _waits_for_storage(window: Window) -> bool:
-    used = window.worker_cpu_seconds
-    return used is not None and window.busy_seconds > 0 and used < _COMPUTING * window.busy_seconds
+    return _is_waiting(window) and window.read_bytes >= _READS * max(1, window.batches_count)
 
 
 # ---------------------------------------------------------------- the words
@@ -209,10 +274,16 @@ def _describe_nothing(window: Window) -> tuple[str, str]:
 
 
 def _describe_workers(window: Window) -> tuple[str, str]:
+    slots = f"{_count(window.slots_count, 'slot')} compute {window.busy_share:.0%} of the time"
+    waiting = f", {1 - (window.computing_share or 0.0):.0%} of it waiting" if _is_waiting(window) else ""
+    beyond = ""
+    if window.is_demand_unseen:
+        beyond = f"; the trainer works {1 - window.wait_share:.1%} of its time, so its own limit does not show yet"
+    step = "as a step, and judge again: " if window.is_demand_unseen else ""
+    where = "even more than processors" if waiting else "or `enqueuer worker` on another machine"
     return (
-        f"{_costs(window)}: {_count(window.slots_count, 'slot')} compute {window.busy_share:.0%} of the time, "
-        f"{1000 * window.work_seconds:.3g} ms a batch",
-        f"add {_more_slots(window)} (start(workers=…), or `enqueuer worker` on another machine)",
+        f"{_costs(window)}: {slots}, {1000 * window.work_seconds:.3g} ms a batch{waiting}{beyond}",
+        f"{step}add {_more_slots(window)} (start(workers=…), {where})",
     )
 
 
@@ -227,38 +298,39 @@ def _describe_order(window: Window) -> tuple[str, str]:
 
 def _describe_network(window: Window) -> tuple[str, str]:
     rate = window.received_bytes / window.seconds
+    waiting = window.sending_seconds / max(window.available_seconds, 1e-9)
     packed = f", compressed {window.compression_ratio:.1f} : 1" if window.compression_ratio != 1.0 else ""
     cure = (
         "smaller batches (dtype), or more local workers" if packed else "compression='lz4', or smaller batches (dtype)"
     )
     return (
-        f"{_costs(window)}: batches come with {rate / 1e6:.0f} MB/s of the link's "
-        f"{window.link_bytes_per_second / 1e6:.0f}{packed}",
+        f"{_costs(window)}: the network brings {rate / 1e6:.3g} MB/s{packed}, and slots wait for it "
+        f"{waiting:.0%} of the time",
         cure,
     )
 
 
 def _describe_coordinator(window: Window) -> tuple[str, str]:
-    share = window.io_thread_seconds / window.seconds
     return (
-        f"{_costs(window)}: the coordinator's thread uses {share:.0%} of a core",
+        f"{_costs(window)}: the coordinator's thread uses {window.io_thread_share:.0%} of a core",
         "larger batches, or one enqueuer a rank (rank=…, world_size=…)",
     )
 
 
 def _describe_storage(window: Window) -> tuple[str, str]:
-    share = (window.worker_cpu_seconds or 0.0) / window.busy_seconds
+    rate = window.read_bytes / window.seconds
     return (
-        f"{_costs(window)}: workers compute {share:.0%} of their items' time and wait for storage in the rest",
-        f"more processes than cores: add {_more_slots(window)}",
+        f"{_costs(window)}: workers compute {window.computing_share:.0%} of their items' time, read "
+        f"{rate / 1e6:.3g} MB/s and wait for storage in the rest",
+        f"more processes than processors: add {_more_slots(window)}",
     )
 
 
 def _describe_interpreter(window: Window) -> tuple[str, str]:
-    return (
-        f"{_costs(window)}: batches are ready and taken late, {window.ready_wait_seconds:.1f} s in all",
-        "another thread of the trainer holds the interpreter: look for Python code beside the training loop",
-    )
+    sign = f"batches are ready and taken late, {window.ready_wait_seconds:.1f} s in all"
+    if _is_held(window):
+        sign = f"in {window.held_share:.0%} of looks, another thread of the trainer held the interpreter"
+    return f"{_costs(window)}: {sign}", "move the Python code beside the training loop into a process of its own"
 
 
 def _count(number: int, thing: str) -> str:
@@ -291,16 +363,20 @@ _CAUSES: tuple[_Row, ...] = (
     (Cause.ORDER, lambda window: _explains(window.blocked_seconds, window), _describe_order),
     (
         Cause.NETWORK,
-        lambda window: window.received_bytes >= _LINK_IS_FULL * window.link_bytes_per_second * window.seconds,
+        lambda window: window.received_bytes > 0 and window.sending_share >= _EXPLAINED,
         _describe_network,
     ),
     (
         Cause.COORDINATOR,
-        lambda window: window.io_thread_seconds >= _THREAD_IS_FULL * window.seconds,
+        lambda window: window.io_thread_share >= _THREAD_IS_FULL,
         _describe_coordinator,
     ),
     (Cause.STORAGE, _waits_for_storage, _describe_storage),
-    (Cause.INTERPRETER, lambda window: _explains(window.ready_wait_seconds, window), _describe_interpreter),
+    (
+        Cause.INTERPRETER,
+        lambda window: _is_held(window) or _explains(window.ready_wait_seconds, window),
+        _describe_interpreter,
+    ),
     (
         Cause.UNKNOWN,
         lambda window: True,

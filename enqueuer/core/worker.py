@@ -18,6 +18,7 @@ from enqueuer.core.events import Route
 from enqueuer.core.item_times import ItemTimes
 from enqueuer.core.peer import PeerRecord
 from enqueuer.core.samples import Sample
+from enqueuer.core.usage import Told
 from enqueuer.protocol.messages import Bye, Hello, Reject
 
 # Weight of the newest result message in the running mean of compute times.
@@ -99,6 +100,10 @@ class Worker:
     asked_for_frames: bool = False
     batches_count: int = 0
     received_bytes: int = 0
+    busy_seconds: float = 0.0
+    # What its last heartbeat told; `liveness` writes both.
+    told: Told | None = None
+    memory_bytes: int = 0
     # Running means, in seconds; 0.0 before the first measurement.
     item_seconds: float = 0.0
     round_trip: float = 0.0
@@ -207,6 +212,7 @@ class Worker:
         """Note a result message: ``count`` batches that took ``busy`` seconds and ``nbytes`` bytes together."""
         self.batches_count += count
         self.received_bytes += nbytes
+        self.busy_seconds += busy
         self.last_answer = now
         newest = busy / count
         self.item_times.note(newest, count)

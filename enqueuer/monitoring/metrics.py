@@ -81,6 +81,10 @@ def _counters(seen: Snapshot) -> Iterator[Metric]:
         ("wait_seconds", "Seconds that the trainer waited for a batch.", seen.wait_seconds),
         ("busy_seconds", "Seconds that workers computed, summed over their slots.", seen.busy_seconds),
         ("io_thread_cpu_seconds", "Processor seconds of the trainer's I/O thread.", seen.io_thread_seconds),
+        ("worker_cpu_seconds", "Seconds in which workers used a processor or waited for one.", seen.worker_cpu_seconds),
+        ("worker_read_bytes", "Bytes that workers read from files and pipes.", seen.worker_read_bytes),
+        ("sending_seconds", "Seconds in which idle workers waited for the network.", seen.sending_seconds),
+        ("network_bytes", "Bytes of batches that came over the network, as they travelled.", seen.network_bytes_total),
         ("retries", "Batches that were tried again after an exception.", seen.retries_count),
         ("hedges", "Late batches that were leased to a second worker.", seen.hedges_count),
         ("timeouts", "Workers that were replaced because a batch took too long.", seen.timeouts_count),
@@ -118,6 +122,12 @@ def _gauges(seen: Snapshot) -> Iterator[Metric]:
         {"joining": seen.joining_count, "serving": seen.workers_count, "draining": seen.draining_count},
     )
     yield _gauge("enqueuer_slots", "Batches that the serving workers can compute at a time.", seen.slots_count)
+    yield _labelled(
+        "enqueuer_memory_bytes",
+        "Memory of the processes, shared memory included.",
+        "side",
+        {"trainer": seen.memory_bytes, "workers": seen.workers_memory_bytes},
+    )
     if seen.desired_slots is not None:
         yield _gauge("enqueuer_desired_slots", "Slots that keep up with the trainer.", seen.desired_slots)
     yield _gauge("enqueuer_wait_ratio", "Share of the latest time that the trainer waited.", seen.recent_wait_share)

@@ -27,6 +27,7 @@ class WorkerStats:
             arrived in one message count with their mean.
         item_seconds_p95: The time that 95 % of its latest batches took less than.
         received_bytes: Bytes of the batches received from the worker, counted without compression.
+        memory_bytes: The memory that the worker's process has, as of its last heartbeat; 0 for threads.
     """
 
     worker_id: str
@@ -40,6 +41,7 @@ class WorkerStats:
     item_seconds_p50: float = 0.0
     item_seconds_p95: float = 0.0
     received_bytes: int = 0
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class Stats:
         batches_total: Batches taken since ``start()``.
         bytes_total: Bytes of batches received from worker processes since ``start()``, counted without compression.
         shared_bytes_total: The part of ``bytes_total`` that came through shared memory; the rest came through sockets.
+        network_bytes_total: Bytes of batches that came over the network, as they travelled: compressed, if at all.
+        memory_bytes: The memory that the trainer's process has now, shared memory included; 0 where that is unknown.
         elapsed_seconds: Seconds since ``start()``, until the snapshot or the end.
         startup_seconds: Seconds from ``start()`` until the first batch was taken, in which the workers start; 0.0
             before that. `batches_per_second` and `wait_share` leave them out.
@@ -121,6 +125,8 @@ class Stats:
     batches_total: int = 0
     bytes_total: int = 0
     shared_bytes_total: int = 0
+    network_bytes_total: int = 0
+    memory_bytes: int = 0
     elapsed_seconds: float = 0.0
     startup_seconds: float = 0.0
     wait_seconds: float = 0.0

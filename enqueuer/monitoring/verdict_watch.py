@@ -36,6 +36,13 @@ class Counters:
     ready_wait_seconds: float = 0.0
     received_bytes: int = 0
     io_thread_seconds: float = 0.0
+    probes_count: int = 0
+    held_count: int = 0
+    sending_seconds: float = 0.0
+    read_bytes: int = 0
+    # Of the workers that tell: seconds with a processor or in wait for one, and those of their items.
+    worker_cpu_seconds: float = 0.0
+    worker_busy_seconds: float = 0.0
     slots_count: int = 0
     item_seconds: tuple[float, ...] = ()
     compression_ratio: float = 1.0
@@ -49,6 +56,8 @@ class _Moment:
     counters: Counters
     # Seconds since the beginning in which a late batch kept slots idle.
     blocked_seconds: float
+    # Seconds since the beginning, times the slots that were there.
+    slot_seconds: float
 
 
 class VerdictWatch:
@@ -56,7 +65,7 @@ class VerdictWatch:
 
     def __init__(self, read: Callable[[], Counters], now: float) -> None:
         self._read = read
-        self._moments: deque[_Moment] = deque([_Moment(now, Counters(), 0.0)])
+        self._moments: deque[_Moment] = deque([_Moment(now, Counters(), 0.0, 0.0)])
         self._late_batch: LateBatch | None = None
         self.verdict = Verdict(Cause.TOO_EARLY, 0.0, None, "too early to tell")
         # Slots that engines are to start; None while that is not known.
@@ -80,7 +89,11 @@ class VerdictWatch:
             self._late_batch = late
             if last.counters.late_batch is not None:
                 blocked += now - last.at
-        self._moments.append(_Moment(now, counters, blocked))
+        slot_seconds = last.slot_seconds + (now - last.at) * last.counters.slots_count
+        if counters.batches_count and not last.counters.batches_count:
+            # The workers were starting until now: the window begins here.
+            self._moments.clear()
+        self._moments.append(_Moment(now, counters, blocked, slot_seconds))
         self._forget(now)
         verdict = judge(self.window)
         if verdict.cause is not self.verdict.cause:
@@ -105,11 +118,14 @@ class VerdictWatch:
         """What was counted in the latest window."""
         first, last = self._moments[0], self._moments[-1]
         before, after = first.counters, last.counters
+        cpu = after.worker_cpu_seconds - before.worker_cpu_seconds
+        busy = after.worker_busy_seconds - before.worker_busy_seconds
         return Window(
             seconds=last.at - first.at,
             batches_count=after.batches_count - before.batches_count,
             wait_seconds=after.wait_seconds - before.wait_seconds,
             slots_count=after.slots_count,
+            slot_seconds=last.slot_seconds - first.slot_seconds,
             busy_seconds=after.busy_seconds - before.busy_seconds,
             item_seconds=after.item_seconds,
             failures_count=after.failures_count - before.failures_count,
@@ -119,6 +135,11 @@ class VerdictWatch:
             received_bytes=after.received_bytes - before.received_bytes,
             compression_ratio=after.compression_ratio,
             io_thread_seconds=after.io_thread_seconds - before.io_thread_seconds,
+            probes_count=after.probes_count - before.probes_count,
+            held_count=after.held_count - before.held_count,
+            sending_seconds=after.sending_seconds - before.sending_seconds,
+            read_bytes=after.read_bytes - before.read_bytes,
+            computing_share=cpu / busy if busy > 0 else None,
             probed_rate=self.probed_rate,
         )
 

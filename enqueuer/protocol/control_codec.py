@@ -51,6 +51,10 @@ def _seconds(value: Any) -> float:
     return float(value)
 
 
+def _seconds_or_none(value: Any) -> float | None:
+    return None if value is None else _seconds(value)
+
+
 def _text(value: Any) -> str:
     if type(value) is not str or len(value) > _MAX_TEXT:
         raise ProtocolError(f"expected a text of at most {_MAX_TEXT} characters, got {_type_name(value)}")
@@ -162,6 +166,7 @@ def _role(value: Any) -> m.Role:
 
 _ROW_CHECKS: tuple[Check, ...] = (
     *(_label, _label, _count, _label, _count, _count, _count, _count, _seconds, _seconds, _seconds, _computing),
+    _count,
 )
 
 
@@ -232,7 +237,11 @@ _SCHEMA: tuple[tuple[m.Kind, type, tuple[Check, ...]], ...] = (
         ),
     ),
     (m.Kind.READY, m.Ready, (_count, _count, _count, _bytes, _flag, _settings)),
-    (m.Kind.HEARTBEAT, m.Heartbeat, (_leases, _count, _integer, _count, _count, _seconds, _seconds)),
+    (
+        m.Kind.HEARTBEAT,
+        m.Heartbeat,
+        (*(_leases, _count, _integer, _count, _count, _seconds, _seconds), *(_seconds, _count, _seconds, _count)),
+    ),
     (m.Kind.FAILURE, m.Failure, (_count, _count, _count, _error)),
     (m.Kind.LOAD_FAILURE, m.LoadFailure, (_count, _count, _error)),
     (m.Kind.DRAIN, m.Drain, ()),
@@ -263,6 +272,9 @@ _SCHEMA: tuple[tuple[m.Kind, type, tuple[Check, ...]], ...] = (
             *(_label, _seconds, _count_or_none, _text, _text, _seconds, _count, _indices, _events),
             *(_count, _count, _rows, _seconds),
             *(_label, _label),
+            # Memory, and what workers use; the figures behind the verdict.
+            *(_count, _count, _count, _seconds, _count, _seconds),
+            *(_seconds, _seconds, _seconds, _seconds_or_none, *(_seconds,) * 5),
         ),
     ),
 )

@@ -144,6 +144,10 @@ class Heartbeat:
     ``held`` are the leases queued, running, or sent and not yet acknowledged; ``running`` is the lease being computed,
     0 for none. ``sent_at`` is the worker's own clock, echoed in the reply; ``round_trip`` is the last measured time
     between the two, 0 before the first.
+
+    The rest is counted since the process began, but for ``memory_bytes``, which it has now. ``cpu_seconds``: it used a
+    processor, or waited for a free one; programs that it has started and waited for are included. ``read_bytes``: from
+    files and pipes. ``sending_seconds``: it had nothing to compute while its batches were on their way.
     """
 
     held: tuple[int, ...]
@@ -153,6 +157,10 @@ class Heartbeat:
     running: int
     sent_at: float
     round_trip: float
+    cpu_seconds: float = 0.0
+    read_bytes: int = 0
+    sending_seconds: float = 0.0
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ class WorkerRow:
     """One worker in a Snapshot. Quantiles are those of its latest items, a tenth off at most.
 
     ``computing`` is the epoch and the index of its oldest lease, and for how many seconds it may have been computing
-    it; None without a lease. Bytes are those of its batches, counted without compression.
+    it; None without a lease. ``received_bytes`` are those of its batches, counted without compression;
+    ``memory_bytes`` is the memory that its process has, 0 before its first heartbeat.
     """
 
     worker_id: str
@@ -25,6 +26,7 @@ class WorkerRow:
     item_seconds_p50: float
     item_seconds_p95: float
     computing: tuple[int, int, float] | None
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,12 @@ class Snapshot:
     ``rows_total`` workers are known; ``rows`` are those from ``first_row`` on, in the order in which they came.
     In ``seconds_to_ask``, a request of this size is answered again. The trainer listens for remote workers at ``bind``
     and ``data_bind``, '' if it does not.
+
+    ``memory_bytes`` is the trainer's memory, ``workers_memory_bytes`` that of its workers' processes. What workers tell
+    of themselves counts from their first heartbeats on: ``worker_cpu_seconds``, ``worker_read_bytes`` and
+    ``sending_seconds`` are the fields of ``Heartbeat``.
+
+    The figures behind the verdict, of its window, are those of ``Window``: ``demand`` to ``held_share``.
     """
 
     library_version: str
@@ -86,3 +94,18 @@ class Snapshot:
     seconds_to_ask: float
     bind: str = ""
     data_bind: str = ""
+    memory_bytes: int = 0
+    workers_memory_bytes: int = 0
+    network_bytes_total: int = 0
+    worker_cpu_seconds: float = 0.0
+    worker_read_bytes: int = 0
+    sending_seconds: float = 0.0
+    demand: float = 0.0
+    work_seconds: float = 0.0
+    busy_share: float = 0.0
+    computing_share: float | None = None
+    sending_share: float = 0.0
+    blocked_share: float = 0.0
+    late_share: float = 0.0
+    io_thread_share: float = 0.0
+    held_share: float = 0.0

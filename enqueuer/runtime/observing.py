@@ -56,6 +56,19 @@ def make_snapshot(state: State, stats: Stats, verdicts: VerdictWatch, show: Show
         seconds_to_ask=show.seconds,
         bind=state.facts.address,
         data_bind=state.facts.data_address,
+        workers_memory_bytes=sum(worker.memory_bytes for worker in state.fleet),
+        worker_cpu_seconds=state.usage.cpu_seconds,
+        worker_read_bytes=state.usage.read_bytes,
+        sending_seconds=state.usage.sending_seconds,
+        demand=window.demand,
+        work_seconds=window.work_seconds,
+        busy_share=window.busy_share,
+        computing_share=window.computing_share,
+        sending_share=window.sending_share,
+        blocked_share=window.blocked_share,
+        late_share=window.late_share,
+        io_thread_share=window.io_thread_share,
+        held_share=window.held_share,
     )
 
 
@@ -79,6 +92,7 @@ def _row(state: State, worker: Worker) -> WorkerRow:
         item_seconds_p50=p50,
         item_seconds_p95=p95,
         computing=_computing(state, worker),
+        memory_bytes=worker.memory_bytes,
     )
 
 

@@ -56,8 +56,9 @@ class Receiver:
         self._refuse = refuse
         # Messages of banned peers, dropped unread.
         self.ignored_count = 0
-        # Bytes of all batches; of the batches that may have been compressed; and the bytes that compression saved.
-        self.bytes_total = self._compressible_bytes = self._saved_bytes = 0
+        # Bytes of all batches; of those that came over the network, as they travelled; of those that may have been
+        # compressed; and the bytes that compression saved.
+        self.bytes_total = self.network_bytes = self._compressible_bytes = self._saved_bytes = 0
         self._malformed_count = 0
 
     @property
@@ -133,8 +134,8 @@ class Receiver:
                 continue
             nbytes = sum([payload.nbytes for payload in payloads])
             self.bytes_total += nbytes
-            if channel.codec is not None:
-                self._note_compression(header, payloads)
+            if channel.trust is not Trust.LOCAL:
+                self._note_network(header, payloads, nbytes, is_packed=channel.codec is not None)
             yield ResultsReceived(
                 header.incarnation,
                 header.epoch,
@@ -147,12 +148,18 @@ class Receiver:
                 key,
             )
 
-    def _note_compression(self, header: ResultsHeader, payloads: Sequence[BatchPayload]) -> None:
-        """Count the batches that came as frames; those in shared memory are never compressed."""
-        for payload, ref in zip(payloads, header.blocks, strict=True):
-            if ref is None:
-                self._compressible_bytes += payload.nbytes
-                self._saved_bytes += payload.saved_bytes
+    def _note_network(
+        self, header: ResultsHeader, payloads: Sequence[BatchPayload], nbytes: int, *, is_packed: bool
+    ) -> None:
+        """Count the batches that came as frames; those in shared memory do not travel, and are never compressed."""
+        if any(header.blocks):
+            nbytes -= sum(payload.nbytes for payload, ref in zip(payloads, header.blocks, strict=True) if ref)
+        saved = 0
+        if is_packed:
+            saved = sum([payload.saved_bytes for payload in payloads])
+            self._compressible_bytes += nbytes
+            self._saved_bytes += saved
+        self.network_bytes += nbytes - saved
 
     def _refuse_unread(self, error: ProtocolError, key: str) -> ResultsRefused:
         """Refuse a message with a malformed header. Only the header names its sender, if it can be read that far."""

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.state import State
+from enqueuer.core.verdict import Verdict
+from enqueuer.host import resident_bytes
 from enqueuer.monitoring.stats import OffenderStats, Stats, WorkerStats
 from enqueuer.monitoring.verdict_watch import VerdictWatch
 from enqueuer.runtime.ready_queue import ReadyQueue
@@ -44,6 +46,7 @@ def take_snapshot(
             item_seconds_p50=p50,
             item_seconds_p95=p95,
             received_bytes=worker.received_bytes,
+            memory_bytes=worker.memory_bytes,
         )
         for worker in state.fleet
         if with_workers and running and worker.takes_leases
@@ -64,6 +67,8 @@ def take_snapshot(
         batches_total=ready.taken_total,
         bytes_total=receiver.bytes_total,
         shared_bytes_total=shared_bytes,
+        network_bytes_total=receiver.network_bytes,
+        memory_bytes=resident_bytes(),
         elapsed_seconds=ready.times.elapsed_seconds,
         startup_seconds=ready.times.startup_seconds,
         wait_seconds=ready.times.wait_seconds,

@@ -199,10 +199,12 @@ class Peer:
         highest_grant: int = 1_000_000,
         generation: int = 0,
         round_trip: float = 0.0,
+        **used: Any,
     ) -> list[Action]:
         """By default it has seen all grants and holds what the coordinator thinks it does."""
         held = tuple(self.leases if held is None else held)
-        return self.say(m.Heartbeat(held, highest_grant, generation, self._seq, 0, self.driver.now, round_trip))
+        now = self.driver.now
+        return self.say(m.Heartbeat(held, highest_grant, generation, self._seq, 0, now, round_trip, **used))
 
 
 def supervisor(driver: Driver, channel: str = "remote", name: bytes = SUPERVISOR) -> Peer:

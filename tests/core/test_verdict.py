@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from enqueuer.core.verdict import Cause, LateBatch, Window, judge
 
 # A minute of a trainer that takes 10 batches a second and waits half of its time, beside two busy slots.
-BUSY = Window(60.0, 300, 30.0, slots_count=2, busy_seconds=119.0, item_seconds=(0.39, 0.41), worker_cpu_seconds=118.0)
-IDLE = replace(BUSY, busy_seconds=60.0, worker_cpu_seconds=59.0)
+BUSY = Window(60.0, 300, 30.0, slots_count=2, busy_seconds=119.0, item_seconds=(0.39, 0.41), computing_share=0.99)
+IDLE = replace(BUSY, busy_seconds=60.0)
 
 
 @pytest.mark.parametrize(
@@ -29,20 +29,35 @@ IDLE = replace(BUSY, busy_seconds=60.0, worker_cpu_seconds=59.0)
         (replace(BUSY, failures_count=301), Cause.ERRORS, "301 failures for 300 batches"),
         (replace(IDLE, wait_seconds=2.9), Cause.NOTHING, "data is not the limit"),
         (BUSY, Cause.WORKERS, "2 slots compute 99% of the time, 400 ms a batch: add 3 "),
-        (replace(BUSY, worker_cpu_seconds=20.0), Cause.STORAGE, "compute 17% of their items' time"),
+        (replace(BUSY, computing_share=0.17), Cause.WORKERS, "400 ms a batch, 83% of it waiting: add 3 "),
+        (
+            replace(BUSY, computing_share=0.17, read_bytes=60 * 10**6),
+            Cause.STORAGE,
+            "compute 17% of their items' time, read 1 MB/s and wait for storage",
+        ),
         (
             replace(IDLE, blocked_seconds=15.0, late_batch=LateBatch(3, 17, "node-4")),
             Cause.ORDER,
             "behind batch 17 of epoch 3 on node-4: hedge=",
         ),
         (
-            replace(IDLE, received_bytes=55 * 10**8, link_bytes_per_second=1e8),
+            replace(IDLE, received_bytes=55 * 10**8, sending_seconds=48.0),
             Cause.NETWORK,
-            "92 MB/s of the link's 100: compression='lz4'",
+            "brings 91.7 MB/s, and slots wait for it 40% of the time: compression='lz4'",
         ),
+        (
+            replace(IDLE, received_bytes=55 * 10**8, sending_seconds=48.0, compression_ratio=2.5),
+            Cause.NETWORK,
+            "91.7 MB/s, compressed 2.5 : 1, and",
+        ),
+        (replace(IDLE, received_bytes=55 * 10**8, sending_seconds=24.0), Cause.UNKNOWN, "no counter says why"),
         (replace(IDLE, io_thread_seconds=52.0), Cause.COORDINATOR, "uses 87% of a core"),
-        (replace(IDLE, worker_cpu_seconds=10.0), Cause.STORAGE, "wait for storage"),
+        (replace(IDLE, computing_share=0.2, read_bytes=10**6), Cause.STORAGE, "wait for storage"),
+        (replace(IDLE, computing_share=0.2, read_bytes=300 * 1023), Cause.UNKNOWN, "no counter says why"),
         (replace(IDLE, ready_wait_seconds=16.0), Cause.INTERPRETER, "ready and taken late, 16.0 s"),
+        (replace(IDLE, probes_count=20, held_count=15), Cause.INTERPRETER, "in 75% of looks, another thread"),
+        (replace(IDLE, probes_count=2, held_count=2), Cause.UNKNOWN, "no counter says why"),
+        (replace(IDLE, probes_count=20, held_count=9), Cause.UNKNOWN, "no counter says why"),
         (IDLE, Cause.UNKNOWN, "enqueuer doctor"),
     ],
 )
@@ -71,7 +86,16 @@ def test_the_desired_slots_keep_up_with_the_trainer_and_a_tenth_more() -> None:
     assert BUSY.demand == 10.0
     assert judge(BUSY).desired_slots == math.ceil(1.1 * 10.0 * 0.4)
     assert replace(BUSY, item_seconds=()).desired_slots is None
-    assert replace(BUSY, wait_seconds=60.0).desired_slots is None, "it did nothing but wait: there is no demand to see"
+    assert replace(BUSY, batches_count=0).desired_slots is None, "it took nothing: there is no demand to see"
+
+
+@pytest.mark.parametrize("waited", [54.0, 59.99, 60.0, 70.0])
+def test_a_trainer_that_does_nothing_but_wait_is_advised_a_step_and_no_absurd_number(waited: float) -> None:
+    window = replace(BUSY, wait_seconds=waited)
+    assert window.demand == 8 * 300 / 60.0
+    assert judge(window).desired_slots == math.ceil(1.1 * 40.0 * 0.4)
+    assert "its own limit does not show yet: as a step, and judge again: add 16 " in str(judge(window))
+    assert "add 3 " in str(judge(replace(BUSY, wait_seconds=30.0))), "a trainer that works shows its limit"
 
 
 def test_one_slow_worker_among_many_does_not_change_the_number() -> None:
@@ -100,7 +124,11 @@ SECONDS = st.floats(0.0, 1e5)
         ready_wait_seconds=SECONDS,
         received_bytes=st.integers(0, 10**15),
         io_thread_seconds=SECONDS,
-        worker_cpu_seconds=st.none() | SECONDS,
+        probes_count=st.integers(0, 100),
+        held_count=st.integers(0, 100),
+        sending_seconds=SECONDS,
+        computing_share=st.none() | SECONDS,
+        read_bytes=st.integers(0, 10**15),
     )
 )
 def test_every_window_has_a_verdict_within_bounds(window: Window) -> None:

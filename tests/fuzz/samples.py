@@ -26,12 +26,14 @@ INCARNATION = b"i" * m.ID_BYTES
 
 
 def _snapshot() -> Snapshot:
-    row = WorkerRow("w", "host", 42, "serving", 1, 2, 100, 2**40, 0.01, 0.009, 0.02, (3, 17, 0.25))
+    row = WorkerRow("w", "host", 42, "serving", 1, 2, 100, 2**40, 0.01, 0.009, 0.02, (3, 17, 0.25), 2**28)
     return Snapshot(
         *("0.2.0", "host", 42, 60.5, 1.5, 3, 20, 50, 1, 0, 5, 12, 2, 2, 1, 0),
         *(4_000, 2**40, 2**39, 1.0, 12.5, 1.0, 80.0, 0.5, 0, 1, 2, 3, 4, 5, 6, 7),
         *("too few workers", 0.2, 3, "a sentence", "a cure", 30.0, 2_000, (0, 7, 2**40)),
         *(((1, 0.5, "joined", "w on host"),), 1, 0, (row,), 1.25),
+        *(2**31, 2**32, 2**38, 70.5, 2**33, 4.5),
+        *(83.3, 0.02, 0.97, None, 0.0, 0.0, 0.0, 0.4, 0.7),
     )
 
 
@@ -54,7 +56,7 @@ def control() -> list[bytes]:
         m.Hello(1, m.Role.SUPERVISOR, "w", INCARNATION, INCARNATION, 0, "host", 99, "", "0.1.0", b"secret", (), 0),
         m.Ready(1, 2, 100, b"digest"),
         m.Ready(1, 2, 100, b"", True, (("module:NAME", "1"),)),
-        m.Heartbeat((5, 6, 7, 9), 9, 2, 3, 5, 12.5, 0.001),
+        m.Heartbeat((5, 6, 7, 9), 9, 2, 3, 5, 12.5, 0.001, 80.5, 2**40, 1.5, 2**30),
         *(m.Failure(1, 2, 7, record) for record in _errors()),
         m.LoadFailure(1, 2, error),
         m.Drain(),

@@ -66,3 +66,16 @@ def test_the_same_seed_makes_the_same_weather() -> None:
 def test_an_unknown_command_is_an_error(line: str) -> None:
     with pytest.raises(ValueError):
         Weather(0.0).command(line)
+
+
+def test_a_slow_wire_sends_one_packet_after_the_other_and_loses_what_its_queue_does_not_hold() -> None:
+    weather = Weather(0.02)
+    weather.command("rate 10000")
+    assert weather.arrivals(UP, 1.0, 900) == [pytest.approx(1.11)]
+    assert weather.arrivals(UP, 1.0, 900) == [pytest.approx(1.20)]
+    assert weather.arrivals(UP, 1.0, 900) == [], "its queue is full"
+    assert weather.arrivals(DOWN, 1.0, 900) == [pytest.approx(1.11)], "each direction has its own"
+    assert weather.arrivals(UP, 1.1, 900) == [pytest.approx(1.29)]
+    assert weather.counts.lost == 1
+    weather.command("rate 0")
+    assert weather.arrivals(UP, 2.0, 10**6) == [2.02]

@@ -63,6 +63,9 @@ def test_a_scrape_has_the_figures_of_the_snapshot(served: tuple[int, list[Snapsh
         ("enqueuer_batches_total", {}, 4_000),
         ("enqueuer_received_bytes_total", {"way": "shared_memory"}, 2**39),
         ("enqueuer_received_bytes_total", {"way": "socket"}, 2**39),
+        ("enqueuer_network_bytes_total", {}, 2**38),
+        ("enqueuer_worker_cpu_seconds_total", {}, 70.5),
+        ("enqueuer_memory_bytes", {"side": "workers"}, 2**32),
         ("enqueuer_undelivered_batches", {"state": "leased"}, 5),
         ("enqueuer_workers", {"state": "joining"}, 1),
         ("enqueuer_desired_slots", {}, 4),
@@ -89,7 +92,7 @@ def test_the_guide_lists_every_metric_and_no_other(served: tuple[int, list[Snaps
 def test_names_follow_prometheus_rules_and_no_label_names_a_worker(served: tuple[int, list[Snapshot | None]]) -> None:
     samples, _ = scrape(served[0])
     labels = {label for _, pairs in samples for label, _ in pairs}
-    assert labels == {"version", "way", "state", "verdict", "le"}
+    assert labels == {"version", "way", "state", "side", "verdict", "le"}
     assert all(re.fullmatch(r"enqueuer_[a-z_]+", name) for name, _ in samples)
     assert not any(name.endswith("_created") for name, _ in samples)
 

@@ -9,12 +9,14 @@ import pytest
 from enqueuer.monitoring.status_table import describe
 from enqueuer.protocol.observation import Snapshot, WorkerRow
 
-ROW = WorkerRow("w", "host", 42, "serving", 1, 2, 100, 2**40, 0.01, 0.009, 0.02, (3, 17, 0.25))
+ROW = WorkerRow("w", "host", 42, "serving", 1, 2, 100, 2**40, 0.01, 0.009, 0.02, (3, 17, 0.25), 2**28)
 SNAPSHOT = Snapshot(
     *("0.2.0", "host", 42, 60.5, 1.5, 3, 20, 50, 1, 0, 5, 12, 2, 2, 1, 0),
     *(4_000, 2**40, 2**39, 1.0, 12.5, 1.0, 80.0, 0.5, 0, 1, 0, 0, 0, 0, 0, 7),
     *("too few workers", 0.2, 4, "the training waits for data 20% of its time", "add 2", 30.0, 2_000, (0, 7, 9)),
     *((), 1, 0, (ROW,), 1.25),
+    *(2**31, 2**32, 2**38, 70.5, 2**33, 4.5),
+    *(83.3, 0.02, 0.97, 0.9, 0.0, 0.0, 0.0, 0.4, 0.7),
 )
 LONGEST = replace(ROW, worker_id="w" * 64, host="h" * 64, state="draining", batches_count=10**9, item_seconds_p95=1e9)
 
@@ -32,6 +34,7 @@ def test_the_table_says_what_the_training_does() -> None:
         "waiting   20.0% of that time",
         "queue     1 ready, 0 ahead of turn, 5 leased of at most 12",
         "50% of it through shared memory",
+        "memory    2.0 GiB, and 4.0 GiB of workers",
         "faults    1 retries, 7 lost workers",
         "verdict   the training waits for data 20% of its time: add 2",
         "slots     2, 4 would keep up",

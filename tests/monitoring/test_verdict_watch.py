@@ -38,13 +38,32 @@ class Training:
 
 def test_the_verdict_comes_after_thirty_seconds_and_is_of_the_latest_thirty() -> None:
     training = Training()
-    training.run(29, waited=0.5, busy=2.0)
+    training.run(30, waited=0.5, busy=2.0)  # the first batch comes in the first second
     assert training.watch.verdict.cause is Cause.TOO_EARLY
     training.run(1, waited=0.5, busy=2.0)
     assert training.watch.verdict.cause is Cause.WORKERS
     training.run(30)
     assert training.watch.verdict.cause is Cause.NOTHING
     assert training.watch.verdict.wait_share == 0.0, "what was before is forgotten"
+
+
+def test_the_start_of_the_workers_is_in_no_window() -> None:
+    training = Training()
+    training.run(20, rate=0, waited=1.0, busy=0.0, slots=0)
+    training.run(1, rate=1, waited=-20.0)  # what was waited before the first batch counts no more
+    training.run(29, waited=0.5, busy=2.0)
+    assert training.watch.verdict.cause is Cause.TOO_EARLY
+    training.run(1, waited=0.5, busy=2.0)
+    assert training.watch.verdict.cause is Cause.WORKERS
+    assert training.watch.window.wait_share == 0.5 and training.watch.window.busy_share == 1.0
+
+
+def test_workers_that_join_within_the_window_count_from_then_on() -> None:
+    training = Training()
+    training.run(40, waited=0.5, busy=2.0)
+    training.run(10, waited=0.5, busy=8.0, slots=8)
+    assert training.watch.window.busy_share > 0.95
+    assert training.watch.verdict.cause is Cause.WORKERS
 
 
 def test_long_steps_have_a_longer_window() -> None:

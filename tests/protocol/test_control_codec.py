@@ -28,13 +28,15 @@ ID = b"i" * 16
 CAUSE = m.ErrorRecord("builtins", "KeyError", "'k'", "", ("k",), None, None, None)
 ERROR = m.ErrorRecord("my.mod", "Broken", "text", "Traceback ...", (1, "a"), {"x": 2.5}, CAUSE, b"pickle")
 
-ROW = WorkerRow("w", "host", 42, "serving", 1, 2, 100, 2**40, 0.01, 0.009, 0.02, (3, 17, 0.25))
+ROW = WorkerRow("w", "host", 42, "serving", 1, 2, 100, 2**40, 0.01, 0.009, 0.02, (3, 17, 0.25), 2**28)
 SNAPSHOT = Snapshot(
     *("0.2.0", "host", 42, 60.5, 1.5, 3, 20, 50, 1, 0, 5, 12, 2, 2, 1, 0),
     *(4_000, 2**40, 2**39, 1.0, 12.5, 1.0, 80.0, 0.5, 0, 1, 2, 3, 4, 5, 6, 7),
     *("too few workers", 0.2, None, "a sentence", "a cure", 30.0, 2_000, (0, 7, 2**40)),
     *(((1, 0.5, "joined", "w on host"),), 2, 0, (ROW, replace(ROW, computing=None)), 1.25),
     *("tcp://0.0.0.0:5555", "tcp://0.0.0.0:41234"),
+    *(2**31, 2**32, 2**38, 80.5, 2**33, 4.5),
+    *(120.5, 0.02, 0.97, None, 0.5, 0.25, 0.1, 0.4, 0.7),
 )
 
 MESSAGES: list[m.Message] = [
@@ -42,7 +44,7 @@ MESSAGES: list[m.Message] = [
     m.Hello(1, m.Role.SUPERVISOR, "w", ID, m.NO_ID, 0, "host", 42, "", "0.1.0", b"", (), 0),
     m.Ready(2, 3, 100, b"digest"),
     m.Ready(2, 3, 100, b"", True, (("module:NAME", "1"), ("module:Class.size", "'a'"))),
-    m.Heartbeat((1, 2, 3, 7), 9, -1, 4, 2, 12.5, 0.001),
+    m.Heartbeat((1, 2, 3, 7), 9, -1, 4, 2, 12.5, 0.001, 80.5, 2**40, 1.5, 2**30),
     m.Failure(1, 2, 3, ERROR),
     m.LoadFailure(1, 2, CAUSE),
     m.Drain(),
@@ -133,12 +135,12 @@ def test_a_truncated_message_is_refused(message: m.Message) -> None:
         ([m.Kind.REVOKE, SESSION, [1]], "come in pairs"),
         ([m.Kind.WORKER_EXITED, SESSION, ID, 0, -9, 1, 1, ""], "expected true or false, got int"),
         ([m.Kind.LOAD_FAILURE, SESSION, 0, 0, ["m", "q", "t", "t"]], "an error has 8 fields"),
-        (with_field(SNAPSHOT, "rows", [["w", "host"]]), "a worker has 12 fields, not 2"),
+        (with_field(SNAPSHOT, "rows", [["w", "host"]]), "a worker has 13 fields, not 2"),
         (with_field(SNAPSHOT, "rows", [[]] * (m.MOST_ROWS + 1)), "more than 64 workers"),
         (with_field(SNAPSHOT, "events", [[1, 0.5, "joined"]]), "an event is a number"),
         (with_field(SNAPSHOT, "desired_slots", -1), "expected a count"),
         (
-            with_field(SNAPSHOT, "rows", [[*"wh", 1, "s", 1, 1, 1, 1, 1.0, 1.0, 1.0, [1]]]),
+            with_field(SNAPSHOT, "rows", [[*"wh", 1, "s", 1, 1, 1, 1, 1.0, 1.0, 1.0, [1], 0]]),
             "an epoch, an index and a time",
         ),
     ],

@@ -80,6 +80,10 @@ def test_bytes_are_told_by_their_way_and_by_worker() -> None:
         stats = enqueuer.stats()
         assert 1_000_000 <= stats.shared_bytes_total <= stats.bytes_total
         assert sum(worker.received_bytes for worker in stats.workers) == stats.bytes_total
+        assert stats.network_bytes_total == 0
+        assert stats.memory_bytes > 10_000_000
+        # Told with a heartbeat.
+        wait_until(lambda: enqueuer.stats().workers[0].memory_bytes > 10_000_000, 60, "the worker's memory")
     with SequenceEnqueuer(Large(length=6), use_multiprocessing=True, shared_memory=False) as enqueuer:
         enqueuer.start(workers=1, max_queue_size=2)
         next(enqueuer.get())

@@ -81,7 +81,9 @@ class TwoHosts:
         self._tell("mend")
 
     def weather(self, **what: float) -> None:
-        """Set probabilities (``loss``, ``reorder``, ``duplicate``) and milliseconds (``delay``, ``jitter``)."""
+        """Set probabilities (``loss``, ``reorder``, ``duplicate``), milliseconds (``delay``, ``jitter``) and bytes a
+        second (``rate``).
+        """
         for name, value in what.items():
             self._tell(f"{name} {value}")
 

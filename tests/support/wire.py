@@ -84,7 +84,7 @@ class Wire:
             packet = _read(fd)
             if not packet:
                 return
-            for due in self._weather.arrivals(direction, time.monotonic()):
+            for due in self._weather.arrivals(direction, time.monotonic(), len(packet)):
                 self._number += 1
                 heapq.heappush(self._underway, (due, self._number, target, packet))
 

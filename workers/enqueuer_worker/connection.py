@@ -45,7 +45,7 @@ _REFUSALS: dict[int, Refusal] = {
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: Refusal.UNCLEAR,
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: Refusal.UNCLEAR,
 }
-_WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
+_WATCHED = zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
 for _event in _REFUSALS:
     _WATCHED |= _event
 _FIRST_RETRY_MS = 100
@@ -81,6 +81,8 @@ class Connection:
         self.refusal: Refusal | None = None
         # Seconds until libzmq tries again: set when an attempt has failed, cleared by the reader.
         self.retrying: float | None = None
+        # The descriptor of libzmq's own TCP connection; it is libzmq's to close.
+        self.fd: int | None = None
         self._context = context
         self._poller = poller
         self._kind = kind
@@ -195,7 +197,9 @@ class Connection:
         """Take note of the connection's events."""
         while self.monitor.poll(0):
             event, value = receive_event(self.monitor, zmq.NOBLOCK)
-            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            if event == zmq.EVENT_CONNECTED:
+                self.fd = value
+            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self.connected = True
                 self.flush()
             elif event in _REFUSALS:

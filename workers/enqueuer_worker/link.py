@@ -16,6 +16,7 @@ import zmq
 from enqueuer.security.keys import WorkerToken
 from enqueuer_worker.connection import Connection, Refusal, Socket
 from enqueuer_worker.local_link import LocalLink, is_local
+from enqueuer_worker.under_way import has_bytes_under_way
 
 # How long a closed control socket may take to send its last messages.
 _FLUSH_MS = 1_000
@@ -126,6 +127,12 @@ class Link:
         """Whether one of the connections has broken or could not be opened."""
         control, data = self.control, self.data
         return (control is not None and control.broken) or (data is not None and data.broken)
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether the network has not yet taken, or the trainer's kernel not acknowledged, results that were sent."""
+        data = self.data
+        return data is not None and data.connected and data.fd is not None and has_bytes_under_way(data.fd)
 
     @property
     def has_no_data_port(self) -> bool:

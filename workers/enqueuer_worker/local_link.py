@@ -31,6 +31,8 @@ class LocalLink:
     control = None
     refusal = None
     has_no_data_port = False
+    # There is no network on the way.
+    is_sending = False
     data_due = math.inf
 
     def __init__(self, poller: zmq.Poller, address: str) -> None:

@@ -123,6 +123,11 @@ class WorkerCore:
             self._timers.heartbeat_at, self._timers.silent_at, resend_at, self._drain_deadline, self._session_ends_at
         )
 
+    @property
+    def heartbeat_at(self) -> float:
+        """When the next heartbeat, or Hello, is due."""
+        return self._timers.heartbeat_at
+
     # ------------------------------------------------------------ phases, links and sessions
 
     def _move_to(self, phase: Phase) -> None:

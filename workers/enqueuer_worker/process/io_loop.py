@@ -18,7 +18,7 @@ import zmq
 
 from enqueuer.errors import ProtocolError
 from enqueuer.protocol.control_codec import decode_control, encode_control
-from enqueuer.protocol.messages import ExitCode, Hello
+from enqueuer.protocol.messages import ExitCode, Heartbeat, Hello
 from enqueuer.protocol.results_codec import Results, encode_results
 from enqueuer.security.curve import parse_passed_token
 from enqueuer.transport.sockets import new_context, poll_timeout_ms
@@ -49,6 +49,7 @@ from enqueuer_worker.core.worker_core import WorkerCore
 from enqueuer_worker.link import new_link
 from enqueuer_worker.process.shared import Shared
 from enqueuer_worker.process.turn_taking import TurnTaking
+from enqueuer_worker.process.usage import Usage
 from enqueuer_worker.repeats import RepeatedNotes
 from enqueuer_worker.settings import ChildSettings
 
@@ -100,6 +101,7 @@ class IoLoop:
         self._data_address = ""
         self._exiting = False
         self._look_at = 0.0
+        self._usage = Usage(time.monotonic())
         self.turn_taking = TurnTaking(self._turn, self._waker.wake)
         self._poller.register(self._waker.fd, zmq.POLLIN)
         self._poller.register(commands.fd, zmq.POLLIN)
@@ -128,6 +130,7 @@ class IoLoop:
 
     def _step(self, block: bool) -> None:
         now = time.monotonic()
+        self._note_sending(now)
         computed = self._outbox.collect(now)
         if computed:
             self._handle([Tick(self._tasks.running.get()), *computed], now)
@@ -144,8 +147,15 @@ class IoLoop:
         if self._commands.fd in ready:
             events += self._read_commands()
         now = time.monotonic()
+        self._note_sending(now)
         events += self._outbox.collect(now)
         self._handle(events, now)
+
+    def _note_sending(self, now: float) -> None:
+        """At a heartbeat's time, and before the round sends anything: look whether earlier batches have left."""
+        if now >= self._core.heartbeat_at:
+            is_idle = not self._tasks and not self._tasks.running.get()
+            self._usage.note_sending(is_idle and self._link.is_sending, now)
 
     def _is_look_due(self, now: float) -> bool:
         """Whether to read what has arrived: tasks run short, or it is some time since the last look."""
@@ -209,6 +219,8 @@ class IoLoop:
                 self._send_results(action)
             case LeaveSharedMemory():
                 self._memory.refuse()
+            case Send(session, Heartbeat() as beat):
+                self._link.send_control(encode_control(session, self._usage.told_in(beat)))
             case Send(session, message):
                 self._link.send_control(encode_control(session, message), replaces_waiting=isinstance(message, Hello))
             case Cancel(leases):

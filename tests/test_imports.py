@@ -34,6 +34,7 @@ ALLOWED = {
         "enqueuer.core.fleet_history",
         "enqueuer.core.item_times",
         "enqueuer.protocol.observation",
+        "enqueuer.transport.unix_listener",
         "enqueuer.host",
         "enqueuer.errors",
     },

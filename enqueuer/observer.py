@@ -33,7 +33,7 @@ from enqueuer.transport.sockets import configure, new_context
 
 UNIX_SCHEME = "unix://"
 # A number that no event reaches.
-_NO_EVENT = (1 << 64) - 1
+NO_EVENT = (1 << 64) - 1
 _WATCHED = zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
 
 
@@ -72,16 +72,18 @@ class Observer:
             NoTrainerError: the trainer does not answer in time, or is gone.
             PermissionError: it refuses this observer.
         """
-        first = self._ask(Observe(0, MOST_ROWS if with_workers else 0, after_event))
+        first = self.page(0, MOST_ROWS if with_workers else 0, after_event=after_event)
         rows: list[WorkerRow] = list(first.rows)
         while with_workers and len(rows) < first.rows_total:
-            page = self._ask(Observe(len(rows), MOST_ROWS, _NO_EVENT))
+            page = self.page(len(rows), MOST_ROWS, after_event=NO_EVENT)
             if not page.rows:
                 break  # workers have left meanwhile
             rows += page.rows
         return replace(first, rows=tuple(rows))
 
-    def _ask(self, request: Observe) -> Snapshot:
+    def page(self, first_row: int, rows_count: int, *, after_event: int = 0) -> Snapshot:
+        """The same in one request, with at most so many workers from this one on. Raises as `look` does."""
+        request = Observe(first_row, rows_count, after_event)
         now = time.monotonic()
         deadline = now + self._timeout
         if self._may_ask_at > now:

@@ -37,6 +37,13 @@ ALLOWED = {
         "enqueuer.host",
         "enqueuer.errors",
     },
+    "enqueuer.top": {
+        "enqueuer.monitoring",
+        "enqueuer.observer",
+        "enqueuer.core.verdict",
+        "enqueuer.protocol.messages",
+        "enqueuer.protocol.observation",
+    },
     "enqueuer.observer": {
         "enqueuer.monitoring.trainer_sockets",
         "enqueuer.protocol",

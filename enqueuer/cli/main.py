@@ -18,6 +18,7 @@ from enqueuer.cli.lazy_group import LazyGroup
         "keygen": "enqueuer.cli.keygen:keygen",
         "metrics": "enqueuer.cli.metrics:metrics",
         "status": "enqueuer.cli.status:status",
+        "top": "enqueuer.cli.top:top",
         "worker": "enqueuer_worker.cli:worker",
     },
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -28,6 +29,6 @@ def main() -> None:
 
     `enqueuer demo` shows it at work on this machine. `enqueuer worker` lends this machine to a training on another one,
     and `enqueuer keygen` makes the keys for both. `enqueuer status` shows what a training does and what holds it back,
-    `enqueuer metrics` serves its figures to Prometheus, and `enqueuer doctor` checks the surroundings. `enqueuer
-    health` checks the trainer or the workers that run here.
+    `enqueuer top` shows it live, `enqueuer metrics` serves its figures to Prometheus, and `enqueuer doctor` checks the
+    surroundings. `enqueuer health` checks the trainer or the workers that run here.
     """

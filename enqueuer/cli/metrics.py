@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from enqueuer.cli.caller_error import CallerError
-from enqueuer.cli.observed import address_options, observer_at
+from enqueuer.cli.observed import address_options, one_observer
 from enqueuer.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -76,10 +76,9 @@ class TrainerSource:
             try:
                 if self._observer is None:
                     self._observer = self._connect()
-                if self._observer is not None:
-                    seen = self._observer.look(with_workers=False)
-                    self._told = ""
-                    return seen
+                seen = self._observer.look(with_workers=False)
+                self._told = ""
+                return seen
             except OSError as error:
                 self._tell(str(error))
                 if self._observer is not None:
@@ -87,18 +86,8 @@ class TrainerSource:
                     self._observer = None
             return None
 
-    def _connect(self) -> Observer | None:
-        if self._address is not None:
-            return observer_at(self._address, self._token_file, self._timeout)
-        from enqueuer.observer import local_observers
-
-        found = local_observers(timeout=self._timeout)
-        if len(found) == 1:
-            return found[0]
-        for observer in found:
-            observer.close()
-        self._tell("several trainers run here: give the address of one of them" if found else "no trainer runs here")
-        return None
+    def _connect(self) -> Observer:
+        return one_observer(self._address, self._token_file, self._timeout)
 
     def _tell(self, reason: str) -> None:
         """Say once why there is no answer."""

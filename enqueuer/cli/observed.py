@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 NOT_RUNNING = 2
 
+
+class SeveralTrainersError(ConnectionError):
+    """This user runs several trainers on this machine, and no address says which one is meant."""
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -54,3 +59,23 @@ def observer_at(address: str, token_file: Path | None, timeout: float) -> Observ
     except ConfigurationError as error:
         raise CallerError(str(error)) from error
     return Observer(address, token, timeout=timeout)
+
+
+def one_observer(address: str | None, token_file: Path | None, timeout: float) -> Observer:
+    """The same, and without an address that of the one trainer of this user on this machine.
+
+    Raises `SeveralTrainersError` beside the others.
+    """
+    if address is not None:
+        return observer_at(address, token_file, timeout)
+    from enqueuer.observer import NoTrainerError, local_observers
+
+    found = local_observers(timeout=timeout)
+    if len(found) == 1:
+        return found[0]
+    for observer in found:
+        observer.close()
+    if not found:
+        raise NoTrainerError("no trainer runs here")
+    addresses = ", ".join(observer.address for observer in found)
+    raise SeveralTrainersError(f"several trainers run here: give the address of one of them: {addresses}")

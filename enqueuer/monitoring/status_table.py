@@ -6,6 +6,8 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator
 
+from enqueuer.monitoring.session_texts import faults, progress, slots
+from enqueuer.monitoring.short_texts import cut, duration, short_seconds
 from enqueuer.protocol.observation import Snapshot, WorkerRow
 
 _WIDTH = 80
@@ -15,9 +17,9 @@ _HEAD = f"{'worker':<16} {'host':<12} {'state':<8} {'batches':>8} {'p50':>7} {'p
 
 def describe(snapshot: Snapshot, *, most_workers: int | None) -> Iterator[str]:
     """The lines of the table; ``most_workers`` (None: any number) keeps the workers with the longest computations."""
-    place = _cut(f"trainer {snapshot.pid} on {snapshot.host}", 44)
-    head = f"{place}, Enqueuer {snapshot.library_version}, for {_duration(snapshot.elapsed_seconds)}"
-    yield _cut(head, _WIDTH)
+    place = cut(f"trainer {snapshot.pid} on {snapshot.host}", 44)
+    head = f"{place}, Enqueuer {snapshot.library_version}, for {duration(snapshot.elapsed_seconds)}"
+    yield cut(head, _WIDTH)
     for name, text in _facts(snapshot):
         lines = textwrap.wrap(text, _WIDTH - _NAME_WIDTH, break_long_words=True)
         yield f"{name:<{_NAME_WIDTH}}{lines[0]}"
@@ -33,8 +35,7 @@ def describe(snapshot: Snapshot, *, most_workers: int | None) -> Iterator[str]:
 
 
 def _facts(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-    left = f" of {snapshot.length}" if snapshot.length else ""
-    yield "epoch", f"{snapshot.epoch}, {snapshot.taken_count}{left} batches taken"
+    yield "epoch", f"{progress(snapshot)} batches taken"
     seconds = snapshot.window_seconds
     rate = f"{snapshot.window_batches / seconds:.1f} batches/s in the last {seconds:.0f} s" if seconds > 0 else "–"
     yield "rate", f"{rate} ({snapshot.batches_total} batches in all)"
@@ -50,20 +51,11 @@ def _facts(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     if snapshot.memory_bytes:
         trainer, workers = snapshot.memory_bytes / 2**30, snapshot.workers_memory_bytes / 2**30
         yield "memory", f"{trainer:.1f} GiB, and {workers:.1f} GiB of workers"
-    faults = {
-        "skipped": snapshot.skipped_count,
-        "retries": snapshot.retries_count,
-        "hedges": snapshot.hedges_count,
-        "time-outs": snapshot.timeouts_count,
-        "lost workers": snapshot.lost_workers_count,
-        "malformed messages": snapshot.malformed_count,
-        "offences": snapshot.offences_count,
-    }
-    if any(faults.values()):
-        yield "faults", ", ".join(f"{count} {name}" for name, count in faults.items() if count)
+    counts = faults(snapshot)
+    if any(counts.values()):
+        yield "faults", ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     yield "verdict", f"{snapshot.sentence}: {snapshot.cure}" if snapshot.cure else snapshot.sentence
-    wanted = "" if snapshot.desired_slots is None else f", {snapshot.desired_slots} would keep up"
-    yield "slots", f"{snapshot.slots_count}{wanted}"
+    yield "slots", slots(snapshot)
     states = Counter(row.state for row in snapshot.rows)
     yield "workers", ", ".join(f"{count} {state}" for state, count in states.items()) or "none"
 
@@ -77,25 +69,8 @@ def _row(row: WorkerRow) -> str:
     computes = "–"
     if row.computing is not None:
         epoch, index, seconds = row.computing
-        computes = f"{epoch}/{index} {_short(seconds)}"
+        computes = f"{epoch}/{index} {short_seconds(seconds)}"
     return (
-        f"{_cut(row.worker_id, 16):<16} {_cut(row.host, 12):<12} {row.state:<8} {row.batches_count:>8} "
-        f"{_short(row.item_seconds_p50):>7} {_short(row.item_seconds_p95):>7} {computes}"
+        f"{cut(row.worker_id, 16):<16} {cut(row.host, 12):<12} {row.state:<8} {row.batches_count:>8} "
+        f"{short_seconds(row.item_seconds_p50):>7} {short_seconds(row.item_seconds_p95):>7} {computes}"
     )[:_WIDTH]
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def _short(seconds: float) -> str:
-    """A time in at most seven characters."""
-    if seconds < 1:
-        return f"{1000 * seconds:.3g} ms" if seconds >= 0.0001 else f"{1000 * seconds:.1g} ms"
-    return f"{seconds:.3g} s" if seconds < 1000 else f"{seconds / 3600:.1f} h" if seconds < 1e7 else "days"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

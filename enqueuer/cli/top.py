@@ -1,0 +1,54 @@
+"""``enqueuer top``: a running trainer, live in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from enqueuer.cli.caller_error import CallerError
+from enqueuer.cli.observed import SeveralTrainersError, address_options, one_observer
+
+if TYPE_CHECKING:
+    from enqueuer.observer import Observer
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@address_options
+def top(address: str | None, token_file: Path | None, timeout: float) -> None:
+    """Show live what a training does, what each worker does, and what holds the training back.
+
+    ADDRESS is the trainer's bind=…, such as tcp://trainer:5555. Without it, it is the one trainer that you run on this
+    machine. The trainer may start later, end, and start again. Nothing has to be changed in the training script, and
+    leaving (q or Ctrl-C) changes nothing in it. `?` shows all keys.
+
+    \b
+    Example:
+      enqueuer top tcp://trainer:5555 --token-file grafana.token
+    """
+    try:
+        from enqueuer.top.app import TopApp
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in ("textual", "rich"):
+            raise
+        raise CallerError("it needs Textual: pip install 'enqueuer[top]'") from None
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise CallerError("it needs a terminal: `enqueuer status` prints one look, also as --json")
+    # An impossible address or token is an error of the command; a trainer that is not there yet is waited for.
+    with suppress(ConnectionError):
+        try:
+            one_observer(address, token_file, timeout).close()
+        except SeveralTrainersError as error:
+            raise CallerError(str(error)) from None
+
+    def connect() -> Observer:
+        try:
+            return one_observer(address, token_file, timeout)
+        except CallerError as error:
+            raise ConnectionError(error.message) from error
+
+    TopApp(connect).run()

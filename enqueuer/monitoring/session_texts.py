@@ -1,0 +1,48 @@
+"""What a snapshot says about its session, in short texts: `enqueuer status` and `enqueuer top` share them."""
+
+from __future__ import annotations
+
+from enqueuer.monitoring.short_texts import short_bytes
+from enqueuer.protocol.observation import Snapshot
+
+
+def progress(snapshot: Snapshot) -> str:
+    """The epoch and how far it is."""
+    left = f" of {snapshot.length}" if snapshot.length else ""
+    return f"{snapshot.epoch}, {snapshot.taken_count}{left}"
+
+
+def slots(snapshot: Snapshot) -> str:
+    """The slots that there are and those that would keep up."""
+    wanted = "" if snapshot.desired_slots is None else f", {snapshot.desired_slots} would keep up"
+    return f"{snapshot.slots_count}{wanted}"
+
+
+def received(snapshot: Snapshot) -> str:
+    """The bytes of batches, by the way on which they came."""
+    shared = f", {snapshot.shared_bytes_total / snapshot.bytes_total:.0%} shared" if snapshot.bytes_total else ""
+    return f"{short_bytes(snapshot.bytes_total)}{shared}"
+
+
+def workers(snapshot: Snapshot) -> str:
+    """How many workers there are in each state."""
+    counts = {
+        "serving": snapshot.workers_count,
+        "joining": snapshot.joining_count,
+        "draining": snapshot.draining_count,
+    }
+    counts["lost"] = snapshot.rows_total - sum(counts.values())
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count > 0) or "none"
+
+
+def faults(snapshot: Snapshot) -> dict[str, int]:
+    """The counts of what went wrong, by its name."""
+    return {
+        "skipped": snapshot.skipped_count,
+        "retries": snapshot.retries_count,
+        "hedges": snapshot.hedges_count,
+        "time-outs": snapshot.timeouts_count,
+        "lost workers": snapshot.lost_workers_count,
+        "malformed messages": snapshot.malformed_count,
+        "offences": snapshot.offences_count,
+    }

@@ -1,0 +1,40 @@
+"""Times, sizes and names in few characters, for tables."""
+
+from __future__ import annotations
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def cut(text: str, width: int) -> str:
+    """The text in at most ``width`` characters; … stands for the rest."""
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"[:width]
+
+
+def short_seconds(seconds: float) -> str:
+    """A time in at most seven characters, such as "20.3 ms"."""
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms" if seconds >= 0.0001 else f"{1000 * seconds:.1g} ms"
+    return f"{seconds:.3g} s" if seconds < 1000 else f"{seconds / 3600:.1f} h" if seconds < 1e7 else "days"
+
+
+def short_bytes(nbytes: float) -> str:
+    """A size in at most seven characters, such as "12.3 GB"; a thousand bytes are a kB."""
+    for unit in _UNITS[:-1]:
+        if nbytes < 999.5:
+            return f"{nbytes:.3g} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.3g} {_UNITS[-1]}" if nbytes < 999.5 else "huge"
+
+
+def short_rate(per_second: float) -> str:
+    """A number a second in at most five characters, such as "45.2"."""
+    if per_second < 9_999.5:
+        return f"{per_second:.1f}" if per_second < 99.95 else f"{per_second:.0f}"
+    return f"{per_second / 1000:.0f}k" if per_second < 9_999_500 else "huge"
+
+
+def duration(seconds: float) -> str:
+    """A time in its two largest units, such as "2 min 5 s"."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,95 @@
+"""The widget of a plot over time: a line that says what it is and how much now, above bars with an end on the right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+from textual.widget import Widget
+
+from enqueuer.monitoring.short_texts import cut
+from enqueuer.top.bars import Cell, bar
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """What a chart shows.
+
+    ``labels`` are (text, part or None): a label of a part has its colour. A column is a bar's parts from the bottom up,
+    or None where nothing was seen.
+    """
+
+    labels: Sequence[tuple[str, str | None]]
+    note: str
+    parts: Sequence[str] = ()
+    columns: Sequence[Sequence[float] | None] = field(default=())
+    limit: float = 1.0
+
+
+class Chart(Widget):
+    """A plot. The names of parts are component classes, which give their colours."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "chart--title",
+        "chart--note",
+        "chart--rate",
+        "chart--well",
+        "chart--slow",
+        "chart--starved",
+        "chart--ready",
+        "chart--received",
+        "chart--leased",
+    }
+
+    def __init__(self, title: str, *, id: str) -> None:
+        super().__init__(id=id)
+        self._plot = Plot(labels=((title, None),), note="")
+        self._cells: list[list[Cell]] = []
+
+    @property
+    def columns_count(self) -> int:
+        """How many columns it has room for."""
+        return max(0, self.size.width)
+
+    def show(self, plot: Plot) -> None:
+        """Show this plot from now on."""
+        height = max(0, self.size.height - 1)
+        self._plot = plot
+        self._cells = [bar(parts, plot.limit, height) if parts is not None else [] for parts in plot.columns]
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """One line of the widget."""
+        width = self.size.width
+        if y == 0:
+            return self._title(width)
+        row = self.size.height - 1 - y
+        empty: Cell = (" ", None, None)
+        cells = [cells[row] if row < len(cells) else empty for cells in self._cells[-width:]]
+        segments = [Segment(text, self._style(lower, upper)) for text, lower, upper in cells]
+        return Strip([Segment(" " * (width - len(cells)), self.rich_style), *segments], width)
+
+    def _style(self, lower: int | None, upper: int | None) -> Style:
+        if lower is None:
+            return self.rich_style
+        style = self.get_component_rich_style(f"chart--{self._plot.parts[lower]}")
+        if upper is None:
+            return style
+        above = self.get_component_rich_style(f"chart--{self._plot.parts[upper]}")
+        return style + Style(bgcolor=above.color)
+
+    def _title(self, width: int) -> Strip:
+        segments, left = [], width
+        title, note = self.get_component_rich_style("chart--title"), self.get_component_rich_style("chart--note")
+        for text, part in self._plot.labels:
+            shown = cut(text, left)
+            colour = self.get_component_rich_style(f"chart--{part}").color if part is not None else None
+            segments.append(Segment(shown, title + Style(color=colour)))
+            left -= len(shown)
+        text = self._plot.note if len(self._plot.note) < left else ""
+        segments.append(Segment(text.rjust(left), note))
+        return Strip(segments, width)

@@ -1,0 +1,77 @@
+"""The three plots: the rate, the share of waiting, and the queue by state. Pure."""
+
+from __future__ import annotations
+
+from enqueuer.core.verdict import FIX_FIRST, NOT_THE_LIMIT
+from enqueuer.monitoring.history import History
+from enqueuer.monitoring.short_texts import short_rate
+from enqueuer.protocol.observation import Snapshot
+from enqueuer.top.bars import nice_limit
+from enqueuer.top.charts import Plot
+
+# Seconds that the plots show: `z` goes to the next one.
+SPANS = (60.0, 300.0, 1_800.0)
+_QUEUE = ("ready", "received", "leased")
+
+
+def span_text(span: float) -> str:
+    """The span in words."""
+    return f"{span / 60:.0f} min"
+
+
+def rate_plot(history: History, span: float, count: int) -> Plot:
+    """Batches a second."""
+    columns = history.columns(lambda moment: moment.batches_per_second, span, count)
+    limit = nice_limit(max((column for column in columns if column is not None), default=0.0))
+    now = short_rate(history.recent[0]) if history.recent is not None else "–"
+    return Plot(
+        labels=((f"{now} batches/s", None),),
+        note=f"0–{limit:g}",
+        parts=("rate",),
+        columns=[None if column is None else (column,) for column in columns],
+        limit=limit,
+    )
+
+
+def wait_plot(history: History, span: float, count: int) -> Plot:
+    """The share of the time that the trainer waits; the colour is that of its band."""
+    columns = history.columns(lambda moment: moment.wait_share, span, count)
+    now = f"{history.recent[1]:.0%}" if history.recent is not None else "–"
+    return Plot(
+        labels=((f"{now} waiting", _band(history.recent[1]) if history.recent is not None else None),),
+        note=span_text(span),
+        parts=("well", "slow", "starved"),
+        columns=[None if column is None else _in_band(column) for column in columns],
+    )
+
+
+def queue_plot(history: History, latest: Snapshot, span: float, count: int) -> Plot:
+    """Undelivered batches: those that are ready, those that wait for an earlier one, and those that are leased."""
+    ready = history.columns(lambda moment: moment.ready_count, span, count)
+    received = history.columns(lambda moment: moment.received_count, span, count)
+    leased = history.columns(lambda moment: moment.leased_count, span, count)
+    columns = [
+        None if one is None or two is None or three is None else (one, two, three)
+        for one, two, three in zip(ready, received, leased, strict=True)
+    ]
+    most = max((sum(column) for column in columns if column is not None), default=0.0)
+    counts = (latest.ready_count, latest.received_count, latest.leased_count)
+    words = ("ready", "out of order", "leased")
+    labels = [(f"{count} {word}", part) for count, word, part in zip(counts, words, _QUEUE, strict=True)]
+    return Plot(
+        labels=[labels[0], (" ", None), labels[1], (" ", None), labels[2]],
+        note=f"of {latest.queue_limit}" if latest.queue_limit else "",
+        parts=_QUEUE,
+        columns=columns,
+        limit=max(1.0, most, latest.queue_limit),
+    )
+
+
+def _band(share: float) -> str:
+    return "well" if share < NOT_THE_LIMIT else "slow" if share < FIX_FIRST else "starved"
+
+
+def _in_band(share: float) -> tuple[float, float, float]:
+    """The share as the part of its band; the parts below it are empty."""
+    well, slow, starved = (share if _band(share) == band else 0.0 for band in ("well", "slow", "starved"))
+    return well, slow, starved

@@ -203,6 +203,11 @@ class Options:
         "Serve Prometheus metrics at this port of 127.0.0.1 while a session runs; needs `enqueuer[metrics]`. "
         "`enqueuer metrics` serves them from outside.",
     )
+    report: str | os.PathLike[str] | None = _option(
+        None,
+        "Write a report of each session to this HTML file when it ends: what the run did, where the time went, every "
+        "fault, and what would have helped. A later session's report replaces it.",
+    )
     timing: Timing = _option(DEFAULT_TIMING, "Heartbeat intervals and time-outs: a `Timing`.")
 
     def __post_init__(self) -> None:
@@ -213,7 +218,7 @@ class Options:
         self._check_choices()
         self._check_shard()
         self._check_addresses()
-        self._check_keys()
+        self._check_files()
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -333,7 +338,10 @@ class Options:
             if name != "bind" and self.bind is None:
                 raise ConfigurationError(f"{name} is for remote workers and needs bind=… as well")
 
-    def _check_keys(self) -> None:
+    def _check_files(self) -> None:
+        report = self.report
+        if report is not None and not (isinstance(report, (str, os.PathLike)) and os.fspath(report)):
+            raise ConfigurationError(f"report must be the path of a file to write, or None, not {report!r}")
         if self.key_file is None:
             return
         if not isinstance(self.key_file, (str, os.PathLike)):

@@ -63,6 +63,7 @@ class OrderedEnqueuer(SequenceEnqueuer):
         persistent_workers: bool = False,
         shared_memory: bool = True,
         metrics_port: int | None = None,
+        report: str | os.PathLike[str] | None = None,
         timing: Timing = DEFAULT_TIMING,
     ) -> None:
         """Check the Sequence and the options, as `SequenceEnqueuer` does; nothing is started before ``start()``.
@@ -107,5 +108,6 @@ class OrderedEnqueuer(SequenceEnqueuer):
             persistent_workers=persistent_workers,
             shared_memory=shared_memory,
             metrics_port=metrics_port,
+            report=report,
             timing=timing,
         )

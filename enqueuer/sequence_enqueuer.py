@@ -104,6 +104,7 @@ class SequenceEnqueuer:
         persistent_workers: bool = False,
         shared_memory: bool = True,
         metrics_port: int | None = None,
+        report: str | os.PathLike[str] | None = None,
         timing: Timing = DEFAULT_TIMING,
     ) -> None:
         """Check the Sequence and the options; nothing is started before ``start()``.
@@ -152,6 +153,7 @@ class SequenceEnqueuer:
                 persistent_workers=persistent_workers,
                 shared_memory=shared_memory,
                 metrics_port=metrics_port,
+                report=report,
                 timing=timing,
             )
         )
@@ -194,7 +196,7 @@ class SequenceEnqueuer:
             ValueError: an argument is out of range.
             TypeError: an argument has the wrong type.
             RuntimeError: the enqueuer is running.
-            OSError: an address cannot be bound.
+            OSError: an address cannot be bound, or the ``report`` cannot be written.
             StateError: `sequence` was replaced after `load_state_dict`.
             Exception: the Sequence cannot be built, has no batches or no valid length, or cannot be sent to worker
                 processes: its own error, ValueError, TypeError or ConfigurationError.
@@ -254,6 +256,9 @@ class SequenceEnqueuer:
         """Stop after an error that came out of this call."""
         # Text, since the error itself would keep the frames of its traceback, and all objects in them.
         reason = f"{type(error).__name__} came out of {call} and stopped the enqueuer"
+        session = self._session
+        if session is not None:
+            session.note_failure(error)
         self._stop(None, keep_processes=self._options.persistent_workers, reason=reason)
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from enqueuer.cli.lazy_group import LazyGroup
     cls=LazyGroup,
     # By name: the worker program imports this library, not the reverse.
     subcommands={
+        "dashboard": "enqueuer.cli.dashboard:dashboard",
         "demo": "enqueuer.cli.demo:demo",
         "doctor": "enqueuer.cli.doctor:doctor",
         "health": "enqueuer.cli.health:health",
@@ -30,6 +31,7 @@ def main() -> None:
 
     `enqueuer demo` shows it at work on this machine. `enqueuer worker` lends this machine to a training on another one,
     and `enqueuer keygen` makes the keys for both. `enqueuer status` shows what a training does and what holds it back,
-    `enqueuer top` shows it live, `enqueuer metrics` serves its figures to Prometheus, and `enqueuer doctor` checks the
-    surroundings. `enqueuer health` checks the trainer or the workers that run here.
+    `enqueuer top` shows it live, and `enqueuer dashboard` in a browser. `enqueuer metrics` serves its figures to
+    Prometheus, `enqueuer doctor` checks the surroundings, and `enqueuer health` the trainer or the workers that run
+    here.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -79,3 +80,23 @@ def one_observer(address: str | None, token_file: Path | None, timeout: float) -
         raise NoTrainerError("no trainer runs here")
     addresses = ", ".join(observer.address for observer in found)
     raise SeveralTrainersError(f"several trainers run here: give the address of one of them: {addresses}")
+
+
+def connector(address: str | None, token_file: Path | None, timeout: float) -> Callable[[], Observer]:
+    """A function that connects to this trainer whenever it runs; it raises OSError if it does not.
+
+    Raises `CallerError` for an address or a token that is impossible now; a trainer that is not there yet is none.
+    """
+    with suppress(ConnectionError):
+        try:
+            one_observer(address, token_file, timeout).close()
+        except SeveralTrainersError as error:
+            raise CallerError(str(error)) from None
+
+    def connect() -> Observer:
+        try:
+            return one_observer(address, token_file, timeout)
+        except CallerError as error:
+            raise ConnectionError(error.message) from error
+
+    return connect

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from enqueuer.cli.caller_error import CallerError
-from enqueuer.cli.observed import SeveralTrainersError, address_options, one_observer
-
-if TYPE_CHECKING:
-    from enqueuer.observer import Observer
+from enqueuer.cli.observed import address_options, connector
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -38,17 +33,4 @@ def top(address: str | None, token_file: Path | None, timeout: float) -> None:
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise CallerError("it needs a terminal: `enqueuer status` prints one look, also as --json")
-    # An impossible address or token is an error of the command; a trainer that is not there yet is waited for.
-    with suppress(ConnectionError):
-        try:
-            one_observer(address, token_file, timeout).close()
-        except SeveralTrainersError as error:
-            raise CallerError(str(error)) from None
-
-    def connect() -> Observer:
-        try:
-            return one_observer(address, token_file, timeout)
-        except CallerError as error:
-            raise ConnectionError(error.message) from error
-
-    TopApp(connect).run()
+    TopApp(connector(address, token_file, timeout)).run()

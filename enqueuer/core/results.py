@@ -194,11 +194,16 @@ def on_thread_timed_out(state: State, event: ThreadTimedOut) -> None:
 def _note_error(state: State, worker: Worker, run: EpochRun, position: int, error: ErrorRecord) -> None:
     """Count an exception of ``__getitem__``. The caller leases the position again if it gets no outcome here."""
     failures = run.failures[position] = run.failures.get(position, 0) + 1
+    state.faults.note(state.now, _describe_error(worker, run, position, error))
     if state.options.may_retry(failures):
         state.retries_count += 1
     else:
         failed = BatchFailed(run.order[position], run.epoch, worker.worker_id, worker.host, error)
         granting.settle(state, run, position, failed)
+
+
+def _describe_error(worker: Worker, run: EpochRun, position: int, error: ErrorRecord) -> str:
+    return f"batch {run.order[position]} of epoch {run.epoch} on {worker.name} raised {error.summary}"
 
 
 def note_death(state: State, worker: Worker, run: EpochRun, position: int, exit_code: int) -> None:

@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import math
 
-from enqueuer.core.actions import Action, Report, Send
+from enqueuer.core.actions import WARNING, Action, Report, Send
 from enqueuer.core.events import EpochOpened, Route
+from enqueuer.core.fault_history import FaultHistory
 from enqueuer.core.fleet import Fleet
 from enqueuer.core.fleet_history import FleetHistory
 from enqueuer.core.hedging import Hedger
@@ -60,6 +61,7 @@ class State:
         self.peers = Peers()
         self.observers = Observers()
         self.history = FleetHistory(now)
+        self.faults = FaultHistory(now)
 
         # `joining` writes it: the epochs announced to workers, the current one and the one computed ahead.
         self.announced: dict[int, EpochOpened] = {}
@@ -104,8 +106,10 @@ class State:
             self.actions.append(Send(route, message))
 
     def report(self, level: int, text: str) -> None:
-        """Log a line in the trainer."""
+        """Log a line in the trainer; a warning is a fault as well."""
         self.actions.append(Report(level, text))
+        if level >= WARNING:
+            self.faults.note(self.now, text)
 
     def note(self, what: str, worker: Worker) -> None:
         """Add a change of this worker to the fleet's history."""

@@ -68,6 +68,8 @@ class SerialSession:
         self._own.source.begin_session(self)
         if self.options.metrics_port is not None:
             logger.warning("metrics_port has no effect with workers=0 and without bind")
+        if self.options.report is not None:
+            logger.warning("report has no effect with workers=0 and without bind")
         # All of `next_batch` is a wait.
         self._times = StreamTimes()
         bookmark.follow(self._get_received)
@@ -165,6 +167,9 @@ class SerialSession:
     def epoch(self) -> int:
         """The epoch of the batch taken last; before that, the first one."""
         return self._epoch
+
+    def note_failure(self, error: BaseException) -> None:
+        """Nothing to note: a serial session has no report."""
 
     def raise_failure(self) -> None:
         """Nothing to raise: every error of a serial session comes out of `next_batch`."""

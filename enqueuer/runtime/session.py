@@ -17,6 +17,7 @@ at a time take the session apart.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import tempfile
@@ -32,6 +33,7 @@ from enqueuer.compute.spec import import_target
 from enqueuer.core.actions import BatchFailed, BatchSkipped, FleetFailed, Show
 from enqueuer.core.coordinator import Coordinator
 from enqueuer.core.events import EpochEndRequested, Route, StopRequested, SupervisorDied
+from enqueuer.core.fault_history import Fault
 from enqueuer.core.verdict import Verdict
 from enqueuer.errors import NoWorkersError, SequenceError
 from enqueuer.host import usable_cpus
@@ -40,6 +42,7 @@ from enqueuer.monitoring.health import DIRECTORY_VARIABLE, HealthSocket, Status,
 from enqueuer.monitoring.interpreter import InterpreterProbe
 from enqueuer.monitoring.metrics import MetricsServer
 from enqueuer.monitoring.minute_line import MinuteLine
+from enqueuer.monitoring.run_page.report import Report, describe_failure
 from enqueuer.monitoring.stats import Stats
 from enqueuer.monitoring.verdict_watch import VerdictWatch
 from enqueuer.protocol.messages import ID_BYTES, Message
@@ -91,8 +94,10 @@ class Session:
         self.seed = bookmark.seed
         # Before any user code runs: it may change all of it.
         self._surroundings = Surroundings.now()
-        # Looked up while nothing is open, since it may fail.
+        # Looked up and tried while nothing is open, since it may fail.
         thread_init = self._thread_init() if threads else None
+        self._report = None if options.report is None else Report(options.report, self._show_page, self._faults_after)
+        self._failure = ""
         self._processes = processes if local_processes else None
         self._stop_lock = threading.Lock()
         self._stopper = 0
@@ -158,6 +163,8 @@ class Session:
             if self._observers is not None:
                 self.io.add_sender(OBSERVERS, self._observers.send)
             self.io.start()
+            if self._report is not None:
+                self._report.begin()
             self._health = open_health_socket(os.environ.get(DIRECTORY_VARIABLE))
             if self._health is not None:
                 self.io.call(self._answer_health)
@@ -289,6 +296,10 @@ class Session:
         """Raise the error that ended the session, if any. `next_batch` raises it too, after the ready batches."""
         self.ready.raise_failure()
 
+    def note_failure(self, error: BaseException) -> None:
+        """Note the error that ends the session, for its report."""
+        self._failure = describe_failure(error)
+
     def _fleet_failed(self, failed: FleetFailed) -> None:
         record = failed.error
         if record is None:
@@ -361,11 +372,18 @@ class Session:
         stats = self._snapshot(with_workers=False)
         return make_snapshot(self.coordinator.state, stats, self._verdicts, show)
 
+    def _show_page(self, first_row: int, rows_count: int, after_event: int) -> Snapshot:
+        """What an observer in this process sees: these workers, and the events after a number."""
+        return self._show(Show(Route("", b""), first_row, rows_count, after_event, 0.0))
+
+    def _faults_after(self, number: int) -> list[Fault]:
+        return self.coordinator.state.faults.after(number)
+
     def _scrape(self) -> Snapshot | None:
         """What a scrape of the metrics sees; None at the session's end, and while the I/O thread hangs."""
-        show = Show(Route("", b""), 0, 0, self.coordinator.state.history.count, 0.0)
+        last_event = self.coordinator.state.history.count
         try:
-            return self.io.call(lambda: self._show(show)).result(_CALL_SECONDS)
+            return self.io.call(lambda: self._show_page(0, 0, last_event)).result(_CALL_SECONDS)
         except (futures.CancelledError, futures.TimeoutError):
             return None
 
@@ -374,6 +392,8 @@ class Session:
         self._minute_line.look(now)
         self._interpreter.look(now, is_waiting=self.ready.times.is_waiting)
         self._verdicts.look(now)
+        if self._report is not None:
+            self._report.look(now)
 
     def peek(self) -> Any:
         """Return the next batch that is not None and leave it the next one; do not change what is in it.
@@ -439,6 +459,9 @@ class Session:
                 self._threads.stop()
             if self._metrics is not None:
                 self._metrics.close()
+            if self._report is not None and not self.io.is_current:
+                with contextlib.suppress(futures.CancelledError, futures.TimeoutError):
+                    self.io.call(self._report.record_end).result(min(_CALL_SECONDS, max(0.0, timeout)))
             # 3. The I/O thread tells every worker Stop while its sockets are still there, then closes them.
             self.io.post(StopRequested())
             done = self.io.join(max(0.0, deadline - time.monotonic()))
@@ -459,6 +482,8 @@ class Session:
             pool.clear()
             if self._directory is not None:
                 self._directory.remove()
+            if self._report is not None:
+                self._report.write(self._failure)
             self._stopped.set()
             if not done and timeout > 0:  # with no time to wait, a hook that runs is no news
                 logger.warning(

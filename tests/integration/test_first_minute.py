@@ -10,8 +10,9 @@ import pytest
 
 from enqueuer.security.key_directory import KeyDirectory
 from tests.integration.programs import Trainer, Workers
-from tests.support.namespaces import TRAINER_ADDRESS, TwoHosts, two_hosts
+from tests.support.namespaces import TRAINER_ADDRESS, WORKER_ADDRESS, TwoHosts, two_hosts
 from tests.support.waiting import wait_until
+from tests.support.wire import DEVICE
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.timeout(90)]
 
@@ -48,6 +49,19 @@ def test_each_obstacle_on_the_way_has_its_own_text(hosts: TwoHosts, tmp_path: Pa
         ]
         for worker, words in zip(workers, obstacles.values(), strict=True):
             wait_for_text(worker, words)
+
+
+def test_a_worker_waits_for_the_name_and_finds_the_trainer_at_one_of_its_addresses(
+    hosts: TwoHosts, tmp_path: Path
+) -> None:
+    hosts.name_trainer("nobody-yet")
+    with Workers(hosts.worker, "tcp://trainer:5555", "--interface", DEVICE, log=tmp_path / "worker.log") as worker:
+        wait_for_text(worker, "the name 'trainer' of the trainer is not known here")
+        hosts.route("unreachable", UNREACHABLE)
+        hosts.name_trainer("trainer", UNREACHABLE, WORKER_ADDRESS, TRAINER_ADDRESS)
+        address = f"tcp://{TRAINER_ADDRESS}:5555"
+        with Trainer(hosts.trainer, address, "--length", "20", log=tmp_path / "trainer.log") as trainer:
+            trainer.wait_for(20, 60.0)
 
 
 def test_a_firewall_that_drops_packets_is_told_and_then_the_trainer_is_served(hosts: TwoHosts, tmp_path: Path) -> None:

@@ -64,10 +64,14 @@ class TwoHosts:
     def worker(self) -> list[str]:
         return ["ip", "netns", "exec", self._namespaces[1]]
 
-    def name_trainer(self, name: str) -> None:
-        """Let programs on the worker's host know the trainer's host by this name: `ip netns exec` mounts the file."""
-        self._names.mkdir(parents=True)
-        (self._names / "hosts").write_text(f"127.0.0.1 localhost\n{TRAINER_ADDRESS} {name}\n")
+    def name_trainer(self, name: str, *addresses: str) -> None:
+        """Let programs on the worker's host know the trainer's host by this name: `ip netns exec` mounts the file.
+
+        It has the trainer's address, or these; a second call changes the file for programs that run.
+        """
+        self._names.mkdir(parents=True, exist_ok=True)
+        lines = ["127.0.0.1 localhost", *(f"{address} {name}" for address in addresses or (TRAINER_ADDRESS,))]
+        (self._names / "hosts").write_text("\n".join(lines) + "\n")
 
     def route(self, kind: str, destination: str) -> None:
         """Have the worker's host refuse to send to this address: `unreachable`, `prohibit` or `blackhole`."""

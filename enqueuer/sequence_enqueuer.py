@@ -304,7 +304,7 @@ class SequenceEnqueuer:
         if getattr(self, "_session", None) is not None or hasattr(self, "_processes"):
             try:  # noqa: SIM105
                 self.close()
-            except Exception:
+            except Exception:  # noqa: S110
                 pass
 
     # ------------------------------------------------------------ the stream

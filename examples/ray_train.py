@@ -15,9 +15,9 @@ from pathlib import Path
 import ray
 import ray.train
 import torch
-import torch_digits
 from ray.train.torch import TorchTrainer, prepare_model
 
+import torch_digits
 from enqueuer import SequenceEnqueuer, SequenceSpec
 from enqueuer.adapters.torch import as_iterable, rank_shard
 from enqueuer.engines.ray import RayFleet

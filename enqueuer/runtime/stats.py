@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.state import State
-from enqueuer.core.verdict import Verdict
 from enqueuer.host import resident_bytes
 from enqueuer.monitoring.stats import OffenderStats, Stats, WorkerStats
 from enqueuer.monitoring.verdict_watch import VerdictWatch

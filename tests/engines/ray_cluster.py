@@ -33,9 +33,11 @@ from tests.support.remote import REPOSITORY, environment
 from tests.support.waiting import wait_until
 
 _ISOLATED = "ENQUEUER_RAY_ISOLATED"
-# An address that is not loopback's, and a route, from which Ray takes its node's address.
+# An address that is not loopback's, and a route, from which Ray takes its node's address; and Ray's files, of which one
+# names the cluster that programs on this machine find.
 _NAMESPACES = """\
 ip link set lo up && ip addr add 192.0.2.2/32 dev lo && ip route add default dev lo src 192.0.2.2 || exit 1
+mkdir -p /tmp/ray && mount -t tmpfs tmpfs /tmp/ray || exit 1
 "$@"
 exit $?
 """
@@ -158,7 +160,7 @@ def living_actors() -> list[str]:
 
 
 def placed(made: Any) -> None:
-    """The first remote batch comes soon; a drained fleet loses and repeats nothing; the enqueuer trains on."""
+    """The first remote batch comes soon; the token shows nowhere; a drained fleet loses and repeats nothing."""
     with tempfile.TemporaryDirectory() as directory:
         journal = f"{directory}/journal"
         with nothing_left() as seen, trainer(noise(400, 0.02, journal)) as enq:
@@ -175,18 +177,31 @@ def placed(made: Any) -> None:
                 assert len(nodes) == min(3, len(made.worker_nodes)), f"not spread: {nodes}"
                 epoch.take(99)
                 seen |= own_processes()
-                local = enq.stats()
+                assert enq.key_file is not None
+                _the_token_shows_nowhere(Path(enq.key_file).with_name("worker.token").read_text().strip())
                 begun = time.monotonic()
             print(f"  drained in {time.monotonic() - begun:.1f} s")
             with RayFleet(enq, min_workers=1, max_workers=1):
                 epoch.take()
             stats = enq.stats()
-            assert stats.lost_workers_count == local.lost_workers_count == 0
+            assert stats.lost_workers_count == 0
             assert stats.stale_count == 0
             computed = Journal(journal).requested()
             # A sample that a joining host computes is no lease.
             print(f"  batches computed: {len(computed)} of 400, samples included")
             assert set(computed) == set(range(400))
+
+
+def _the_token_shows_nowhere(token: str) -> None:
+    """Neither in the command or environment of a process, nor in Ray's logs."""
+    from ray._private import worker
+
+    files = [*Path("/proc").glob("[0-9]*/cmdline"), *Path("/proc").glob("[0-9]*/environ")]
+    logs = [path for path in Path(worker.global_worker.node.get_logs_dir_path()).rglob("*") if path.is_file()]
+    assert len(logs) > 10
+    for path in files + logs:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            assert token.encode() not in path.read_bytes(), f"{path} shows the token"
 
 
 def raylet_killed(made: Any) -> None:

@@ -109,6 +109,8 @@ class Actors:
 
     def resize(self, count: int, address: str | None, now: float) -> None:
         """Have ``count`` actors whose workers connect to this address; None: none can be started yet."""
+        if self._is_shut_down():
+            return
         if address is not None:
             self._release([member for member in self._members if member.address != address], now)
         self._release(self._surplus(count), now)
@@ -141,6 +143,8 @@ class Actors:
 
     def look(self, now: float) -> None:
         """Take note of what has happened to the actors since the last look."""
+        if self._is_shut_down():
+            return
         for member in self._members:
             if member.answer is None and now >= member.look_at:
                 member.answer = member.handle.node.remote()
@@ -183,10 +187,20 @@ class Actors:
 
     def kill_all(self) -> None:
         """End all actors at once; what their workers hold is computed elsewhere."""
+        if self._is_shut_down():
+            return
         for handle in [member.handle for member in self._members] + [leaver.handle for leaver in self._leavers]:
             self._kill(handle)
         self._members.clear()
         self._leavers.clear()
+
+    def _is_shut_down(self) -> bool:
+        """Whether `ray.shutdown` was called: it has ended all actors. Most calls would start another, empty Ray."""
+        if self._ray.is_initialized():
+            return False
+        self._members.clear()
+        self._leavers.clear()
+        return True
 
     def _kill(self, handle: Any) -> None:
         with contextlib.suppress(self._ray.exceptions.RayError):

@@ -8,8 +8,9 @@ import zmq
 
 from enqueuer.security.keys import WorkerToken
 from enqueuer.transport.sockets import new_context
-from enqueuer_worker.link import Connection, Refusal
-from enqueuer_worker.supervisor.reachability import Finding, look, no_answer, split_address, unknown_key
+from enqueuer_worker.connection import Connection, Refusal
+from enqueuer_worker.supervisor.reachability import Finding, look, no_answer, unknown_key
+from enqueuer_worker.trainer_addresses import split_address
 
 _POLL_MS = 50
 
@@ -39,7 +40,7 @@ def _shake_hands(address: str, token: WorkerToken | None, timeout: float) -> tup
     end = time.monotonic() + timeout
     try:
         while not (connection.connected or connection.broken) and time.monotonic() < end:
-            poller.poll(_POLL_MS)
+            connection.read_lookup(dict(poller.poll(_POLL_MS)))
             connection.read_monitor()
         return connection.refusal, connection.connected and not connection.broken
     finally:

@@ -196,7 +196,8 @@ class Connection:
         while self.monitor.poll(0):
             event, value = receive_event(self.monitor, zmq.NOBLOCK)
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self.connected = True
+                # What another of the name's addresses refused is no longer of interest.
+                self.connected, self.refusal = True, None
                 self.flush()
             elif event in _REFUSALS:
                 # The link is closed at once, as libzmq would try again every tenth of a second; the core waits longer.

@@ -116,12 +116,11 @@ def test_every_option_of_a_command_that_a_page_names_exists(page: Path) -> None:
     assert named - set(options_of_commands()) == set()
 
 
-def test_the_page_of_variables_has_each_commands_options() -> None:
+def test_the_page_of_variables_has_each_option_of_a_worker() -> None:
     """Their table is made from the commands, at this mark."""
     page = (PAGES / "reference" / "environment.md").read_text()
     assert "\n<!-- environment -->\n" in page
-    context = click.Context(main)
-    worker = main.get_command(context, "worker")
+    worker = main.get_command(click.Context(main), "worker")
     assert worker is not None
     assert [option.name for option in worker.params if not isinstance(option.envvar, str)] == []
 
@@ -129,22 +128,24 @@ def test_the_page_of_variables_has_each_commands_options() -> None:
 @pytest.mark.parametrize("page", SITE, ids=name)
 def test_every_variable_that_a_page_names_exists(page: Path) -> None:
     named = set(re.findall(r"\bENQUEUER_[A-Z_]+\b", " ".join(spans(page))))
-    context = click.Context(main)
-    commands = [main.get_command(context, command) for command in main.list_commands(context)]
-    of_options = {option.envvar for command in commands if command is not None for option in command.params}
+    of_options = {option.envvar for option in parameters_of_commands()}
     assert {variable for variable in named - of_options if variable not in texts()} == set()
 
 
-def options_of_commands(command: click.Command = main) -> Iterator[str]:
+def options_of_commands() -> Iterator[str]:
     yield from ("--help", "--version")
-    for option in command.params:
+    for option in parameters_of_commands():
         yield from option.opts
+
+
+def parameters_of_commands(command: click.Command = main) -> Iterator[click.Parameter]:
+    yield from command.params
     if isinstance(command, click.Group):
         context = click.Context(command)
         for name in command.list_commands(context):
             inner = command.get_command(context, name)
             assert inner is not None
-            yield from options_of_commands(inner)
+            yield from parameters_of_commands(inner)
 
 
 def test_every_message_that_the_troubleshooting_quotes_is_one_of_the_codes() -> None:

@@ -141,6 +141,7 @@ def test_a_program_that_is_no_trainer_at_one_address_does_not_hide_the_trainer_a
     worker.run_until(lambda: worker.link.refusal is Refusal.SOCKET, "the reason is kept")
     sockets = trainer_at(worker, two, port)
     worker.run_until(worker.is_connected, "connected")
+    assert worker.link.refusal is None
     sockets.close()
     other.close(0)
 

@@ -200,7 +200,8 @@ class Connection:
             if event == zmq.EVENT_CONNECTED:
                 self.fd = value
             elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self.connected = True
+                # What another of the name's addresses refused is no longer of interest.
+                self.connected, self.refusal = True, None
                 self.flush()
             elif event in _REFUSALS:
                 # The link is closed at once, as libzmq would try again every tenth of a second; the core waits longer.

@@ -247,6 +247,10 @@ def test_each_mistake_of_a_set_up_has_an_error_with_its_cure(hosts: TwoHosts, se
         assert "silent  | ssh: connect to host 192.0.2.2 port 23: Connection refused" in launch.output()
         launch.signal(signal.SIGINT)
         assert launch.wait() == 1, "three hosts were given up"
+    (tmp_path / "other").write_text("echo enqueuer 0.1.0")
+    with Launch(hosts, server, tmp_path / "log", "far:1", *addresses, command=f"sh {tmp_path}/other") as launch:
+        assert launch.wait() == 0
+    assert "far | enqueuer 0.1.0 runs there, " in launch.output(), launch.output()
     (tmp_path / "older").write_text("echo 'Error: No such option: --stdin-timeout' >&2; exit 2")
     for command, words in (
         ("no/enqueuer", "given up: there is no enqueuer on it (tried: no/enqueuer): install version"),

@@ -37,7 +37,7 @@ _ISOLATED = "ENQUEUER_RAY_ISOLATED"
 # names the cluster that programs on this machine find.
 _NAMESPACES = """\
 ip link set lo up && ip addr add 192.0.2.2/32 dev lo && ip route add default dev lo src 192.0.2.2 || exit 1
-mkdir -p /tmp/ray && mount -t tmpfs tmpfs /tmp/ray || exit 1
+mkdir -p /tmp/ray && mount -t tmpfs tmpfs /tmp/ray && export TMPDIR=/tmp/ray || exit 1
 "$@"
 exit $?
 """
@@ -304,12 +304,35 @@ def autoscaled() -> None:
     import ray
     from ray.cluster_utils import AutoscalingCluster
 
+    class Cluster(AutoscalingCluster):
+        """Without a file of Ray's sources that its package lacks. Nodes are processes of this machine."""
+
+        def _generate_config(self, head: Any, types: Any, autoscaler_v2: bool = False, **settings: Any) -> Any:
+            provider = {"type": "fake_multinode", "disable_node_updaters": True, "disable_launch_config_check": True}
+            # The autoscaler reads these without a default of its own.
+            nothing = {"auth": {}, "docker": {}, "file_mounts": {}, "file_mounts_sync_continuously": False}
+            steps = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
+            lists = (*(f"{step}_commands" for step in steps), "cluster_synced_files", "rsync_exclude", "rsync_filter")
+            return {
+                "cluster_name": "autoscaled",
+                "max_workers": 4,
+                "upscaling_speed": 1.0,
+                "provider": {**provider, "use_node_id_as_ip": True},
+                "available_node_types": {**types, "head": {"resources": head, "node_config": {}, "max_workers": 0}},
+                "head_node_type": "head",
+                **nothing,
+                **{name: [] for name in lists},
+                **settings,
+            }
+
     node = {"resources": {"CPU": 1, "object_store_memory": _STORE_BYTES}, "node_config": {}}
-    made = AutoscalingCluster(
+    made = Cluster(
         {"CPU": 0, "object_store_memory": _STORE_BYTES},
         {"small": {**node, "min_workers": 0, "max_workers": 4}},
         idle_timeout_minutes=0.1,
     )
+    # It calls the program `ray`.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     made.start()
     try:
         ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
@@ -319,13 +342,13 @@ def autoscaled() -> None:
 
         with (
             nothing_left(),
-            trainer(noise(2500, 0.06)) as enq,
+            trainer(noise(4000, 0.06)) as enq,
             RayFleet(enq, min_workers=0, max_workers=4, idle_timeout=3) as fleet,
         ):
             assert (nodes_count(), fleet.workers_count, fleet.waiting_count) == (0, 0, 0)
             enq.start(workers=0)
             begun = time.monotonic()
-            epoch = Epoch(enq, 2500)
+            epoch = Epoch(enq, 4000)
             epoch.take(1)
             print(f"  first batch, on a node that was not there: {time.monotonic() - begun:.1f} s")
             while enq.stats().workers_count < 3:

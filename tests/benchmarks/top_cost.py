@@ -64,9 +64,7 @@ def share(command: list[str], size: tuple[int, int], seconds: float) -> float:
     controller, terminal = pty.openpty()
     ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
     variables = {**environment(), "TERM": "xterm-256color"}
-    program = subprocess.Popen(
-        command, cwd=REPOSITORY, env=variables, stdin=terminal, stdout=terminal, stderr=terminal
-    )
+    program = subprocess.Popen(command, cwd=REPOSITORY, env=variables, stdin=terminal, stdout=terminal, stderr=terminal)
     os.close(terminal)
     reading = threading.Thread(target=_drain, args=(controller,))
     reading.start()

@@ -73,7 +73,7 @@ def layout(width: int, workers: Sequence[SeenWorker]) -> list[Column]:
     name = min(_LONGEST_NAME, max([len("worker▲"), *(len(worker.row.worker_id) for worker in workers)]))
     host = min(_LONGEST_NAME, max([len("host▲"), *(len(worker.row.host) for worker in workers)]))
     # The room is short: names share it, after the index that is computed.
-    computes = min(computes, max(0, left - _LEAST_NAME - _LEAST_HOST - 2))
+    computes = min(computes, max(0, left - min(name, _LEAST_NAME) - min(host, _LEAST_HOST) - 2))
     left -= computes + 2
     if name + host > left:
         host = min(host, max(_LEAST_HOST, left * 2 // 5))

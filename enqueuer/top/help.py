@@ -34,7 +34,7 @@ for, computes  how long it may have been at which epoch/index
 
 A trainer answers an observer with a kilobyte a second. The figures
 above the table are those of the last second; of a large fleet, workers
-come in turn, and the title says how long a round takes.
+come in turn, and the screen says how old they are.
 """
 
 

@@ -44,6 +44,7 @@ _GROUPS = {
         """,
     # One trainer serves all tests of the file, and each meets what the one before has left.
     "attacks": "tests/hostile/test_attacks.py",
+    "prometheus": "tests/deploy/test_monitoring.py",
     "liars": "tests/hostile/test_liars.py",
 }
 _GROUP_OF = {path: group for group, paths in _GROUPS.items() for path in paths.split()}

@@ -35,6 +35,8 @@ _BUSY = 0.9
 # Of the time that the trainer waited, for a sign to explain it.
 _EXPLAINED = 0.5
 _THREAD_IS_FULL = 0.85
+# Looks at the interpreter: fewer say nothing.
+_LEAST_PROBES = 3
 # Workers that use less processor time than this share of their items' time wait for something else.
 _COMPUTING = 0.5
 # Bytes a batch: workers that read less wait for something else than storage. Sockets do not count.
@@ -81,6 +83,8 @@ class Window:
         blocked_seconds: Seconds in which a slot was idle while at least half of the bound waited behind one late batch.
         late_batch: The batch that the most others waited for.
         ready_wait_seconds: Seconds that the trainer waited while a batch was ready: it was taken late.
+        probes_count: How often was looked for a thread that holds the interpreter while the trainer waits.
+        held_count: How often there was one.
         received_bytes: Bytes that came over the network, as they travelled.
         sending_seconds: Slot seconds in which a worker had nothing to compute while its batches were on their way.
         compression_ratio: Bytes of batches for each byte that was sent.
@@ -102,6 +106,8 @@ class Window:
     blocked_seconds: float = 0.0
     late_batch: LateBatch | None = None
     ready_wait_seconds: float = 0.0
+    probes_count: int = 0
+    held_count: int = 0
     received_bytes: int = 0
     sending_seconds: float = 0.0
     compression_ratio: float = 1.0
@@ -167,6 +173,11 @@ class Window:
         return self.ready_wait_seconds / self.seconds if self.seconds > 0 else 0.0
 
     @property
+    def held_share(self) -> float:
+        """The part of the looks in which another thread held the interpreter, from 0.0 to 1.0."""
+        return self.held_count / self.probes_count if self.probes_count else 0.0
+
+    @property
     def io_thread_share(self) -> float:
         """The part of a core that the trainer's I/O thread used."""
         return self.io_thread_seconds / self.seconds if self.seconds > 0 else 0.0
@@ -227,6 +238,10 @@ def _has_failures(window: Window) -> bool:
 
 def _explains(seconds: float, window: Window) -> bool:
     return seconds >= _EXPLAINED * window.wait_seconds
+
+
+def _is_held(window: Window) -> bool:
+    return window.probes_count >= _LEAST_PROBES and window.held_share >= _EXPLAINED
 
 
 def _is_waiting(window: Window) -> bool:
@@ -312,10 +327,10 @@ def _describe_storage(window: Window) -> tuple[str, str]:
 
 
 def _describe_interpreter(window: Window) -> tuple[str, str]:
-    return (
-        f"{_costs(window)}: batches are ready and taken late, {window.ready_wait_seconds:.1f} s in all",
-        "another thread of the trainer holds the interpreter: look for Python code beside the training loop",
-    )
+    sign = f"batches are ready and taken late, {window.ready_wait_seconds:.1f} s in all"
+    if _is_held(window):
+        sign = f"in {window.held_share:.0%} of looks, another thread of the trainer held the interpreter"
+    return f"{_costs(window)}: {sign}", "move the Python code beside the training loop into a process of its own"
 
 
 def _count(number: int, thing: str) -> str:
@@ -357,7 +372,11 @@ _CAUSES: tuple[_Row, ...] = (
         _describe_coordinator,
     ),
     (Cause.STORAGE, _waits_for_storage, _describe_storage),
-    (Cause.INTERPRETER, lambda window: _explains(window.ready_wait_seconds, window), _describe_interpreter),
+    (
+        Cause.INTERPRETER,
+        lambda window: _is_held(window) or _explains(window.ready_wait_seconds, window),
+        _describe_interpreter,
+    ),
     (
         Cause.UNKNOWN,
         lambda window: True,

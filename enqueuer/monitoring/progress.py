@@ -1,4 +1,4 @@
-"""A progress bar for training loops: batches/s, loss, connected workers, and the time lost to waiting for batches.
+"""A progress bar for training loops: batches/s, loss, connected workers, the time lost to waiting, and what limits it.
 
     with ProgressBar(enqueuer, total=epochs * len(enqueuer)) as bar:
         for x, y in …:
@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Protocol, TextIO
 
 from enqueuer.monitoring.stats import Stats
+from enqueuer.monitoring.verdict_word import limit_word
 
 # How often the line is drawn, in seconds: rarely in a log file, where each state is a line of its own.
 TERMINAL_INTERVAL = 0.2
@@ -105,7 +106,9 @@ class ProgressBar:
         stats = self._enqueuer.stats()
         metrics = [f"{name} {value:.3f}" for name, value in self._metrics.items()]
         rate, waited = f"{stats.batches_per_second:.1f} batches/s", f"waited {stats.wait_share:.0%}"
-        return ", ".join([rate, *metrics, f"workers {stats.slots_count}", waited])
+        word = limit_word(stats.verdict.cause) if stats.verdict is not None else ""
+        limit = [f"limit: {word}"] if word else []
+        return ", ".join([rate, *metrics, f"workers {stats.slots_count}", waited, *limit])
 
 
 def _can_overwrite(stream: TextIO) -> bool:

@@ -24,6 +24,13 @@ def received(snapshot: Snapshot) -> str:
     return f"{short_bytes(snapshot.bytes_total)}{shared}"
 
 
+def memory(snapshot: Snapshot) -> str:
+    """The memory of the trainer and of its workers."""
+    if not snapshot.memory_bytes:
+        return "not known"
+    return f"{snapshot.memory_bytes / 2**30:.1f} GiB, and {snapshot.workers_memory_bytes / 2**30:.1f} GiB of workers"
+
+
 def workers(snapshot: Snapshot) -> str:
     """How many workers there are in each state."""
     counts = {

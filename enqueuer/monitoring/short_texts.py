@@ -12,18 +12,21 @@ def cut(text: str, width: int) -> str:
 
 def short_seconds(seconds: float) -> str:
     """A time in at most seven characters, such as "20.3 ms"."""
-    if seconds < 1:
-        return f"{1000 * seconds:.3g} ms" if seconds >= 0.0001 else f"{1000 * seconds:.1g} ms"
-    return f"{seconds:.3g} s" if seconds < 1000 else f"{seconds / 3600:.1f} h" if seconds < 1e7 else "days"
+    if seconds < 0.0009995:
+        return f"{1e6 * seconds:.0f} µs"
+    if seconds < 0.9995:
+        return f"{1000 * seconds:.3g} ms"
+    return f"{seconds:.3g} s" if seconds < 999.5 else f"{seconds / 3600:.1f} h" if seconds < 3.6e6 else "days"
 
 
-def short_bytes(nbytes: float) -> str:
+def short_bytes(nbytes: int) -> str:
     """A size in at most seven characters, such as "12.3 GB"; a thousand bytes are a kB."""
-    for unit in _UNITS[:-1]:
-        if nbytes < 999.5:
-            return f"{nbytes:.3g} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:.3g} {_UNITS[-1]}" if nbytes < 999.5 else "huge"
+    size = float(nbytes)
+    for unit in _UNITS:
+        if size < 999.5:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return "huge"
 
 
 def short_rate(per_second: float) -> str:

@@ -6,7 +6,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator
 
-from enqueuer.monitoring.session_texts import faults, progress, slots
+from enqueuer.monitoring.session_texts import faults, memory, progress, slots
 from enqueuer.monitoring.short_texts import cut, duration, short_seconds
 from enqueuer.protocol.observation import Snapshot, WorkerRow
 
@@ -49,8 +49,7 @@ def _facts(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
         shared = snapshot.shared_bytes_total / snapshot.bytes_total
         yield "received", f"{snapshot.bytes_total / 1e6:.1f} MB, {shared:.0%} of it through shared memory"
     if snapshot.memory_bytes:
-        trainer, workers = snapshot.memory_bytes / 2**30, snapshot.workers_memory_bytes / 2**30
-        yield "memory", f"{trainer:.1f} GiB, and {workers:.1f} GiB of workers"
+        yield "memory", memory(snapshot)
     counts = faults(snapshot)
     if any(counts.values()):
         yield "faults", ", ".join(f"{count} {name}" for name, count in counts.items() if count)

@@ -36,6 +36,8 @@ class Counters:
     ready_wait_seconds: float = 0.0
     received_bytes: int = 0
     io_thread_seconds: float = 0.0
+    probes_count: int = 0
+    held_count: int = 0
     sending_seconds: float = 0.0
     read_bytes: int = 0
     # Of the workers that tell: seconds with a processor or in wait for one, and those of their items.
@@ -133,6 +135,8 @@ class VerdictWatch:
             received_bytes=after.received_bytes - before.received_bytes,
             compression_ratio=after.compression_ratio,
             io_thread_seconds=after.io_thread_seconds - before.io_thread_seconds,
+            probes_count=after.probes_count - before.probes_count,
+            held_count=after.held_count - before.held_count,
             sending_seconds=after.sending_seconds - before.sending_seconds,
             read_bytes=after.read_bytes - before.read_bytes,
             computing_share=cpu / busy if busy > 0 else None,

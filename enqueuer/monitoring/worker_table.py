@@ -66,6 +66,7 @@ ORDERS = (
     Order("p50", lambda worker: worker.row.item_seconds_p50, True),
     Order("p95", lambda worker: worker.row.item_seconds_p95, True),
     Order("bytes", lambda worker: worker.row.received_bytes, True),
+    Order("memory", lambda worker: worker.row.memory_bytes, True),
     Order("for", _computing_seconds, True),
 )
 

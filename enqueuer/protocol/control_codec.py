@@ -273,7 +273,7 @@ _SCHEMA: tuple[tuple[m.Kind, type, tuple[Check, ...]], ...] = (
             *(_count, _count, _rows, _seconds),
             # Memory, and what workers use; the figures behind the verdict.
             *(_count, _count, _count, _seconds, _count, _seconds),
-            *(_seconds, _seconds, _seconds, _seconds_or_none, *(_seconds,) * 4),
+            *(_seconds, _seconds, _seconds, _seconds_or_none, *(_seconds,) * 5),
         ),
     ),
 )

@@ -43,7 +43,7 @@ class Snapshot:
     of themselves counts from their first heartbeats on: ``worker_cpu_seconds``, ``worker_read_bytes`` and
     ``sending_seconds`` are the fields of ``Heartbeat``.
 
-    The figures behind the verdict, of its window, are those of ``Window``: ``demand`` to ``io_thread_share``.
+    The figures behind the verdict, of its window, are those of ``Window``: ``demand`` to ``held_share``.
     """
 
     library_version: str
@@ -105,3 +105,4 @@ class Snapshot:
     blocked_share: float = 0.0
     late_share: float = 0.0
     io_thread_share: float = 0.0
+    held_share: float = 0.0

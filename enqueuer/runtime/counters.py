@@ -7,12 +7,13 @@ import time
 
 from enqueuer.core.state import State
 from enqueuer.core.verdict import LateBatch
+from enqueuer.monitoring.interpreter import InterpreterProbe
 from enqueuer.monitoring.verdict_watch import Counters
 from enqueuer.runtime.ready_queue import ReadyQueue
 from enqueuer.runtime.receiver import Receiver
 
 
-def read_counters(state: State, ready: ReadyQueue, receiver: Receiver) -> Counters:
+def read_counters(state: State, ready: ReadyQueue, receiver: Receiver, interpreter: InterpreterProbe) -> Counters:
     """The present counters. Called in the I/O thread, whose processor time is among them."""
     serving = [worker for worker in state.fleet if worker.takes_leases]
     times = ready.times
@@ -24,6 +25,8 @@ def read_counters(state: State, ready: ReadyQueue, receiver: Receiver) -> Counte
         ready_wait_seconds=times.late_seconds,
         received_bytes=receiver.network_bytes,
         io_thread_seconds=time.thread_time(),
+        probes_count=interpreter.probes_count,
+        held_count=interpreter.held_count,
         sending_seconds=state.usage.sending_seconds,
         read_bytes=state.usage.read_bytes,
         worker_cpu_seconds=state.usage.cpu_seconds,

@@ -67,6 +67,7 @@ def make_snapshot(state: State, stats: Stats, verdicts: VerdictWatch, show: Show
         blocked_share=window.blocked_share,
         late_share=window.late_share,
         io_thread_share=window.io_thread_share,
+        held_share=window.held_share,
     )
 
 

@@ -39,6 +39,7 @@ from enqueuer.errors import NoWorkersError, SequenceError
 from enqueuer.host import usable_cpus
 from enqueuer.memory.buffer_pool import pool
 from enqueuer.monitoring.health import DIRECTORY_VARIABLE, HealthSocket, Status, open_health_socket
+from enqueuer.monitoring.interpreter import InterpreterProbe
 from enqueuer.monitoring.metrics import MetricsServer
 from enqueuer.monitoring.minute_line import MinuteLine
 from enqueuer.monitoring.run_page.report import Report, describe_failure
@@ -115,8 +116,10 @@ class Session:
         self.coordinator = Coordinator(options, self.facts, time.monotonic())
         self._minute_line = MinuteLine(self._snapshot, time.monotonic())
         self._verdicts = VerdictWatch(
-            lambda: read_counters(self.coordinator.state, self.ready, self.io.receiver), time.monotonic()
+            lambda: read_counters(self.coordinator.state, self.ready, self.io.receiver, self._interpreter),
+            time.monotonic(),
         )
+        self._interpreter = InterpreterProbe(time.monotonic())
         # These four need each other: a lambda looks up an object that is made below it.
         self.ready = ReadyQueue(
             bookmark.first_epoch,
@@ -387,6 +390,7 @@ class Session:
     def _look(self, now: float) -> None:
         """What is told and judged from time to time. Called in each turn of the I/O thread."""
         self._minute_line.look(now)
+        self._interpreter.look(now, is_waiting=self.ready.times.is_waiting)
         self._verdicts.look(now)
         if self._report is not None:
             self._report.look(now)

@@ -54,6 +54,11 @@ class StreamTimes:
             self._ended_at = time.monotonic()
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether a consumer waits now."""
+        return bool(self._waits)
+
+    @property
     def wait_seconds(self) -> float:
         """The time that consumers have waited, summed over them."""
         now = time.monotonic()

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import ClassVar
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
+from textual.css.query import NoMatches
 from textual.message import Message
 from textual.widgets import Footer, Input, Static
 
@@ -147,16 +149,19 @@ class TopApp(App[None]):
 
     def _draw_if_stale(self) -> None:
         if self._is_stale:
-            self._draw()
+            # A widget is missing while the screen is put up, and while the program ends.
+            with suppress(NoMatches):
+                self._draw()
 
     def on_resize(self) -> None:
         """Draw in the new size, once the widgets have theirs."""
-        self.call_after_refresh(self._draw)
+        self._is_stale = True
+        self.call_after_refresh(self._draw_if_stale)
 
     def _draw(self) -> None:
+        self._is_stale = False
         if self._latest is None:
             return
-        self._is_stale = False
         base, latest, span = self.screen_stack[0], self._latest, SPANS[self._span]
         base.query_one(Overview).show(latest)
         rate, wait, queue = base.query(Chart)

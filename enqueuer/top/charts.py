@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -13,36 +11,17 @@ from textual.widget import Widget
 
 from enqueuer.monitoring.short_texts import cut
 from enqueuer.top.bars import Cell, bar
-
-
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """What a chart shows.
-
-    ``labels`` are (text, part or None): a label of a part has its colour. A column is a bar's parts from the bottom up,
-    or None where nothing was seen.
-    """
-
-    labels: Sequence[tuple[str, str | None]]
-    note: str
-    parts: Sequence[str] = ()
-    columns: Sequence[Sequence[float] | None] = field(default=())
-    limit: float = 1.0
+from enqueuer.top.plots import PARTS, Plot
 
 
 class Chart(Widget):
-    """A plot. The names of parts are component classes, which give their colours."""
+    """A plot. The names of parts are component classes, which give their colours; a label has that of a text."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "chart--title",
         "chart--note",
-        "chart--rate",
-        "chart--well",
-        "chart--slow",
-        "chart--starved",
-        "chart--ready",
-        "chart--received",
-        "chart--leased",
+        *(f"chart--{part}" for part in PARTS),
+        *(f"chart--{part}-label" for part in PARTS),
     }
 
     def __init__(self, title: str, *, id: str) -> None:
@@ -84,12 +63,11 @@ class Chart(Widget):
 
     def _title(self, width: int) -> Strip:
         segments, left = [], width
-        title, note = self.get_component_rich_style("chart--title"), self.get_component_rich_style("chart--note")
         for text, part in self._plot.labels:
             shown = cut(text, left)
-            colour = self.get_component_rich_style(f"chart--{part}").color if part is not None else None
-            segments.append(Segment(shown, title + Style(color=colour)))
+            style = self.get_component_rich_style(f"chart--{part}-label" if part is not None else "chart--title")
+            segments.append(Segment(shown, style))
             left -= len(shown)
         text = self._plot.note if len(self._plot.note) < left else ""
-        segments.append(Segment(text.rjust(left), note))
+        segments.append(Segment(text.rjust(left), self.get_component_rich_style("chart--note")))
         return Strip(segments, width)

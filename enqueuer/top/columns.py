@@ -41,6 +41,10 @@ def _quantile(seconds: float) -> str:
     return _tight(short_seconds(seconds)) if seconds > 0 else _UNKNOWN
 
 
+def _size(nbytes: int) -> str:
+    return _tight(short_bytes(nbytes)) if nbytes > 0 else _UNKNOWN
+
+
 def _computing_for(worker: SeenWorker) -> str:
     computing = worker.row.computing
     return _tight(short_seconds(computing[2])) if computing is not None else _UNKNOWN
@@ -56,7 +60,8 @@ _FIXED = (
     Column("batch/s", 7, _rate, True),
     Column("p50", 6, lambda worker: _quantile(worker.row.item_seconds_p50), True),
     Column("p95", 6, lambda worker: _quantile(worker.row.item_seconds_p95), True),
-    Column("bytes", 6, lambda worker: _tight(short_bytes(worker.row.received_bytes)), True),
+    Column("bytes", 6, lambda worker: _size(worker.row.received_bytes), True),
+    Column("memory", 7, lambda worker: _size(worker.row.memory_bytes), True),
     Column("for", 6, _computing_for, True),
 )
 
@@ -65,10 +70,10 @@ def layout(width: int, workers: Sequence[SeenWorker]) -> list[Column]:
     """The columns of a table of this width; names are as wide as these workers need, if there is room."""
     left = width - sum(column.width + 1 for column in _FIXED)
     computes = max([len("computes"), *(len(_computes(worker)) for worker in workers)])
-    name = min(_LONGEST_NAME, max([len("worker"), *(len(worker.row.worker_id) for worker in workers)]))
-    host = min(_LONGEST_NAME, max([len("host"), *(len(worker.row.host) for worker in workers)]))
+    name = min(_LONGEST_NAME, max([len("worker▲"), *(len(worker.row.worker_id) for worker in workers)]))
+    host = min(_LONGEST_NAME, max([len("host▲"), *(len(worker.row.host) for worker in workers)]))
     # The room is short: names share it, after the index that is computed.
-    computes = min(computes, max(0, left - _LEAST_NAME - _LEAST_HOST - 2))
+    computes = min(computes, max(0, left - min(name, _LEAST_NAME) - min(host, _LEAST_HOST) - 2))
     left -= computes + 2
     if name + host > left:
         host = min(host, max(_LEAST_HOST, left * 2 // 5))

@@ -47,6 +47,8 @@ def facts(worker: SeenWorker, now: float) -> Iterator[tuple[str, str]]:
     yield "batch time", f"{short_seconds(row.item_seconds)} on average"
     yield "", f"{short_seconds(row.item_seconds_p50)} p50, {short_seconds(row.item_seconds_p95)} p95"
     yield "received", short_bytes(row.received_bytes)
+    if row.memory_bytes:
+        yield "memory", short_bytes(row.memory_bytes)
     if row.computing is not None:
         epoch, index, seconds = row.computing
         yield "computes", f"index {index} of epoch {epoch}, for {short_seconds(seconds)}"

@@ -29,11 +29,12 @@ leased         being computed, or queued at a worker
 batch/s        the worker's batches a second, over 5 to 10 seconds
 p50, p95       half, and 95 %, of its latest batches took less
 bytes          of its batches, counted without compression
+memory         that its process has
 for, computes  how long it may have been at which epoch/index
 
 A trainer answers an observer with a kilobyte a second. The figures
 above the table are those of the last second; of a large fleet, workers
-come in turn, and the title says how long a round takes.
+come in turn, and the screen says how old they are.
 """
 
 

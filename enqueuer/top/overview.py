@@ -8,7 +8,7 @@ from textual.containers import Vertical
 from textual.widgets import Static
 
 from enqueuer.core.verdict import FIX_FIRST, Cause
-from enqueuer.monitoring.session_texts import faults, progress, received, slots, workers
+from enqueuer.monitoring.session_texts import faults, memory, progress, received, slots, workers
 from enqueuer.monitoring.short_texts import duration
 from enqueuer.monitoring.verdict_word import limit_word
 from enqueuer.protocol.observation import Snapshot
@@ -40,9 +40,13 @@ class Facts(Static):
     def show(self, snapshot: Snapshot, note: str, events: list[str]) -> None:
         """Show what this snapshot says; ``note`` is about the table, ``events`` are the latest ones, newest first."""
         counts = faults(snapshot)
-        shown = [f"{count} {name}" for name, count in counts.items() if count or name in _SHOWN_AT_ZERO]
-        first = f"slots {slots(snapshot)} · workers {workers(snapshot)} · received {received(snapshot)}"
-        lines = [first, " · ".join([*shown, note]), *(events or ["no worker has come yet"])]
+        faults_text = " · ".join(f"{n} {name}" for name, n in counts.items() if n or name in _SHOWN_AT_ZERO)
+        lines = [
+            f"slots {slots(snapshot)} · workers {workers(snapshot)} · {note}",
+            f"received {received(snapshot)} · memory {memory(snapshot)}",
+            " · ".join([faults_text, *events[:1]]),
+            *events[1:],
+        ]
         self.update(Text("\n".join(lines)))
 
 

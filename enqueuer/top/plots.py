@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 from enqueuer.core.verdict import FIX_FIRST, NOT_THE_LIMIT
 from enqueuer.monitoring.history import History
 from enqueuer.monitoring.short_texts import short_rate
 from enqueuer.protocol.observation import Snapshot
 from enqueuer.top.bars import nice_limit
-from enqueuer.top.charts import Plot
 
 # Seconds that the plots show: `z` goes to the next one.
 SPANS = (60.0, 300.0, 1_800.0)
 _QUEUE = ("ready", "received", "leased")
+
+# The names of all parts of bars.
+PARTS = ("rate", "well", "slow", "starved", "ready", "received", "leased")
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """What a chart shows.
+
+    ``labels`` are (text, part or None): a label of a part has its colour. A column is a bar's parts from the bottom up,
+    or None where nothing was seen.
+    """
+
+    labels: Sequence[tuple[str, str | None]]
+    note: str
+    parts: Sequence[str] = ()
+    columns: Sequence[Sequence[float] | None] = field(default=())
+    limit: float = 1.0
 
 
 def span_text(span: float) -> str:

@@ -16,18 +16,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from enqueuer import Cause, SequenceEnqueuer, SequenceSpec, Verdict
+from enqueuer.observer import local_observers
 from tests.support.namespaces import TRAINER_ADDRESS, TwoHosts
 from tests.support.remote import REPOSITORY, environment, free_address
 
 SLOTS = 2
 # A verdict needs 30 seconds; a busy machine may be late.
 _MOST_SECONDS = 40.0
+_START_SECONDS = 60.0
 _FEED = "import sys, time\nwhile sys.stdout.buffer.write(bytes({size})) and not sys.stdout.flush(): time.sleep({pause})"
 
 
@@ -128,15 +130,16 @@ def enqueuer_of(case: Case, spec: SequenceSpec) -> Iterator[SequenceEnqueuer]:
         yield enqueuer
 
 
-def train(case: Case, seed: int) -> tuple[Verdict, float]:
-    """The first verdict of a training, and how long after the first batch, or the start, it was there."""
+def train(case: Case, seed: int) -> tuple[Verdict, float, str]:
+    """The first verdict of a training, how long after the first batch, or the start, it was there, and its figures."""
     draw = random.Random(seed)
     work = {name: value if name == "size" else value * draw.uniform(0.8, 1.25) for name, value in case.work.items()}
     stop = threading.Event()
     threads = [threading.Thread(target=case.beside, args=(stop,))] if case.beside is not None else []
     with enqueuer_of(case, SequenceSpec("tests.benchmarks.verdict_cases:Work", **work)) as enqueuer:
         try:
-            return _train(enqueuer, case.step * draw.uniform(0.8, 1.25), threads, stop)
+            step = case.step * draw.uniform(0.8, 1.25)
+            return _train(enqueuer, step, threads, stop, has_workers=case.workers != "none")
         finally:
             stop.set()
             enqueuer.stop()
@@ -145,8 +148,13 @@ def train(case: Case, seed: int) -> tuple[Verdict, float]:
 
 
 def _train(
-    enqueuer: SequenceEnqueuer, step: float, threads: list[threading.Thread], stop: threading.Event
-) -> tuple[Verdict, float]:
+    enqueuer: SequenceEnqueuer,
+    step: float,
+    threads: list[threading.Thread],
+    stop: threading.Event,
+    *,
+    has_workers: bool,
+) -> tuple[Verdict, float, str]:
     first = threading.Event()
 
     def loop() -> None:
@@ -158,14 +166,14 @@ def _train(
 
     threads.append(threading.Thread(target=loop, daemon=True))
     threads[-1].start()
+    # Without workers there is no first batch.
+    first.wait(_START_SECONDS if has_workers else 0.0)
     started = time.monotonic()
-    if first.wait(_MOST_SECONDS if len(threads) > 1 else 10.0):
-        started = time.monotonic()
-        for thread in threads[:-1]:
-            thread.start()
+    for thread in threads[:-1]:
+        thread.start()
     while enqueuer.verdict().cause is Cause.TOO_EARLY and time.monotonic() - started < _MOST_SECONDS:
         time.sleep(0.1)
-    return enqueuer.verdict(), time.monotonic() - started
+    return enqueuer.verdict(), time.monotonic() - started, figures()
 
 
 def run_case(name: str, seed: int) -> dict[str, Any]:
@@ -182,16 +190,24 @@ def run_case(name: str, seed: int) -> dict[str, Any]:
         variables["XDG_RUNTIME_DIR"] = stack.enter_context(tempfile.TemporaryDirectory())
         done = subprocess.run(command, cwd=REPOSITORY, env=variables, capture_output=True, text=True, timeout=180)
     if done.returncode != 0:
-        return {"cause": "failed", "words": done.stderr[-2_000:], "seconds": 0.0, "desired_slots": None}
+        return {"cause": "failed", "words": done.stderr[-2_000:], "seconds": 0.0}
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
+def figures() -> str:
+    """What the verdict of this process's trainer was judged by, as an observer sees it."""
+    [observer] = local_observers(timeout=30.0)
+    with observer:
+        seen = observer.look(with_workers=False)
+    shares = {field.name: getattr(seen, field.name) for field in fields(seen) if field.name.endswith("_share")}
+    return ", ".join(f"{name.removesuffix('_share')} {value:.2f}" for name, value in shares.items() if value)
+
+
 def main() -> None:
     """Print the verdict as JSON."""
-    verdict, seconds = train(CASES[sys.argv[1]], int(sys.argv[2]))
-    told = {"cause": verdict.cause.name, "words": str(verdict), "desired_slots": verdict.desired_slots}
-    print(json.dumps({**told, "seconds": seconds}))
+    verdict, seconds, seen = train(CASES[sys.argv[1]], int(sys.argv[2]))
+    print(json.dumps({"cause": verdict.cause.name, "words": f"{verdict} ({seen})", "seconds": seconds}))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from enqueuer import SequenceEnqueuer, SequenceSpec
 from tests.benchmarks.verdict_cases import CASES, SLOTS, run_case
 
 # Seconds that an item and a step take.
-LOADS = ((0.02, 0.005), (0.05, 0.01), (0.008, 0.004))
+LOADS = ((0.02, 0.005), (0.05, 0.01), (0.1, 0.025))
 _FOLLOWED_SECONDS = 32.0
 
 

@@ -55,6 +55,9 @@ IDLE = replace(BUSY, busy_seconds=60.0)
         (replace(IDLE, computing_share=0.2, read_bytes=10**6), Cause.STORAGE, "wait for storage"),
         (replace(IDLE, computing_share=0.2, read_bytes=300 * 1023), Cause.UNKNOWN, "no counter says why"),
         (replace(IDLE, ready_wait_seconds=16.0), Cause.INTERPRETER, "ready and taken late, 16.0 s"),
+        (replace(IDLE, probes_count=20, held_count=15), Cause.INTERPRETER, "in 75% of looks, another thread"),
+        (replace(IDLE, probes_count=2, held_count=2), Cause.UNKNOWN, "no counter says why"),
+        (replace(IDLE, probes_count=20, held_count=9), Cause.UNKNOWN, "no counter says why"),
         (IDLE, Cause.UNKNOWN, "enqueuer doctor"),
     ],
 )
@@ -121,6 +124,8 @@ SECONDS = st.floats(0.0, 1e5)
         ready_wait_seconds=SECONDS,
         received_bytes=st.integers(0, 10**15),
         io_thread_seconds=SECONDS,
+        probes_count=st.integers(0, 100),
+        held_count=st.integers(0, 100),
         sending_seconds=SECONDS,
         computing_share=st.none() | SECONDS,
         read_bytes=st.integers(0, 10**15),

@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 
+from enqueuer.core.verdict import Cause, Verdict
 from enqueuer.monitoring.progress import TERMINAL_INTERVAL, ProgressBar
 from enqueuer.monitoring.stats import Stats
+from enqueuer.monitoring.verdict_word import limit_word
 
 
 class FakeEnqueuer:
     """Counts the calls of `stats`."""
 
-    def __init__(self) -> None:
+    def __init__(self, cause: Cause = Cause.TOO_EARLY) -> None:
         self.asked_count = 0
+        self.cause = cause
 
     def stats(self) -> Stats:
         self.asked_count += 1
@@ -33,6 +36,7 @@ class FakeEnqueuer:
             startup_seconds=2.0,
             wait_seconds=3.0,
             startup_wait_seconds=2.0,
+            verdict=Verdict(self.cause, 0.25, None, "a sentence"),
         )
 
 
@@ -50,6 +54,18 @@ def test_the_last_line_has_rate_loss_workers_and_the_share_of_waiting():
     assert "3/3" in last
     assert last.endswith(", 0.5 batches/s, loss 0.123, workers 2, waited 25%]")
     assert last.count("/s") == 1, "one rate, the enqueuer's own"
+
+
+@pytest.mark.parametrize(("cause", "word"), [(Cause.WORKERS, "workers"), (Cause.NOTHING, "trainer")])
+def test_the_verdict_is_shown_in_a_word(cause: Cause, word: str):
+    out = Terminal()
+    with ProgressBar(FakeEnqueuer(cause), total=1, file=out) as bar:
+        bar.update()
+    assert out.getvalue().rstrip().endswith(f", waited 25%, limit: {word}]")
+
+
+def test_every_cause_but_the_first_has_a_word():
+    assert [cause for cause in Cause if not limit_word(cause)] == [Cause.TOO_EARLY]
 
 
 def test_before_the_first_batch_the_bar_says_so():

@@ -16,7 +16,7 @@ SNAPSHOT = Snapshot(
     *("too few workers", 0.2, 4, "the training waits for data 20% of its time", "add 2", 30.0, 2_000, (0, 7, 9)),
     *((), 1, 0, (ROW,), 1.25),
     *(2**31, 2**32, 2**38, 70.5, 2**33, 4.5),
-    *(83.3, 0.02, 0.97, 0.9, 0.0, 0.0, 0.0, 0.4),
+    *(83.3, 0.02, 0.97, 0.9, 0.0, 0.0, 0.0, 0.4, 0.7),
 )
 LONGEST = replace(ROW, worker_id="w" * 64, host="h" * 64, state="draining", batches_count=10**9, item_seconds_p95=1e9)
 

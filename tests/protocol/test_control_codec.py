@@ -35,7 +35,7 @@ SNAPSHOT = Snapshot(
     *("too few workers", 0.2, None, "a sentence", "a cure", 30.0, 2_000, (0, 7, 2**40)),
     *(((1, 0.5, "joined", "w on host"),), 2, 0, (ROW, replace(ROW, computing=None)), 1.25),
     *(2**31, 2**32, 2**38, 80.5, 2**33, 4.5),
-    *(120.5, 0.02, 0.97, None, 0.5, 0.25, 0.1, 0.4),
+    *(120.5, 0.02, 0.97, None, 0.5, 0.25, 0.1, 0.4, 0.7),
 )
 
 MESSAGES: list[m.Message] = [

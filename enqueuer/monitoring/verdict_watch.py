@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from enqueuer.core.verdict import LEAST_BATCHES, LEAST_SECONDS, Cause, LateBatch, Verdict, Window, judge
+from enqueuer.core.verdict import LEAST_BATCHES, LEAST_SECONDS, Cause, Verdict, judge
+from enqueuer.core.window import LateBatch, Window
 
 logger = logging.getLogger("enqueuer")
 

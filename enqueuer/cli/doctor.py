@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import textwrap
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from enqueuer.cli.caller_error import CallerError
 from enqueuer.cli.observed import address_options, observer_at
+from enqueuer.errors import ConfigurationError
 from enqueuer.transport.addresses import is_tcp_address
 
 if TYPE_CHECKING:
@@ -18,25 +21,37 @@ if TYPE_CHECKING:
 
 _UNHEALTHY = 1
 _PATH = click.Path(path_type=Path)
+# The check of the worker program, which this library only names.
+_JOINING = "enqueuer_worker.supervisor.joining_check"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to check: the command's argument and options."""
+
+    address: str | None
+    token_file: Path | None
+    timeout: float
+    connect: str | None
+    bind: str | None
+    key_file: Path | None
+    worker_token: Path | None
+    workers: int | None
+    worker_threads: int
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @address_options
-@click.option("--connect", metavar="ADDRESS", help="On a worker's host: check the way to the trainer at this address.")
+@click.option("--connect", metavar="ADDRESS", help="On a worker's host: whether a worker can join the trainer there.")
 @click.option("--bind", metavar="ADDRESS", help="Before a start: check whether the trainer can bind this address.")
 @click.option("--key-file", type=_PATH, metavar="FILE", help="Check the trainer's coordinator.key.")
-@click.option("--worker-token", type=_PATH, metavar="FILE", help="Check a worker's token.")
+@click.option("--worker-token", type=_PATH, metavar="FILE", help="Check a worker's token; --connect tries it.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="So many workers are to run on this machine.")
+@click.option(
+    "--worker-threads", type=click.IntRange(min=1), default=1, metavar="N", help="Threads of libraries in each of them."
+)
 @click.pass_context
-def doctor(
-    context: click.Context,
-    address: str | None,
-    token_file: Path | None,
-    timeout: float,
-    connect: str | None,
-    bind: str | None,
-    key_file: Path | None,
-    worker_token: Path | None,
-) -> None:
+def doctor(context: click.Context, /, **given: Any) -> None:
     """Check the surroundings of a training on this machine.
 
     Each check is ok, or names what mends it; nothing is changed. With ADDRESS, the running trainer there is asked what
@@ -44,56 +59,80 @@ def doctor(
 
     \b
     Examples:
-      enqueuer doctor
+      enqueuer doctor --workers 8 --worker-threads 2
       enqueuer doctor --bind tcp://0.0.0.0:5555 --key-file keys/coordinator.key
       enqueuer doctor --connect tcp://trainer:5555 --worker-token worker.token
       enqueuer doctor tcp://trainer:5555 --token-file grafana.token
     """
-    for name, given in (("--connect", connect), ("--bind", bind)):
-        if given is not None and (not is_tcp_address(given) or given.endswith(":*")):
-            raise CallerError(f"{name} {given} is no address: tcp://HOST:PORT")
+    wanted = Wanted(**given)
+    for name, address in (("--connect", wanted.connect), ("--bind", wanted.bind)):
+        if address is not None and (not is_tcp_address(address) or address.endswith(":*")):
+            raise CallerError(f"{name} {address} is no address: tcp://HOST:PORT")
     is_well = True
-    for finding in _check(address, token_file, timeout, connect, bind, key_file, worker_token):
+    for finding in _check(wanted):
         is_well = is_well and not finding.cure
         _print(finding)
     context.exit(0 if is_well else _UNHEALTHY)
 
 
-def _check(
-    address: str | None,
-    token_file: Path | None,
-    timeout: float,
-    connect: str | None,
-    bind: str | None,
-    key_file: Path | None,
-    worker_token: Path | None,
-) -> Iterator[Finding]:
-    from enqueuer.monitoring import surroundings
+def _check(wanted: Wanted) -> Iterator[Finding]:
+    from enqueuer.host import usable_cpus
+    from enqueuer.monitoring import network_checks, surroundings
     from enqueuer.security.keys import read_coordinator_key, read_token
 
     yield from surroundings.check_machine()
-    if key_file is not None:
-        yield surroundings.check_key_file("key file", key_file, read_coordinator_key)
-    if worker_token is not None:
-        yield surroundings.check_key_file("token", worker_token, read_token)
-    if bind is not None:
-        yield surroundings.check_port(bind)
-    if connect is not None:
-        yield from surroundings.check_connection(connect)
-    if address is not None:
-        yield _ask(address, token_file, timeout)
+    if wanted.workers is not None:
+        yield surroundings.check_threads(wanted.workers, wanted.worker_threads, usable_cpus())
+    if wanted.key_file is not None:
+        yield surroundings.check_key_file("key file", wanted.key_file, read_coordinator_key)
+    if wanted.worker_token is not None:
+        yield surroundings.check_key_file("token", wanted.worker_token, read_token)
+    if wanted.bind is not None:
+        yield network_checks.check_port(wanted.bind)
+    if wanted.connect is not None:
+        yield from _check_joining(wanted.connect, wanted)
+    if wanted.address is not None:
+        yield from _ask(wanted.address, wanted)
 
 
-def _ask(address: str, token_file: Path | None, timeout: float) -> Finding:
-    """The verdict of the trainer at this address."""
+def _check_joining(address: str, wanted: Wanted) -> Iterator[Finding]:
+    """Why a worker on this host cannot join the trainer at this address."""
+    from enqueuer.monitoring import network_checks
     from enqueuer.monitoring.surroundings import Finding
+    from enqueuer.security.keys import read_token
+
+    name = network_checks.check_name(address)
+    if name is not None:
+        yield name
+    try:
+        token = None if wanted.worker_token is None else read_token(wanted.worker_token)
+    except ConfigurationError:
+        return  # told by the check of the token
+    reason = importlib.import_module(_JOINING).why_not(address, token, wanted.timeout)
+    if reason is not None:
+        yield Finding("joining", reason.summary, reason.advice)
+    else:
+        keys = "with this token" if token is not None else "without a token"
+        yield Finding("joining", f"the trainer at {address} lets a worker in {keys}")
+    path = network_checks.check_path(address)
+    if path is not None:
+        yield path
+
+
+def _ask(address: str, wanted: Wanted) -> Iterator[Finding]:
+    """The verdict of the trainer at this address, and its figures."""
+    from enqueuer.monitoring.surroundings import Finding
+    from enqueuer.monitoring.verdict_figures import describe_figures
 
     try:
-        with observer_at(address, token_file, timeout) as observer:
+        with observer_at(address, wanted.token_file, wanted.timeout) as observer:
             seen = observer.look(with_workers=False)
     except OSError as error:
-        return Finding("verdict", "not known", str(error))
-    return Finding("verdict", seen.sentence, seen.cure)
+        yield Finding("verdict", "not known", str(error))
+        return
+    yield Finding("verdict", seen.sentence, seen.cure)
+    for name, text in describe_figures(seen):
+        yield Finding(name, text)
 
 
 def _print(finding: Finding) -> None:

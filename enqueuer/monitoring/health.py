@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from enqueuer.transport.unix_listener import listen_at
+
 logger = logging.getLogger("enqueuer")
 
 DIRECTORY_VARIABLE = "ENQUEUER_RUNTIME_DIR"
@@ -56,14 +58,7 @@ class HealthSocket:
         # A random name: the file of a killed process must not be taken for that of another process.
         self._path = directory / f"{os.urandom(8).hex()}{_SUFFIX}"
         self._owner = os.getpid()
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._listener.setblocking(False)
-            self._listener.bind(str(self._path))
-            self._listener.listen()
-        except BaseException:
-            self._listener.close()
-            raise
+        self._listener = listen_at(self._path)
 
     def fileno(self) -> int:
         return self._listener.fileno()

@@ -5,12 +5,12 @@ They change nothing, and need no running trainer. `enqueuer doctor` prints them.
 
 from __future__ import annotations
 
-import errno
+import ctypes
 import os
 import platform
 import resource
 import shutil
-import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,10 @@ _SMALL_SHARED_MEMORY = 128 * 1024**2
 # Below this share of the memory, the kernel is near to killing processes.
 _LITTLE_MEMORY = 0.1
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, not written to
-_CONNECT_SECONDS = 5.0
+# Before this library was: a machine that has lost its clock begins in 1970.
+_EARLIEST_YEAR = 2025
+# What `adjtimex` returns for a clock that nothing sets.
+_TIME_ERROR = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ def check_machine() -> Iterator[Finding]:
     yield check_files(*resource.getrlimit(resource.RLIMIT_NOFILE))
     yield check_shared_memory(_SHARED_MEMORY)
     yield check_directory()
+    yield check_clock(time.gmtime().tm_year, is_clock_set())
 
 
 def check_versions() -> Finding:
@@ -64,13 +68,21 @@ def check_versions() -> Finding:
 
 
 def check_processors() -> Finding:
-    """The processors, and whether libraries in workers would start more threads than there are."""
-    count = usable_cpus()
+    """The processors, and the limits on threads that the environment has."""
+    text = f"{usable_cpus()} processors for this process"
     limits = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name in os.environ}
-    text = f"{count} processors for this process"
     if limits:
         text += ", " + ", ".join(f"{name}={value}" for name, value in limits.items())
     return Finding("processors", f"{text}; workers get worker_threads= (1) threads each")
+
+
+def check_threads(workers: int, worker_threads: int, cpus: int) -> Finding:
+    """Whether libraries in so many workers would start more threads than there are processors."""
+    total = workers * worker_threads
+    text = f"{workers} workers of {worker_threads} BLAS threads are {total} threads on {cpus} processors"
+    if worker_threads == 1 or total <= cpus:
+        return Finding("threads", text)
+    return Finding("threads", text, f"worker_threads={max(1, cpus // workers)} (--worker-threads of `enqueuer worker`)")
 
 
 def check_memory(available: int | None, total: int) -> Finding:
@@ -120,6 +132,24 @@ def check_directory() -> Finding:
     return Finding("trainers", f"found by their sockets in {directory}")
 
 
+def check_clock(year: int, is_set: bool | None) -> Finding:
+    """The clock: no batch depends on it, but times in logs and dashboards of several machines do."""
+    if year < _EARLIEST_YEAR:
+        return Finding("clock", f"it is {year} here", "timedatectl set-ntp true")
+    known = {True: "set by the network's time", None: "by whom it is set is not known here"}
+    unset = "not set by the network's time, so logs of several machines may not fit: timedatectl set-ntp true"
+    return Finding("clock", known.get(is_set, unset))
+
+
+def is_clock_set() -> bool | None:
+    """Whether a time service keeps the kernel's clock; None if unknown (not Linux)."""
+    try:
+        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))  # all 0: it is only asked
+    except (OSError, AttributeError):
+        return None
+    return None if state < 0 else state != _TIME_ERROR
+
+
 def check_key_file(name: str, path: Path, read: Callable[[Path], object]) -> Finding:
     """Whether a key file or token can be used."""
     try:
@@ -127,49 +157,6 @@ def check_key_file(name: str, path: Path, read: Callable[[Path], object]) -> Fin
     except ConfigurationError as error:
         return Finding(name, f"{path} cannot be used", str(error))
     return Finding(name, f"{path} is private and whole")
-
-
-def check_port(address: str) -> Finding:
-    """Whether the address, tcp://HOST:PORT, can be bound now."""
-    host, port = _split(address)
-    try:
-        with socket.create_server(("" if host == "*" else host, port), family=_family(host)):
-            return Finding("port", f"{address} can be bound")
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return Finding("port", f"another program has port {port}", f"ss -ltnp 'sport = :{port}' shows it: end it")
-        return Finding("port", f"{address} cannot be bound: {error.strerror}", "take an address of this machine")
-
-
-def check_connection(address: str) -> Iterator[Finding]:
-    """Why a worker or an observer here cannot reach the trainer at tcp://HOST:PORT."""
-    host, port = _split(address)
-    try:
-        found = sorted({str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)})
-    except OSError as error:
-        yield Finding("name", f"{host} is not known here: {error.strerror}", "give its IP address, or mend the DNS")
-        return
-    yield Finding("name", f"{host} is {', '.join(found)}")
-    try:
-        with socket.create_connection((host, port), timeout=_CONNECT_SECONDS):
-            yield Finding("connection", f"{address} accepts connections")
-    except ConnectionRefusedError:
-        cure = "start the trainer with bind='tcp://0.0.0.0:PORT'; 127.0.0.1 is its own machine alone"
-        yield Finding("connection", f"nothing listens at {address}", cure)
-    except OSError as error:
-        reason = error.strerror or f"no answer within {_CONNECT_SECONDS:g} s"
-        yield Finding(
-            "connection", f"{address}: {reason}", f"let TCP port {port} and the data port through the firewall"
-        )
-
-
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _size(nbytes: int) -> str:

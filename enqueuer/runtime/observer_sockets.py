@@ -22,6 +22,7 @@ from enqueuer.monitoring.trainer_sockets import new_socket_path
 from enqueuer.protocol.control_codec import decode_control
 from enqueuer.protocol.messages import NO_ID, Observe
 from enqueuer.transport.message_stream import MessageStream
+from enqueuer.transport.unix_listener import listen_at
 
 logger = logging.getLogger("enqueuer")
 
@@ -61,14 +62,7 @@ class ObserverSockets:
         self._accepted_count = 0
         self._owner = os.getpid()
         self._path = new_socket_path()
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._listener.setblocking(False)
-            self._listener.bind(str(self._path))
-            self._listener.listen()
-        except BaseException:
-            self._listener.close()
-            raise
+        self._listener = listen_at(self._path)
 
     def begin(self) -> None:
         """Take connections from now on; the loop runs."""

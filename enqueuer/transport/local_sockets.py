@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import socket
 import struct
 import time
 from collections import deque
@@ -19,6 +18,7 @@ import zmq
 
 from enqueuer.transport.message_stream import MessageStream
 from enqueuer.transport.sockets import MAX_CONTROL_BYTES, NO_KEY
+from enqueuer.transport.unix_listener import listen_at
 
 logger = logging.getLogger("enqueuer")
 
@@ -45,14 +45,7 @@ class LocalSockets:
         self._data: deque[list[memoryview]] = deque()
         # Whether connections wait for a free descriptor. The poller would report them without end.
         self._is_paused = False
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._listener.setblocking(False)
-            self._listener.bind(str(path))
-            self._listener.listen(_BACKLOG)
-        except BaseException:
-            self._listener.close()
-            raise
+        self._listener = listen_at(path, _BACKLOG)
 
     def register(self, poller: zmq.Poller) -> None:
         """Have the poller look for input of each process, from now on also of those to come."""

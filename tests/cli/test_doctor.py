@@ -16,6 +16,7 @@ from enqueuer.monitoring.surroundings import Finding
 from enqueuer.security.key_directory import KeyDirectory
 from tests.support.observed import own_directory
 from tests.support.sequences import Bare
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -45,9 +46,8 @@ def test_a_fault_is_shown_with_its_cure_and_the_exit_code_says_so(tmp_path: Path
     assert result.exit_code == 1
     assert "mend  key file" in result.output and "→" in result.output and "chmod 600" in result.output
     assert "ok    token" in result.output
-    assert "worker needs the worker.token" in doctor("--worker-token", str(_private(keys.key_file))).output.replace(
-        "\n" + " " * 21, " "
-    )
+    result = doctor("--worker-token", str(_private(keys.key_file)))
+    assert "worker needs the worker.token" in one_line(result.output)
 
 
 def _private(path: Path) -> Path:
@@ -55,14 +55,41 @@ def _private(path: Path) -> Path:
     return path
 
 
-def test_ports_and_the_way_to_a_trainer_are_checked() -> None:
+def test_a_port_is_checked() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
         assert "mend  port" in doctor("--bind", address).output
-        result = doctor("--connect", address)
-        assert result.exit_code == 0 and "ok    connection" in result.output
     assert doctor("--bind", address).exit_code == 0
-    assert doctor("--connect", address).exit_code == 1
+
+
+def test_whether_a_worker_can_join_is_tried_with_its_token(tmp_path: Path) -> None:
+    keys = KeyDirectory(tmp_path)
+    keys.create()
+    token = ("--worker-token", str(keys.token_file("worker")))
+    with SequenceEnqueuer(Bare(length=6), bind="tcp://127.0.0.1:*", key_file=keys.key_file) as enqueuer:
+        enqueuer.start(workers=1)
+        address = enqueuer.endpoint
+        assert address is not None
+        result = doctor("--connect", address, *token)
+        assert result.exit_code == 0, result.output
+        assert "ok    name" in result.output and "lets a worker in with this token" in one_line(result.output)
+        assert "ok    path" in result.output
+        result = doctor("--connect", address)
+        assert result.exit_code == 1 and "lets in only workers with a key" in one_line(result.output)
+    result = doctor("--connect", address, *token)
+    assert result.exit_code == 1 and "mend  joining" in result.output and "path" not in result.output
+    keys.token_file("worker").chmod(0o644)
+    assert "joining" not in doctor("--connect", address, *token).output, "the token is the first to mend"
+
+
+def test_more_threads_than_processors_are_told() -> None:
+    result = doctor("--workers", "512", "--worker-threads", "64")
+    assert result.exit_code == 1 and "512 workers of 64 BLAS threads" in one_line(result.output)
+    assert doctor("--workers", "512").exit_code == 0, "many waiting workers may be right"
+
+
+def one_line(output: str) -> str:
+    return output.replace("\n" + " " * 21, " ")
 
 
 @pytest.mark.parametrize("option", ["--connect", "--bind"])
@@ -75,7 +102,10 @@ def test_a_running_trainer_is_asked_for_its_verdict() -> None:
     with SequenceEnqueuer(Bare(length=6), bind="tcp://127.0.0.1:*") as enqueuer:
         enqueuer.start(workers=1)
         assert enqueuer.endpoint is not None
+        # The first figures come a second after the start.
+        wait_until(lambda: "window" in doctor(enqueuer.endpoint or "").output, 60, "the figures")
         result = doctor(enqueuer.endpoint)
     assert result.exit_code == 0 and "ok    verdict        too early to tell" in result.output
+    assert all(f"ok    {name} " in result.output for name in ("window", "training", "slots", "waiting", "coordinator"))
     result = doctor("tcp://127.0.0.1:1", "--timeout", "0.5")
-    assert result.exit_code == 1 and "nothing answers at this address" in result.output.replace("\n" + " " * 21, " ")
+    assert result.exit_code == 1 and "nothing answers at this address" in one_line(result.output)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import resource
-import socket
 from pathlib import Path
 
 import pytest
 
 from enqueuer.monitoring import surroundings
-from enqueuer.monitoring.surroundings import check_connection, check_files, check_key_file, check_memory, check_port
+from enqueuer.monitoring.surroundings import (
+    check_clock,
+    check_files,
+    check_key_file,
+    check_memory,
+    check_threads,
+    is_clock_set,
+)
 from enqueuer.security.key_directory import KeyDirectory
 from enqueuer.security.keys import read_coordinator_key
 from tests.support.observed import own_directory
@@ -20,7 +26,7 @@ GIB = 1024**3
 def test_each_check_of_a_machine_has_a_name_of_its_own_and_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
     with own_directory(monkeypatch):
         findings = list(surroundings.check_machine())
-    assert len({finding.name for finding in findings}) == len(findings) == 6
+    assert len({finding.name for finding in findings}) == len(findings) == 7
     assert all(finding.text for finding in findings)
 
 
@@ -63,21 +69,15 @@ def test_a_directory_of_sockets_that_others_may_enter_is_told(monkeypatch: pytes
         assert surroundings.check_directory().cure == ""
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "*"])
-def test_a_port_in_use_is_told_and_a_free_one_is_left_free(host: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        assert f"ss -ltnp 'sport = :{port}'" in check_port(f"tcp://{host}:{port}").cure
-    for _ in range(2):
-        assert check_port(f"tcp://{host}:{port}").cure == ""
-    assert "address of this machine" in check_port(f"tcp://192.0.2.1:{port}").cure
+def test_threads_beyond_the_processors_are_told_with_the_number_that_fits() -> None:
+    assert check_threads(16, 1, 4).cure == "", "workers that wait may be many"
+    assert check_threads(2, 2, 4).cure == ""
+    assert "worker_threads=2" in check_threads(4, 8, 8).cure
+    assert "worker_threads=1" in check_threads(16, 8, 8).cure
 
 
-def test_the_way_to_a_trainer_is_told_step_by_step() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        name, connection = check_connection(f"tcp://localhost:{port}")
-        assert "127.0.0.1" in name.text and name.cure == connection.cure == ""
-    assert "0.0.0.0" in list(check_connection(f"tcp://127.0.0.1:{port}"))[-1].cure
-    [unknown] = check_connection("tcp://no-such-host.invalid:5555")
-    assert unknown.name == "name" and "IP address" in unknown.cure
+def test_a_clock_that_is_wrong_is_told_and_one_that_nothing_sets_is_no_fault() -> None:
+    assert "1970" in check_clock(1970, True).text and check_clock(1970, True).cure
+    assert [check_clock(2026, is_set).cure for is_set in (True, False, None)] == ["", "", ""]
+    assert "timedatectl" in check_clock(2026, False).text
+    assert is_clock_set() in (True, False, None)

@@ -1,0 +1,47 @@
+"""Whether a worker on this host can join the trainer at an address: tried with its own keys, without joining."""
+
+from __future__ import annotations
+
+import time
+
+import zmq
+
+from enqueuer.security.keys import WorkerToken
+from enqueuer.transport.sockets import new_context
+from enqueuer_worker.link import Connection, Refusal
+from enqueuer_worker.supervisor.reachability import Finding, look, no_answer, split_address, unknown_key
+
+_POLL_MS = 50
+
+
+def why_not(address: str, token: WorkerToken | None, timeout: float) -> Finding | None:
+    """The reason why the trainer at 'tcp://host:port' does not let a worker with this token in; None: it does.
+
+    ``timeout`` is for the handshake, in seconds; a look at what answers there takes some seconds more.
+    """
+    # What a plain connection tells needs no patience with a handshake.
+    reason = look(address, None, has_token=token is not None)
+    if reason is not None:
+        return reason
+    refusal, has_met = _shake_hands(address, token, timeout)
+    if has_met:
+        return None
+    host, port = split_address(address)
+    if refusal is Refusal.KEY:
+        return unknown_key(f"{host}:{port}")
+    return look(address, refusal, has_token=token is not None) or no_answer(f"{host}:{port}")
+
+
+def _shake_hands(address: str, token: WorkerToken | None, timeout: float) -> tuple[Refusal | None, bool]:
+    """How ZeroMQ's handshake was refused, and whether it succeeded."""
+    context, poller = new_context(), zmq.Poller()
+    connection = Connection(context, poller, zmq.DEALER, address, int(timeout * 1000), token)
+    end = time.monotonic() + timeout
+    try:
+        while not (connection.connected or connection.broken) and time.monotonic() < end:
+            poller.poll(_POLL_MS)
+            connection.read_monitor()
+        return connection.refusal, connection.connected and not connection.broken
+    finally:
+        connection.close()
+        context.term()

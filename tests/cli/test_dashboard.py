@@ -15,7 +15,6 @@ from click.testing import CliRunner
 
 from enqueuer import SequenceEnqueuer
 from enqueuer.cli.main import main
-from tests.monitoring.test_metrics import free_port
 from tests.support.observed import own_directory
 from tests.support.sequences import Bare
 
@@ -43,17 +42,16 @@ def test_several_trainers_without_an_address_are_an_error_that_names_them() -> N
 
 @pytest.mark.parametrize("address", [None, "tcp://127.0.0.1:1"])
 def test_the_command_serves_the_page_and_ends_at_once_with_ctrl_c(address: str | None) -> None:
-    port = free_port()
-    command = [sys.executable, "-m", "enqueuer", "dashboard", "--port", str(port), *([address] if address else [])]
+    command = [sys.executable, "-m", "enqueuer", "dashboard", "--port", "0", *([address] if address else [])]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as program:
         try:
             assert program.stdout is not None and program.stderr is not None
-            url = re.match(r"(http://127\.0\.0\.1:\d+/) shows the training", program.stdout.readline())
-            assert url is not None
+            url = re.match(r"(http://127\.0\.0\.1:(\d+)/) shows the training", program.stdout.readline())
+            assert url is not None, program.stderr.read()
             with urllib.request.urlopen(url[1], timeout=TIMEOUT) as page:
                 assert b"Enqueuer" in page.read()
-            second = CliRunner().invoke(main, ["dashboard", "--port", str(port)])
+            second = CliRunner().invoke(main, ["dashboard", "--port", url[2]])
             assert second.exit_code == 1 and "the port is taken: --port gives another one" in second.output
             with urllib.request.urlopen(f"{url[1]}events", timeout=TIMEOUT) as events:
                 assert events.readline() == b"event: run\n"

@@ -20,7 +20,8 @@ from enqueuer.argument_names import with_options, with_start_arguments
 from enqueuer.argument_values import read_count, read_flag, read_queue_size, read_seconds
 from enqueuer.compute.sequence_checks import check_sequence
 from enqueuer.compute.spec import SequenceSpec
-from enqueuer.core.verdict import Verdict, Window, judge
+from enqueuer.core.verdict import Verdict, judge
+from enqueuer.core.window import Window
 from enqueuer.errors import ConfigurationError, NoWorkersError
 from enqueuer.host import usable_cpus
 from enqueuer.monitoring.stats import Stats

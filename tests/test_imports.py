@@ -31,6 +31,7 @@ ALLOWED = {
     "enqueuer.compute": {"enqueuer.stream", "enqueuer.protocol", "enqueuer.errors"},
     "enqueuer.monitoring": {
         "enqueuer.core.verdict",
+        "enqueuer.core.window",
         "enqueuer.core.fleet_history",
         "enqueuer.core.item_times",
         "enqueuer.protocol.observation",

@@ -260,6 +260,7 @@ def test_every_option_that_a_constructor_takes_reaches_the_table(public: type, t
         "persistent_workers": True,
         "shared_memory": False,
         "metrics_port": 9464,
+        "report": "run.html",
         "timing": Timing(stop=16.0),
     }
     assert set(given) == {field.name for field in dataclasses.fields(Options)}

@@ -101,9 +101,11 @@ def on_heartbeat(state: State, worker: Worker, message: Heartbeat) -> None:
         offences.report_offence(state, worker, offence)
         return
     worker.note_round_trip(message.round_trip)
-    told = Told.by(message, worker.busy_seconds, state.now)
-    state.usage.note(worker.told, told)
-    worker.told, worker.memory_bytes = told, message.memory_bytes
+    worker.memory_bytes = message.memory_bytes
+    if worker.batches_count:
+        told = Told.by(message, worker.busy_seconds, state.now)
+        state.usage.note(worker.told, told)
+        worker.told = told
     ignored = _reconcile(state, worker, message)
     newest = state.newest_epoch
     behind = newest is not None and message.generation != newest.generation

@@ -1,7 +1,8 @@
 """What workers use, by what they tell in their heartbeats: processor time, bytes read, and waiting for the network.
 
-A heartbeat's figures count since the process began. Each is compared with that of the heartbeat before, so the start of
-a process and the building of its Sequence do not count, and a heartbeat that is lost loses nothing.
+A heartbeat's figures count since the process began. Each is compared with that of the heartbeat before, and the first
+one after the worker's first batch is the beginning: what a process reads to start, to build its Sequence and to import
+what its first item needs does not count. A heartbeat that is lost loses nothing.
 """
 
 from __future__ import annotations

@@ -6,18 +6,17 @@ The signs are, over the window,
     p  seconds of work a batch                          S  slots of all workers
     u  share of the slots' time in which they computed
 
-`desired_slots` is ceil(1.1 · c · p): what keeps up with the trainer, and a tenth more (tf.data service's rule,
-`OptimalNumberOfWorkersRequiredByIterator`). The bands of ``w`` are those of XProf's input-pipeline analyzer: below 5 %
-input is not the limit, from 20 % on it is the first thing to mend.
+The bands of ``w`` are those of XProf's input-pipeline analyzer: below 5 % input is not the limit, from 20 % on it is
+the first thing to mend.
 """
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+
+from enqueuer.core.window import Window
 
 # A window says nothing below these.
 LEAST_SECONDS = 30.0
@@ -25,11 +24,6 @@ LEAST_BATCHES = 20
 # The bands of the wait share.
 NOT_THE_LIMIT = 0.05
 FIX_FIRST = 0.20
-_HEAD_ROOM = 1.1
-# A trainer that works less than this part of the window may be any number of times as fast as it was. The window's
-# figure is then the loop's own overhead, which said "add 2296"; so no window asks for more than this many times the
-# rate. The next one, with more workers, sees further.
-MOST_GROWTH = 8
 # Slots that compute this share of the time are all that there is.
 _BUSY = 0.9
 # Of the time that the trainer waited, for a sign to explain it.
@@ -57,136 +51,6 @@ class Cause(Enum):
     STORAGE = "storage"
     INTERPRETER = "the trainer's interpreter"
     UNKNOWN = "not known"
-
-
-@dataclass(frozen=True, slots=True)
-class LateBatch:
-    """The batch that the most others waited for."""
-
-    epoch: int
-    index: int
-    host: str
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """What was counted between two moments.
-
-    Attributes:
-        seconds: The length of the window.
-        batches_count: Batches that the trainer took.
-        wait_seconds: Seconds that the trainer waited for one, without the wait for the first batch of all.
-        slots_count: Slots of the workers that take leases, at the window's end.
-        busy_seconds: Slot seconds in which a batch was computed.
-        item_seconds: Seconds of work a batch, of each worker.
-        failures_count: Batches that raised, and workers that were lost.
-        blocked_seconds: Seconds in which a slot was idle while at least half of the bound waited behind one late batch.
-        late_batch: The batch that the most others waited for.
-        ready_wait_seconds: Seconds that the trainer waited while a batch was ready: it was taken late.
-        probes_count: How often was looked for a thread that holds the interpreter while the trainer waits.
-        held_count: How often there was one.
-        received_bytes: Bytes that came over the network, as they travelled.
-        sending_seconds: Slot seconds in which a worker had nothing to compute while its batches were on their way.
-        compression_ratio: Bytes of batches for each byte that was sent.
-        io_thread_seconds: Processor seconds of the trainer's I/O thread.
-        computing_share: The part of their items' time in which workers used a processor or waited for a free one;
-            None where they do not tell.
-        read_bytes: Bytes that workers read from files and pipes.
-        probed_rate: Batches a second that the trainer takes from memory, if a probe has measured it.
-        slot_seconds: The seconds that all slots were there, summed; None: those at the window's end, all of the time.
-    """
-
-    seconds: float
-    batches_count: int
-    wait_seconds: float
-    slots_count: int
-    busy_seconds: float
-    item_seconds: tuple[float, ...] = ()
-    failures_count: int = 0
-    blocked_seconds: float = 0.0
-    late_batch: LateBatch | None = None
-    ready_wait_seconds: float = 0.0
-    probes_count: int = 0
-    held_count: int = 0
-    received_bytes: int = 0
-    sending_seconds: float = 0.0
-    compression_ratio: float = 1.0
-    io_thread_seconds: float = 0.0
-    computing_share: float | None = None
-    read_bytes: int = 0
-    probed_rate: float | None = None
-    slot_seconds: float | None = None
-
-    @property
-    def available_seconds(self) -> float:
-        """Slot seconds in which a batch could be computed."""
-        return self.slots_count * self.seconds if self.slot_seconds is None else self.slot_seconds
-
-    @property
-    def wait_share(self) -> float:
-        """``w``, from 0.0 to 1.0."""
-        return min(1.0, self.wait_seconds / self.seconds) if self.seconds > 0 else 0.0
-
-    @property
-    def rate(self) -> float:
-        """Batches a second that the trainer took."""
-        return self.batches_count / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def demand(self) -> float:
-        """``c``: batches a second that the trainer would take if it never waited, as far as the window can tell."""
-        if self.probed_rate is not None:
-            return self.probed_rate
-        working = self.seconds - self.wait_seconds
-        return MOST_GROWTH * self.rate if self.is_demand_unseen or working <= 0 else self.batches_count / working
-
-    @property
-    def is_demand_unseen(self) -> bool:
-        """Whether the trainer works so little beside its waiting that the window does not show how fast it could be."""
-        return self.probed_rate is None and MOST_GROWTH * (self.seconds - self.wait_seconds) < self.seconds
-
-    @property
-    def work_seconds(self) -> float:
-        """``p``: the mean of the workers' times, those further off than the deviation replaced by the median."""
-        return _mean_without_outliers(self.item_seconds)
-
-    @property
-    def busy_share(self) -> float:
-        """``u``, from 0.0 to 1.0."""
-        available = self.available_seconds
-        return min(1.0, self.busy_seconds / available) if available > 0 else 0.0
-
-    @property
-    def sending_share(self) -> float:
-        """The part of the slots' idle time in which their batches were on their way, from 0.0 to 1.0."""
-        idle = self.available_seconds - self.busy_seconds
-        return min(1.0, self.sending_seconds / idle) if idle > 0 else 0.0
-
-    @property
-    def blocked_share(self) -> float:
-        """The part of the window in which a slot was idle behind one late batch."""
-        return self.blocked_seconds / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def late_share(self) -> float:
-        """The part of the window in which a batch was ready while the trainer still waited."""
-        return self.ready_wait_seconds / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def held_share(self) -> float:
-        """The part of the looks in which another thread held the interpreter, from 0.0 to 1.0."""
-        return self.held_count / self.probes_count if self.probes_count else 0.0
-
-    @property
-    def io_thread_share(self) -> float:
-        """The part of a core that the trainer's I/O thread used."""
-        return self.io_thread_seconds / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def desired_slots(self) -> int | None:
-        """Slots that keep up with the trainer; None if the window does not say."""
-        wanted = _HEAD_ROOM * self.demand * self.work_seconds
-        return max(1, math.ceil(wanted)) if 0 < wanted < math.inf else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,11 +143,11 @@ def _describe_workers(window: Window) -> tuple[str, str]:
     beyond = ""
     if window.is_demand_unseen:
         beyond = f"; the trainer works {1 - window.wait_share:.1%} of its time, so its own limit does not show yet"
-    step = "as a step, and judge again: " if window.is_demand_unseen else ""
+    step = ", then judge again" if window.is_demand_unseen else ""
     where = "even more than processors" if waiting else "or `enqueuer worker` on another machine"
     return (
         f"{_costs(window)}: {slots}, {1000 * window.work_seconds:.3g} ms a batch{waiting}{beyond}",
-        f"{step}add {_more_slots(window)} (start(workers=…), {where})",
+        f"add {_more_slots(window)}{step} (start(workers=…), {where})",
     )
 
 
@@ -383,12 +247,3 @@ _CAUSES: tuple[_Row, ...] = (
         lambda window: (f"{_costs(window)}, and no counter says why", "`enqueuer doctor` checks the surroundings"),
     ),
 )
-
-
-def _mean_without_outliers(values: Sequence[float]) -> float:
-    if not values:
-        return 0.0
-    mean, median = statistics.fmean(values), statistics.median(values)
-    # Of two values, both are one deviation off; rounding must not make them outliers.
-    furthest = (1 + 1e-9) * statistics.pstdev(values)
-    return statistics.fmean(median if abs(value - mean) > furthest else value for value in values)

@@ -101,7 +101,7 @@ class Worker:
     batches_count: int = 0
     received_bytes: int = 0
     busy_seconds: float = 0.0
-    # What its last heartbeat told; `liveness` writes both.
+    # What its last heartbeat since its first batch told; `liveness` writes both.
     told: Told | None = None
     memory_bytes: int = 0
     # Running means, in seconds; 0.0 before the first measurement.

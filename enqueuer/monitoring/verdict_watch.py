@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from enqueuer.core.verdict import LEAST_BATCHES, LEAST_SECONDS, Cause, LateBatch, Verdict, Window, judge
+from enqueuer.core.verdict import LEAST_BATCHES, LEAST_SECONDS, Cause, Verdict, judge
+from enqueuer.core.window import LateBatch, Window
 
 logger = logging.getLogger("enqueuer")
 
@@ -84,11 +85,11 @@ class VerdictWatch:
             return
         counters = self._read()
         late = counters.late_batch
-        blocked = last.blocked_seconds
         if late is not None:
             self._late_batch = late
-            if last.counters.late_batch is not None:
-                blocked += now - last.at
+        # It began or ended somewhere between two looks: half of the time, on average.
+        ends_count = (late is not None) + (last.counters.late_batch is not None)
+        blocked = last.blocked_seconds + (now - last.at) * ends_count / 2
         slot_seconds = last.slot_seconds + (now - last.at) * last.counters.slots_count
         if counters.batches_count and not last.counters.batches_count:
             # The workers were starting until now: the window begins here.
@@ -139,7 +140,7 @@ class VerdictWatch:
             held_count=after.held_count - before.held_count,
             sending_seconds=after.sending_seconds - before.sending_seconds,
             read_bytes=after.read_bytes - before.read_bytes,
-            computing_share=cpu / busy if busy > 0 else None,
+            computing_share=min(1.0, cpu / busy) if busy > 0 else None,
             probed_rate=self.probed_rate,
         )
 

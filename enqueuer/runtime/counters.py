@@ -6,7 +6,7 @@ import math
 import time
 
 from enqueuer.core.state import State
-from enqueuer.core.verdict import LateBatch
+from enqueuer.core.window import LateBatch
 from enqueuer.monitoring.interpreter import InterpreterProbe
 from enqueuer.monitoring.verdict_watch import Counters
 from enqueuer.runtime.ready_queue import ReadyQueue

@@ -17,7 +17,8 @@ from typing import Any
 
 from enqueuer.compute.item import compute_item
 from enqueuer.core.actions import BatchFailed, BatchSkipped
-from enqueuer.core.verdict import Verdict, Window, judge
+from enqueuer.core.verdict import Verdict, judge
+from enqueuer.core.window import Window
 from enqueuer.monitoring.stats import Stats
 from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.iteration import StreamEnd

@@ -93,7 +93,7 @@ CASES = {
     "busy workers": Case(Cause.WORKERS, {"computed": 0.02}),
     "a slow trainer": Case(Cause.NOTHING, {"computed": 0.002}, step=0.05),
     "a slow wire": Case(Cause.NETWORK, {"computed": 0.002, "size": 100_000}, workers="remote", wire=3_000_000),
-    "one late index": Case(Cause.ORDER, {"computed": 0.001, "late": 2.0}),
+    "one late index": Case(Cause.ORDER, {"computed": 0.001, "late": 5.0}),
     "an interpreter that is held": Case(Cause.INTERPRETER, {"computed": 0.0005}, step=0.0, beside=hold_interpreter),
     "throttled reads": Case(Cause.STORAGE, {"read": 0.03}),
     "no worker": Case(Cause.NO_WORKERS, workers="none"),

@@ -31,6 +31,10 @@ def test_no_claim_counts_for_more_time_than_has_passed_or_for_less_than_none(cla
 def test_the_coordinator_adds_up_what_its_workers_tell() -> None:
     driver, workers = serving(workers=2)
     for worker in workers:
+        worker.heartbeat(cpu_seconds=1.0, memory_bytes=2**20)
+        worker.answer(busy=0.5)
+    driver.now += 2.0
+    for worker in workers:  # what was used until the first batch does not count
         worker.heartbeat(cpu_seconds=5.0, read_bytes=10**6, memory_bytes=2**20)
     driver.now += 2.0
     for worker in workers:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enqueuer.core.verdict import Cause, LateBatch, Window, judge
+from enqueuer.core.verdict import Cause, judge
+from enqueuer.core.window import LateBatch, Window
 
 # A minute of a trainer that takes 10 batches a second and waits half of its time, beside two busy slots.
 BUSY = Window(60.0, 300, 30.0, slots_count=2, busy_seconds=119.0, item_seconds=(0.39, 0.41), computing_share=0.99)
@@ -94,7 +95,7 @@ def test_a_trainer_that_does_nothing_but_wait_is_advised_a_step_and_no_absurd_nu
     window = replace(BUSY, wait_seconds=waited)
     assert window.demand == 8 * 300 / 60.0
     assert judge(window).desired_slots == math.ceil(1.1 * 40.0 * 0.4)
-    assert "its own limit does not show yet: as a step, and judge again: add 16 " in str(judge(window))
+    assert "its own limit does not show yet: add 16, then judge again " in str(judge(window))
     assert "add 3 " in str(judge(replace(BUSY, wait_seconds=30.0))), "a trainer that works shows its limit"
 
 

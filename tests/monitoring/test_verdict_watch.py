@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from enqueuer.core.verdict import Cause, LateBatch
+from enqueuer.core.verdict import Cause
+from enqueuer.core.window import LateBatch
 from enqueuer.monitoring.verdict_watch import Counters, VerdictWatch
 
 

@@ -74,6 +74,7 @@ class Recorder:
         self._new_events: list[list[Any]] = []
         # Of the parts, when the page was told all; None: it never was.
         self._told: tuple[int, int, int] | None = None
+        self._told_epochs = 0
         self._merges_count = 0
 
     @property
@@ -189,16 +190,18 @@ class Recorder:
         self._new_events = []
         self._told = (self._merges_count, self.workers.version, self._causes.version)
         if told != self._told or not len(self._history):
+            self._told_epochs = len(self._causes)
             return None
         strip = self.workers.strip
-        last_epoch = len(self._causes) - 1
+        # The last one of those that were told may have grown as well.
+        first_epoch, self._told_epochs = max(0, self._told_epochs - 1), len(self._causes)
         return {
             "now": self._now(),
             "point": [len(self._history) - 1, self._history.point()],
             "events": events,
             "workers": changed,
             "heat": [len(strip.numbers) - 1, strip.numbers[-1], b64encode(strip.columns[-1]).decode()],
-            "epoch": [last_epoch, self._causes.epochs(last_epoch)[0]],
+            "epochs": [first_epoch, self._causes.epochs(first_epoch)],
         }
 
     def _now(self) -> dict[str, Any] | None:

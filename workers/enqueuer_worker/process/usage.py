@@ -7,14 +7,15 @@ wait for the network.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from enqueuer.host import resident_bytes
 from enqueuer.protocol.messages import Heartbeat
 
-# Of the main thread, which computes: nanoseconds with a processor, nanoseconds of waiting for one, time slices.
-_SCHEDULE = Path("/proc/self/schedstat")
+# Of each thread: nanoseconds with a processor, nanoseconds of waiting for one, time slices.
+_THREADS = Path("/proc/self/task")
 _READS = Path("/proc/self/io")
 
 
@@ -46,16 +47,19 @@ class Usage:
 
 
 def _processor_seconds() -> float:
-    """Seconds with a processor, ended children included, and seconds in which the main thread waited for a free one.
+    """Seconds with a processor, ended children included, and seconds in which threads waited for a free one.
 
-    Two processes that share a processor compute all of their time, though each has it for half.
+    Two processes that share a processor compute all of their time, though each has it for half. All threads, since the
+    compute thread waits for the interpreter while another one that has it waits for a processor.
     """
-    used = sum(os.times()[:4])
+    waited_ns = 0
     try:
-        waited_ns = int(_SCHEDULE.read_bytes().split()[1])
+        for thread in _THREADS.iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                waited_ns += int((thread / "schedstat").read_bytes().split()[1])
     except (OSError, IndexError, ValueError):  # not Linux
-        return used
-    return used + waited_ns / 1e9
+        pass
+    return sum(os.times()[:4]) + waited_ns / 1e9
 
 
 def _read_bytes() -> int:

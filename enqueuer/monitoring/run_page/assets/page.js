@@ -33,7 +33,7 @@ class Page {
     const [column, number, levels] = change.heat;
     run.heat.numbers[column] = number;
     run.heat.columns[column] = decode(levels);
-    run.epochs[change.epoch[0]] = change.epoch[1];
+    run.epochs.splice(change.epochs[0], run.epochs.length, ...change.epochs[1]);
     this.draw();
   }
 

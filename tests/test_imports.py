@@ -53,7 +53,6 @@ ALLOWED = {
         "enqueuer.transport",
         "enqueuer.errors",
     },
-    "enqueuer.engines": {"enqueuer.observer", "enqueuer.transport", "enqueuer.errors"},
     "enqueuer.runtime": {
         "enqueuer",  # its version
         "enqueuer.core",

@@ -212,18 +212,11 @@ def test_a_preemption_notice_drains_and_a_signal_after_it_does_not_stop_at_once(
     assert f"preemption notice: {notice} is there: draining, for 30 s at most" in worker.output()
 
 
-def test_the_end_of_a_lifetime_drains_and_an_end_before_it_has_exit_code_0(start: Start) -> None:
-    life = ("--lifetime", "0.5s", "--lifetime-stagger", "0.4s", "--requeue-exit-code", "75")
-    with ScriptedCoordinator(sequence=NUMBERS) as coordinator:
-        worker = start(coordinator, *life)
-        coordinator.let_in(Role.SUPERVISOR)
+def test_the_end_of_a_lifetime_drains(start: Start) -> None:
+    with ScriptedCoordinator() as coordinator:
+        worker = start(coordinator, "--lifetime", "0.5s", "--lifetime-stagger", "0.4s", "--requeue-exit-code", "75")
         assert has_ended(worker) == 75
     assert "the lifetime is over: draining" in worker.output()
-    with ScriptedCoordinator(sequence=NUMBERS) as coordinator:
-        worker = start(coordinator, "--once", "--lifetime", "2h", "--requeue-exit-code", "75")
-        (route,) = coordinator.let_in()
-        coordinator.send(route, Stop())
-        assert has_ended(worker) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -262,7 +255,7 @@ def test_a_drain_ends_at_its_deadline(start: Start, tmp_path: Path) -> None:
 
 def test_a_supervisor_for_one_session_exits_with_it(start: Start) -> None:
     with ScriptedCoordinator(sequence=NUMBERS) as coordinator:
-        worker = start(coordinator, "--once", processes=2)
+        worker = start(coordinator, "--once", "--lifetime", "2h", "--requeue-exit-code", "75", processes=2)
         coordinator.let_in(Role.SUPERVISOR)
         for route in coordinator.let_in(count=2):
             coordinator.send(route, Stop())

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from enqueuer.errors import ConfigurationError
 from enqueuer.observer import local_observers
 
-_LOOK_SECONDS = 2.0
+_LOOK_SECONDS = 5.0
 # The host of a bind=… that means all addresses, and the one by which this machine reaches it.
 _REACHED_BY = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]", "localhost": "127.0.0.1"}  # noqa: S104
 

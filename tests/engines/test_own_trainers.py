@@ -1,24 +1,26 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from enqueuer import SequenceEnqueuer
 from enqueuer.engines.own_trainers import TrainerAddresses, choose, find_trainers, reachable
 from enqueuer.errors import ConfigurationError
+from tests.support.observed import own_directory
 from tests.support.sequences import Bare
 
 ONE, OTHER = (TrainerAddresses(f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{port + 1}") for port in (5555, 6666))
 
 
-def test_the_running_trainers_with_an_address_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    assert find_trainers() == []
-    with SequenceEnqueuer(Bare(length=6)) as hidden, SequenceEnqueuer(Bare(length=6), bind="tcp://127.0.0.1:*") as seen:
+def test_the_running_trainers_with_an_address_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        own_directory(monkeypatch),
+        SequenceEnqueuer(Bare(length=6)) as hidden,
+        SequenceEnqueuer(Bare(length=6), bind="tcp://127.0.0.1:*") as seen,
+    ):
+        assert find_trainers() == []
         hidden.start(workers=1)
         seen.start(workers=1)
-        [trainer] = find_trainers()
+        [trainer] = find_trainers(60.0)
         assert trainer.control == seen.endpoint
     assert trainer.data.startswith("tcp://127.0.0.1:") and trainer.data != trainer.control
 

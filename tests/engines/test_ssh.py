@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from enqueuer.security.key_directory import KeyDirectory
 from tests.integration.programs import Taken, Trainer, said_on_failure
 from tests.support.leaks import alive, descendants
 from tests.support.namespaces import TwoHosts, two_hosts
+from tests.support.observed import own_directory
 from tests.support.remote import REPOSITORY, environment
 from tests.support.ssh_host import SshHost, command_of, skip_without_ssh
 from tests.support.waiting import wait_until
@@ -46,9 +46,7 @@ def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KeyDirecto
     """Keys for the trainer, which the launcher finds in a directory of its own."""
     directory = KeyDirectory(tmp_path / "keys")
     directory.create()
-    # Not in `tmp_path`, which may be too long for the path of a socket.
-    with tempfile.TemporaryDirectory(prefix="run-") as runtime:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+    with own_directory(monkeypatch):
         yield directory
 
 
@@ -161,9 +159,11 @@ def test_broken_connections_are_opened_again_and_ctrl_c_drains(
                     os.kill(pid, signal.SIGKILL)
                 gaps.append(wait_for_another(trainer, old | pids_of(trainer.batches)) - killed_at)
                 wait_until(lambda old=old: not alive(old), 60.0, "the end of the workers that lost their way")
+            clients = launch.clients()
+            assert clients and server.started()
             launch.signal(signal.SIGINT)
             assert launch.wait() == 0, launch.output()
-            assert server.started() == set() and not hosts.pids() & launch.clients()
+            wait_until(lambda: not server.started() and not alive(clients), 60.0, "the end of workers and clients")
         with Launch(hosts, server, tmp_path / "second.log", "far:2", *token) as launch, said_on_failure(launch):
             wait_for_another(trainer, pids_of(trainer.batches))
             trainer.finish(60)
@@ -247,6 +247,10 @@ def test_each_mistake_of_a_set_up_has_an_error_with_its_cure(hosts: TwoHosts, se
         assert "silent  | ssh: connect to host 192.0.2.2 port 23: Connection refused" in launch.output()
         launch.signal(signal.SIGINT)
         assert launch.wait() == 1, "three hosts were given up"
+    (tmp_path / "other").write_text("echo enqueuer 0.1.0")
+    with Launch(hosts, server, tmp_path / "log", "far:1", *addresses, command=f"sh {tmp_path}/other") as launch:
+        assert launch.wait() == 0
+    assert "far | enqueuer 0.1.0 runs there, " in launch.output(), launch.output()
     (tmp_path / "older").write_text("echo 'Error: No such option: --stdin-timeout' >&2; exit 2")
     for command, words in (
         ("no/enqueuer", "given up: there is no enqueuer on it (tried: no/enqueuer): install version"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from types import TracebackType
@@ -140,6 +142,11 @@ PidFile none
         for program in self._programs:
             program.terminate()
             program.wait(30)
+        # A session goes on until TCP gives its client up, if that has vanished behind a cut wire.
+        for pid in self.sessions():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not self.sessions(), what="the end of the server's sessions")
 
 
 def command_of(pid: int) -> str:

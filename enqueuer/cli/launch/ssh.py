@@ -101,7 +101,7 @@ def ssh(
           --directory project --remote-command venv/bin/enqueuer -- --allow mydata
     """
     from enqueuer.engines.ssh.command import SshLaunch, draw_ports
-    from enqueuer.engines.ssh.fleet import Fleet
+    from enqueuer.engines.ssh.fleet import SshFleet
     from enqueuer.engines.ssh.hosts import parse_hosts
     from enqueuer.security.curve import find_token
 
@@ -140,7 +140,7 @@ def ssh(
 
     async def serve() -> int:
         text = "" if token is None else token.to_text()
-        return await Fleet(parsed, launch, look, say, token=text, version=__version__).run()
+        return await SshFleet(parsed, launch, look, say, token=text, version=__version__).run()
 
     context.exit(asyncio.run(serve()))
 

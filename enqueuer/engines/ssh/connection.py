@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable, Sequence
 
 # Several of these fit into the time after which a worker ends without one.
 _SIGN_OF_LIFE_SECONDS = 5.0
-# More than an error before the start of the worker takes, the banner of a changed host key included.
+# More than an error takes, the banner of a changed host key included.
 _LINES_KEPT = 20
+# The first line of a worker that ends with its standard input.
+_STARTED = re.compile(r"enqueuer (\S+)")
 _CHUNK = 64 * 1024
 # How long an ended client's pipes may stay open: a program that it started may hold them.
 _PIPES_SECONDS = 1.0
@@ -22,12 +25,15 @@ Say = Callable[[str], None]
 class Connection:
     """Made by `open_connection`. Once `wait` has returned, no process is left here."""
 
-    def __init__(self, process: asyncio.subprocess.Process, say: Say) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, say: Say, tell_version: Say) -> None:
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         self._process = process
         self._stdin = process.stdin
         self._say = say
-        # The first lines: why no worker has started is in them. The last ones are those of user code.
+        self._tell_version = tell_version
+        # Whether the worker has started.
+        self.has_started = False
+        # The lines before that: why it has not started is in them.
         self.first_lines: list[str] = []
         self._is_draining = False
         self._readers = [asyncio.ensure_future(self._read(pipe)) for pipe in (process.stdout, process.stderr)]
@@ -59,7 +65,7 @@ class Connection:
         if self._is_draining:
             return  # a second time would end the worker at once
         self._is_draining = True
-        if self.first_lines:
+        if self.has_started:
             self.send("drain")
         else:
             # Should its worker have started meanwhile, it drains as its standard input ends.
@@ -91,13 +97,21 @@ class Connection:
 
     def _show(self, line: bytes) -> None:
         text = line.decode(errors="replace")
-        if len(self.first_lines) < _LINES_KEPT:
-            self.first_lines.append(text)
+        if not self.has_started:
+            if (found := _STARTED.fullmatch(text)) is not None:
+                self.has_started = True
+                self._tell_version(found[1])
+                return
+            if len(self.first_lines) < _LINES_KEPT:
+                self.first_lines.append(text)
         self._say(text)
 
 
-async def open_connection(command: Sequence[str], say: Say) -> Connection:
-    """Start the client. Raises OSError if that is impossible. ``say`` is called with each line of both ends."""
+async def open_connection(command: Sequence[str], say: Say, tell_version: Say) -> Connection:
+    """Start the client. Raises OSError if that is impossible.
+
+    ``say`` is called with each line of both ends, and ``tell_version`` when the worker has started.
+    """
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.PIPE,
@@ -106,4 +120,4 @@ async def open_connection(command: Sequence[str], say: Say) -> Connection:
         # A terminal's Ctrl-C is for the launcher: a client that it ends would take the tunnels away before the drain.
         start_new_session=True,
     )
-    return Connection(process, say)
+    return Connection(process, say, tell_version)

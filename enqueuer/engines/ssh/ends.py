@@ -21,7 +21,7 @@ class End(NamedTuple):
 
 
 def explain_end(code: int, first_lines: Iterable[str], host: str, *, command: str, version: str) -> End:
-    """Explain an end with this exit code (negative: a signal) of a client whose output began with these lines.
+    """Explain an end with this exit code (negative: a signal) of a client with these lines before its worker began.
 
     ``command`` is how `enqueuer` is started there; ``version`` is that of this library here.
     """

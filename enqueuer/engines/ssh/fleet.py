@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from enqueuer.engines.own_trainers import TrainerAddresses
 from enqueuer.engines.ssh.command import SshLaunch, draw_ports
 from enqueuer.engines.ssh.connection import Connection, open_connection
-from enqueuer.engines.ssh.ends import End, explain_end
+from enqueuer.engines.ssh.ends import explain_end
 from enqueuer.engines.ssh.hosts import Host
 
 _LOOK_SECONDS = 1.0
@@ -28,7 +28,7 @@ _LONG_LIFE_SECONDS = 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Fleet:
+class SshFleet:
     """`run` serves until all hosts have ended. Only the thread of its event loop uses this.
 
     ``find`` looks for the trainer; it is called in another thread, and returns None while there is none. ``say`` is
@@ -107,13 +107,15 @@ class Fleet:
             moved, began_at = self._moved, clock()
             code, connection = await self._serve(host, self._trainer, moved)
             if self._ending.is_set():
-                return code == 0 or not connection.first_lines
+                return code == 0 or not connection.has_started
             if moved.is_set():
                 continue
             if code == 0:
                 self._say(host.name, "its workers have left")
                 return True
-            end = self._explain(code, connection, host)
+            lines = () if connection.has_started else connection.first_lines
+            command = self._launch.remote_command
+            end = explain_end(code, lines, host.name, command=command, version=self._version)
             if end.is_final:
                 self._say(host.name, f"given up: {end.reason}")
                 return False
@@ -125,14 +127,16 @@ class Fleet:
             pause = min(2 * pause, _LONGEST_PAUSE)
         return True
 
-    def _explain(self, code: int, connection: Connection, host: Host) -> End:
-        command = self._launch.remote_command
-        return explain_end(code, connection.first_lines, host.name, command=command, version=self._version)
+    def _compare_versions(self, host: Host, there: str) -> None:
+        if there != self._version:
+            self._say(host.name, f"enqueuer {there} runs there, {self._version} here: install the same version")
 
     async def _serve(self, host: Host, trainer: TrainerAddresses, moved: asyncio.Event) -> tuple[int, Connection]:
         """Have one connection to the host until its end; returns its exit code. Drains it if the trainer moves."""
         command = self._launch.command(host, trainer, draw_ports())
-        connection = await open_connection(command, lambda line: self._say(host.name, line))
+        connection = await open_connection(
+            command, lambda line: self._say(host.name, line), lambda there: self._compare_versions(host, there)
+        )
         self._connections.add(connection)
         if self._token:
             connection.send(self._token)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,15 +11,14 @@ from click.testing import CliRunner
 
 from enqueuer import SequenceEnqueuer, SequenceSpec
 from enqueuer.cli.main import main
+from tests.support.observed import own_directory
 from tests.support.remote import REPOSITORY, environment
 from tests.support.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
 def own_trainers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A directory for the trainers' sockets in which those of other tests are not."""
-    with tempfile.TemporaryDirectory(prefix="run-") as runtime:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+    with own_directory(monkeypatch):
         yield
 
 

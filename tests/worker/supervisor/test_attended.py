@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from enqueuer import __version__
 from enqueuer.protocol.messages import Drain, Heartbeat, Role
 from enqueuer.security.keys import WorkerToken, new_secret_key, public_key_of
 from tests.support.leaks import alive, descendants
@@ -27,7 +28,13 @@ def start() -> Iterator[Start]:
         command = [sys.executable, "-m", "enqueuer_worker", "--connect", address, "--allow", "tests", *arguments]
         started.append(
             subprocess.Popen(
-                command, cwd=REPOSITORY, env=environment(), stdin=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+                command,
+                cwd=REPOSITORY,
+                env=environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
             )
         )
         return started[-1]
@@ -55,6 +62,7 @@ def test_the_token_is_the_first_line_of_standard_input_and_a_line_drains(start: 
     token = WorkerToken(public_key_of(new_secret_key()), new_secret_key()).to_text()
     write(program, f"{token}\n\ndra".encode())
     write(program, b"in\n")
+    assert program.stdout is not None and program.stdout.read() == f"enqueuer {__version__}\n".encode()
     code, log = ended(program)
     assert code == 0, log
     assert "SIGTERM: draining" in log and token not in log

@@ -5,8 +5,9 @@
     end of the input      like SIGTERM
     silence for too long  like SIGTERM: the machine of that program is gone, or the way to it
 
-So a drain that has begun ends at once when the input ends. `enqueuer launch ssh` starts workers like this, because SSH
-forwards no signal, and its server does not notice a machine that vanishes.
+Its first line of standard output is "enqueuer VERSION", which tells that it runs. A drain that has begun ends at once
+when the input ends. `enqueuer launch ssh` starts workers like this, because SSH forwards no signal, and its server does
+not notice a machine that vanishes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import zmq
 
+from enqueuer import __version__
 from enqueuer_worker.supervisor.supervisor import Supervisor
 
 _STDIN = 0
@@ -34,6 +36,10 @@ class AttendedSupervisor(Supervisor):
         self._line = b""
         self._silent_at = time.monotonic() + self.settings.stdin_timeout
         self._poller.register(_STDIN, zmq.POLLIN)
+
+    def run(self) -> int:
+        print(f"enqueuer {__version__}", flush=True)
+        return super().run()
 
     def step(self, ready: dict[Any, int]) -> None:
         now = time.monotonic()

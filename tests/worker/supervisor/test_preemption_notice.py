@@ -143,7 +143,7 @@ def test_a_server_that_cannot_be_read_is_told_once_and_read_when_it_can_be(
         service.answers["/preempted"] = "TRUE"
         service.required = {}
         assert select.select([watch], [], [], 60)[0] == [watch]
-        assert watch.result.endswith("/preempted answers 'TRUE'")
+        assert watch.result is not None and watch.result.endswith("/preempted answers 'TRUE'")
     finally:
         watch.close()
     (record,) = caplog.records

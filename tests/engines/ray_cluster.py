@@ -300,7 +300,7 @@ PARTS = (placed, raylet_killed, programs_killed, sessions, ends_of_a_trainer)
 
 
 def autoscaled() -> None:
-    """A cluster without nodes: the fleet brings three, as the trainer wants, and gives them back when it stops."""
+    """A cluster without nodes: the fleet brings as many as the trainer wants, three at least, and gives all back."""
     import ray
     from ray.cluster_utils import AutoscalingCluster
 
@@ -318,8 +318,11 @@ def autoscaled() -> None:
                 "max_workers": 4,
                 "upscaling_speed": 1.0,
                 "provider": {**provider, "use_node_id_as_ip": True},
-                "available_node_types": {**types, "head": {"resources": head, "node_config": {}, "max_workers": 0}},
-                "head_node_type": "head",
+                "available_node_types": {
+                    **types,
+                    "ray.head.default": {"resources": head, "node_config": {}, "max_workers": 0},
+                },
+                "head_node_type": "ray.head.default",
                 **nothing,
                 **{name: [] for name in lists},
                 **settings,

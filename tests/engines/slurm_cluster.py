@@ -193,7 +193,8 @@ def _program(cluster: SlurmCluster, *command: str) -> Iterator[None]:
     assert program is not None, f"{command[0]} is not installed"
     with (cluster.directory / f"{name}.output").open("wb") as sink:
         running = subprocess.Popen(
-            [program, *command[1:]],
+            # A killed test leaves no daemon either.
+            ["setpriv", "--pdeathsig", "TERM", program, *command[1:]],
             env=cluster.environment,
             stdin=subprocess.DEVNULL,
             stdout=sink,

@@ -156,7 +156,8 @@ def _describe_order(window: Window) -> tuple[str, str]:
     which = f"batch {late.index} of epoch {late.epoch} on {late.host}" if late is not None else "one late batch"
     return (
         f"{_costs(window)}: workers idle while half of the queue waits behind {which}",
-        "hedge=… computes a late batch a second time; a larger max_queue_size or ordered=False lets others pass",
+        "a larger max_queue_size or ordered=False lets others pass; hedge=… computes it a second time, where the host "
+        "is slow and not the batch",
     )
 
 
@@ -218,13 +219,14 @@ _CAUSES: tuple[_Row, ...] = (
         ),
     ),
     (Cause.NOTHING, lambda window: window.wait_share < NOT_THE_LIMIT, _describe_nothing),
+    # Before the busy slots: some of them compute the late batch a second time.
+    (Cause.ORDER, lambda window: _explains(window.blocked_seconds, window), _describe_order),
     (
         Cause.STORAGE,
         lambda window: window.busy_share >= _BUSY and _waits_for_storage(window),
         _describe_storage,
     ),
     (Cause.WORKERS, lambda window: window.busy_share >= _BUSY, _describe_workers),
-    (Cause.ORDER, lambda window: _explains(window.blocked_seconds, window), _describe_order),
     (
         Cause.NETWORK,
         lambda window: window.received_bytes > 0 and window.sending_share >= _EXPLAINED,

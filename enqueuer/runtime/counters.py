@@ -39,14 +39,19 @@ def read_counters(state: State, ready: ReadyQueue, receiver: Receiver, interpret
 
 
 def _find_late_batch(state: State) -> LateBatch | None:
-    """The head of the order, if a slot is idle while at least half of the bound waits behind it."""
+    """The head of the order, if a slot is idle while at least half of the bound waits behind it.
+
+    A slot that computes the head a second time (a hedge) would be idle without it.
+    """
     runs, bound = state.ledger.runs, state.scheduler.bound
-    if not runs or bound == math.inf or not state.scheduler.has_idle:
+    if not runs or bound == math.inf:
         return None
     run = runs[min(runs)]
     position = run.head_in_waiting
     if position is None or run.buffered_count < max(1.0, bound / 2):
         return None
-    lease = run.only_lease(position)
-    entry = state.ledger.find(lease) if lease is not None else None
+    leases = run.leases_of(position)
+    if len(leases) < 2 and not state.scheduler.has_idle:
+        return None
+    entry = state.ledger.find(leases[0]) if leases else None
     return LateBatch(run.epoch, run.order[position], entry[2].host if entry is not None else "no worker yet")

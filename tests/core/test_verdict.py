@@ -39,8 +39,9 @@ IDLE = replace(BUSY, busy_seconds=60.0)
         (
             replace(IDLE, blocked_seconds=15.0, late_batch=LateBatch(3, 17, "node-4")),
             Cause.ORDER,
-            "behind batch 17 of epoch 3 on node-4: hedge=",
+            "behind batch 17 of epoch 3 on node-4: a larger max_queue_size",
         ),
+        (replace(BUSY, blocked_seconds=15.0, late_batch=LateBatch(3, 17, "node-4")), Cause.ORDER, "behind batch 17"),
         (
             replace(IDLE, received_bytes=55 * 10**8, sending_seconds=48.0),
             Cause.NETWORK,

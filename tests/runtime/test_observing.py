@@ -47,7 +47,8 @@ def fleet(workers_count: int) -> Driver:
 def snapshot_of(driver: Driver, first: int = 0, rows: int = MOST_ROWS, after_event: int = 0) -> Snapshot:
     watch = VerdictWatch(lambda: Counters(), 0.0)
     watch.verdict, watch.desired_slots = VERDICT, 1_200
-    stats = Stats(True, 12, 10_000, 5_000, 1_000, 900, 2_000, 4_000, 1_000, 1_000, 2**31, 2**40, 2**39, 86_400.5)
+    totals = (2**31, 2**40, 2**39, 2**38, 2**36)
+    stats = Stats(True, 12, 10_000, 5_000, 1_000, 900, 2_000, 4_000, 1_000, 1_000, *totals, 86_400.5)
     return make_snapshot(driver.core.state, stats, watch, Show(Route("remote", b"o"), first, rows, after_event, 1.5))
 
 

@@ -19,11 +19,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.docker.compose_project import ComposeProject, environment_of, wait_for
+from tests.docker.compose_project import ComposeProject, environment_of
 from tests.docker.engine import NoEngineError, compose_2, engine, run, succeeds
 from tests.docker.images import image
 from tests.support.remote import REPOSITORY
 from tests.support.snippets import write_modules
+from tests.support.training_log import wait_for
 
 PROJECT = str(REPOSITORY / "tests" / "docker" / "project")
 SEQUENCE = "data:Batches"

@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import subprocess
-import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 
 from tests.docker.engine import compose_command, run
 from tests.support.remote import REPOSITORY
-from tests.support.waiting import wait_until
-
-DEADLINE_SECONDS = 120.0
-_GAP = re.compile(r"gap (\d+\.\d+) s before batch")
-_BATCH = re.compile(r"(?:batch|exact:) (\d+)$|^exact: (\d+)", re.MULTILINE)
-_WORKERS = re.compile(r"workers (\d+)")
-_POLL_SECONDS = 0.3
+from tests.support.training_log import TrainingLog
 
 
-def wait_for(condition: object, what: str, deadline: float = DEADLINE_SECONDS) -> None:
-    """Like `wait_until`, but each look costs a process or more."""
-    assert callable(condition)
-
-    def looked() -> object:
-        found = condition()
-        if not found:
-            time.sleep(_POLL_SECONDS)
-        return found
-
-    wait_until(looked, deadline, what)
-
-
-class ComposeProject:
+class ComposeProject(TrainingLog):
     """Its containers, volumes and networks are gone when the ``with`` block ends; on failure all logs are printed."""
 
     def __init__(self, files: Sequence[str], environment: dict[str, str]) -> None:
@@ -86,47 +64,26 @@ class ComposeProject:
         service = "--filter=label=com.docker.compose.service=trainer"
         return run("docker", "ps", "--all", "--format={{.Names}}", label, service)
 
-    def batches(self) -> int:
-        """How many it has taken, give or take the twenty between two lines."""
-        found = _BATCH.findall(self.log("--tail=300"))
-        return int("".join(found[-1])) if found else 0
+    def tail(self, lines: int) -> str:
+        return self.log(f"--tail={lines}")
 
-    def wait_for_batches(self, more: int) -> None:
-        wanted = self.batches() + more
-        wait_for(lambda: self.batches() >= wanted, f"{more} more batches")
+    def log_since(self, when: float) -> str:
+        return self.log(f"--since={when:.3f}")
 
-    def workers(self) -> int:
-        """Those that the trainer counts now."""
-        asked = subprocess.run(
-            ["docker", "exec", self._any_trainer(), "enqueuer", "health"], capture_output=True, text=True, check=False
-        )
-        found = _WORKERS.search(asked.stdout)
-        return int(found[1]) if found else 0
+    def health(self) -> str:
+        asked = ["docker", "exec", self._any_trainer(), "enqueuer", "health"]
+        return subprocess.run(asked, capture_output=True, text=True, check=False).stdout
 
     def joins(self) -> int:
         """How often a worker has joined the trainer, ever."""
         return self.log().count(" joined\n")
 
-    def wait_for_workers(self, count: int) -> None:
-        wait_for(lambda: self.workers() == count, f"{count} workers")
-
-    @contextlib.contextmanager
-    def fault(self, what: str) -> Iterator[None]:
-        """Prints the longest time without a batch, from the block's beginning until the stream flows after its end."""
-        begun = time.time()
-        yield
-        self.wait_for_batches(100)
-        gaps = [float(gap) for gap in _GAP.findall(self.log(f"--since={begun:.3f}"))]
-        longest = f"{max(gaps):.2f} s" if gaps else "below 0.1 s"
-        print(f"{what}: longest gap {longest} ({time.time() - begun:.0f} s in all)", flush=True)
-
     def finish(self) -> str:
         """Have the trainer end with its epoch; its last line, which says that all was exact."""
         trainer = self.trainer
         run("docker", "kill", "--signal=USR1", trainer)
-        wait_for(lambda: re.search("^(exact|WRONG): .*", self.log("--tail=20"), re.MULTILINE), "the trainer's verdict")
+        verdict = self.wait_for_verdict()
         code = run("docker", "wait", trainer)
-        verdict = re.findall("^(?:exact|WRONG): .*", self.log("--tail=20"), re.MULTILINE)[-1]
         assert verdict.startswith("exact") and code == "0", f"{verdict}, exit code {code}"
         return verdict
 

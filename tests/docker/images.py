@@ -26,7 +26,7 @@ _LEFT_OUT = ("./dev/*", "./proc/*", "./sys/*", "./usr/share/doc/*", "./usr/share
 
 
 @contextlib.contextmanager
-def image(name: str) -> Iterator[str]:
+def image(name: str, extras: str = "demo") -> Iterator[str]:
     """Built under this name, and removed afterwards with all that was made for it; yields its size, in words."""
     with _base():
         before = _dangling()
@@ -38,6 +38,7 @@ def image(name: str) -> Iterator[str]:
                 "docker",
                 "build",
                 *passed_on,
+                f"--build-arg=EXTRAS={extras}",
                 dockerfile,
                 f"--tag={name}",
                 str(REPOSITORY),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -36,14 +37,23 @@ def render(directory: Path) -> list[Object]:
 
 
 def render_from(text: str) -> list[Object]:
-    """All objects of this kustomization, which lies in a directory at the repository's root, as the guide has it."""
-    with tempfile.TemporaryDirectory() as directory:
-        # With a copy of the manifests, which a kustomization names by a path relative to its own.
-        own = Path(directory).resolve() / "my-training"
+    """All objects of this kustomization."""
+    with beside_manifests(text) as directory:
+        return render(directory)
+
+
+@contextlib.contextmanager
+def beside_manifests(text: str) -> Iterator[Path]:
+    """A directory with this kustomization, at the root of a copy of the manifests, as the guide has it at a clone's.
+
+    A kustomization can name the manifests by a relative path only.
+    """
+    with tempfile.TemporaryDirectory() as root:
+        shutil.copytree(MANIFESTS, Path(root) / "deploy" / "kubernetes")
+        own = Path(root) / "my-training"
         own.mkdir()
-        shutil.copytree(MANIFESTS, own.parent / "deploy" / "kubernetes")
         (own / "kustomization.yaml").write_text(text)
-        return render(own)
+        yield own
 
 
 def with_components(base: str, components: Sequence[str]) -> list[Object]:

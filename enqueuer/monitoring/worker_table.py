@@ -88,7 +88,9 @@ class WorkerTable:
             key = (row.worker_id, row.host, row.pid)
             self._workers[key] = _seen(row, page.elapsed_seconds, self._round, self._workers.get(key))
         if page.first_row + len(page.rows) >= page.rows_total:
-            for key in [key for key, worker in self._workers.items() if worker.round < self._round]:
+            # Where another one leaves between two pages, one slips through: only a second round without it says more.
+            least = self._round if page.first_row == 0 else self._round - 1
+            for key in [key for key, worker in self._workers.items() if worker.round < least]:
                 del self._workers[key]
             self._round += 1
         ended = {worker: seconds for _, seconds, what, worker in page.events if what in _ENDS}

@@ -271,10 +271,10 @@ _SCHEMA: tuple[tuple[m.Kind, type, tuple[Check, ...]], ...] = (
             # The verdict and its window; item times, events, workers.
             *(_label, _seconds, _count_or_none, _text, _text, _seconds, _count, _indices, _events),
             *(_count, _count, _rows, _seconds),
-            *(_label, _label),
-            # Memory, and what workers use; the figures behind the verdict.
+            # Memory, and what workers use; the figures behind the verdict; where the trainer listens.
             *(_count, _count, _count, _seconds, _count, _seconds),
             *(_seconds, _seconds, _seconds, _seconds_or_none, *(_seconds,) * 5),
+            *(_label, _label),
         ),
     ),
 )

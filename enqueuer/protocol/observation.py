@@ -92,8 +92,6 @@ class Snapshot:
     first_row: int
     rows: tuple[WorkerRow, ...]
     seconds_to_ask: float
-    bind: str = ""
-    data_bind: str = ""
     memory_bytes: int = 0
     workers_memory_bytes: int = 0
     network_bytes_total: int = 0
@@ -109,3 +107,5 @@ class Snapshot:
     late_share: float = 0.0
     io_thread_share: float = 0.0
     held_share: float = 0.0
+    bind: str = ""
+    data_bind: str = ""

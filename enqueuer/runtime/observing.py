@@ -54,8 +54,6 @@ def make_snapshot(state: State, stats: Stats, verdicts: VerdictWatch, show: Show
         first_row=show.first_row,
         rows=_rows(state, show),
         seconds_to_ask=show.seconds,
-        bind=state.facts.address,
-        data_bind=state.facts.data_address,
         workers_memory_bytes=sum(worker.memory_bytes for worker in state.fleet),
         worker_cpu_seconds=state.usage.cpu_seconds,
         worker_read_bytes=state.usage.read_bytes,
@@ -69,6 +67,8 @@ def make_snapshot(state: State, stats: Stats, verdicts: VerdictWatch, show: Show
         late_share=window.late_share,
         io_thread_share=window.io_thread_share,
         held_share=window.held_share,
+        bind=state.facts.address,
+        data_bind=state.facts.data_address,
     )
 
 

@@ -17,40 +17,30 @@ at a time take the session apart.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import tempfile
 import threading
 import time
 from collections.abc import Callable
-from concurrent import futures
 from pathlib import Path
 from typing import Any
 
 from enqueuer.compute.error_records import rebuild_error
 from enqueuer.compute.spec import import_target
-from enqueuer.core.actions import BatchFailed, BatchSkipped, FleetFailed, Show
+from enqueuer.core.actions import BatchFailed, BatchSkipped, FleetFailed
 from enqueuer.core.coordinator import Coordinator
-from enqueuer.core.events import EpochEndRequested, Route, StopRequested, SupervisorDied
-from enqueuer.core.fault_history import Fault
+from enqueuer.core.events import EpochEndRequested, StopRequested, SupervisorDied
 from enqueuer.core.verdict import Verdict
 from enqueuer.errors import NoWorkersError, SequenceError
 from enqueuer.host import usable_cpus
 from enqueuer.memory.buffer_pool import pool
-from enqueuer.monitoring.health import DIRECTORY_VARIABLE, HealthSocket, Status, open_health_socket
-from enqueuer.monitoring.interpreter import InterpreterProbe
-from enqueuer.monitoring.metrics import MetricsServer
-from enqueuer.monitoring.minute_line import MinuteLine
 from enqueuer.monitoring.run_page.report import Report, describe_failure
 from enqueuer.monitoring.stats import Stats
-from enqueuer.monitoring.verdict_watch import VerdictWatch
 from enqueuer.protocol.messages import ID_BYTES, Message
-from enqueuer.protocol.observation import Snapshot
 from enqueuer.protocol.results_codec import BuiltPayload
 from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.channels import Channel, PrivateDirectory, bind_local, bind_remote
-from enqueuer.runtime.counters import read_counters
 from enqueuer.runtime.epochs import EpochKeeper, Placement
 from enqueuer.runtime.hook_thread import SessionTasks
 from enqueuer.runtime.io_loop import IoLoop
@@ -58,19 +48,15 @@ from enqueuer.runtime.iteration import StreamEnd
 from enqueuer.runtime.left_out import LeftOut
 from enqueuer.runtime.local_processes import LocalProcesses, Surroundings
 from enqueuer.runtime.local_threads import LocalThreads
-from enqueuer.runtime.observer_sockets import OBSERVERS, ObserverSockets, open_observer_sockets
-from enqueuer.runtime.observing import make_snapshot
 from enqueuer.runtime.outcomes import build_batch, build_error
 from enqueuer.runtime.ready_queue import End, ReadyQueue
 from enqueuer.runtime.session_facts import session_facts
-from enqueuer.runtime.stats import take_snapshot
+from enqueuer.runtime.views import Views
 from enqueuer.transport.sockets import io_threads_for, new_context
 
 logger = logging.getLogger("enqueuer")
 
 _SECRET_BYTES = 32
-# `stats` waits no longer than this for the I/O thread.
-_CALL_SECONDS = 5.0
 
 
 class Session:
@@ -96,31 +82,21 @@ class Session:
         self._surroundings = Surroundings.now()
         # Looked up and tried while nothing is open, since it may fail.
         thread_init = self._thread_init() if threads else None
-        self._report = None if options.report is None else Report(options.report, self._show_page, self._faults_after)
+        report = None if options.report is None else Report(options.report)
         self._failure = ""
         self._processes = processes if local_processes else None
         self._stop_lock = threading.Lock()
         self._stopper = 0
         self._stopped = threading.Event()
         self._directory = PrivateDirectory() if local_processes else None
-        self._health: HealthSocket | None = None
-        self._observers: ObserverSockets | None = None
-        self._metrics: MetricsServer | None = None
         self._context = new_context(1 if options.bind is None else io_threads_for(usable_cpus()))
         self._threads: LocalThreads | None = None
-        self._last_stats = Stats()
         self._left_out = LeftOut()
         self._secret = os.urandom(_SECRET_BYTES)
         channels = self._bind()
         self.facts = session_facts(os.urandom(ID_BYTES), bookmark, channels, max_queue_size)
         self.coordinator = Coordinator(options, self.facts, time.monotonic())
-        self._minute_line = MinuteLine(self._snapshot, time.monotonic())
-        self._verdicts = VerdictWatch(
-            lambda: read_counters(self.coordinator.state, self.ready, self.io.receiver, self._interpreter),
-            time.monotonic(),
-        )
-        self._interpreter = InterpreterProbe(time.monotonic())
-        # These four need each other: a lambda looks up an object that is made below it.
+        # These five need each other: a lambda looks up an object that is made below it.
         self.ready = ReadyQueue(
             bookmark.first_epoch,
             wake=lambda: self.io.wake(),
@@ -138,9 +114,10 @@ class Session:
             on_ended=lambda epoch: self._hooks.submit(self._run_early_hook, epoch),
             on_fleet_failed=self._fleet_failed,
             on_failure=self.ready.fail,
-            on_turn=self._look,
-            make_snapshot=self._show,
+            on_turn=lambda now: self._views.look(now),
+            make_snapshot=lambda show: self._views.show(show),
         )
+        self._views = Views(self.coordinator, self.ready, self.io, self._stopped, report)
         placement = Placement(threads > 0, local_processes > 0, options.bind is not None, options.key_file is not None)
         directory = self._directory.path if self._directory is not None else Path(tempfile.gettempdir())
         self._keeper = EpochKeeper(bookmark, placement, directory, self.io.post, self.ready.set_length)
@@ -159,19 +136,9 @@ class Session:
     ) -> None:
         """Start everything. If that fails or is interrupted, nothing is left behind."""
         try:
-            self._observers = open_observer_sockets(self.io.watch, self.io.post, self.coordinator.ignores)
-            if self._observers is not None:
-                self.io.add_sender(OBSERVERS, self._observers.send)
+            self._views.open()
             self.io.start()
-            if self._report is not None:
-                self._report.begin()
-            self._health = open_health_socket(os.environ.get(DIRECTORY_VARIABLE))
-            if self._health is not None:
-                self.io.call(self._answer_health)
-            if self._observers is not None:
-                self._observers.begin()
-            if self.options.metrics_port is not None:
-                self._metrics = MetricsServer(self._scrape, self.options.metrics_port)
+            self._views.begin(self.options.metrics_port)
             self._opening = self._hooks.begin(self._keeper.open, self.bookmark.first_epoch)
             if threads:
                 self._threads = LocalThreads(
@@ -347,53 +314,16 @@ class Session:
 
     def stats(self) -> Stats:
         """A snapshot, taken in the I/O thread, or here after its end. While that thread hangs: the last snapshot."""
-        try:
-            self._last_stats = self.io.call(self._snapshot).result(_CALL_SECONDS)
-        except futures.CancelledError:
-            # The I/O thread has ended, or closes its sockets: it does not change the core any more.
-            self._last_stats = self._snapshot()
-        except futures.TimeoutError:  # not the built-in one before 3.11
-            pass  # the I/O thread is kept from running, and it alone may look at the core
-        return self._last_stats
+        return self._views.stats()
 
-    def _snapshot(self, *, with_workers: bool = True) -> Stats:
-        return take_snapshot(
-            self.coordinator.state,
-            self.ready,
-            self.io.receiver,
-            running=not self._stopped.is_set(),
-            shared_bytes=self.io.shared_bytes,
-            verdicts=self._verdicts,
-            with_workers=with_workers,
-        )
+    def note_probed_rate(self, rate: float) -> None:
+        """Judge from now on by this rate, in batches a second that the trainer takes from memory."""
+        self._views.note_probed_rate(rate)
 
-    def _show(self, show: Show) -> Snapshot:
-        """What an observer sees."""
-        stats = self._snapshot(with_workers=False)
-        return make_snapshot(self.coordinator.state, stats, self._verdicts, show)
-
-    def _show_page(self, first_row: int, rows_count: int, after_event: int) -> Snapshot:
-        """What an observer in this process sees: these workers, and the events after a number."""
-        return self._show(Show(Route("", b""), first_row, rows_count, after_event, 0.0))
-
-    def _faults_after(self, number: int) -> list[Fault]:
-        return self.coordinator.state.faults.after(number)
-
-    def _scrape(self) -> Snapshot | None:
-        """What a scrape of the metrics sees; None at the session's end, and while the I/O thread hangs."""
-        last_event = self.coordinator.state.history.count
-        try:
-            return self.io.call(lambda: self._show_page(0, 0, last_event)).result(_CALL_SECONDS)
-        except (futures.CancelledError, futures.TimeoutError):
-            return None
-
-    def _look(self, now: float) -> None:
-        """What is told and judged from time to time. Called in each turn of the I/O thread."""
-        self._minute_line.look(now)
-        self._interpreter.look(now, is_waiting=self.ready.times.is_waiting)
-        self._verdicts.look(now)
-        if self._report is not None:
-            self._report.look(now)
+    @property
+    def verdict(self) -> Verdict:
+        """What holds the training back now, judged within the last second."""
+        return self._views.verdict
 
     def peek(self) -> Any:
         """Return the next batch that is not None and leave it the next one; do not change what is in it.
@@ -417,25 +347,6 @@ class Session:
                 return batch
             self.ready.take()
 
-    def note_probed_rate(self, rate: float) -> None:
-        """Judge from now on by this rate, in batches a second that the trainer takes from memory."""
-        self._verdicts.probed_rate = rate
-
-    @property
-    def verdict(self) -> Verdict:
-        """What holds the training back now, judged within the last second."""
-        return self._verdicts.verdict
-
-    def _answer_health(self) -> None:
-        """Answer a health check. It runs in the I/O thread, so an answer proves that the loop turns."""
-        assert self._health is not None
-        self._health.answer(self._status)
-        self.io.watch(self._health.fileno(), self._answer_health)
-
-    def _status(self) -> Status:
-        workers, taken = self.workers_count, self.ready.taken_total
-        return {"role": "trainer", "workers": workers, "epoch": self.epoch, "taken": taken, "ready": workers > 0}
-
     # ------------------------------------------------------------ stopping
 
     def stop(self, timeout: float) -> bool:
@@ -457,18 +368,12 @@ class Session:
             self._hooks.stop()
             if self._threads is not None:
                 self._threads.stop()
-            if self._metrics is not None:
-                self._metrics.close()
-            if self._report is not None and not self.io.is_current:
-                with contextlib.suppress(futures.CancelledError, futures.TimeoutError):
-                    self.io.call(self._report.record_end).result(min(_CALL_SECONDS, max(0.0, timeout)))
+            self._views.end(timeout)
             # 3. The I/O thread tells every worker Stop while its sockets are still there, then closes them.
             self.io.post(StopRequested())
             done = self.io.join(max(0.0, deadline - time.monotonic()))
             if done:
-                for closing in (self._health, self._observers):
-                    if closing is not None:
-                        closing.close()
+                self._views.close()
             # 4. Local processes, which have their Stop by now, end when their stdin closes.
             if self._processes is not None and not self.options.persistent_workers:
                 self._processes.stop(max(0.1, deadline - time.monotonic()))
@@ -482,8 +387,7 @@ class Session:
             pool.clear()
             if self._directory is not None:
                 self._directory.remove()
-            if self._report is not None:
-                self._report.write(self._failure)
+            self._views.write_report(self._failure)
             self._stopped.set()
             if not done and timeout > 0:  # with no time to wait, a hook that runs is no news
                 logger.warning(
@@ -505,11 +409,7 @@ class Session:
         """In a forked child: end the stream, and leave sockets and processes alone, which are the parent's."""
         self.ready = ReadyQueue(0, wake=_nothing, epoch_taken=_nothing, epoch_wanted=_nothing)
         self.ready.close()
-        for closing in (self._health, self._observers):
-            if closing is not None:
-                closing.close()
-        if self._metrics is not None:
-            self._metrics.disarm()
+        self._views.disarm()
         self._stopped.set()
 
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from enqueuer import SequenceEnqueuer
 from enqueuer.cli.main import main
 from enqueuer.core.verdict import Cause
-from enqueuer.runtime import session
+from enqueuer.runtime import views
 from enqueuer.security.key_directory import KeyDirectory
 from tests.support.observed import own_directory
 from tests.support.sequences import Bare
@@ -72,8 +72,8 @@ def test_the_trainers_of_this_user_are_found_and_described(trainer: SequenceEnqu
 def test_the_exit_code_says_whether_data_is_the_limit(
     trainer: SequenceEnqueuer, monkeypatch: pytest.MonkeyPatch, cause: Cause, exit_code: int
 ) -> None:
-    make = session.make_snapshot
-    monkeypatch.setattr(session, "make_snapshot", lambda *args: replace(make(*args), cause=cause.value))
+    make = views.make_snapshot
+    monkeypatch.setattr(views, "make_snapshot", lambda *args: replace(make(*args), cause=cause.value))
     assert status().exit_code == exit_code
 
 

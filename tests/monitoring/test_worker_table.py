@@ -37,7 +37,7 @@ def test_pages_fill_the_table() -> None:
     assert table.oldest_seconds(2.0) == 1.0 and WorkerTable().oldest_seconds(2.0) == 0.0
 
 
-def test_a_worker_that_two_rounds_do_not_bring_has_left() -> None:
+def test_a_worker_that_a_page_of_all_does_not_bring_has_left() -> None:
     table = WorkerTable()
     table.add(page(1.0, worker("a"), worker("b")))
     table.add(page(2.0, worker("a")))
@@ -54,6 +54,15 @@ def test_a_worker_that_slips_between_two_pages_stays() -> None:
         table.add(page(seconds, rows[0], total=len(rows)))
         table.add(page(seconds + 1, *rows[1:], first=1))
         assert names(table) == ["a", "b", "c"]
+
+
+def test_a_worker_that_two_rounds_of_pages_do_not_bring_has_left() -> None:
+    table = WorkerTable()
+    table.add(page(1.0, worker("a"), worker("b"), worker("c")))
+    for seconds, expected in ((2.0, ["a", "b", "c"]), (4.0, ["a", "c"])):
+        table.add(page(seconds, worker("a"), total=2))
+        table.add(page(seconds + 1, worker("c"), first=1))
+        assert names(table) == expected
 
 
 def test_an_event_tells_of_the_end_at_once() -> None:

@@ -72,8 +72,8 @@ def test_the_verdict_goes_by_the_probed_rate() -> None:
             pass
         session = enqueuer._session
         assert session is not None
-        assert session._verdicts.window.probed_rate == session._verdicts.probed_rate
-        assert session._verdicts.probed_rate is not None
+        assert session._views._verdicts.window.probed_rate == session._views._verdicts.probed_rate
+        assert session._views._verdicts.probed_rate is not None
 
 
 def test_a_failed_batch_ends_the_probe_with_its_error() -> None:

@@ -33,11 +33,9 @@ class Report:
     Raises OSError, with a text for people, if no file can be written there.
     """
 
-    def __init__(self, path: str | os.PathLike[str], show: Show, faults: Faults) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         # Absolute: the training may change its directory. Not a link, which would be replaced.
         self._path = Path(os.path.realpath(path))
-        self._show = show
-        self._faults = faults
         self._recorder = Recorder()
         # Infinite until `begin`, and again after the end.
         self._look_at = math.inf
@@ -58,8 +56,9 @@ class Report:
         finally:
             self._remove_beside()
 
-    def begin(self) -> None:
+    def begin(self, show: Show, faults: Faults) -> None:
         """Record from now on: the session runs, and leaves a report however it ends."""
+        self._show, self._faults = show, faults
         self._look_at = 0.0
 
     def look(self, now: float) -> None:

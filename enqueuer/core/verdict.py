@@ -26,6 +26,8 @@ NOT_THE_LIMIT = 0.05
 FIX_FIRST = 0.20
 # Slots that compute this share of the time are all that there is.
 _BUSY = 0.9
+# Where nothing else explains the wait, this share is enough: on a full machine, slots stand still between two items.
+_MOSTLY_BUSY = 0.7
 # Of the time that the trainer waited, for a sign to explain it.
 _EXPLAINED = 0.5
 _THREAD_IS_FULL = 0.85
@@ -243,6 +245,7 @@ _CAUSES: tuple[_Row, ...] = (
         lambda window: _is_held(window) or _explains(window.ready_wait_seconds, window),
         _describe_interpreter,
     ),
+    (Cause.WORKERS, lambda window: window.busy_share >= _MOSTLY_BUSY, _describe_workers),
     (
         Cause.UNKNOWN,
         lambda window: True,

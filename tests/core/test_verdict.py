@@ -60,6 +60,8 @@ IDLE = replace(BUSY, busy_seconds=60.0)
         (replace(IDLE, probes_count=20, held_count=15), Cause.INTERPRETER, "in 75% of looks, another thread"),
         (replace(IDLE, probes_count=2, held_count=2), Cause.UNKNOWN, "no counter says why"),
         (replace(IDLE, probes_count=20, held_count=9), Cause.UNKNOWN, "no counter says why"),
+        (replace(BUSY, busy_seconds=90.0), Cause.WORKERS, "2 slots compute 75% of the time"),
+        (replace(BUSY, busy_seconds=90.0, held_count=9, probes_count=9), Cause.INTERPRETER, "100% of looks"),
         (IDLE, Cause.UNKNOWN, "enqueuer doctor"),
     ],
 )

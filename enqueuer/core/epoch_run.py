@@ -50,6 +50,7 @@ class EpochRun:
         self._ordered = ordered
         self._next = 0
         self._returned: list[int] = []
+        self._held_back: list[int] = []
         self._suspects: list[int] = []
         self._live: dict[int, tuple[int, ...]] = {}
         self._buffered: dict[int, Any] = {}
@@ -123,7 +124,7 @@ class EpochRun:
         """Drop all positions but the leased ones, which are dropped when their leases end."""
         self._has_ended_early = True
         self._next = self._head = self.length
-        for positions in (self._returned, self._suspects, self._buffered, self._delivered):
+        for positions in (self._returned, self._held_back, self._suspects, self._buffered, self._delivered):
             positions.clear()
 
     def live_leases(self) -> list[int]:
@@ -135,33 +136,40 @@ class EpochRun:
     def take_pending(self, count: int, busy: Set[int] = frozenset()) -> list[int]:
         """Take up to ``count`` positions, to lease each at once: lost ones first, lowest first.
 
-        Positions with an index in ``busy`` stay pending.
+        Positions with an index in ``busy`` are held back until `give_back`, so that the next call need not pass them.
         """
         positions: list[int] = []
-        blocked: list[int] = []
         while len(positions) < count:
             self._forget_answered(self._returned)
             if not self._returned:
                 break
             position = heapq.heappop(self._returned)
-            (blocked if self.order[position] in busy else positions).append(position)
+            (self._held_back if self.order[position] in busy else positions).append(position)
         fresh = min(count - len(positions), self.length - self._next)
         if fresh > 0 and not busy:
             positions.extend(range(self._next, self._next + fresh))
             self._next += fresh
         while busy and len(positions) < count and self._next < self.length:
-            (blocked if self.order[self._next] in busy else positions).append(self._next)
+            (self._held_back if self.order[self._next] in busy else positions).append(self._next)
             self._next += 1
-        for position in blocked:
-            heapq.heappush(self._returned, position)
         return positions
+
+    def give_back(self) -> None:
+        """Make the positions that `take_pending` held back pending again."""
+        if self._held_back:
+            self._returned = sorted([*self._returned, *self._held_back])
+            self._held_back.clear()
 
     def unanswered_indices(self) -> set[int]:
         """Indices of all positions that were leased and have no answer yet, or that killed workers.
 
         An index that ended a worker would end more of them in the next epoch, before the trainer hears of this one.
         """
-        pending = [position for position in (*self._returned, *self._suspects) if not self.is_answered(position)]
+        pending = [
+            position
+            for position in (*self._returned, *self._held_back, *self._suspects)
+            if not self.is_answered(position)
+        ]
         return {self.order[position] for position in (*self._live, *pending, *self.deaths)}
 
     def take_suspect(self) -> int:

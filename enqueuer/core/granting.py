@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from enqueuer.core.actions import EpochExhausted, Outcome
+from enqueuer.core.assignments import Assignment
 from enqueuer.core.epoch_run import EpochRun
-from enqueuer.core.scheduler import REBALANCE_INTERVAL, Assignment
+from enqueuer.core.scheduler import REBALANCE_INTERVAL
 from enqueuer.core.state import State
 from enqueuer.core.worker import Worker
 from enqueuer.protocol.messages import Grant, Revoke
@@ -96,6 +97,7 @@ def _rebalance(state: State) -> None:
         # It queues there and does not run: its place is free at once.
         state.ledger.expire(move.loser, (move.lease,))
         positions = move.run.take_pending(1, state.ledger.busy_indices(move.run))
+        move.run.give_back()
         if positions:  # none if it has become a suspect meanwhile, which is leased in its own way
             _book(state, Assignment(move.taker, move.run, positions))
     if state.scheduler.has_movable:

@@ -13,9 +13,10 @@ from collections import Counter, deque
 from operator import itemgetter
 from typing import NamedTuple
 
+from enqueuer.core.assignments import Assignment
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.ledger import Ledger
-from enqueuer.core.scheduler import Assignment, Scheduler
+from enqueuer.core.scheduler import Scheduler
 from enqueuer.core.worker import Worker
 
 # Recent batches: those of so many result messages. Fewer than the least number say nothing.

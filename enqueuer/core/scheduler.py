@@ -19,9 +19,10 @@ with it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from enqueuer.core.assignments import Assignment, Assignments
 from enqueuer.core.bounds import ByteBound, make_depth
 from enqueuer.core.epoch_run import EpochRun
 from enqueuer.core.ledger import Ledger
@@ -38,14 +39,6 @@ REBALANCE_INTERVAL = 0.005
 # A look takes 0.4 µs for each queueing worker. After one without a move, fifty times as long passes (at most the
 # interval) before the next: otherwise a thousand queueing workers would take all of the thread's time.
 _LOOK_PAUSE = 20e-6
-
-
-class Assignment(NamedTuple):
-    """Lease these positions to the worker."""
-
-    worker: Worker
-    run: EpochRun
-    positions: list[int]
 
 
 class Move(NamedTuple):
@@ -191,23 +184,26 @@ class Scheduler:
 
     def assign(self) -> list[Assignment]:
         """Positions for workers; the caller books all of them before it does anything else."""
-        runs = [run for _, run in sorted(self._ledger.runs.items())]
-        assignments = self._assign_suspects(runs)
-        if not self.has_takers:
-            return assignments  # nearly always
-        capacity = self.bound - self._ledger.undelivered_count - len(assignments)
+        round_ = Assignments(self._ledger)
+        self._assign_suspects(round_)
+        if self.has_takers:  # rarely
+            self._assign_ordinary(round_)
+        return round_.close()
+
+    def _assign_ordinary(self, round_: Assignments) -> None:
+        """Share what the bound has room for among the workers."""
+        capacity = self.bound - self._ledger.undelivered_count - len(round_.made)
         if capacity < 1 and self._idle and self._ledger.ready_count == 0:
-            capacity = self._capacity_for_idle(runs[0], assignments)
+            capacity = self._capacity_for_idle(round_)
         if capacity < 1:
-            return assignments
-        room = min(capacity, self._room_for_queues() - len(assignments))
+            return
+        room = min(capacity, self._room_for_queues() - len(round_.made))
         if room > self._idle_slots_count:
             # Every idle slot gets one, and the leases to queue behind it travel in the same message.
-            room = self._hand_out(self._idle, _room_to_target, room, runs, assignments)
-            self._hand_out(self._thirsty, _room_to_target, room, runs, assignments)
+            room = self._hand_out(self._idle, _room_to_target, room, round_)
+            self._hand_out(self._thirsty, _room_to_target, room, round_)
         else:
-            self._hand_out(self._idle, _idle_slots, capacity, runs, assignments)
-        return assignments
+            self._hand_out(self._idle, _idle_slots, capacity, round_)
 
     def _room_for_queues(self) -> float:
         """Leases that may be out before one more would only queue behind another.
@@ -224,12 +220,7 @@ class Scheduler:
         return min(room, self._bytes.room_for_queues(self._ledger.held_bytes, leased_count))
 
     def _hand_out(
-        self,
-        queue: Mapping[Worker, object],
-        wish_of: Callable[[Worker], int],
-        capacity: float,
-        runs: list[EpochRun],
-        assignments: list[Assignment],
+        self, queue: Mapping[Worker, object], wish_of: Callable[[Worker], int], capacity: float, round_: Assignments
     ) -> float:
         """Share the capacity among the queue's workers as evenly as whole batches allow; returns the rest."""
         for place, worker in enumerate(queue):
@@ -238,54 +229,32 @@ class Scheduler:
             if worker.reserved:
                 continue
             share = math.ceil(capacity / (len(queue) - place)) if capacity < math.inf else math.inf
-            given = self._take(worker, runs, int(min(wish_of(worker), share)), assignments)
+            given = round_.take(worker, int(min(wish_of(worker), share)))
             if given == 0:
                 break
             capacity -= given
         return capacity
 
-    def _take(self, worker: Worker, runs: list[EpochRun], count: int, assignments: list[Assignment]) -> int:
-        given = 0
-        for run in runs:
-            if given == count:
-                break
-            is_first = run is runs[0] and not self._ledger.ended
-            busy = frozenset() if is_first else self._busy_indices(run, assignments)
-            positions = run.take_pending(count - given, busy)
-            if positions:
-                assignments.append(Assignment(worker, run, positions))
-                given += len(positions)
-        return given
-
-    def _busy_indices(self, run: EpochRun, assignments: list[Assignment]) -> Set[int]:
-        """As `Ledger.busy_indices`, with the positions that were just assigned."""
-        busy = self._ledger.busy_indices(run)
-        for _, other, positions in assignments:
-            if other.epoch < run.epoch:
-                busy.update([other.order[position] for position in positions])
-        return busy
-
-    def _assign_suspects(self, runs: list[EpochRun]) -> list[Assignment]:
+    def _assign_suspects(self, round_: Assignments) -> None:
         """Lease each suspect alone to an empty worker."""
-        assignments: list[Assignment] = []
-        for run in runs:
+        for run in round_.runs:
             while run.has_suspects:
                 empty = next((worker for worker in self._idle if worker.load == 0 and not worker.reserved), None)
                 if empty is None:
                     self._keep_one_free()
-                    return assignments
+                    return
                 empty.reserved = True
-                assignments.append(Assignment(empty, run, [run.take_suspect()]))
-        return assignments
+                round_.take_suspect(empty, run)
 
     def _keep_one_free(self) -> None:
         """All workers are busy: let the least loaded one run empty. Its answers bring the next look."""
         if self._slots_of and not any(worker.reserved for worker in self._slots_of):
             min(self._slots_of, key=lambda worker: worker.load).reserved = True
 
-    def _capacity_for_idle(self, current: EpochRun, assignments: list[Assignment]) -> float:
+    def _capacity_for_idle(self, round_: Assignments) -> float:
         """Capacity for idle slots while the trainer has nothing to take and the bound holds slots back."""
-        undelivered_count = self._ledger.undelivered_count + len(assignments)
+        current = round_.runs[0]
+        undelivered_count = self._ledger.undelivered_count + len(round_.made)
         if self._ledger.has_pending:
             self._depth.deepen(undelivered_count + self._idle_slots_count)
             self._refresh_depth()

@@ -60,7 +60,7 @@ class Worker:
 
 
 class Trainer:
-    """Takes everything at once and opens one epoch after the other."""
+    """Takes everything at once. It opens the next epoch when the current one is leased, as a session does."""
 
     def __init__(self, workers_count: int, max_queue_size: int) -> None:
         channels = (ChannelFacts("local", "ipc:///x", local=True),)
@@ -69,6 +69,7 @@ class Trainer:
         self.workers = {worker.route.address: worker for worker in workers}
         self.delivered_count = 0
         self._epoch = 0
+        self._exhausted = -1
         self._now = 0.0
         joining: list[Event] = [self._open_epoch(), *(worker.hello() for worker in self.workers.values())]
         ready = Ready(0, 0, _EPOCH_LENGTH, b"")
@@ -92,8 +93,10 @@ class Trainer:
                 elif isinstance(action, Deliver):
                     self.delivered_count += len(action.outcomes)
                 elif isinstance(action, EpochExhausted):
-                    self._epoch += 1
-                    events.append(self._open_epoch())
+                    self._exhausted = action.epoch
+            if self._exhausted == self._epoch == self.delivered_count // _EPOCH_LENGTH:
+                self._epoch += 1
+                events.append(self._open_epoch())
 
     def run_epoch(self, batches_count: int) -> None:
         """Until as many were delivered as an epoch has."""

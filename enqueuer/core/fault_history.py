@@ -1,4 +1,4 @@
-"""What failed in a session, as texts: warnings, and exceptions of items that are tried again; the latest ones alone."""
+"""The latest faults of a session, as texts: warnings, and the exceptions of items to be tried again."""
 
 from __future__ import annotations
 

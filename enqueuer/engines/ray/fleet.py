@@ -73,7 +73,7 @@ class RayFleet:
                 enqueuer's `SequenceSpec` is allowed anyway.
             allow_pickle: workers take a live object as the Sequence. Needs keys.
             token_file: the workers' token; None: the ``worker.token`` beside the enqueuer's key file. Ray carries it to
-                the actors, so whoever can run code on the cluster can read it.
+                the actors, so anyone able to run code on the cluster can read it.
             address: where the cluster reaches the trainer, ``'tcp://host:port'``; None: at this node's address in Ray,
                 and the port of ``bind``.
             idle_timeout: after this many seconds without ``start()`` the fleet is ``min_workers``.

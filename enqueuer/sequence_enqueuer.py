@@ -116,8 +116,8 @@ class SequenceEnqueuer:
             shuffle: this and every keyword after it is an option; `enqueuer.options.Options` describes each.
 
         Raises:
-            TypeError: ``sequence`` lacks something, or an option is unknown; the text says what.
-            ConfigurationError: an option that cannot be; the text names it. Also a ValueError.
+            TypeError: ``sequence`` lacks a method, or an option is unknown; the text names it.
+            ConfigurationError: an option has an invalid value; the text names it. Also a ValueError.
         """
         self._session: Session | SerialSession | None = None
         # The session that is being stopped: the next one may need its port, and its processes.
@@ -172,7 +172,7 @@ class SequenceEnqueuer:
         self._last_verdict = judge(Window(0.0, 0, 0.0, 0, 0.0))
         # The adapters' place in the stream, shared by all views of this enqueuer.
         self._passes = Passes()
-        # What ends with this enqueuer, such as a fleet of workers.
+        # Objects that end with this enqueuer, such as a fleet of workers.
         self._companions = contextlib.ExitStack()
         # Why no session runs, in words; and whether a stream without batches was warned of since the last start.
         self._idle_reason = "start() was not called yet"
@@ -474,7 +474,7 @@ class SequenceEnqueuer:
         return self._last_stats if session is None else session.stats()
 
     def verdict(self) -> Verdict:
-        """What holds the training back now, with its figures and the cure; after the end, what did last.
+        """The verdict on what holds the training back now, with its figures and the cure; after the end, the last one.
 
         It needs 30 seconds and 20 batches; before that its cause is `Cause.TOO_EARLY`. The log says it when it changes.
         """

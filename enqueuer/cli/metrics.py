@@ -71,7 +71,7 @@ class TrainerSource:
             self._tell(str(error))
 
     def snapshot(self) -> Snapshot | None:
-        """What the trainer does now; None if it does not answer."""
+        """The trainer's present Snapshot; None if it does not answer."""
         with self._lock:
             try:
                 if self._observer is None:

@@ -22,7 +22,7 @@ class Route(NamedTuple):
 
 
 class Right(Enum):
-    """What the sender of a control message may do, by the key that its connection proved."""
+    """The rights of a control message's sender, by the key proved on its connection."""
 
     ALL = auto()  # a channel without keys
     SERVE = auto()  # a worker's key

@@ -40,7 +40,7 @@ _READS = 1024
 
 
 class Cause(Enum):
-    """What holds the training back."""
+    """Reasons for a training to be held back."""
 
     TOO_EARLY = "too early to tell"
     NO_WORKERS = "no workers"
@@ -57,7 +57,7 @@ class Cause(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What holds the training back.
+    """A judgement on one window: the cause that holds the training back, with its figures and its cure.
 
     Attributes:
         cause: The first cause that explains the wait.

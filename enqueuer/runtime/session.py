@@ -323,7 +323,7 @@ class Session:
 
     @property
     def verdict(self) -> Verdict:
-        """What holds the training back now, judged within the last second."""
+        """The verdict on what holds the training back now, at most a second old."""
         return self._views.verdict
 
     def peek(self) -> Any:

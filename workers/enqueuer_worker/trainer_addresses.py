@@ -29,7 +29,7 @@ class Target(NamedTuple):
 
     @property
     def route(self) -> str:
-        """The same with the source, if there is one: 'tcp://192.0.2.2:0;192.0.2.1:5555'."""
+        """The endpoint with the source, if there is one: 'tcp://192.0.2.2:0;192.0.2.1:5555'."""
         if not self.source:
             return self.endpoint
         return f"tcp://{_bracketed(self.source)}:0;{self.endpoint.removeprefix('tcp://')}"

@@ -113,7 +113,7 @@ class RayFleet:
         return ProgramSettings({**self._arguments, "connect": address, "name": f"{self._name}-{number}"}, self._token)
 
     def _ask(self) -> Demand | None:
-        """What the enqueuer wants; None if it, or Ray, is gone. The fleet's thread calls this."""
+        """The enqueuer's demand; None if the enqueuer or Ray is gone. The fleet's thread calls this."""
         enq = self._enq()
         if enq is None or not self._ray.is_initialized():
             return None

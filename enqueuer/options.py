@@ -14,7 +14,7 @@ import operator
 import os
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, TypeVar
 
@@ -353,6 +353,11 @@ class Options:
 
 
 OPTION_NAMES: Final = frozenset(option.name for option in fields(Options))
+
+
+def options_among(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options among a constructor's arguments: all of them, since a forgotten one would have its default."""
+    return {name: value for name, value in values.items() if name in OPTION_NAMES}
 
 
 # ---------------------------------------------------------------- what help() and the guide say

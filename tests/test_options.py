@@ -221,6 +221,8 @@ def test_the_constructors_list_every_option_with_its_default_and_sentence(public
     listed = [(parameter.name, parameter.default) for parameter in parameters[2:]]
     options = [(field.name, getattr(Options(), field.name)) for field in dataclasses.fields(Options)]
     assert listed == options
+    types = {parameter.name: parameter.annotation for parameter in parameters[2:]}
+    assert types == {field.name: field.type for field in dataclasses.fields(Options)}
     keyword_only = parameters[2:] if public is SequenceEnqueuer else parameters[3:]
     assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in keyword_only)
     shown = inspect.getdoc(public.__init__) or ""

@@ -178,9 +178,9 @@ class Options:
     # ------------------------------------------------------------ resources
     max_bytes: int | None = _option(
         None,
-        "Bound on the bytes of undelivered batches. Batches that have come count as what they weigh, those still to "
-        "come as batches weigh lately. None: no bound. Batches that you keep come on top, as do blocks and buffers "
-        "that wait for their next use.",
+        "Bound on the bytes of undelivered batches. Received batches count with their own bytes, batches still to "
+        "come with the bytes of recent ones. None: no bound. Batches that you keep come on top, and so do blocks and "
+        "buffers between two uses.",
         "Resources",
     )
     min_workers: int = _option(1, "Nothing is computed before this many workers are there.")

@@ -67,7 +67,7 @@ class ResultsReceived(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ResultsRefused:
-    """A result message has come whose contents contradict its header.
+    """A result message has come, and its contents contradict its header.
 
     ``incarnation`` and ``leases`` are empty, and ``seq`` is 0, where the header cannot be read.
     """

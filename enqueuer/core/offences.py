@@ -43,7 +43,7 @@ def report_offence(state: State, peer: Worker | Route, offence: str) -> None:
 
 
 def report_key(state: State, key: str, offence: str) -> None:
-    """Count an offence of a peer known only by its key. Others may have the same key, so nobody is banned."""
+    """Count an offence of a peer known only by its key. Other peers may have the same key, so there is no ban."""
     name = f"an owner of key {key[:_KEY_SHOWN]}" if key else "somebody without a key"
     _note(state, state.peers.offender(name) or PeerRecord(name, limit=sys.maxsize), offence)
 

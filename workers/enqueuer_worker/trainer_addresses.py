@@ -42,7 +42,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def needs_lookup(address: str, interface: str) -> bool:
-    """Whether to find out by `find_targets` what to connect to. False for what is no 'tcp://host:port' at all."""
+    """Whether `find_targets` can find the addresses behind this one; False unless it is 'tcp://host:port'."""
     if not is_tcp_address(address) or address.endswith("*"):
         return False
     try:

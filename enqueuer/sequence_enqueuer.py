@@ -405,7 +405,8 @@ class SequenceEnqueuer:
         session = self._session
         if session is None:
             return f"<{name}), stopped>"
-        return f"<{name}), running with {session.workers_count} workers, epoch {session.epoch}>"
+        count = session.workers_count
+        return f"<{name}), running with {count} worker{'' if count == 1 else 's'}, epoch {session.epoch}>"
 
     @property
     def workers(self) -> int:

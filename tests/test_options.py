@@ -230,6 +230,15 @@ def test_the_constructors_list_every_option_with_its_default_and_sentence(public
         assert f"    {field.name}: {field.metadata['doc'].split()[0]}" in shown
 
 
+def test_timing_lists_every_part_with_its_default_and_sentence() -> None:
+    parts = dataclasses.fields(Timing)
+    listed = [(parameter.name, parameter.default) for parameter in inspect.signature(Timing).parameters.values()]
+    assert listed == [(part.name, part.default) for part in parts]
+    shown = inspect.getdoc(Timing) or ""
+    for part in parts:
+        assert f"    {part.name}: {part.metadata['doc'].split()[0]}" in shown
+
+
 @pytest.mark.parametrize("public", [SequenceEnqueuer, OrderedEnqueuer])
 def test_every_option_that_a_constructor_takes_reaches_the_table(public: type, tmp_path: Path) -> None:
     KeyDirectory(tmp_path).create()

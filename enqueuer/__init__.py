@@ -18,7 +18,7 @@ __version__ = "0.2.0.dev0"
 
 _HOME_OF = {
     "SequenceEnqueuer": "enqueuer.sequence_enqueuer",
-    "OrderedEnqueuer": "enqueuer.ordered_enqueuer",
+    "OrderedEnqueuer": "enqueuer.sequence_enqueuer",
     "Sequence": "enqueuer.sequence",
     "SequenceSpec": "enqueuer.sequence",
     "OffenderStats": "enqueuer.monitoring.stats",
@@ -82,9 +82,8 @@ if TYPE_CHECKING:
     )
     from enqueuer.monitoring.stats import OffenderStats, Stats, WorkerStats
     from enqueuer.options import Timing
-    from enqueuer.ordered_enqueuer import OrderedEnqueuer
     from enqueuer.sequence import Sequence, SequenceSpec
-    from enqueuer.sequence_enqueuer import SequenceEnqueuer
+    from enqueuer.sequence_enqueuer import OrderedEnqueuer, SequenceEnqueuer
 
 
 def __getattr__(name: str) -> Any:

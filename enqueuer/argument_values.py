@@ -1,6 +1,6 @@
 """Reads the values of arguments: numbers, truth values and addresses. Each error names the argument and the value.
 
-Anything may be given for an argument, also an array, which compares element by element and so has no truth value.
+Callers may pass anything, also an array: it compares element by element, and so has no truth value.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ LONGEST_SECONDS: Final = 3_153_600_000.0
 # Counts travel as 64-bit integers, and the next epoch's number as well.
 COUNT_BITS: Final = 62
 
-# A host that is no pattern and has no colon, or an IPv6 address in brackets.
+# A host without a pattern and without a colon, or an IPv6 address in brackets.
 _ADDRESS = re.compile(r"tcp://(\*|\[[^\s\[\]]+\]|[^\s:/\[\]*]+):(\*|\d{1,5})", re.ASCII)
 
 
 def read_number_of_seconds(name: str, value: Any, *, optional: bool = False) -> float:
-    """A time in seconds. Raises ConfigurationError that names the argument."""
+    """A time in seconds. Raises ConfigurationError with the argument's name."""
     seconds = as_float(value)
     if seconds is None:
         raise ConfigurationError(f"{name} must be a number of seconds{' or None' if optional else ''}, not {value!r}")
@@ -58,7 +58,7 @@ def is_address(address: object) -> bool:
 
 
 def address_hint(address: object) -> str:
-    """What is wrong with the address, where that can be told."""
+    """The likely mistake in the address; '' if there is none to see."""
     if not isinstance(address, str):
         return ""
     host, _, port = address.removeprefix("tcp://").rpartition(":")
@@ -72,7 +72,7 @@ def address_hint(address: object) -> str:
 
 
 def read_flag(name: str, value: Any, *, optional: bool = False) -> bool:
-    """A true or false value of an argument. Raises ConfigurationError that names the argument."""
+    """A true or false value of an argument. Raises ConfigurationError with the argument's name."""
     if not _is_flag(value):
         choices = "True, False or None" if optional else "True or False"
         raise ConfigurationError(f"{name} must be {choices}, not {value!r}")
@@ -80,7 +80,7 @@ def read_flag(name: str, value: Any, *, optional: bool = False) -> bool:
 
 
 def _is_flag(value: Any) -> bool:
-    """NumPy's booleans, and 0 and 1, count as well."""
+    """Whether this is a truth value: NumPy's booleans, and 0 and 1, count as well."""
     try:
         return hasattr(value, "__bool__") and value in (0, 1)
     except Exception:  # an array compares element by element
@@ -88,9 +88,9 @@ def _is_flag(value: Any) -> bool:
 
 
 def read_count(name: str, value: Any, *, none: str = "") -> int:
-    """A number of at least 0. Raises TypeError or ValueError that names the argument.
+    """A number of at least 0. Raises TypeError or ValueError with the argument's name.
 
-    ``none`` is what None means for this argument, if the caller takes None.
+    ``none`` is the meaning of None for this argument, if the caller takes None.
     """
     also = f", or None for {none}" if none else ""
     count = as_integer(value)
@@ -104,7 +104,7 @@ def read_count(name: str, value: Any, *, none: str = "") -> int:
 
 
 def read_seconds(name: str, value: Any) -> float:
-    """A time in seconds, of an argument that may be None as well. Raises TypeError that names the argument."""
+    """A time in seconds, of an argument with None as another choice. Raises TypeError with the argument's name."""
     try:
         return min(read_number_of_seconds(name, value, optional=True), LONGEST_SECONDS)
     except ConfigurationError as error:
@@ -125,6 +125,6 @@ def read_queue_size(max_queue_size: object) -> int | None:
 
 
 def nearest_name(name: str, known: Sequence[str]) -> str:
-    """The end of an error about an unknown keyword: the one that was most likely meant, or all that there are."""
+    """The end of an error about an unknown keyword: the nearest known one, or a list of all."""
     near = difflib.get_close_matches(name, known, 1, 0.5)
     return f"; did you mean {near[0]!r}?" if near else f". There are: {', '.join(known)}"

@@ -66,7 +66,7 @@ class Observer:
         return made
 
     def look(self, *, with_workers: bool = True, after_event: int = 0) -> Snapshot:
-        """What the trainer is doing now, with all of its workers or none of them, and events after this number.
+        """The trainer's present Snapshot, with all of its workers or none of them, and the events after this number.
 
         Raises:
             NoTrainerError: the trainer does not answer in time, or is gone.
@@ -82,7 +82,10 @@ class Observer:
         return replace(first, rows=tuple(rows))
 
     def page(self, first_row: int, rows_count: int, *, after_event: int = 0) -> Snapshot:
-        """The same in one request, with at most so many workers from this one on. Raises as `look` does."""
+        """The trainer's present Snapshot in one request, with at most ``rows_count`` workers from ``first_row`` on.
+
+        Raises as `look` does.
+        """
         request = Observe(first_row, rows_count, after_event)
         now = time.monotonic()
         deadline = now + self._timeout

@@ -9,13 +9,15 @@ guide its table.
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 import os
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import wraps
 from typing import Any, Final, Literal, TypeVar
 
 from enqueuer.argument_values import (
@@ -51,6 +53,32 @@ def _option(default: _T, doc: str, group: str = "") -> _T:
     return field(default=default, metadata={"doc": doc, "group": group})
 
 
+def _in_lines(options: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Names and sentences as the lines of a docstring's section."""
+    for name, doc in options:
+        yield from textwrap.wrap(f"{name}: {doc}", 112, initial_indent="    ", subsequent_indent="        ")
+
+
+def _with_sentences(cls: type[_T]) -> type[_T]:
+    """Decorate a table: its help has the sentence of each field, and the error for an unknown name the nearest one."""
+    options = fields(cls)  # type: ignore[arg-type]
+    known = [option.name for option in options]
+    construct = cls.__init__
+
+    @wraps(construct)
+    def checked(self: _T, *args: Any, **values: Any) -> None:
+        for name in values:
+            if name not in known:
+                raise TypeError(f"{cls.__name__} has no option {name!r}{nearest_name(name, known)}")
+        construct(self, *args, **values)
+
+    cls.__init__ = checked  # type: ignore[method-assign,assignment]
+    sentences = _in_lines((option.name, option.metadata["doc"]) for option in options)
+    cls.__doc__ = "\n".join([inspect.getdoc(cls) or "", "\nAttributes:", *sentences])
+    return cls
+
+
+@_with_sentences
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Intervals and time-outs, all in seconds. The defaults suit real networks; tests shorten them.
@@ -71,13 +99,6 @@ class Timing:
     )
     no_worker_warning: float = _option(30.0, "Time between two warnings while no worker is there.")
     stop: float = _option(10.0, "How long ``stop()`` takes at most when it is called without a time-out.")
-
-    def __new__(cls, *_: Any, **values: Any) -> Timing:
-        known = [option.name for option in fields(cls)]
-        for name in values:
-            if name not in known:
-                raise TypeError(f"Timing has no option {name!r}{nearest_name(name, known)}")
-        return object.__new__(cls)
 
     def __post_init__(self) -> None:
         for option in fields(self):
@@ -178,9 +199,9 @@ class Options:
     # ------------------------------------------------------------ resources
     max_bytes: int | None = _option(
         None,
-        "Bound on the bytes of undelivered batches. Batches that have come count as what they weigh, those still to "
-        "come as batches weigh lately. None: no bound. Batches that you keep come on top, as do blocks and buffers "
-        "that wait for their next use.",
+        "Bound on the bytes of undelivered batches. Received batches count with their own bytes, batches still to "
+        "come with the bytes of recent ones. None: no bound. Batches that you keep come on top, and so do blocks and "
+        "buffers between two uses.",
         "Resources",
     )
     min_workers: int = _option(1, "Nothing is computed before this many workers are there.")
@@ -355,6 +376,11 @@ class Options:
 OPTION_NAMES: Final = frozenset(option.name for option in fields(Options))
 
 
+def options_among(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options among a constructor's arguments: all of them, since a forgotten one would have its default."""
+    return {name: value for name, value in values.items() if name in OPTION_NAMES}
+
+
 # ---------------------------------------------------------------- what help() and the guide say
 
 
@@ -376,6 +402,5 @@ def describe_options() -> str:
     lines = []
     for title, options in option_groups():
         lines.append(f"\n{title}:")
-        for name, doc in options:
-            lines += textwrap.wrap(f"{name}: {doc}", 112, initial_indent="    ", subsequent_indent="        ")
+        lines += _in_lines(options)
     return "\n".join(lines)

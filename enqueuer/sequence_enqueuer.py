@@ -1,6 +1,9 @@
-"""The public class: TensorFlow's `SequenceEnqueuer`, on any number of processes and machines.
+"""The public class: TensorFlow's `SequenceEnqueuer`, on any number of processes and machines; and `OrderedEnqueuer`.
 
 It is the API alone: a `Session` of the runtime, or a `SerialSession`, does the work between ``start()`` and ``stop()``.
+
+Both constructors list every option, so that editors, type checkers and ``help()`` see each of them. A test holds both
+lists against `Options`.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from enqueuer.options import (
     ShardRemainder,
     Timing,
     WorkerInit,
+    options_among,
 )
 from enqueuer.runtime.bookmarks import Bookmarks
 from enqueuer.runtime.channels import settle_keys
@@ -116,48 +120,16 @@ class SequenceEnqueuer:
             shuffle: this and every keyword after it is an option; `enqueuer.options.Options` describes each.
 
         Raises:
-            TypeError: ``sequence`` lacks something, or an option is unknown; the text says what.
-            ConfigurationError: an option that cannot be; the text names it. Also a ValueError.
+            TypeError: ``sequence`` lacks a method, or an option is unknown; the text names it.
+            ConfigurationError: an option has an invalid value; the text names it. Also a ValueError.
         """
+        given = options_among(locals())  # before any other name is here
         self._session: Session | SerialSession | None = None
         # The session that is being stopped: the next one may need its port, and its processes.
         self._ending: Session | SerialSession | None = None
         self.sequence = sequence
         self.use_multiprocessing = use_multiprocessing
-        self._options = settle_keys(
-            Options(
-                shuffle=shuffle,
-                seed=seed,
-                ordered=ordered,
-                shard=shard,
-                shard_remainder=shard_remainder,
-                prefetch_epochs=prefetch_epochs,
-                retries=retries,
-                on_error=on_error,
-                max_skipped=max_skipped,
-                max_worker_deaths=max_worker_deaths,
-                hedge=hedge,
-                batch_timeout=batch_timeout,
-                no_worker_timeout=no_worker_timeout,
-                bind=bind,
-                data_bind=data_bind,
-                advertise=advertise,
-                key_file=key_file,
-                allow_pickle=allow_pickle,
-                insecure=insecure,
-                compression=compression,
-                max_bytes=max_bytes,
-                min_workers=min_workers,
-                worker_threads=worker_threads,
-                worker_init=worker_init,
-                max_batches_per_worker=max_batches_per_worker,
-                persistent_workers=persistent_workers,
-                shared_memory=shared_memory,
-                metrics_port=metrics_port,
-                report=report,
-                timing=timing,
-            )
-        )
+        self._options = settle_keys(Options(**given))
         self.shuffle = self._options.shuffle
         self.uid = next(_uids)
         # Written by `start` alone, as ``workers``.
@@ -172,7 +144,7 @@ class SequenceEnqueuer:
         self._last_verdict = judge(Window(0.0, 0, 0.0, 0, 0.0))
         # The adapters' place in the stream, shared by all views of this enqueuer.
         self._passes = Passes()
-        # What ends with this enqueuer, such as a fleet of workers.
+        # Objects that end with this enqueuer, such as a fleet of workers.
         self._companions = contextlib.ExitStack()
         # Why no session runs, in words; and whether a stream without batches was warned of since the last start.
         self._idle_reason = "start() was not called yet"
@@ -433,7 +405,8 @@ class SequenceEnqueuer:
         session = self._session
         if session is None:
             return f"<{name}), stopped>"
-        return f"<{name}), running with {session.workers_count} workers, epoch {session.epoch}>"
+        count = session.workers_count
+        return f"<{name}), running with {count} worker{'' if count == 1 else 's'}, epoch {session.epoch}>"
 
     @property
     def workers(self) -> int:
@@ -474,7 +447,7 @@ class SequenceEnqueuer:
         return self._last_stats if session is None else session.stats()
 
     def verdict(self) -> Verdict:
-        """What holds the training back now, with its figures and the cure; after the end, what did last.
+        """The verdict on what holds the training back now, with its figures and the cure; after the end, the last one.
 
         It needs 30 seconds and 20 batches; before that its cause is `Cause.TOO_EARLY`. The log says it when it changes.
         """
@@ -562,6 +535,64 @@ class SequenceEnqueuer:
         self._processes.disarm()
         if session is not None:
             session.disarm()
+
+
+class OrderedEnqueuer(SequenceEnqueuer):
+    """`SequenceEnqueuer` under TensorFlow's other name, with ``shuffle`` as its third positional argument."""
+
+    @with_options
+    def __init__(
+        self,
+        sequence: Any,
+        use_multiprocessing: bool = False,
+        shuffle: bool = False,
+        *,
+        # Order and randomness
+        seed: int | None = None,
+        ordered: bool = True,
+        shard: tuple[int, int] = (0, 1),
+        shard_remainder: ShardRemainder = "drop",
+        prefetch_epochs: bool | None = None,
+        # Faults
+        retries: int = 0,
+        on_error: OnError = "raise",
+        max_skipped: int = 100,
+        max_worker_deaths: int | None = 3,
+        hedge: Hedge | float | None = "auto",
+        batch_timeout: float | None = None,
+        no_worker_timeout: float | None = None,
+        # Remote workers
+        bind: str | None = None,
+        data_bind: str | None = None,
+        advertise: str | None = None,
+        key_file: str | os.PathLike[str] | None = None,
+        allow_pickle: bool = False,
+        insecure: bool = False,
+        compression: Compression | None = None,
+        # Resources
+        max_bytes: int | None = None,
+        min_workers: int = 1,
+        worker_threads: int = 1,
+        worker_init: WorkerInit | None = None,
+        max_batches_per_worker: int | None = None,
+        persistent_workers: bool = False,
+        shared_memory: bool = True,
+        metrics_port: int | None = None,
+        report: str | os.PathLike[str] | None = None,
+        timing: Timing = DEFAULT_TIMING,
+    ) -> None:
+        """Check the Sequence and the options, as `SequenceEnqueuer` does; nothing is started before ``start()``.
+
+        Args:
+            sequence: the Sequence, or its `SequenceSpec`.
+            use_multiprocessing: local workers are processes instead of threads.
+            shuffle: this and every keyword after it is an option; `enqueuer.options.Options` describes each.
+
+        Raises:
+            TypeError: ``sequence`` lacks a method, or an option is unknown; the text names it.
+            ConfigurationError: an option has an invalid value; the text names it. Also a ValueError.
+        """
+        super().__init__(sequence, use_multiprocessing, **options_among(locals()))
 
 
 def _read_use_multiprocessing(value: Any) -> bool:

@@ -221,11 +221,22 @@ def test_the_constructors_list_every_option_with_its_default_and_sentence(public
     listed = [(parameter.name, parameter.default) for parameter in parameters[2:]]
     options = [(field.name, getattr(Options(), field.name)) for field in dataclasses.fields(Options)]
     assert listed == options
+    types = {parameter.name: parameter.annotation for parameter in parameters[2:]}
+    assert types == {field.name: field.type for field in dataclasses.fields(Options)}
     keyword_only = parameters[2:] if public is SequenceEnqueuer else parameters[3:]
     assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in keyword_only)
     shown = inspect.getdoc(public.__init__) or ""
     for field in dataclasses.fields(Options):
         assert f"    {field.name}: {field.metadata['doc'].split()[0]}" in shown
+
+
+def test_timing_lists_every_part_with_its_default_and_sentence() -> None:
+    parts = dataclasses.fields(Timing)
+    listed = [(parameter.name, parameter.default) for parameter in inspect.signature(Timing).parameters.values()]
+    assert listed == [(part.name, part.default) for part in parts]
+    shown = inspect.getdoc(Timing) or ""
+    for part in parts:
+        assert f"    {part.name}: {part.metadata['doc'].split()[0]}" in shown
 
 
 @pytest.mark.parametrize("public", [SequenceEnqueuer, OrderedEnqueuer])

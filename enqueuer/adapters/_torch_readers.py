@@ -1,14 +1,14 @@
-"""Loaders of other libraries that read the stream on a training loop's behalf, and what that means for the loop.
+"""Loaders of other libraries between the stream and the training loop, and the consequences for the loop.
 
 Accelerate's prepared loaders fetch a batch ahead of the loop, to know the last one. So the stream's own state is one
 batch ahead of the training; a stateful loader (``use_stateful_dataloader=True``) knows better. With several processes
-they deal batches out themselves, and a stream that is a rank's part would be divided twice. The first process fetches a
+they deal batches out themselves, so a rank's part of the stream would be divided twice. The first process fetches a
 group, a batch for each, and asks for the state before each of them; only the first of these is the loop's place.
 
 Lightning and Hugging Face's ``Trainer`` count epochs themselves: they resume a checkpoint of an epoch's last step with
 the next epoch, and not with the rest of that loop.
 
-Lightning asks the loader of each rank for its state, and writes only what the first rank said. So each rank says the
+Lightning asks each rank's loader for its state, and writes only the first rank's answer. So each rank answers with the
 states of all: see `states_of_all_ranks`.
 
 No library tells an ``IterableDataset`` its reader; the call stack does.
@@ -49,7 +49,7 @@ def is_read_ahead() -> bool:
 
 
 def batches_of_group() -> int:
-    """How many batches Accelerate has fetched of the group that it deals out next."""
+    """How many batches of the next group Accelerate has fetched."""
     for frame in _callers():
         if frame.f_code.co_name == "_fetch_batches" and _package(frame) == "accelerate":
             return len(frame.f_locals.get("batches") or ())
@@ -57,12 +57,12 @@ def batches_of_group() -> int:
 
 
 def is_epoch_counter() -> bool:
-    """Whether a trainer that counts epochs itself asks, or a callback of it."""
+    """Whether the caller is a trainer with epoch counts of its own, or one of its callbacks."""
     return any(_package(frame) in _EPOCH_COUNTERS for frame in _callers())
 
 
 def is_lightnings_checkpoint() -> bool:
-    """Whether Lightning itself calls the stream's method, which it does in all ranks at once."""
+    """Whether Lightning itself calls the stream's method; it does so in all ranks at once."""
     return _package(sys._getframe(2)) in _LIGHTNING
 
 
@@ -77,7 +77,7 @@ def states_of_all_ranks(state: dict[str, Any]) -> Any:
 
 
 def state_of_this_rank(states: Any, shard: tuple[int, int]) -> Any:
-    """This rank's state out of those of all ranks, if it has the part of the batches that it had then."""
+    """This rank's state out of the states of all ranks, if its part of the batches is still the same."""
     if isinstance(states, list) and len(states) == _world_size() > 1:
         own = states[torch.distributed.get_rank()]
         if own.get("shard") == list(shard):
@@ -91,7 +91,7 @@ def _world_size() -> int:
 
 
 def check_divided_once(shard: tuple[int, int]) -> None:
-    """Raise RuntimeError if the caller divides among processes what is already a rank's part."""
+    """Raise RuntimeError if the caller divides a rank's part among processes once more."""
     if shard == (0, 1):
         return
     for frame in _callers():
@@ -101,14 +101,14 @@ def check_divided_once(shard: tuple[int, int]) -> None:
 
 
 def check_ranks_were_known(shard: tuple[int, int]) -> None:
-    """Raise RuntimeError if there are more ranks now than there were when the shard was worked out, for one rank."""
+    """Raise RuntimeError if the shard was made for one rank, and there are more ranks now."""
     world_size = _world_size()
     if shard == (0, 1) and world_size > 1:
         raise RuntimeError(_ALONE.format(world_size))
 
 
 def check_state_is_the_loops() -> None:
-    """Raise StateError unless a stateful loader asks, which counts the batches that it has handed out."""
+    """Raise StateError unless a stateful loader asks: it counts the batches handed out to the loop."""
     if not any(_module(frame).startswith("torchdata.") for frame in _callers()):
         raise StateError(_AHEAD)
 

@@ -49,7 +49,7 @@ def dashboard(address: str | None, token_file: Path | None, timeout: float, port
     try:
         threading.Event().wait()
     finally:
-        # An answer that the feed waits for is not waited for.
+        # Does not wait for an answer still under way.
         feed.stop()
         broadcast.close()
         server.close()

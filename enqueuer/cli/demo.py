@@ -109,7 +109,7 @@ def demo(images: Path | None, no_baseline: bool, log_level: str, **options: Any)
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Report errors that the user can mend in one line; any other is a defect and keeps its traceback."""
+    """Report the user's mistakes in one line; any other error is a defect and keeps its traceback."""
     try:
         yield
     except (ConfigurationError, OSError) as error:  # an address in use, a folder that may not be read
@@ -138,7 +138,7 @@ def _on_screen(enqueuer: SequenceEnqueuer, batches_count: int, done_count: int) 
 
 
 def _trust_options(enqueuer: SequenceEnqueuer) -> str:
-    """The options that authenticate a worker on the other machine."""
+    """The options to authenticate a worker on the other machine."""
     from enqueuer.transport.addresses import is_loopback
 
     if enqueuer.key_file is not None:
@@ -149,7 +149,7 @@ def _trust_options(enqueuer: SequenceEnqueuer) -> str:
 
 
 def _binds_all(endpoint: str) -> bool:
-    """Whether the address is that of all interfaces."""
+    """Whether the address means all interfaces."""
     return endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]") in WILDCARD_HOSTS
 
 

@@ -1,4 +1,4 @@
-"""``enqueuer doctor``: checks the surroundings of a training, and tells what holds a running one back."""
+"""``enqueuer doctor``: checks the surroundings of a training, and shows the verdict on a running one."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 _UNHEALTHY = 1
 _PATH = click.Path(path_type=Path)
-# The check of the worker program, which this library only names.
+# The check of the worker program; this library names it and does not import it.
 _JOINING = "enqueuer_worker.supervisor.joining_check"
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to check: the command's argument and options."""
+    """The command's argument and options, which name the checks."""
 
     address: str | None
     token_file: Path | None
@@ -96,7 +96,7 @@ def _check(wanted: Wanted) -> Iterator[Finding]:
 
 
 def _check_joining(address: str, wanted: Wanted) -> Iterator[Finding]:
-    """Why a worker on this host cannot join the trainer at this address."""
+    """The reason, if any, for a worker on this host not to join the trainer at this address."""
     from enqueuer.monitoring import network_checks
     from enqueuer.monitoring.surroundings import Finding
     from enqueuer.security.keys import read_token

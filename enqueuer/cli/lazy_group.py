@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-# The exit code that a shell reports for a program ended by Ctrl-C: 128 + SIGINT.
+# A shell's exit code for a program ended by Ctrl-C: 128 + SIGINT.
 INTERRUPTED_EXIT_CODE = 130
 
 

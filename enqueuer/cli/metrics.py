@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     "--host",
     default="127.0.0.1",
     metavar="HOST",
-    help="The address to serve on; 0.0.0.0 for all. Whoever reaches it can read the metrics.",
+    help="The address to serve on; 0.0.0.0 for all. Anyone with access to it can read the metrics.",
 )
 def metrics(address: str | None, token_file: Path | None, timeout: float, port: int, host: str) -> None:
     """Serve the metrics of a running training to Prometheus, until it is ended.
@@ -71,7 +71,7 @@ class TrainerSource:
             self._tell(str(error))
 
     def snapshot(self) -> Snapshot | None:
-        """What the trainer does now; None if it does not answer."""
+        """The trainer's present Snapshot; None if it does not answer."""
         with self._lock:
             try:
                 if self._observer is None:

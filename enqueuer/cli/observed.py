@@ -1,4 +1,4 @@
-"""The argument and the options of commands that look at a trainer, and the observers that these name."""
+"""The argument and options of commands for observing a trainer, and the observers made from them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def address_options(command: F) -> F:
-    """The argument ADDRESS and the options that belong to it."""
+    """The argument ADDRESS and its options."""
     for decorate in (
         click.argument("address", required=False, metavar="[ADDRESS]"),
         click.option(
@@ -63,9 +63,9 @@ def observer_at(address: str, token_file: Path | None, timeout: float) -> Observ
 
 
 def one_observer(address: str | None, token_file: Path | None, timeout: float) -> Observer:
-    """The same, and without an address that of the one trainer of this user on this machine.
+    """The observer of the trainer at this address; None: of the only trainer of this user on this machine.
 
-    Raises `SeveralTrainersError` beside the others.
+    Raises `CallerError`, `NoTrainerError`, and `SeveralTrainersError` if there is more than one without an address.
     """
     if address is not None:
         return observer_at(address, token_file, timeout)
@@ -83,9 +83,9 @@ def one_observer(address: str | None, token_file: Path | None, timeout: float) -
 
 
 def connector(address: str | None, token_file: Path | None, timeout: float) -> Callable[[], Observer]:
-    """A function that connects to this trainer whenever it runs; it raises OSError if it does not.
+    """A function that returns a new observer of this trainer, or raises OSError while the trainer does not run.
 
-    Raises `CallerError` for an address or a token that is impossible now; a trainer that is not there yet is none.
+    Raises `CallerError` for an invalid address or token. A trainer may start later, so its absence is no error here.
     """
     with suppress(ConnectionError):
         try:

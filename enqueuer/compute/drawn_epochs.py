@@ -1,13 +1,13 @@
-"""Sequences that draw the order of an epoch: once, in the trainer; every worker follows it.
+"""Sequences with a drawn order: the trainer draws it once an epoch, and every worker follows it.
 
-A sampler may be random, keep a state, be changed by the training, and give another number of batches than its
-``len()``. If each worker iterated its own copy, any of that would make two workers' batches overlap.
+A sampler may be random, keep a state, be changed by the training, or give another number of batches than its ``len()``.
+If each worker iterated a copy of its own, two workers' batches could overlap.
 
     _enqueuer_draw_order(epoch)            trainer   the DrawnOrder of this epoch, or None; the same until a change
     _enqueuer_follow_order(epoch, order)   worker    use this order for the items of that epoch
     _enqueuer_describe_order()             trainer   kind, seed and sizes as JSON values: they belong to a resume state
 
-The adapters' sources have these methods, and so has a wrapper that passes attributes on by ``__getattr__``.
+The adapters' sources have these methods, and so have wrappers of them with a ``__getattr__``.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ _NAMES = {"kind": "order", "class": "sampler"}
 
 
 def draw_order(sequence: Any, epoch: int) -> DrawnOrder | None:
-    """The order of this epoch that the Sequence draws; None if its batches follow from their indices."""
+    """The Sequence's drawn order of this epoch; None if its batches follow from their indices."""
     draw = optional_method(sequence, "_enqueuer_draw_order")
     order = None if draw is None else draw(epoch)
     return order if isinstance(order, DrawnOrder) else None
 
 
 def length_of(sequence: Any, epoch: int) -> int:
-    """The batches of this epoch: as many as were drawn, or else as many as the Sequence says."""
+    """The number of batches of this epoch: of the drawn order, or else ``len()``."""
     order = draw_order(sequence, epoch)
     return batch_count(sequence) if order is None else len(order)
 
 
 def follow_order(sequence: Any, epoch: int, order: DrawnOrder) -> None:
-    """Give a worker's Sequence the order that the trainer drew for this epoch."""
+    """Give a worker's Sequence the trainer's drawn order of this epoch."""
     follow = optional_method(sequence, "_enqueuer_follow_order")
     if follow is not None:
         follow(epoch, order)
 
 
 def describe_order(sequence: Any, epoch: int) -> dict[str, Any] | None:
-    """The order of this epoch, as a resume state keeps it: kind, seed, sizes, and a digest of what was drawn."""
+    """The order of this epoch, as a resume state keeps it: kind, seed, sizes, and a digest of the drawn samples."""
     describe = optional_method(sequence, "_enqueuer_describe_order")
     facts = None if describe is None else describe()
     if not isinstance(facts, dict):

@@ -1,7 +1,7 @@
-"""Settings of libraries that change batches: a script sets them once, and a fresh process has the defaults.
+"""Library settings with an effect on batches: a script sets them once, and a fresh process has the defaults.
 
-Only those of libraries that are imported are read, through their own functions. Left out is what changes no batch, or
-what scripts set for the training alone: threads, print options, the precision of products, devices.
+Only imported libraries are asked, through their own functions. Left out are settings without an effect on batches, and
+settings for the training alone: threads, print options, the precision of products, devices.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def _reads_texts_as_str(pandas: Any) -> bool:
     return int(pandas.__version__.partition(".")[0]) >= 3 or bool(pandas.get_option("future.infer_string"))
 
 
-# Of the thread that reads them.
+# Each thread has values of its own.
 _OF_A_THREAD: dict[str, Read] = {
     "decimal:getcontext().prec": lambda module: module.getcontext().prec,
     "decimal:getcontext().rounding": lambda module: module.getcontext().rounding,
@@ -45,12 +45,12 @@ NAMES = frozenset({*_OF_A_THREAD, *_OF_THE_PROCESS})
 
 
 def read_thread_settings() -> dict[str, str]:
-    """Those of the calling thread, as texts by their names."""
+    """The settings of the calling thread, as texts by their names."""
     return _read(_OF_A_THREAD.items())
 
 
 def read_process_settings() -> dict[str, str]:
-    """Those of the whole process, as texts by their names."""
+    """The settings of the whole process, as texts by their names."""
     return _read(_OF_THE_PROCESS.items())
 
 
@@ -59,7 +59,7 @@ def _read(settings: Iterable[tuple[str, Read]]) -> dict[str, str]:
     for name, read in settings:
         module = sys.modules.get(name.partition(":")[0])
         if module is not None:
-            # Another version may lack it, and so does one that is still being imported.
+            # Another version may lack it, and so may a library in the middle of its import.
             with contextlib.suppress(Exception):
                 found[name] = str(read(module))
     return found

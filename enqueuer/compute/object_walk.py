@@ -1,8 +1,8 @@
-"""Walks through all that an object refers to, without a call of its code: no ``__getattr__``, no property.
+"""Walks through everything in reach of an object, without a call of its code: no ``__getattr__``, no property.
 
     near    attributes, small containers, closures, defaults, bound methods, iterators; the object's classes
     far     the items of large containers: a list of a million rows must not hide what is beside it
-    outer   what the user's functions name among their globals, and in modules that they name
+    outer   globals named in the user's functions, and attributes of modules named there
 
 Each part is walked breadth first, and before the next one. Processes that hold equal objects walk in the same order.
 """
@@ -28,7 +28,7 @@ import numpy as np
 from enqueuer.compute.user_modules import SCRIPTS, is_users
 
 _SMALL_COUNT = 100
-# References that are looked at for each object that is walked: plain values cost a look, too.
+# References to look at for each object to walk: plain values cost a look, too.
 _LOOKS_AN_OBJECT = 5
 # Neither walked nor looked into. (A SystemRandom is for secrets.)
 _PLAIN = (
@@ -39,18 +39,18 @@ _PLAIN = (
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 # Objects of these have no attributes of the user's, but refer to others: iterators, generators, bound methods.
 _BUILT_IN = frozenset({"builtins", "functools", "itertools"})
-# Modules whose own generators are theirs alone; classes of theirs hold nothing of the user's.
+# Modules with private generators; their classes hold nothing of the user's.
 _FOREIGN = frozenset(sys.stdlib_module_names) | {
     *("numpy", "torch", "tensorflow", "jax", "keras", "pandas", "scipy", "PIL"),
 }
 
 
 def walk(root: object, limit: int, is_leaf: Callable[[object], bool] = lambda node: False) -> Iterator[object]:
-    """Yield the object and what it refers to, each once, and at most ``limit``. Leaves are not looked into.
+    """Yield the object and everything in its reach, each once, at most ``limit``. Leaves are not looked into.
 
     A leaf among the globals of a class's module is found as well, as if it were an attribute of the class.
     """
-    # What was met stays referenced until the end: an id may not come twice.
+    # Objects stay referenced until the end, or an id could come twice.
     seen: dict[int, object] = {}
     near: deque[object] = deque([root])
     far: deque[Iterator[object]] = deque()
@@ -96,7 +96,7 @@ def walk(root: object, limit: int, is_leaf: Callable[[object], bool] = lambda no
 
 
 class _Kind:
-    """What all objects of one class have in common."""
+    """The facts common to all objects of one class."""
 
     def __init__(self, cls: type) -> None:
         self.users_classes = [base for base in cls.__mro__ if not _is_foreign(base.__module__)]
@@ -112,7 +112,7 @@ class _Kind:
 
 
 def _parts_of(node: object, kind: _Kind, is_leaf: Callable[[object], bool]) -> Iterator[object]:
-    """What the object refers to, apart from a container's items and its classes."""
+    """The object's references, apart from a container's items and its classes."""
     if isinstance(node, types.FunctionType):
         yield from node.__defaults__ or ()
         yield from (node.__kwdefaults__ or {}).values()
@@ -169,7 +169,7 @@ def _module_leaves(name: str, is_leaf: Callable[[object], bool]) -> Iterable[obj
 
 
 def _named_globals(function: types.FunctionType) -> Iterator[object]:
-    """The globals that the function's code names, and what it names in modules of the user's."""
+    """The globals named in the function's code, and the attributes of the user's modules named there."""
     names = _names_in(function.__code__)
     for name in names:
         value = function.__globals__.get(name, sys.modules.get(name))
@@ -180,7 +180,7 @@ def _named_globals(function: types.FunctionType) -> Iterator[object]:
 
 
 def _names_in(code: types.CodeType) -> dict[str, Any]:
-    """All names in the code and in functions that are defined in it, in order."""
+    """All names in the code, and in functions defined in it, in order."""
     names = dict.fromkeys(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

@@ -41,7 +41,7 @@ class OwnedGenerators:
 
     @property
     def has_opaque(self) -> bool:
-        """Whether any object seeds itself, so that its draws cannot be seen in `states`."""
+        """Whether any object has a seeding method of its own: `states` does not show its draws."""
         return any(reseed.func is _seed_by_method for reseed in self._reseeds)
 
     def has_same_objects(self, other: OwnedGenerators) -> bool:
@@ -74,7 +74,7 @@ def _is_seedable(node: object) -> bool:
 
 
 def _reseed_of(node: object) -> Reseed | None:
-    """How to seed this object; None for one that is no generator."""
+    """The function to seed this object; None if it is no generator."""
     if isinstance(node, random.Random):
         return partial(_seed_random, node)
     if isinstance(node, np.random.Generator):
@@ -104,13 +104,13 @@ def _seed_bits(bits: Any, key: bytes) -> None:
     if sequence is None:
         bits.state = type(bits)(int.from_bytes(key[:16], "little")).state
     else:
-        # What `spawn` makes follows from this one.
+        # Generators made by `spawn` follow from this one.
         _seed_sequence(sequence, key)
         bits.state = type(bits)(sequence).state
 
 
 def _sequence_of(bits: Any) -> Any:
-    """The SeedSequence of a bit generator; None for one that was seeded otherwise."""
+    """The SeedSequence of a bit generator; None if it was seeded in another way."""
     sequence = bits.seed_seq
     return sequence if type(sequence) is np.random.SeedSequence else None
 

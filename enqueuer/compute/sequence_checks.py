@@ -1,8 +1,8 @@
 """Checks that an object can serve as a Sequence, and finds its optional methods.
 
-No base class is required: any object with ``__len__`` and ``__getitem__`` will do. Many are wrappers whose
-``__getattr__`` passes every question on, answers None, or answers with anything at all; an optional method counts only
-where its answer means something.
+No base class is required: any object with ``__len__`` and ``__getitem__`` will do. Many Sequences are wrappers: their
+``__getattr__`` passes every name on, returns None, or returns anything at all. A method found through it counts only
+if it does not answer every name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _REQUIRED = {"__len__": "the number of batches in an epoch", "__getitem__": "the
 _KERAS_ROOTS = frozenset({"keras", "tf_keras", "tensorflow"})
 _KERAS_BASES = frozenset({"Sequence", "PyDataset"})
 _EMPTY_MARK = "_enqueuer_empty_hook"
-# No object has it, so only a ``__getattr__`` that answers everything does.
+# No object has this name, except through a ``__getattr__`` with an answer to every name.
 _UNKNOWN_NAME = "_enqueuer_unknown_method"
 
 
@@ -50,7 +50,7 @@ def check_sequence(candidate: object) -> None:
 
 
 def _check_items(candidate: object) -> None:
-    """Raise a TypeError for texts and for dicts of columns: they have a length and items, which are no batches."""
+    """Raise a TypeError for texts and for dicts of columns: they have a length, but their items are no batches."""
     problem = ""
     if isinstance(candidate, str | bytes | bytearray):
         is_target = isinstance(candidate, str) and ":" in candidate
@@ -67,10 +67,10 @@ def _is_plain_dict(candidate: object) -> TypeGuard[dict[Any, Any]]:
 
 
 def batch_count(sequence: Any) -> int:
-    """The number of batches in an epoch: ``len()``, or ``num_batches`` of a Keras dataset that has no ``__len__``.
+    """The number of batches in an epoch: ``len()``, or ``num_batches`` of a Keras dataset without ``__len__``.
 
     Runs the user's code. Raises TypeError, ValueError or OverflowError for a value that is no length, and TypeError for
-    a dataset without an end, whose ``num_batches`` is None.
+    a dataset without an end (``num_batches`` is None).
     """
     if hasattr(type(sequence), "__len__"):
         return _length(sequence)
@@ -84,7 +84,7 @@ def batch_count(sequence: Any) -> int:
 
 
 def _length(sequence: Any) -> int:
-    """``len()``. Its own errors do not say whose ``__len__`` is wrong, and come out of ``start()``."""
+    """``len()``, with errors that name the class: they come out of ``start()``, and Python's own do not name it."""
     try:
         return len(sequence)
     except (TypeError, ValueError, OverflowError) as error:
@@ -98,7 +98,7 @@ def _length(sequence: Any) -> int:
 
 
 def _defines_num_batches(sequence: object) -> bool:
-    """Whether ``num_batches`` is the class's own, and not that of Keras' base class, which asks ``__len__``."""
+    """Whether the class defines ``num_batches`` itself; that of Keras' base class only asks ``__len__``."""
     owner = next((cls for cls in type(sequence).__mro__ if "num_batches" in vars(cls)), None)
     return owner is not None and not _is_keras_base(owner)
 
@@ -116,10 +116,10 @@ def own_on_epoch_end(sequence: Any) -> Callable[[], Any] | None:
 
 
 def optional_method(sequence: Any, name: str) -> Callable[..., Any] | None:
-    """The Sequence's method of this name, or that of an object which its ``__getattr__`` passes questions on to.
+    """The Sequence's method of this name, or that of the object behind its ``__getattr__``.
 
-    None if there is none, or if ``__getattr__`` answers every name with something that can be called: then its answers
-    mean nothing. What ``__getattr__`` raises counts as no.
+    None if there is none, or if ``__getattr__`` returns something callable for every name: then its answers mean
+    nothing. An exception of ``__getattr__`` counts as no.
     """
     method = _find(sequence, name)
     if method is not None and not _is_own(sequence, name) and _find(sequence, _UNKNOWN_NAME) is not None:

@@ -1,15 +1,14 @@
 """Settings: plain values of the user's modules and classes, compared between the trainer and its local workers.
 
-A local worker imports modules afresh, so a value that the training script has set in a module is lost there, in
-silence:
+A local worker imports modules afresh, so a value set in a module by the training script is silently lost there:
 
     trainer, when an epoch opens    read_settings(sequence)      name ► digest and text
-    worker, after the Sequence      find_unlike(digests)         the names whose values differ here, with these
+    worker, after the Sequence      find_unlike(digests)         names with other values here, and these values
 
-Read are the modules of all classes and functions that the Sequence holds, and the modules that those import. Only the
-user's: of 5 821 plain values of libraries, 20 differ between any two processes. Of libraries there is a list
-(`library_settings`). Left out are names with an underscore,
-and those that differ by their nature: made from the clock, the process or chance, counted up, filled as a cache.
+The modules of all classes and functions in reach of the Sequence are read, and the modules imported there, if they are
+the user's. (Of 5 821 plain values of libraries, 20 differ between any two processes; `library_settings` has a list of
+its own.) Left out are names with an underscore, and values that differ by their nature: made from the clock, the
+process or chance, counted up, filled as a cache.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ from enqueuer.compute.library_settings import read_process_settings, read_thread
 from enqueuer.compute.object_walk import walk
 from enqueuer.compute.user_modules import SCRIPTS, is_users
 
-# 2 ms for a walk through this many objects.
+# A walk through this many objects takes 2 ms.
 _MOST_NODES = 2_000
 _MOST_MODULES = 100
 _MOST_SETTINGS = 1_000
-# Told of at once; the first is mostly the cause.
+# The most settings in one warning; the first is mostly the cause.
 _MOST_TOLD = 5
 _MOST_ITEMS = 1_000
 _DEPTH_LIMIT = 6
@@ -63,7 +62,7 @@ def read_settings(sequence: object, of_thread: Mapping[str, str]) -> dict[str, t
     ``of_thread``: the libraries' settings in the trainer's own thread (`read_thread_settings`).
     """
     settings = {**of_thread, **read_process_settings()}
-    # Modules may hold anything, such as a proxy that raises whatever it is asked.
+    # Modules may hold anything, such as a proxy that raises for every name.
     with contextlib.suppress(Exception):
         settings |= {
             name: text
@@ -74,7 +73,7 @@ def read_settings(sequence: object, of_thread: Mapping[str, str]) -> dict[str, t
 
 
 def find_unlike(digests: Mapping[str, bytes]) -> tuple[tuple[str, str], ...]:
-    """Names and values of the settings here that have another digest, in modules that are imported here."""
+    """Names and values of the settings with another digest here, among modules already imported here."""
     try:
         return tuple(islice(_unlike(digests), _MOST_TOLD))
     except Exception:  # as in `read_settings`
@@ -107,7 +106,7 @@ def _shown(text: str) -> str:
 
 
 def _modules_of(sequence: object) -> list[str]:
-    """The user's modules that the Sequence's classes and functions come from, and those that they import."""
+    """The user's modules with the Sequence's classes and functions, and the modules imported there."""
     waiting = deque(dict.fromkeys(_homes_of(sequence)))
     seen: dict[str, None] = {}
     while waiting and len(seen) < _MOST_MODULES:
@@ -120,7 +119,7 @@ def _modules_of(sequence: object) -> list[str]:
                 waiting.append(value.__name__)
             elif isinstance(value, type | types.FunctionType) and isinstance(value.__module__, str):
                 waiting.append(value.__module__)
-    # What a script's classes read in the script itself travels with them.
+    # Globals of the script itself travel with its classes.
     return [name for name in seen if name not in SCRIPTS]
 
 
@@ -186,7 +185,7 @@ def _text_of(value: object, depth: int) -> str | None:
 
 
 def _texts_of(values: Iterable[object], depth: int) -> list[str]:
-    """The plain ones among the values, as texts."""
+    """The plain values among these, as texts."""
     return [text for value in values if (text := _text_of(value, depth + 1)) is not None]
 
 
@@ -199,7 +198,7 @@ def _joined(texts: list[str], brackets: str) -> str:
 
 @functools.lru_cache(256)
 def _varying_names(module: str) -> frozenset[str]:
-    """Names in the module's source that are made from the clock, the process or chance, counted up, or filled."""
+    """Names in the module's source with varying values: from the clock, the process or chance, counted up, filled."""
     try:
         tree = ast.parse(Path(sys.modules[module].__file__ or "").read_bytes())
     except (OSError, SyntaxError, ValueError):
@@ -224,7 +223,7 @@ def _note_made(body: ast.Module | ast.ClassDef, names: set[str]) -> None:
 
 
 def _note_changed(function: ast.FunctionDef | ast.AsyncFunctionDef, names: set[str]) -> None:
-    """Names that the function counts up, fills, or makes when they are first asked for."""
+    """Add names that the function counts up, fills, or makes at their first use."""
     asked = {
         _name_of(part)
         for node in ast.walk(function)

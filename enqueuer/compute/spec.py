@@ -157,7 +157,7 @@ def split_target(target: object) -> tuple[str, str]:
 
 
 def _corrected(target: object) -> str:
-    """What a malformed target most likely means, such as 'data:Train' for 'data.Train' and 'src/data.py:Train'."""
+    """The likely meaning of a malformed target, such as 'data:Train' for 'data.Train' and 'src/data.py:Train'."""
     if not isinstance(target, str):
         return ""
     module, colon, name = target.rpartition(":" if ":" in target else ".")

@@ -5,9 +5,9 @@
                       computed again under its own
 
 The reason: many Sequences draw lazily and keep the result, such as an order of all samples made by the first
-``__getitem__``. Under the item's own seeds each worker would keep another order. (Own seeds first, and a new instance
-only if something was kept, is cheaper, but fails where it is kept outside of the instance: in a module, a class, a
-cache.) So a drawing Sequence pays one item more for each fresh instance, and any other pays nothing.
+``__getitem__``. Under the item's own seeds each worker would keep another order. So a drawing Sequence pays one item
+more for each fresh instance, and any other pays nothing. (The reverse is cheaper: own seeds first, and a new instance
+only if something was kept. But it fails for values kept outside of the instance: in a module, a class, a cache.)
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from enqueuer.compute.seeding import FIRST, seed_globals
 
 @dataclass(slots=True)
 class Instance:
-    """A worker's instance of the Sequence, as it is loaded, over all epochs that it serves unchanged.
+    """A worker's loaded instance of the Sequence, over all epochs in which it does not change.
 
     ``since`` is the first epoch of its present state, the same on all workers. It is fresh until its first item is
-    computed, in any epoch. ``drawn_seed`` is the stream's seed under which that item drew, and under which it may have
-    kept what it drew; None: it drew nothing.
+    computed, in any epoch. ``drawn_seed`` is the stream's seed under which that item drew, and may have kept a result;
+    None: it drew nothing.
     """
 
     sequence: Any
@@ -47,7 +47,7 @@ class Instance:
         self.find_generators()
 
     def find_generators(self) -> None:
-        """Walk the instance: after it was loaded, and after its first item, which may have made some."""
+        """Walk the instance: after it was loaded, and after its first item, since that may have made generators."""
         self.owned = OwnedGenerators(self.sequence)
 
 
@@ -67,7 +67,7 @@ class WorkerItems:
         self._on_repeat = on_repeat
 
     def compute(self, index: int, out: Any = None) -> Any:
-        """``sequence[index]``, or ``sequence.getitem_into(index, out)``; raises what that raises."""
+        """``sequence[index]``, or ``sequence.getitem_into(index, out)``, with its exceptions."""
         if self._instance.is_fresh:
             self._instance.is_fresh = False
             return self._compute_first(index, out)
@@ -83,7 +83,7 @@ class WorkerItems:
             set_entropy(before)
 
     def _compute_first(self, index: int, out: Any) -> Any:
-        """Compute the item under seeds that all workers share, and again under its own if it drew anything."""
+        """Compute the item under seeds common to all workers, and again under its own if it drew anything."""
         watch = DrawWatch((self._seed, self._instance.since, FIRST), self._instance.owned)
         try:
             batch = watch.run(
@@ -103,14 +103,14 @@ class WorkerItems:
         return self.compute(index, out)
 
     def _has_drawn(self, watch: DrawWatch) -> bool:
-        """Whether the first item drew anything, or made generators: those were seeded as all workers' are."""
+        """Whether the first item drew anything, or made generators: these have the seeds common to all workers."""
         before = self._instance.owned
         self._instance.find_generators()
         return watch.has_drawn or not self._instance.owned.has_same_objects(before)
 
 
 class DrawWatch:
-    """Runs a call under these seeds, and sees whether it drew from any generator that was seeded."""
+    """Runs a call under these seeds, and sees whether it drew from any seeded generator."""
 
     def __init__(self, seeds: tuple[int, int, int], owned: OwnedGenerators) -> None:
         self.seeds = seeds
@@ -118,7 +118,7 @@ class DrawWatch:
         self._owned = owned
 
     def run(self, call: Callable[[], Any]) -> Any:
-        """The call's result; raises what it raises."""
+        """The call's result, or its exception."""
         entropy = Entropy(seed_globals(*self.seeds))
         self._owned.seed(*self.seeds)
         states, rngs_count = self._states(), item_rngs_count()

@@ -40,7 +40,7 @@ class EpochExhausted:
 
 @dataclass(frozen=True, slots=True)
 class EpochEnded:
-    """This epoch has ended early, as the trainer wanted, and none of its threads computes an item of it any more."""
+    """Report an epoch's early end, asked for by the trainer: no thread of the trainer computes its items any more."""
 
     epoch: int
 

@@ -98,7 +98,7 @@ def _judge(state: State, worker: Worker, sample: Sample, payload: Any) -> None:
 
 
 def on_sample_failed(state: State, worker: Worker, lease: int, reason: str) -> bool:
-    """A sample raised: no reason to refuse a host. False if the lease is none of a sample."""
+    """Note that a sample raised, which is no reason to refuse a host. False if the lease is not on a sample."""
     sample = worker.samples.pop(lease, None)
     if sample is None:
         return False
@@ -141,7 +141,7 @@ def _contest(state: State, host: Host, worker: Worker, sample: Sample, differenc
 
 
 def review_contests(state: State) -> None:
-    """Give up controls without an answer: they are no excuse."""
+    """Give up controls without an answer: their hosts are judged by the difference alone."""
     for host in list(state.samples.hosts.values()):
         contest = host.contest
         if contest is None:
@@ -194,7 +194,7 @@ def _describe_rounding(worker: Worker, sample: Sample, difference: Difference) -
 
 
 def compare_twice(state: State, run: EpochRun, position: int, worker: Worker, payload: Any) -> None:
-    """Compare an answer with the answer taken before, if another lease gave that and its digest was kept."""
+    """Compare an answer with the one taken before, if that came from another lease and its digest was kept."""
     first = run.first_digests.get(position)
     if first is None or state.samples.has_told_of_twice:
         return

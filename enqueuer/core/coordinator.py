@@ -181,7 +181,7 @@ def _routes(state: State) -> list[Route]:
 
 
 def _end_early(state: State) -> None:
-    """Report the epoch that ended early, and close the books of each whose last item is done."""
+    """Report the epoch that ended early, and close the books of ended epochs without a running item."""
     ending = None if state.ending is None else state.ledger.ended.get(state.ending)
     if state.ending is not None and (ending is None or not state.ledger.is_computed_in_process(ending)):
         state.actions.append(EpochEnded(state.ending))

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
 FieldDigest: TypeAlias = tuple[bytes, bytes] | None
-# The digests of a batch's fields, by the fields' names: an exact one, and one of what another machine may round
-# otherwise. None: the field and all below it are not compared.
+# The digests of a batch's fields, by the fields' names: an exact one, and one of the parts that another machine may
+# round otherwise. None: the field and all below it are not compared.
 BatchDigest: TypeAlias = Mapping[str, FieldDigest]
 # The exact digest of an object known by its parts alone. One worker may send it as an object, and another one as the
 # plain value it stands for, so it is compared with its like alone.

@@ -22,7 +22,7 @@ class Route(NamedTuple):
 
 
 class Right(Enum):
-    """What the sender of a control message may do, by the key that its connection proved."""
+    """The rights of a control message's sender, by the key proved on its connection."""
 
     ALL = auto()  # a channel without keys
     SERVE = auto()  # a worker's key
@@ -67,7 +67,7 @@ class ResultsReceived(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ResultsRefused:
-    """A result message has come whose contents contradict its header.
+    """A result message has come, and its contents contradict its header.
 
     ``incarnation`` and ``leases`` are empty, and ``seq`` is 0, where the header cannot be read.
     """

@@ -1,4 +1,4 @@
-"""What failed in a session, as texts: warnings, and exceptions of items that are tried again; the latest ones alone."""
+"""The latest faults of a session, as texts: warnings, and the exceptions of items to be tried again."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ class FaultHistory:
         self._faults.append(Fault(self._count, now - self._began, text[:_LONGEST_TEXT]))
 
     def after(self, number: int) -> list[Fault]:
-        """Those kept with a higher number, the earliest first."""
+        """The kept faults with a higher number, the earliest first."""
         return [fault for fault in self._faults if fault.number > number]

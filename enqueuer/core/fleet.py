@@ -31,7 +31,7 @@ class Fleet:
         self.item_times = SessionTimes()
 
     def __iter__(self) -> Iterator[Worker]:
-        """The workers neither lost nor gone."""
+        """The present workers: neither lost nor gone."""
         return (worker for worker in list(self._by_incarnation.values()) if worker.state not in self._departed)
 
     def __len__(self) -> int:

@@ -117,7 +117,7 @@ def _book(state: State, assignment: Assignment) -> None:
 
 def _has_min_workers(state: State) -> bool:
     if not state.has_had_min_workers:
-        # Those that wait for a sample need one that is granted before.
+        # Workers waiting for a sample count, since the sample needs a grant before.
         present = state.scheduler.slots_count + state.samples.waiting_count
         state.has_had_min_workers = present >= state.options.min_workers
     return state.has_had_min_workers

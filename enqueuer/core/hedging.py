@@ -134,7 +134,8 @@ class Hedger:
     def _judge(self, run: EpochRun, position: int | None) -> _Late | None:
         """When the position is late; None if it is not to be hedged.
 
-        That is a position that is answered, pending, hedged already, a suspect, or without another free worker.
+        A position is not hedged while it is answered, pending, hedged already, a suspect, or without another free
+        worker.
         """
         lease = run.only_lease(position) if position is not None else None
         entry = self._ledger.find(lease) if lease is not None else None

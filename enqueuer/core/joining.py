@@ -113,7 +113,7 @@ def on_hello(state: State, route: Route, session: bytes, hello: Hello, key: str)
 
 def _refuse_hello(state: State, route: Route, hello: Hello, refusal: str) -> None:
     record, name = offences.record_at(state, route), f"{hello.worker_id} on {hello.host}"
-    # A peer that calls itself otherwise in each Hello is told of once, too.
+    # A peer with another name in each Hello is logged once, too.
     if refusals.note(state, name, refusal) and not record.was_rejected:
         record.was_rejected = True
         state.report(ERROR, f"rejected worker {name}: {refusal}")
@@ -137,7 +137,7 @@ def _join(state: State, route: Route, session: bytes, hello: Hello, key: str) ->
     if worker is None:
         worker = Worker.from_hello(hello, route, key, record, state.now)
         if is_ours:
-            # It was lost for long, and forgotten: other workers have computed the results it still keeps.
+            # It was lost for long, and forgotten: other workers have computed its leases again.
             worker.received_seq = hello.sent_seq
         state.fleet.add(worker)
         _warn_of_other_versions(state, worker, hello)
@@ -153,7 +153,7 @@ def _join(state: State, route: Route, session: bytes, hello: Hello, key: str) ->
 
 
 def _warn_of_other_versions(state: State, worker: Worker, hello: Hello) -> None:
-    """Warn of a worker whose batches may not be the same bit for bit, once for each pair of versions."""
+    """Warn of a worker with other versions, once for each pair: its batches may not be the same bit for bit."""
     facts = state.facts
     for program, theirs, ours in (
         ("Python", hello.python_version, facts.python_version),
@@ -200,7 +200,7 @@ def on_ready(state: State, worker: Worker, message: Ready) -> None:
 
 
 def _tell_of_settings(state: State, opened: EpochOpened, ready: Ready) -> None:
-    """Warn, once for each, of settings that the trainer's script has changed and its local workers do not have."""
+    """Warn, once for each, of settings changed by the trainer's script and missing in its local workers."""
     news = {name: text for name, text in ready.settings if name in opened.settings.keys() - state.told_settings}
     if news:
         state.told_settings.update(news)
@@ -237,7 +237,7 @@ def on_load_failure(state: State, worker: Worker, message: LoadFailure) -> None:
 
 
 def _welcome_message(state: State, channel: str, received_seq: int, opened: EpochOpened | None) -> Welcome:
-    """For a worker; without an epoch, for a supervisor."""
+    """The Welcome for a worker; without an epoch, for a supervisor."""
     timing = state.options.timing
     options: dict[str, Any] = dict(opened.options) if opened else {"batch_timeout": state.options.batch_timeout}
     facts = state.channels[channel]

@@ -32,7 +32,7 @@ def on_goodbye(state: State, worker: Worker, message: Goodbye) -> None:
 
 
 def let_go_if_done(state: State, worker: Worker) -> None:
-    """Say Bye to a worker that has said goodbye and whose results have all come."""
+    """Say Bye to a worker that has said goodbye, once all its results have come."""
     done = worker.goodbye_seq is not None and worker.received_seq >= worker.goodbye_seq
     if done and worker.state is not WorkerState.GONE:
         state.report(INFO, f"worker {worker.name} left after {worker.batches_count} batches")

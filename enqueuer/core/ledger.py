@@ -19,12 +19,12 @@ from enqueuer.core.worker import Worker
 # A lease: the epoch that it is on, its position there, and the worker that holds it.
 LeaseEntry = tuple[EpochRun, int, Worker]
 
-# Of the leases of a worker that leaves, so many may still be answered by it; a digest is kept of the other answer.
+# A leaving worker may still answer this many of its leases; for the comparison, the other answer's digest is kept.
 _MOST_WATCHED = 16
 
 
 class HeldBytes:
-    """Bytes of the batches that have come and were not taken, each by its own weight. Other outcomes weigh nothing."""
+    """Bytes of received batches until they are taken, each by its own weight. Other outcomes weigh nothing."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -44,7 +44,7 @@ class HeldBytes:
         self._ready.extend([weights.pop(position, 0) for position in positions])
 
     def note_taken(self, count: int) -> None:
-        """The trainer took this many."""
+        """Note that the trainer took this many outcomes."""
         for _ in range(count):
             self.total -= self._ready.popleft()
 
@@ -89,7 +89,7 @@ class Ledger:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the batches that have come and were not taken; 0 unless they are weighed."""
+        """Bytes of the batches received and not yet taken; 0 unless they are weighed."""
         return self._held.total if self._held is not None else 0
 
     @property
@@ -172,7 +172,7 @@ class Ledger:
         return first
 
     def answer(self, worker: Worker, lease: int, run: EpochRun | None) -> int | None:
-        """The position of an answer that may be taken; None for a stale one, as every answer without a run is."""
+        """The position of an answer that counts; None for a stale one. Without a run, every answer is stale."""
         entry = self._leases.get(lease)
         if entry is None or entry[0] is not run or entry[2] is not worker:
             self.stale_count += 1
@@ -185,7 +185,7 @@ class Ledger:
         return entry[1]
 
     def answer_all(self, worker: Worker, leases: Sequence[int], run: EpochRun) -> list[int] | None:
-        """The positions of these answers, if each may be taken; None, and no change, if one may not."""
+        """The positions of these answers if each of them counts; otherwise None, and nothing changes."""
         entries = [self._leases.get(lease) for lease in leases]
         positions = [entry[1] for entry in entries if entry is not None and entry[0] is run and entry[2] is worker]
         if len(positions) != len(set(leases)) or len(positions) != len(leases):
@@ -214,7 +214,7 @@ class Ledger:
         return returned
 
     def reinstate(self, worker: Worker, held: Iterable[int], now: float) -> None:
-        """Occupy the worker again by leases that it holds after all: they run, because they were revoked too late."""
+        """Occupy the worker again with leases that it still holds: they were revoked too late, so they run."""
         for lease in held:
             entry = self._leases.get(lease)
             if entry is not None and entry[2] is worker:

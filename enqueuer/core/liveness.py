@@ -95,9 +95,7 @@ def _warn_without_workers(state: State) -> None:
 
 def on_heartbeat(state: State, worker: Worker, message: Heartbeat) -> None:
     """Reconcile the worker's leases with the ledger, repeat messages it seems to have missed, and reply."""
-    offence = offences.wrong_seconds(worker, message.round_trip, state.now)
-    offence = offence or offences.wrong_held(state, worker, message.held)
-    if offence is not None:
+    if (offence := offences.wrong_heartbeat(state, worker, message)) is not None:
         offences.report_offence(state, worker, offence)
         return
     worker.note_round_trip(message.round_trip)

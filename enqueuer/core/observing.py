@@ -14,7 +14,7 @@ from enqueuer.core.events import ControlReceived, Right
 from enqueuer.core.state import State
 from enqueuer.protocol.messages import MOST_EVENTS, MOST_ROWS, Observe, Reject
 
-# What a snapshot takes on the wire at most, and each worker and event in it: `tests/runtime/test_observing.py`.
+# The most bytes of a snapshot on the wire, and of each worker and event in it: `tests/runtime/test_observing.py`.
 SNAPSHOT_BYTES, ROW_BYTES, EVENT_BYTES = 700, 110, 60
 
 
@@ -32,7 +32,7 @@ def on_observe(state: State, event: ControlReceived, message: Observe) -> None:
 
 
 def refuse(state: State, event: ControlReceived) -> None:
-    """An observer says what no observer may say."""
+    """Reject an observer's message other than Observe."""
     name = type(event.message).__name__
     state.send(event.route, Reject("the key of an observer can do nothing but observe"))
     offences.report_offence(state, event.route, f"said {name}, which no observer says")

@@ -11,14 +11,13 @@ read any more. An impersonation bans at once: the impersonated peer must not suf
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 from enqueuer.core.actions import ERROR, WARNING
 from enqueuer.core.events import Route
 from enqueuer.core.peer import OFFENCES_LIMIT, PeerRecord
 from enqueuer.core.state import State
 from enqueuer.core.worker import Worker, WorkerState
-from enqueuer.protocol.messages import Hello, Reject, Role
+from enqueuer.protocol.messages import Heartbeat, Hello, Reject, Role
 
 # Longer compute times are made up. Days are possible: one clock may stop in a suspended machine while another goes on.
 _LONGEST_SECONDS = 86_400.0
@@ -44,7 +43,7 @@ def report_offence(state: State, peer: Worker | Route, offence: str) -> None:
 
 
 def report_key(state: State, key: str, offence: str) -> None:
-    """Count an offence of a peer known only by its key. Others may have the same key, so nobody is banned."""
+    """Count an offence of a peer known only by its key. Other peers may have the same key, so there is no ban."""
     name = f"an owner of key {key[:_KEY_SHOWN]}" if key else "somebody without a key"
     _note(state, state.peers.offender(name) or PeerRecord(name, limit=sys.maxsize), offence)
 
@@ -132,9 +131,11 @@ def wrong_answer(state: State, worker: Worker, lease: int, *, is_current: bool, 
     return None
 
 
-def wrong_held(state: State, worker: Worker, held: Sequence[int]) -> str | None:
-    """The offence in a heartbeat's list of leases."""
-    for lease in held:
+def wrong_heartbeat(state: State, worker: Worker, message: Heartbeat) -> str | None:
+    """The offence in a heartbeat's round trip or list of leases."""
+    if (offence := wrong_seconds(worker, message.round_trip, state.now)) is not None:
+        return offence
+    for lease in message.held:
         if lease >= state.ledger.next_lease:
             return f"says that it holds lease {lease}, which was never granted"
         entry = state.ledger.find(lease)

@@ -59,7 +59,7 @@ class PeerRecord:
 
 @dataclass(slots=True)
 class Supervisor:
-    """A supervisor: ``id`` is what its children call it, ``key`` the name of the key it proved, or ''."""
+    """A supervisor: ``id`` is its name in its children's Hellos, ``key`` the name of the key it proved, or ''."""
 
     id: bytes
     key: str

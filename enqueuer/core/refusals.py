@@ -1,4 +1,4 @@
-"""Refusals: a worker is turned away for a reason, which is kept for the warning that no worker is there."""
+"""Refusals: a worker is turned away for a reason. The warning about missing workers lists the reasons."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enqueuer.core.state import State
 from enqueuer.core.worker import Worker
 from enqueuer.protocol.messages import Reject
 
-# Refusals to tell of: different reasons, and workers a reason.
+# The bounds of what is kept: different reasons, and workers for each.
 _REASONS_KEPT = 5
 _NAMES_KEPT = 1_000
 
@@ -35,7 +35,7 @@ def describe(state: State) -> str:
 
 
 def note(state: State, name: str, reason: str) -> bool:
-    """Keep the reason; returns whether it is new for this worker, which comes again every few seconds."""
+    """Keep the reason; returns whether it is new for this worker: a refused worker tries again every few seconds."""
     if reason not in state.refusals and len(state.refusals) >= _REASONS_KEPT:
         del state.refusals[next(iter(state.refusals))]
     names = state.refusals.setdefault(reason, set())
@@ -46,7 +46,7 @@ def note(state: State, name: str, reason: str) -> bool:
 
 
 def forget(state: State, name: str) -> None:
-    """The worker of this name serves now."""
+    """Drop the reasons for the worker of this name: it serves now."""
     for reason in [reason for reason, names in state.refusals.items() if name in names]:
         state.refusals[reason].discard(name)
         if not state.refusals[reason]:

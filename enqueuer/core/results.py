@@ -232,9 +232,9 @@ def note_timeout(state: State, worker: Worker, run: EpochRun, position: int, sta
 
 
 def skip_or_raise(state: State, outcomes: list[Outcome]) -> list[Outcome]:
-    """What the trainer gets for these, in their order: a failed batch is skipped as long as ``max_skipped`` allows it.
+    """The outcomes for the trainer, in the same order: failed batches become skips, as far as ``max_skipped`` allows.
 
-    Decided at delivery: in what order batches fail on workers that are beside one another is chance.
+    This is decided at delivery, because the order in which batches fail on several workers is chance.
     """
     if state.options.on_error != "skip":
         return outcomes

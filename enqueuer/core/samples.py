@@ -45,7 +45,7 @@ class Sample(NamedTuple):
 
 @dataclass(slots=True)
 class Contest:
-    """A sample that differs from the known batch, until a control has shown whether each computation of it does."""
+    """A sample unlike the known batch, until a control shows whether each computation gives another result."""
 
     worker: Worker
     sample: Sample
@@ -115,7 +115,7 @@ class Samples:
             del self.known[key]
 
     def shift(self, gap: float) -> None:
-        """The coordinator paused for so long: nobody else waited longer."""
+        """Move all times by the coordinator's own pause of ``gap`` seconds: no host waited during it."""
         for host in self.hosts.values():
             host.waiting_since += gap
             host.asked_at += gap

@@ -24,12 +24,12 @@ from enqueuer.core.state import State
 from enqueuer.core.worker import Worker, WorkerState
 from enqueuer.protocol.messages import Grant, Revoke
 
-# Time-outs of a silent worker until a host serves without a comparison, a second worker is asked, a second host founds,
+# After this many worker time-outs a host serves without a comparison, a second worker is asked, a second host founds,
 # and a control counts as failed. An item may take a minute.
 _PATIENCE_TIMEOUTS = 6
 # Longer items are sampled once.
 _LONG_SECONDS = 1.0
-# A sample may kill its worker each time. The host does not wait for ever because of that.
+# The limit of tries: a sample may kill its worker each time, and the host must not wait for ever.
 _MOST_ASKS = 5
 
 # ---------------------------------------------------------------- a worker is ready
@@ -199,7 +199,7 @@ def note_answer(state: State, worker: Worker) -> None:
 
 
 def note_failure(state: State, worker: Worker) -> bool:
-    """A failed item of the worker; whether it counts. Another host may found beside one that fails."""
+    """Note a failed item of the worker; True if it counts. Beside a failing founding host another one may found."""
     if not is_sampled(state, worker):
         return True
     host = state.samples.host_of(worker)

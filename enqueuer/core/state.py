@@ -79,16 +79,17 @@ class State:
         self.version_warnings: set[str] = set()
         # `supervision` counts local workers in a row that died before they served; `sampling` resets it.
         self.deaths_on_arrival = 0
-        # `granting` writes these: when to look for moves again; until when room for short batches is collected.
+        # `granting` writes these: when to look for moves again; until when room for short batches is collected; whether
+        # there were ever enough workers; how often a late batch was leased a second time.
         self.rebalance_at = self.collecting_until = math.inf
         self.has_had_min_workers = False
         self.hedges_count = 0
-        # `results` writes these; ``skipped`` has the (epoch, index) of each skipped batch.
+        # `results` writes these: counts; the (epoch, index) of each skipped batch; compute seconds, summed over slots.
         self.retries_count = self.timeouts_count = 0
-        # Seconds that workers have computed, summed over their slots.
-        self.busy_seconds = 0.0
-        self.usage = FleetUsage()
         self.skipped: list[tuple[int, int]] = []
+        self.busy_seconds = 0.0
+        # `liveness` writes it.
+        self.usage = FleetUsage()
         # The coordinator's: an epoch that is to end early, until that is reported.
         self.ending: int | None = None
 

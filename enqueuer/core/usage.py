@@ -1,8 +1,8 @@
-"""What workers use, by what they tell in their heartbeats: processor time, bytes read, and waiting for the network.
+"""Workers' use of their machines, from their heartbeats: processor time, bytes read, and waiting for the network.
 
-A heartbeat's figures count since the process began. Each is compared with that of the heartbeat before, and the first
-one after the worker's first batch is the beginning: what a process reads to start, to build its Sequence and to import
-what its first item needs does not count. A heartbeat that is lost loses nothing.
+The figures of a heartbeat count from the start of the worker's process, so a lost heartbeat loses nothing. Each figure
+is compared with the previous heartbeat's. The first heartbeat after the worker's first batch is the beginning: reads
+and imports before it (to start, to build the Sequence, for the first item) do not count.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from enqueuer.protocol.messages import Heartbeat
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """The figures of one heartbeat, and when it came; ``busy_seconds`` are those of the worker's answers by then."""
+    """The figures and the time of one heartbeat; ``busy_seconds`` are those of the worker's answers by then."""
 
     at: float
     cpu_seconds: float
@@ -28,7 +28,7 @@ class Told:
 
 
 class FleetUsage:
-    """Sums over all workers that send heartbeats, departed ones included.
+    """Sums over all workers with heartbeats, departed ones included.
 
     ``busy_seconds`` are the compute times of the same workers in the same time, to compare ``cpu_seconds`` with.
     """
@@ -38,7 +38,7 @@ class FleetUsage:
         self.read_bytes = 0
 
     def note(self, before: Told | None, after: Told) -> None:
-        """Add what a worker used between two heartbeats."""
+        """Add a worker's use between two heartbeats."""
         if before is None:
             return
         elapsed = after.at - before.at
@@ -49,5 +49,5 @@ class FleetUsage:
 
 
 def _at_most(elapsed: float, seconds: float) -> float:
-    """The seconds, no more than have passed: an item with many threads computes, and a claim beyond it is false."""
+    """``seconds``, but at most ``elapsed``: more come from several threads of one item, or from a false claim."""
     return min(elapsed, seconds) if seconds > 0 else 0.0

@@ -1,4 +1,4 @@
-"""The verdict: what holds the training back, by how much, and what mends it. A pure function of one window's counters.
+"""The verdict: what holds the training back, by how much, and its cure. A pure function of one window's counters.
 
 The signs are, over the window,
 
@@ -24,23 +24,23 @@ LEAST_BATCHES = 20
 # The bands of the wait share.
 NOT_THE_LIMIT = 0.05
 FIX_FIRST = 0.20
-# Slots that compute this share of the time are all that there is.
+# Slots that compute for this share of the time can do no more.
 _BUSY = 0.9
 # Where nothing else explains the wait, this share is enough: on a full machine, slots stand still between two items.
 _MOSTLY_BUSY = 0.7
-# Of the time that the trainer waited, for a sign to explain it.
+# A sign explains the wait if it covers this share of it.
 _EXPLAINED = 0.5
 _THREAD_IS_FULL = 0.85
-# Looks at the interpreter: fewer say nothing.
+# The least number of looks at the interpreter: fewer say nothing.
 _LEAST_PROBES = 3
-# Workers that use less processor time than this share of their items' time wait for something else.
+# Below this ratio of processor time to item time, workers mostly wait for something else.
 _COMPUTING = 0.5
-# Bytes a batch: workers that read less wait for something else than storage. Sockets do not count.
+# Bytes read a batch, without sockets. Below it, storage is not the reason for waiting.
 _READS = 1024
 
 
 class Cause(Enum):
-    """What holds the training back."""
+    """Reasons for a training to be held back."""
 
     TOO_EARLY = "too early to tell"
     NO_WORKERS = "no workers"
@@ -57,14 +57,14 @@ class Cause(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What holds the training back.
+    """A judgement on one window: the cause that holds the training back, with its figures and its cure.
 
     Attributes:
         cause: The first cause that explains the wait.
-        wait_share: The share of the time that the trainer waited, 0.0 to 1.0: what mending the cause can win.
-        desired_slots: Slots that keep up with the trainer; None while that is not known.
+        wait_share: The part of the trainer's time spent waiting, 0.0 to 1.0: the most that a cure can win.
+        desired_slots: The number of slots to keep up with the trainer; None while unknown.
         sentence: The cause with its figures, in words.
-        cure: The option or command that mends it; '' if there is nothing to mend.
+        cure: The option or command to mend it; '' if there is nothing to mend.
     """
 
     cause: Cause
@@ -78,7 +78,7 @@ class Verdict:
 
 
 def judge(window: Window) -> Verdict:
-    """The verdict on a window: the first cause in the order of the table that its counters show."""
+    """The verdict on a window: the first cause in the table with a sign in the counters."""
     for cause, is_shown, describe in _CAUSES:
         if is_shown(window):
             sentence, cure = describe(window)
@@ -91,14 +91,14 @@ def judge(window: Window) -> Verdict:
 
 
 def _is_too_early(window: Window) -> bool:
-    # A trainer that gets nothing at all never reaches the number of batches.
+    # Without any batch, a trainer never reaches the least number of batches.
     return window.seconds < LEAST_SECONDS or (
         window.batches_count < LEAST_BATCHES and window.wait_share < FIX_FIRST and window.slots_count > 0
     )
 
 
 def _has_failures(window: Window) -> bool:
-    # More of them than batches: what is computed is computed in vain.
+    # More failures than batches: the work is in vain.
     return window.wait_share >= NOT_THE_LIMIT and window.failures_count > window.batches_count
 
 

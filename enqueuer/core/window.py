@@ -1,6 +1,6 @@
-"""A window: what was counted between two moments of a training, and the shares and rates that follow from it.
+"""A window: the counts between two moments of a training, and the shares and rates derived from them.
 
-`verdict` judges it. `desired_slots` is ceil(1.1 · c · p): what keeps up with the trainer, and a tenth more (tf.data
+`verdict` judges it. `desired_slots` is ceil(1.1 · c · p): enough for the trainer, and a tenth more (tf.data
 service's rule, `OptimalNumberOfWorkersRequiredByIterator`).
 """
 
@@ -20,7 +20,7 @@ MOST_GROWTH = 8
 
 @dataclass(frozen=True, slots=True)
 class LateBatch:
-    """The batch that the most others waited for."""
+    """The batch with the most others waiting behind it."""
 
     epoch: int
     index: int
@@ -29,29 +29,29 @@ class LateBatch:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What was counted between two moments.
+    """The counts between two moments.
 
     Attributes:
         seconds: The length of the window.
-        batches_count: Batches that the trainer took.
-        wait_seconds: Seconds that the trainer waited for one, without the wait for the first batch of all.
-        slots_count: Slots of the workers that take leases, at the window's end.
+        batches_count: Batches taken by the trainer.
+        wait_seconds: The trainer's waiting time for batches, without the wait for the very first one.
+        slots_count: Slots of workers taking leases, at the window's end.
         busy_seconds: Slot seconds in which a batch was computed.
         item_seconds: Seconds of work a batch, of each worker.
-        failures_count: Batches that raised, and workers that were lost.
+        failures_count: Failed batches and lost workers.
         blocked_seconds: Seconds in which a slot was idle while at least half of the bound waited behind one late batch.
-        late_batch: The batch that the most others waited for.
-        ready_wait_seconds: Seconds that the trainer waited while a batch was ready: it was taken late.
-        probes_count: How often was looked for a thread that holds the interpreter while the trainer waits.
-        held_count: How often there was one.
-        received_bytes: Bytes that came over the network, as they travelled.
+        late_batch: The batch with the most others waiting behind it.
+        ready_wait_seconds: The trainer's waiting time while a batch was ready and not yet taken.
+        probes_count: The number of looks for another thread holding the interpreter while the trainer waits.
+        held_count: The number of looks with such a thread.
+        received_bytes: Bytes received over the network, as they travelled.
         sending_seconds: Slot seconds in which a worker had nothing to compute while its batches were on their way.
-        compression_ratio: Bytes of batches for each byte that was sent.
+        compression_ratio: Bytes of batches for each byte sent.
         io_thread_seconds: Processor seconds of the trainer's I/O thread.
         computing_share: The part of their items' time in which workers used a processor or waited for a free one;
             None where they do not tell.
-        read_bytes: Bytes that workers read from files and pipes.
-        probed_rate: Batches a second that the trainer takes from memory, if a probe has measured it.
+        read_bytes: Bytes read by workers from files and pipes.
+        probed_rate: Batches a second taken by the trainer from memory, if a probe has measured it.
         slot_seconds: The seconds that all slots were there, summed; None: those at the window's end, all of the time.
     """
 
@@ -88,12 +88,12 @@ class Window:
 
     @property
     def rate(self) -> float:
-        """Batches a second that the trainer took."""
+        """Batches a second taken by the trainer."""
         return self.batches_count / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def demand(self) -> float:
-        """``c``: batches a second that the trainer would take if it never waited, as far as the window can tell."""
+        """``c``: the rate of a trainer without waiting, in batches a second, as far as the window can tell."""
         if self.probed_rate is not None:
             return self.probed_rate
         working = self.seconds - self.wait_seconds
@@ -101,7 +101,7 @@ class Window:
 
     @property
     def is_demand_unseen(self) -> bool:
-        """Whether the trainer works so little beside its waiting that the window does not show how fast it could be."""
+        """Whether the trainer does little but wait, so the window cannot show how fast it could be."""
         return self.probed_rate is None and MOST_GROWTH * (self.seconds - self.wait_seconds) < self.seconds
 
     @property
@@ -138,12 +138,12 @@ class Window:
 
     @property
     def io_thread_share(self) -> float:
-        """The part of a core that the trainer's I/O thread used."""
+        """The use of a core by the trainer's I/O thread, from 0.0 to 1.0."""
         return self.io_thread_seconds / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def desired_slots(self) -> int | None:
-        """Slots that keep up with the trainer; None if the window does not say."""
+        """The number of slots to keep up with the trainer; None if the window does not say."""
         wanted = _HEAD_ROOM * self.demand * self.work_seconds
         return max(1, math.ceil(wanted)) if 0 < wanted < math.inf else None
 

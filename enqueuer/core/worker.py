@@ -55,7 +55,7 @@ TRANSITIONS: dict[WorkerState, frozenset[WorkerState]] = {
 
 
 def _ignore(_worker: Worker) -> None:
-    """The hook of a worker that is in no fleet yet."""
+    """The hook of a worker before a fleet takes it in."""
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +72,7 @@ class Worker:
     supervisor: bytes
     child_number: int
     last_seen: float
-    # How much it may say, and its offences.
+    # The bounds on its messages, and its offences.
     peer: PeerRecord = field(default_factory=lambda: PeerRecord(""))
     # The fleet sets it: called after each change of state, route, leases or speed.
     changed: Callable[[Worker], None] = _ignore
@@ -86,7 +86,7 @@ class Worker:
     # Leases that occupy it, and when each was granted, oldest first; the first `slots` of them run. The ledger writes
     # them.
     leases: dict[int, float] = field(default_factory=dict)
-    # Leases that its last heartbeat should have listed and did not.
+    # Leases missing from its last heartbeat's list.
     unlisted: set[int] = field(default_factory=set)
     # It computes a suspect, or is kept free for one, and gets nothing else. The scheduler writes it.
     reserved: bool = False
@@ -95,13 +95,13 @@ class Worker:
     received_ahead: set[int] = field(default_factory=set)
     # The number of its last result message, once it has said goodbye.
     goodbye_seq: int | None = None
-    # Said to it at the end; said again if it comes back because it did not hear it.
+    # Sent to it at the end, and again if it comes back without having heard it.
     last_word: Bye | Reject | None = None
     asked_for_frames: bool = False
     batches_count: int = 0
     received_bytes: int = 0
     busy_seconds: float = 0.0
-    # What its last heartbeat since its first batch told; `liveness` writes both.
+    # The figures of its last heartbeat after its first batch; `liveness` writes this and `memory_bytes`.
     told: Told | None = None
     memory_bytes: int = 0
     # Running means, in seconds; 0.0 before the first measurement.
@@ -152,7 +152,7 @@ class Worker:
 
     @property
     def takes_leases(self) -> bool:
-        """Whether it serves, and there is a connection to grant over."""
+        """Whether it serves, and has a connection for grants."""
         return self.state is WorkerState.SERVING and self.route is not None
 
     def busy_since(self, lease: int) -> float:

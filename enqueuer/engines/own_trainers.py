@@ -1,4 +1,4 @@
-"""The trainers that this user runs on this machine, as far as remote workers can connect to them."""
+"""The trainers of this user on this machine with an address for remote workers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enqueuer.errors import ConfigurationError
 from enqueuer.observer import local_observers
 
 _LOOK_SECONDS = 5.0
-# The host of a bind=… that means all addresses, and the one by which this machine reaches it.
+# Hosts of a bind=… for all addresses, and the host to use on this machine.
 _REACHED_BY = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]", "localhost": "127.0.0.1"}  # noqa: S104
 
 
@@ -47,6 +47,6 @@ def choose(found: Iterable[TrainerAddresses], connect: str | None) -> TrainerAdd
 
 
 def reachable(address: str) -> str:
-    """The address with the host by which this machine reaches it: that of a bind=… may mean all addresses."""
+    """The address with a host for use on this machine: the host of a bind=… may mean all addresses."""
     host, _, port = address.removeprefix("tcp://").rpartition(":")
     return f"tcp://{_REACHED_BY.get(host, host)}:{port}"

@@ -3,10 +3,10 @@
 Three of Slurm's rules, each measured, shape it:
 
 - Slurm signals the steps of a job, not its shell. So the workers run under ``srun``, and the shell outlives them.
-- A job whose workers drain and exit before Slurm ends it is COMPLETED, and Slurm never starts it again, also when it
-  was a preemption that told them to leave. So the workers exit with a code of their own then, and the shell requeues
-  the job; by its number in the array, since the last one's job id is the id of the whole array. ``scancel`` of the job
-  ends the shell as well, so a cancelled job stays cancelled.
+- If the workers drain and exit before Slurm ends the job, the job is COMPLETED, and Slurm never starts it again, also
+  after a preemption. So a preempted worker exits with a code of its own, and the shell requeues the job. The shell
+  names the job by its number in the array, since the last job's id is the id of the whole array. ``scancel`` of the
+  job ends the shell as well, so a cancelled job stays cancelled.
 - At the end of the walltime Slurm kills. So the workers leave before, and the job is requeued for another walltime.
 """
 
@@ -22,12 +22,12 @@ from enqueuer.errors import ConfigurationError
 
 # EX_TEMPFAIL of sysexits.h: "temporary failure; the user is invited to retry".
 REQUEUE_EXIT_CODE = 75
-# What a shell reports of a program that SIGTERM has ended.
+# A shell's exit code for a program ended by SIGTERM.
 _TERMINATED = 143
 # Slurm may send the signal up to 60 s early; the lifetime is over before that.
 _SIGNAL_SECONDS, _SIGNAL_SLACK_SECONDS = 120, 60
 _LEAST_WALLTIME_SECONDS = 300
-# Of an array that started together, the jobs leave over this part of the walltime.
+# The jobs of an array leave spread over this part of the walltime, because they started together.
 _STAGGER_SHARE = 1 / 15
 # Slurm kills 30 s after it signals, unless the cluster is configured otherwise (KillWait).
 _DRAIN_SECONDS = 25
@@ -44,7 +44,7 @@ _SECONDS = {"days": 86_400, "hours": 3600, "minutes": 60, "seconds": 1}
 
 @dataclass(frozen=True)
 class SlurmFleet:
-    """What a user asks of Slurm: ``nodes`` jobs at once, out of an array of ``array`` ones."""
+    """A user's request to Slurm: ``nodes`` jobs at once, out of an array of ``array`` ones."""
 
     nodes: int
     array: int
@@ -129,7 +129,7 @@ def _directives(fleet: SlurmFleet) -> list[str]:
 
 
 def _own_options(fleet: SlurmFleet, worker_options: Sequence[str]) -> dict[str, object]:
-    """The options of `enqueuer worker` that follow from Slurm; some of them only as far as the user gives none."""
+    """The options of `enqueuer worker` for Slurm; some of them only if the user does not give them."""
     flags = {word.partition("=")[0] for word in worker_options}
     defaults: dict[str, object] = {"--name": _NAME, "--drain-timeout": _DRAIN_SECONDS, **_life(fleet.walltime)}
     return {

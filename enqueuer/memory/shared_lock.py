@@ -1,4 +1,4 @@
-"""A lock among the processes that inherited one nameless file: a supervisor's workers."""
+"""A lock among processes with one inherited nameless file: a supervisor's workers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import time
 from contextlib import AbstractContextManager, nullcontext
 
-# A worker that holds the lock for longer was stopped while holding it.
+# Only a worker that was stopped in between holds the lock for longer.
 _PATIENCE_SECONDS = 0.5
 _LOOK_AGAIN_SECONDS = 0.001
 

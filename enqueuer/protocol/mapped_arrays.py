@@ -28,11 +28,11 @@ _MODES = {"r": mmap.ACCESS_READ, "r+": mmap.ACCESS_WRITE, "w+": mmap.ACCESS_WRIT
 
 
 class MappedFiles:
-    """The mapped files of one pickle. With ``copies``, what is in them travels instead."""
+    """The mapped files of one pickle. With ``copies``, their content travels instead."""
 
     def __init__(self, *, copies: bool = False) -> None:
         self._copies = copies
-        # Kept, so that no other object gets the id of one.
+        # Kept referenced, or another object could get the id of one.
         self._roots: list[object] = []
         self._mappings: dict[int, _Mapping | None] = {}
 
@@ -79,7 +79,7 @@ class _Mapping:
 
 
 def _root_of(array: Any) -> np.memmap[Any, Any] | None:
-    """The memmap whose memory the array is in, if it is a plain array or a plain memmap."""
+    """The memmap that holds the array's memory, if it is a plain array or a plain memmap."""
     while array is not None:
         if type(array) is np.memmap and getattr(array, "_mmap", None) is not None:
             return array
@@ -119,7 +119,7 @@ def _gone(path: Path, reason: str) -> ConfigurationError:
     )
 
 
-# ---------------------------------------------------------------- what the system knows
+# ---------------------------------------------------------------- asking the system
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class _Known:
 
 
 def _look_up(address: int, *, with_dirt: bool) -> _Known | None:
-    """What Linux knows of the mapping at this address; None if it cannot be asked."""
+    """Linux's record of the mapping at this address; None if it cannot be asked."""
     path, is_there, has_own_pages = "", False, False
     try:
         with Path("/proc/self/smaps" if with_dirt else "/proc/self/maps").open(errors="surrogateescape") as lines:
@@ -182,5 +182,5 @@ def _restore_mapped(
 
 
 def _restore_memmap(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """An array that was copied, of the class it had."""
+    """The copied array, as a memmap like the original."""
     return array.view(np.memmap)

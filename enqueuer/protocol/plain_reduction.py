@@ -1,9 +1,9 @@
 """Reduces objects of classes with a ``__getattr__``, without asking it.
 
 The standard reduction asks the instance for ``__getnewargs_ex__`` and the like, and at the other end an instance
-without any attribute for ``__setstate__``. A ``__getattr__`` that answers everything, or passes every question on to an
-attribute, gives a wrong answer or calls itself without end. The interpreter looks such methods up in the class; so does
-this reduction.
+without any attribute for ``__setstate__``. A ``__getattr__`` with an answer to every name is wrong there, and one that
+passes every name on to an attribute calls itself without end. The interpreter looks such methods up in the class; so
+does this reduction.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import struct
 from typing import Any
 
 _POINTER_BYTES = struct.calcsize("P")
-# What a class statement adds to its base: the dict and the weak references.
+# The size of a class statement's additions to its base: the dict and the weak references.
 _ADDED_BYTES = type("_Plain", (), {}).__basicsize__ - object.__basicsize__
 _OWN_REDUCTIONS = ("__reduce__", "__reduce_ex__")
 
@@ -32,7 +32,7 @@ def is_plain_with_getattr(cls: type) -> bool:
 
 
 def reduce_plainly(value: Any) -> tuple[Any, ...]:
-    """The reduction of an object for whose class `is_plain_with_getattr` is true."""
+    """The reduction of an object; `is_plain_with_getattr` is true for its class."""
     cls: Any = type(value)
     args: tuple[Any, ...] = ()
     keywords: dict[str, Any] = {}
@@ -80,7 +80,7 @@ def _set_state(value: Any, state: Any) -> None:
 
 
 def _of_class(cls: type, name: str) -> Any:
-    """What the class or a base other than `object` defines; a metaclass is not asked."""
+    """The attribute, as the class or a base other than `object` defines it; a metaclass is not asked."""
     return next((vars(owner)[name] for owner in cls.__mro__[:-1] if name in vars(owner)), None)
 
 

@@ -3,13 +3,13 @@
     trainer:  code object ──► real file name + the file's text (once a file) ──► `linecache` of the worker
               attribute of ``__main__`` ──► the same attribute of the worker's stand-in for ``__main__``
 
-cloudpickle gives code the file name ``<dynamic-code>``. With the real one and the text, tracebacks and warnings show
-what they show for a module: also those of a notebook's cell, which is no file, and on a host without that file. The
-texts are only shown, and nothing in them is run.
+cloudpickle gives code the file name ``<dynamic-code>``. With the real name and the text, tracebacks and warnings look
+as for a module, also for a notebook's cell, which is no file, and on a host without the file. The texts are only shown;
+nothing in them is run.
 
-In a worker process ``__main__`` is the worker program. A pool that ``__getitem__`` starts pickles functions of the
-script by their names in ``__main__``; so they are put into a module of that name, which children by fork have, too.
-`script_pools` serves other children.
+In a worker process ``__main__`` is the worker program. A pool started by ``__getitem__`` pickles functions of the
+script by their names in ``__main__``. So these functions are put into a module of that name; forked children have it,
+too, and `script_pools` serves other children.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def add_source(name: str, text: str) -> str:
 
 
 def with_name(reduced: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
-    """cloudpickle's reduction of a class or function; one that ``__main__`` has by its name gets that name again."""
+    """cloudpickle's reduction of a class or function; one with a name in ``__main__`` gets that name again."""
     is_nested_function = "." in value.__qualname__ and not isinstance(value, type)
     if len(reduced) == 6 and reduced[5] is not None and not is_nested_function and is_of_main(value):
         return (*reduced[:5], named_setter(reduced[5], value))

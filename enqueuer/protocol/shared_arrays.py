@@ -1,10 +1,10 @@
-"""Arrays in memory that the trainer shares on purpose: worker processes on this host map the same memory.
+"""Arrays in deliberately shared memory of the trainer: worker processes on this host map the same memory.
 
     tensor.share_memory_(), multiprocessing.Array, SharedMemory ──► (process, descriptor or name, bytes from … to …)
 
-They hold what trainer and workers tell one another, such as a cache that the first epoch fills or a level that the loop
-raises, so a copy would be silently wrong: what cannot be shared is refused. Linux tells where memory is shared;
-elsewhere such tensors are refused, and such arrays are copied.
+Trainer and workers exchange values there, such as a cache filled in the first epoch or a level raised by the loop. A
+copy would be silently wrong, so an array that cannot be shared is refused. Linux tells where memory is shared. Other
+systems do not, so there such tensors are refused, and such arrays are copied.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Finds the part that keeps an object from being pickled: `.store.tables['a'][0]`, a sqlite3.Connection.
+"""Finds the innermost part of an object that cannot be pickled: `.store.tables['a'][0]`, a sqlite3.Connection.
 
-Each level tries its parts one by one and goes on in the first that fails alone. It runs after an error, so it may take
-a while, up to a limit.
+Each level tries its parts one by one and goes on in the first part to fail alone. The search runs after an error, so it
+may take a while, up to a limit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def find_unpicklable(live: Any) -> tuple[str, Any] | None:
 
 
 def _parts(whole: Any) -> Iterator[tuple[str, Any]]:
-    """The parts that a pickle of the object contains, each with its step of the path."""
+    """The parts of the object in its pickle, each with its step of the path."""
     if type(whole) is dict:
         for key, value in whole.items():
             yield f"[{key!r:.40}]", value

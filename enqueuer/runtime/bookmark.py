@@ -51,9 +51,9 @@ class Bookmark:
         self.first_epoch = first_epoch
         self._resume = resume
         self._plans: dict[int, EpochPlan] = {}
-        # What a state says of the order of an epoch's samples, for the epochs that have plans.
+        # The description of the order of samples, for a saved state, of each epoch with a plan.
         self._orders: dict[int, dict[str, Any] | None] = {}
-        # The rest that an epoch which ended early leaves to the next one, if that is to go on there.
+        # The rest of an epoch that ended early, if the next epoch may go on there.
         self._rest: tuple[int, EpochPlan] | None = None
         self._goes_on_in: int | None = None
         self._get_received: Callable[[], Received] | None = None
@@ -70,7 +70,7 @@ class Bookmark:
         self._get_received = get_received
 
     def freeze(self, timeout: float) -> None:
-        """After the session: keep the progress alone. Gives up if the Sequence's ``state_dict`` runs for too long."""
+        """After the session: keep nothing but the progress. Gives up if the Sequence's ``state_dict`` runs too long."""
         if not self.own.lock.acquire(timeout=min(timeout, _FREEZE_SECONDS)):
             return
         try:

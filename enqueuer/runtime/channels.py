@@ -72,7 +72,7 @@ class Channel:
     codec: Codec | None = None
 
     def right_of(self, key: str) -> Right:
-        """What a peer with this key may do."""
+        """The rights of a peer with this key."""
         if self.gate is None:
             return Right.ALL
         return Right.OBSERVE if self.gate.is_observer(key) else Right.SERVE

@@ -1,4 +1,4 @@
-"""Reads the counters that the verdict is judged by from the core, the ready queue and the receiver."""
+"""Reads the verdict's counters from the core, the ready queue and the receiver."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from enqueuer.runtime.receiver import Receiver
 
 
 def read_counters(state: State, ready: ReadyQueue, receiver: Receiver, interpreter: InterpreterProbe) -> Counters:
-    """The present counters. Called in the I/O thread, whose processor time is among them."""
+    """The present counters. Called in the I/O thread, because its own processor time is among them."""
     serving = [worker for worker in state.fleet if worker.takes_leases]
     times = ready.times
     return Counters(
@@ -41,7 +41,7 @@ def read_counters(state: State, ready: ReadyQueue, receiver: Receiver, interpret
 def _find_late_batch(state: State) -> LateBatch | None:
     """The head of the order, if a slot is idle while at least half of the bound waits behind it.
 
-    A slot that computes the head a second time (a hedge) would be idle without it.
+    A slot with a hedge of the head counts as idle: it would be idle without the hedge.
     """
     runs, bound = state.ledger.runs, state.scheduler.bound
     if not runs or bound == math.inf:

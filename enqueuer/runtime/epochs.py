@@ -20,7 +20,6 @@ after its end. `close` runs in the thread that stops the session.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,56 +32,9 @@ from enqueuer.compute.sequence_checks import own_on_epoch_end
 from enqueuer.compute.settings_check import read_settings
 from enqueuer.compute.spec import SequenceSpec
 from enqueuer.core.events import EpochConfirmed, EpochOpened, Event, Setting
-from enqueuer.errors import ConfigurationError
-from enqueuer.memory.segment import SharedSegment
-from enqueuer.protocol.fingerprint import Fingerprint
-from enqueuer.protocol.live_object import BUNDLE_HEAD, carried_state, live_state, pack_bundle
-from enqueuer.protocol.messages import SpecOnWire
 from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.sent_orders import SentOrders
-
-# The segments of the newest state generations are kept: the current epoch's and the next one's.
-_SEGMENTS_KEPT = 2
-# Pickling so much takes some milliseconds.
-_CHEAP_BYTES = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """The kinds of workers that a session may have; they decide how the Sequence travels."""
-
-    threads: bool
-    processes: bool
-    remote: bool
-    # Remote workers have keys, so a live object may travel to them, if their owners allow it.
-    keys: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """One state generation of the Sequence, as workers receive it."""
-
-    generation: int
-    wire: dict[str, Any]
-    sequence: SpecOnWire | None
-    segment: SharedSegment | None
-    # In place of ``wire`` for remote workers. None: they get ``wire`` too, or nothing, for the reason in the refusal.
-    remote_wire: dict[str, Any] | None = None
-    remote_refusal: str = ""
-    # What it was packed from: a spec or a live object, how often hooks had run on it, and its fingerprint. One that
-    # cannot be made is not tried again until the object has changed: the try costs half a pickling.
-    source: Any = None
-    hooks_count: int = 0
-    fingerprint: Fingerprint | None = None
-    tries_fingerprint: bool = True
-
-    def is_same(self, other: _State) -> bool:
-        """Whether both are the same to workers, apart from the generation's number."""
-        return self.segment is other.segment and (self.sequence, self.wire, self.remote_wire) == (
-            other.sequence,
-            other.wire,
-            other.remote_wire,
-        )
+from enqueuer.runtime.sent_states import Placement, SentStates
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +66,11 @@ class EpochKeeper:
         self._options = bookmark.options
         self._placement = placement
         self._seed = bookmark.seed
-        self._directory = directory
         self._post = post
         self._set_length = set_length
-        self._state: _State | None = None
         # Of the epoch that opened last.
         self._length = 0
-        self._segments: list[SharedSegment] = []
+        self._states = SentStates(bookmark.own, placement, directory, bookmark.options.worker_init)
         # Of the thread that calls `start`: it is the user's.
         self._thread_settings = read_thread_settings() if placement.processes else {}
         self._orders = SentOrders(directory, processes=placement.processes, remote=placement.remote)
@@ -151,10 +101,10 @@ class EpochKeeper:
                 "use shard_remainder='repeat' or fewer ranks"
             )
         can_check = gated and self._can_check
-        state = self._state
+        state = self._states.newest
         # Another length is a change for certain, and workers refuse an epoch whose length is not their instance's.
-        if state is None or not (can_check and length == self._length and self._is_presumed_unchanged()):
-            state = self._make_state()
+        if state is None or not (can_check and length == self._length and self._states.is_presumed_unchanged()):
+            state = self._states.make()
         self._length = length
         order = plan.order(self._seed, epoch, shuffle=self._options.shuffle)
         digest = b""
@@ -217,7 +167,7 @@ class EpochKeeper:
         following = self._opened.get(epoch + 1)
         if following is None:
             self._own.read()
-            if self._can_check and self._is_cheap_to_check():
+            if self._can_check and self._states.is_cheap_to_check():
                 self.open(epoch + 1, gated=True)
             else:
                 self._expect(epoch + 1)
@@ -246,7 +196,7 @@ class EpochKeeper:
         if not opened.event.gated:
             return
         self._own.read()
-        state = self._make_state()
+        state = self._states.make()
         if state.generation == opened.event.generation and self._own.length(epoch) == opened.event.length:
             self._own.enter(epoch, self._own.spec, self._own.instance)
             self._post(EpochConfirmed(epoch))
@@ -262,103 +212,10 @@ class EpochKeeper:
 
     def close(self) -> None:
         """Release the shared segments. The session's threads must have ended."""
-        for segment in self._segments:
-            segment.close()
-        self._segments.clear()
+        self._states.close()
         self._orders.close()
 
-    # ------------------------------------------------------------ the Sequence and its state
-
-    def _make_state(self) -> _State:
-        """The present state of the Sequence; its generation is the old one if nothing changed."""
-        old, generation = self._state, 0 if self._state is None else self._state.generation
-        if old is not None and self._is_presumed_unchanged() and self._has_fingerprint_of(old):
-            return old
-        state = self._describe(generation)
-        if old is not None and not state.is_same(old):
-            state = dataclasses.replace(state, generation=generation + 1, tries_fingerprint=True)
-        self._state = state
-        return state
-
-    def _is_presumed_unchanged(self) -> bool:
-        """Whether the Sequence has the newest state, unless the trainer has changed it without a hook."""
-        state, own = self._state, self._own
-        if state is None or state.hooks_count != len(own.ends):
-            return False
-        return state.source == own.spec if own.spec is not None else state.source is own.instance
-
-    def _is_cheap_to_check(self) -> bool:
-        """Whether the present state needs no pickling, or little: what is packed now is compared when it is wanted.
-
-        The state of a spec's instance is its calls of hooks: nothing is pickled.
-        """
-        state = self._state
-        if self._own.spec is not None or self._is_presumed_unchanged():
-            return True
-        return state is None or state.segment is None or state.segment.nbytes <= _CHEAP_BYTES
-
-    def _has_fingerprint_of(self, state: _State) -> bool:
-        if state.fingerprint is None or state.segment is None:
-            return False
-        buffers = state.fingerprint.compare(self._own.instance)
-        return buffers is not None and state.segment.matches(buffers, first=BUNDLE_HEAD)
-
-    def _describe(self, generation: int) -> _State:
-        """Pack the Sequence for workers.
-
-        A live Sequence, or a live ``worker_init``, travels in shared memory to local processes. To remote workers a
-        live Sequence travels in the message itself, with a live ``worker_init``.
-        """
-        spec = self._own.spec
-        if spec is None:
-            instance, processes = self._own.instance, self._placement.processes
-            # Before the packing: a change in between must be seen as one.
-            tries = self._state is None or self._state.tries_fingerprint or not self._is_presumed_unchanged()
-            tries = tries and processes and not self._placement.keys
-            fingerprint = Fingerprint.of(instance) if tries else None
-            parts, refusal = self._pack(instance, needed=processes)
-            segment = self._keep_segment(parts) if processes else None
-            since = {"since": self._own.ends.since}
-            wire = {} if segment is None else {**live_state(segment.path), **since}
-            remote_wire = None
-            if self._placement.keys and not refusal:
-                try:
-                    remote_wire = {**carried_state(parts), **since}
-                except ConfigurationError as error:
-                    refusal = str(error)
-            hooks_count = len(self._own.ends)
-            own = (instance, hooks_count, fingerprint, fingerprint is not None)
-            return _State(generation, wire, None, segment, remote_wire, refusal, *own)
-        ends = {"epoch_ends": [list(run) for run in self._own.ends.runs]}
-        sequence = [spec.target, spec.kwargs]
-        if not (self._placement.processes and callable(self._options.worker_init)):
-            return _State(generation, ends, sequence, None, source=spec, hooks_count=len(self._own.ends))
-        segment = self._keep_segment(self._pack(spec, needed=True)[0])
-        wire = {**live_state(segment.path), **ends}
-        return _State(generation, wire, sequence, segment, ends, source=spec, hooks_count=len(self._own.ends))
-
-    def _pack(self, sequence: Any, *, needed: bool) -> tuple[list[memoryview], str]:
-        """Pack the Sequence and ``worker_init``. If that fails and is not ``needed``: no parts, and the reason."""
-        if not needed and not self._placement.keys:
-            return [], ""
-        init = self._options.worker_init if callable(self._options.worker_init) else None
-        try:
-            return pack_bundle(sequence, init), ""
-        except ConfigurationError as error:
-            if needed:
-                raise
-            return [], str(error)
-
-    def _keep_segment(self, parts: list[memoryview]) -> SharedSegment:
-        """A segment with these parts: the newest one, if it has the same, or a new one."""
-        newest = self._segments[-1] if self._segments else None
-        if newest is not None and newest.matches(parts):
-            return newest
-        segment = SharedSegment.create(parts, directory=self._directory)
-        self._segments.append(segment)
-        while len(self._segments) > _SEGMENTS_KEPT:
-            self._segments.pop(0).close()
-        return segment
+    # ------------------------------------------------------------ what workers are told besides
 
     def _read_settings(self) -> dict[str, Setting]:
         if not self._placement.processes:

@@ -138,7 +138,10 @@ class IoLoop:
         self.call(lambda: self._watch(fd, callback))
 
     def add_sender(self, channel: str, send: Callable[[bytes, bytes], bool]) -> None:
-        """Send messages for this channel's routes so; before `start`. False: the peer is gone."""
+        """Have ``send`` carry the messages for this channel's routes; it returns False if the peer is gone.
+
+        Called before `start`.
+        """
         self._senders[channel] = send
 
     @property

@@ -36,15 +36,15 @@ _MAX_YOUNG_DEATHS = 3
 _LEAVE_SECONDS = 0.3
 # The least time for the supervisor to kill its children itself.
 _KILL_SECONDS = 0.1
-# Of a file that is no program, or not one of this user's or this machine's.
+# Errors for a file that is no program, or no program for this user or this machine.
 _NO_PROGRAM = (errno.ENOENT, errno.ENOEXEC, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What local workers take over from the trainer: its `sys.path`, environment, directory, and levels of logging.
+    """The trainer's surroundings, as local workers get them: `sys.path`, environment, directory, and levels of logging.
 
-    Taken before any user code runs, since that may change all of them (importing OpenCV does).
+    They are read before any user code runs, since it may change all of them (importing OpenCV does).
     """
 
     sys_path: tuple[str, ...]
@@ -54,7 +54,7 @@ class Surroundings:
 
     @classmethod
     def now(cls) -> Surroundings:
-        """As they are in this moment. Folders of imported modules that no path leads to any more are kept."""
+        """The surroundings at this moment, with folders of imported modules that are no longer in `sys.path`."""
         directory = str(Path.cwd())
         path = [entry or directory for entry in sys.path]
         return cls(
@@ -123,7 +123,7 @@ class LocalProcesses:
             self._watch(self._logs.fileno(), self._read_logs)
 
     def _read_logs(self) -> None:
-        """Called in the I/O thread."""
+        """Handle the workers' log records. Called in the I/O thread."""
         if not self._stopping and self._logs is not None:
             self._logs.read()
             self._watch_logs()
@@ -242,7 +242,7 @@ class LocalProcesses:
             self._end_programs()
 
     def _end_programs(self) -> None:
-        """End the workers of a killed supervisor, and what they have started."""
+        """End the workers of a killed supervisor, and the programs started by them."""
         end_programs(self._id.hex(), sessions=[] if self._process is None else [self._process.pid])
 
     def disarm(self) -> None:

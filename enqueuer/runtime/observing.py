@@ -26,7 +26,7 @@ _SHARED_FIELDS = [field.name for field in fields(Snapshot) if field.name in _STA
 
 
 def make_snapshot(state: State, stats: Stats, verdicts: VerdictWatch, show: Show) -> Snapshot:
-    """What this observer sees now. Called in the I/O thread; ``stats`` are the present ones, their workers aside."""
+    """The Snapshot for this observer. Called in the I/O thread; ``stats`` are the present ones, their workers aside."""
     verdict, window = verdicts.verdict, verdicts.window
     states = Counter(worker.state for worker in state.fleet)
     events = [event for event in state.history.events if event.number > show.after_event]

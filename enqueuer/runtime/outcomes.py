@@ -24,7 +24,7 @@ class InPlaceError(ErrorRecord):
 
 
 def build_error(failed: BatchFailed) -> BaseException:
-    """The exception that ``next()`` raises for a batch that failed."""
+    """The exception of a failed batch, as ``next()`` raises it."""
     where: dict[str, Any] = {
         "index": failed.index,
         "epoch": failed.epoch,

@@ -1,4 +1,4 @@
-"""The probe: the training loop runs on one batch from memory, and so tells its own rate, without data in the way."""
+"""The probe: the training loop runs on one batch from memory, which shows its own rate without any wait for data."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _WARM_UP_STEPS = 1
 
 
 def repeat(batch: Any, steps: int, note_rate: Callable[[float], None]) -> Generator[Any, None, None]:
-    """Yield a copy of ``batch`` for each of the ``steps``; then note the batches a second that the caller takes.
+    """Yield a copy of ``batch`` for each of the ``steps``; then note the caller's rate in batches a second.
 
-    The rate is that of the median step without the first one. A loop that is left earlier notes what it has shown.
+    The rate is the median step's, without the first step. If the loop is left earlier, the steps so far count.
     """
     seconds: list[float] = []
     try:

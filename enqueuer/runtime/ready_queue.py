@@ -36,7 +36,7 @@ _LOOK_AGAIN_SECONDS = 0.5
 
 
 class End(Enum):
-    """What `take` returns instead of an outcome."""
+    """The results of `take` without an outcome."""
 
     CLOSED = "the queue was closed"
     EPOCH = "the epoch asked for has no more outcomes"
@@ -71,8 +71,8 @@ class ReadyQueue:
         self._taken_in_epoch = 0
         # Outcomes left before the epoch's last one; 0: the next take is at a boundary, or must look whether it is.
         self._inner_left = 0
-        # The newest epochs that `epoch_wanted` has reported; that `epoch_taken` has reported or `end_epoch` has ended;
-        # that `end_epoch` has ended; and the last of these whose hook has run.
+        # The newest epoch reported by `epoch_wanted`; the newest one reported by `epoch_taken` or ended by `end_epoch`;
+        # the newest one ended by `end_epoch`; and the newest one of these after its hook.
         self._wanted_epoch = self._over_epoch = self._ended_early = self._hook_done = -1
         self._wake_at: float = math.inf
         # The id of the outcome taken last. A reference would keep its memory in use after its consumer dropped it.

@@ -245,7 +245,7 @@ class SerialSession:
 
     @property
     def verdict(self) -> Verdict:
-        """What holds the training back: no worker computes."""
+        """The verdict of a serial session: no worker computes."""
         times = self._times
         seconds = times.elapsed_seconds - times.startup_seconds if self._taken_total else 0.0
         return judge(Window(seconds, self._taken_total, times.wait_seconds - times.startup_wait_seconds, 0, 0.0))
@@ -268,7 +268,7 @@ class SerialSession:
         )
 
     def stop(self, timeout: float) -> bool:
-        """End the stream; True. A batch that another thread computes is not waited for, and is that thread's last."""
+        """End the stream; returns True. It does not wait for another thread's batch, the last one of that thread."""
         self._stopped = True
         self._times.end()
         self._own.source.end_session(self, [])
@@ -283,6 +283,6 @@ class SerialSession:
                 self._lock.release()
 
     def disarm(self) -> None:
-        """In a forked child: end the stream. The lock may be held for ever by a thread that is not there."""
+        """In a forked child: end the stream, without the lock. A thread of the parent may have held it at the fork."""
         self._stopped = True
         self._lock = threading.RLock()

@@ -41,7 +41,7 @@ from enqueuer.protocol.messages import ID_BYTES, Message
 from enqueuer.protocol.results_codec import BuiltPayload
 from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.channels import Channel, PrivateDirectory, bind_local, bind_remote
-from enqueuer.runtime.epochs import EpochKeeper, Placement
+from enqueuer.runtime.epochs import EpochKeeper
 from enqueuer.runtime.hook_thread import SessionTasks
 from enqueuer.runtime.io_loop import IoLoop
 from enqueuer.runtime.iteration import StreamEnd
@@ -50,6 +50,7 @@ from enqueuer.runtime.local_processes import LocalProcesses, Surroundings
 from enqueuer.runtime.local_threads import LocalThreads
 from enqueuer.runtime.outcomes import build_batch, build_error
 from enqueuer.runtime.ready_queue import End, ReadyQueue
+from enqueuer.runtime.sent_states import Placement
 from enqueuer.runtime.session_facts import session_facts
 from enqueuer.runtime.views import Views
 from enqueuer.transport.sockets import io_threads_for, new_context
@@ -322,7 +323,7 @@ class Session:
 
     @property
     def verdict(self) -> Verdict:
-        """What holds the training back now, judged within the last second."""
+        """The verdict on what holds the training back now, at most a second old."""
         return self._views.verdict
 
     def peek(self) -> Any:

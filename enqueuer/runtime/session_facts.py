@@ -1,4 +1,4 @@
-"""The facts of a session that the core takes beside the options: its bounds, its channels, the versions in use."""
+"""A session's facts for the core, beside the options: its bounds, its channels, the versions in use."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from enqueuer.protocol.batch import Trust
 from enqueuer.runtime.bookmark import Bookmark
 from enqueuer.runtime.channels import Channel
 
-# The part of the machine's memory for undelivered batches with an automatic depth, unless ``max_bytes`` is given.
+# With an automatic depth and no ``max_bytes``: the part of the machine's memory for undelivered batches.
 _AUTO_MEMORY = 1 / 8
 
 
 def session_facts(
     session_id: bytes, bookmark: Bookmark, channels: list[Channel], max_queue_size: int | None
 ) -> SessionFacts:
-    """Collect the facts of a session whose channels are bound; ``max_queue_size`` None stands for 'auto'."""
+    """Collect the facts of a session with bound channels; ``max_queue_size`` None stands for 'auto'."""
     options = bookmark.options
     max_bytes = options.max_bytes
     if max_bytes is None and max_queue_size is None:
-        # Without a bound on bytes, an automatic depth would grow without end behind a batch that hangs.
+        # Without a bound on bytes, an automatic depth would grow without end behind one hung batch.
         max_bytes = int(_AUTO_MEMORY * total_bytes())
     remote = [channel for channel in channels if channel.trust is not Trust.LOCAL]
     return SessionFacts(
@@ -51,7 +51,7 @@ def _channel_facts(channel: Channel, options: Options) -> ChannelFacts:
 
 
 def _data_endpoint(channel: Channel, options: Options) -> str:
-    """The data address for workers: the advertised one, else our port on the host that they have connected to."""
+    """The data address for workers: the advertised one, else our port on the host of their control connection."""
     endpoint = channel.sockets.data_endpoint
     if channel.trust is Trust.LOCAL:
         return endpoint

@@ -32,25 +32,7 @@ def take_snapshot(
     runs = [run for _, run in sorted(state.ledger.runs.items())]
     held_back = _count_held_back(runs)
     bound = state.scheduler.bound
-    workers = tuple(
-        WorkerStats(
-            worker_id=worker.worker_id,
-            host=worker.host,
-            pid=worker.pid,
-            local=worker.in_process or state.is_local(worker.channel),
-            slots=worker.slots,
-            leases_count=worker.load,
-            batches_count=worker.batches_count,
-            item_seconds=worker.item_seconds,
-            item_seconds_p50=p50,
-            item_seconds_p95=p95,
-            received_bytes=worker.received_bytes,
-            memory_bytes=worker.memory_bytes,
-        )
-        for worker in state.fleet
-        if with_workers and running and worker.takes_leases
-        for p50, p95 in (worker.item_times.quantiles((0.5, 0.95)),)
-    )
+    workers = _worker_stats(state) if with_workers and running else ()
     return Stats(
         running=running,
         epoch=epoch,
@@ -89,6 +71,28 @@ def take_snapshot(
         events=tuple(state.history.events),
         verdict=verdicts.verdict,
         desired_slots=verdicts.desired_slots,
+    )
+
+
+def _worker_stats(state: State) -> tuple[WorkerStats, ...]:
+    return tuple(
+        WorkerStats(
+            worker_id=worker.worker_id,
+            host=worker.host,
+            pid=worker.pid,
+            local=worker.in_process or state.is_local(worker.channel),
+            slots=worker.slots,
+            leases_count=worker.load,
+            batches_count=worker.batches_count,
+            item_seconds=worker.item_seconds,
+            item_seconds_p50=p50,
+            item_seconds_p95=p95,
+            received_bytes=worker.received_bytes,
+            memory_bytes=worker.memory_bytes,
+        )
+        for worker in state.fleet
+        if worker.takes_leases
+        for p50, p95 in (worker.item_times.quantiles((0.5, 0.95)),)
     )
 
 

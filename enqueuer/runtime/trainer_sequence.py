@@ -122,7 +122,7 @@ class BuiltInstance:
         self.exists = self._spec is not None
 
     def close(self, users: list[threading.Thread]) -> None:
-        """Close everything, once these threads have ended, which may still compute items."""
+        """Close everything after the end of these threads: they may still compute items."""
         for user in users:
             user.join()
         self.replace()
@@ -179,7 +179,7 @@ class TrainerSequence:
         self._sessions.add(session)
 
     def end_epoch(self) -> None:
-        """The instance that an epoch was computed from has ended it. Called in the hook thread."""
+        """Close replaced instances: the epoch computed from them has ended. Called in the hook thread."""
         self._built.close_replaced()
 
     def end_session(self, session: object, late_threads: list[threading.Thread]) -> None:

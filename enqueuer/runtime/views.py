@@ -1,4 +1,4 @@
-"""What can be seen of a session: statistics, the verdict, the health check, observers, metrics, the report.
+"""The views of a session: statistics, the verdict, the health check, observers, metrics, the report.
 
     stats(), verdict ──────────────────────┐
     health check, observers, metrics ──────┼──► Views ──► core, ready queue, receiver (in the I/O thread)
@@ -87,7 +87,7 @@ class Views:
             self._metrics = MetricsServer(self._scrape, metrics_port)
 
     def look(self, now: float) -> None:
-        """Tell and judge what is told and judged from time to time. Called in each turn of the I/O thread."""
+        """Write the minute line, judge, and record, each when it is due. Called in each turn of the I/O thread."""
         self._minute_line.look(now)
         self._interpreter.look(now, is_waiting=self._ready.times.is_waiting)
         self._verdicts.look(now)
@@ -119,7 +119,7 @@ class Views:
         if self._metrics is not None:
             self._metrics.disarm()
 
-    # ------------------------------------------------------------ what is seen
+    # ------------------------------------------------------------ the views
 
     def stats(self) -> Stats:
         """A snapshot, taken in the I/O thread, or here after its end. While that thread hangs: the last snapshot."""
@@ -134,7 +134,7 @@ class Views:
 
     @property
     def verdict(self) -> Verdict:
-        """What holds the training back now, judged within the last second."""
+        """The verdict on what holds the training back now, at most a second old."""
         return self._verdicts.verdict
 
     def note_probed_rate(self, rate: float) -> None:
@@ -142,7 +142,7 @@ class Views:
         self._verdicts.probed_rate = rate
 
     def show(self, show: Show) -> Snapshot:
-        """What an observer sees."""
+        """The Snapshot for an observer."""
         stats = self._snapshot(with_workers=False)
         return make_snapshot(self._coordinator.state, stats, self._verdicts, show)
 
@@ -158,14 +158,14 @@ class Views:
         )
 
     def _show_page(self, first_row: int, rows_count: int, after_event: int) -> Snapshot:
-        """What an observer in this process sees: these workers, and the events after a number."""
+        """The Snapshot for an observer in this process: these workers, and the events after a number."""
         return self.show(Show(Route("", b""), first_row, rows_count, after_event, 0.0))
 
     def _faults_after(self, number: int) -> list[Fault]:
         return self._coordinator.state.faults.after(number)
 
     def _scrape(self) -> Snapshot | None:
-        """What a scrape of the metrics sees; None at the session's end, and while the I/O thread hangs."""
+        """The Snapshot for a scrape of the metrics; None at the session's end, and while the I/O thread hangs."""
         last_event = self._coordinator.state.history.count
         try:
             return self._io.call(lambda: self._show_page(0, 0, last_event)).result(_CALL_SECONDS)

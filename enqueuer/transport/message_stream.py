@@ -1,11 +1,11 @@
 """Multipart messages over one connected Unix socket, in both directions, without waiting.
 
-    prefix   flags and number of frames (u32), size of all that follows (u64)
+    prefix   flags and number of frames (u32), size of the rest (u64)
     sizes    of each frame (u64)
     frames   end to end
 
-One stream carries control and result messages, in their order; the flag in the prefix tells which. A thread reads
-straight from the kernel: no other thread takes part, as in a ZeroMQ socket. Both ends are processes of one trainer.
+One stream carries control and result messages, in their order; the flag in the prefix distinguishes them. A thread
+reads straight from the kernel; a ZeroMQ socket would need another thread. Both ends are processes of one trainer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAX_BYTES = 8 * 1024**3
 
 
 class StreamMessage(NamedTuple):
-    """One message: whether it holds results, and its frames, which share the memory that they were read into."""
+    """One message: whether it holds results, and its frames, views of the memory of one read."""
 
     is_data: bool
     frames: list[memoryview]
@@ -40,7 +40,7 @@ class MessageStream:
     """One end of a connection. One thread uses it.
 
     ``has_ended`` is set once the other end has closed and all of its messages are read, or the connection broke.
-    ``is_waiting`` tells that the socket takes no more now: call `flush` once it is writable.
+    While ``is_waiting``, the socket takes no more: call `flush` once it is writable.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -49,9 +49,9 @@ class MessageStream:
         self.fd = connection.fileno()
         self.has_ended = False
         self._unsent: deque[Any] = deque()
-        # The begin of a message whose rest has not arrived.
+        # The beginning of a message; the rest has not arrived.
         self._head = b""
-        # A large message under way: its memory, and how much of it is filled.
+        # A large message in the middle of its arrival: its memory, and how much of it is filled.
         self._large: memoryview | None = None
         self._filled = 0
 
@@ -63,7 +63,7 @@ class MessageStream:
         return bool(self._unsent)
 
     def send(self, frames: Sequence[Any], *, is_data: bool) -> None:
-        """Send one message, or keep what the socket does not take. After the connection's end it is dropped."""
+        """Send one message. The part beyond the socket's room is kept; after the connection's end it is dropped."""
         sizes = [len(frame) for frame in frames]
         count = len(sizes)
         table = struct.pack(f"<{count}Q", *sizes)
@@ -78,7 +78,7 @@ class MessageStream:
             self.flush()
 
     def flush(self) -> None:
-        """Send what is kept as far as the socket takes it."""
+        """Send kept bytes as far as the socket takes them."""
         unsent = self._unsent
         while unsent and not self.has_ended:
             try:
@@ -89,7 +89,7 @@ class MessageStream:
             except BlockingIOError:
                 return
             except OSError:
-                # What has arrived from the other end is still to be read, so this does not end the stream.
+                # Arrived bytes of the other end are still to be read, so this does not end the stream.
                 unsent.clear()
                 return
             while unsent and sent >= len(unsent[0]):
@@ -98,7 +98,7 @@ class MessageStream:
                 unsent[0] = memoryview(unsent[0])[sent:]
 
     def wait_until_writable(self, timeout: float) -> bool:
-        """Wait until the socket takes more, at most ``timeout`` seconds; whether it does, or will never again."""
+        """Wait until the socket takes more, at most ``timeout`` seconds; True if it does, or if it has broken."""
         poll = select.poll()  # `select.select` knows no descriptor above 1 023
         poll.register(self.fd, select.POLLOUT)
         return bool(poll.poll(timeout * 1000))
@@ -106,7 +106,7 @@ class MessageStream:
     # ------------------------------------------------------------ receiving
 
     def receive(self) -> list[StreamMessage]:
-        """Take the messages that have arrived whole. Raises ValueError for bytes that no message begins with."""
+        """Take the messages that have arrived whole. Raises ValueError for bytes that cannot begin a message."""
         messages: list[StreamMessage] = []
         try:
             while self._read(messages):
@@ -137,7 +137,7 @@ class MessageStream:
         return len(chunk) == _READ_BYTES
 
     def _split(self, view: memoryview, messages: list[StreamMessage]) -> None:
-        """Add the whole messages in ``view``; keep the rest as the next one's begin."""
+        """Add the whole messages in ``view``; keep the rest as the next one's beginning."""
         start, size = 0, len(view)
         missing = 0
         while size - start >= _PREFIX.size:
@@ -169,7 +169,7 @@ class MessageStream:
             self._head = bytes(rest)
 
     def close(self) -> None:
-        """Close the socket and drop what is kept."""
+        """Close the socket and drop kept bytes."""
         self._unsent.clear()
         self.has_ended = True
         self.socket.close()

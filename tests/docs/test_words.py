@@ -125,6 +125,14 @@ def test_the_page_of_variables_has_each_option_of_a_worker() -> None:
     assert [option.name for option in worker.params if not isinstance(option.envvar, str)] == []
 
 
+def test_the_page_of_installation_lists_every_extra() -> None:
+    project = (REPOSITORY / "pyproject.toml").read_text()
+    extras = project.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    page = PAGES / "start" / "install.md"
+    listed = {extra for (cell, *_) in rows(page, "extra") for extra in re.findall(r"\[(.+)\]", cell)}
+    assert listed == set(re.findall(r"^([a-z]+) = ", extras, re.MULTILINE))
+
+
 @pytest.mark.parametrize("page", SITE, ids=name)
 def test_every_variable_that_a_page_names_exists(page: Path) -> None:
     named = set(re.findall(r"\bENQUEUER_[A-Z_]+\b", " ".join(spans(page))))

@@ -23,10 +23,11 @@ from enqueuer.protocol.live_object import (
     unpack_sequence,
     unpack_worker_init,
 )
-from enqueuer.runtime import epochs
+from enqueuer.runtime import sent_states
 from enqueuer.runtime.bookmark import Bookmark
-from enqueuer.runtime.epochs import EpochKeeper, Placement
+from enqueuer.runtime.epochs import EpochKeeper
 from enqueuer.runtime.own_sequence import OwnSequence
+from enqueuer.runtime.sent_states import Placement
 from enqueuer.runtime.trainer_sequence import TrainerSequence
 from tests.support.sequences import Adjustable, Bare, Growing, Journaled, Reshuffling, as_spec
 
@@ -398,7 +399,7 @@ def many_rows() -> list[Any]:
 def test_the_rows_of_an_unchanged_object_are_not_pickled_again(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = train(Pickled(length=3, rows=many_rows(), array=np.zeros(10_000)), PROCESSES)
     first = trainer.open()
-    monkeypatch.setattr(epochs, "pack_bundle", None)
+    monkeypatch.setattr(sent_states, "pack_bundle", None)
     for epoch in range(3):
         trainer.keeper.exhausted(epoch)
         assert trainer.finish(epoch).generation == first.generation
@@ -649,7 +650,7 @@ def test_the_segments_of_two_generations_stay_and_all_are_released_at_the_end(tr
         paths.append(live_path(trainer.newest.state))
         trainer.finish(epoch)
     paths.append(live_path(trainer.newest.state))
-    segments = list(trainer.keeper._segments)
+    segments = list(trainer.keeper._states._segments)
     assert [segment.path for segment in segments] == paths[-2:]
     trainer.keeper.close()
     trainer.keeper.close()
@@ -662,4 +663,4 @@ def test_a_spec_and_threads_need_no_segment(train: Train) -> None:
     for trainer in (train(as_spec(Journaled()), PROCESSES), train(Journaled(), THREADS)):
         trainer.open()
         trainer.finish(0)
-        assert trainer.keeper._segments == []
+        assert trainer.keeper._states._segments == []

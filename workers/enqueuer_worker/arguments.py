@@ -13,7 +13,7 @@ from enqueuer_worker.logs import LEVELS
 from enqueuer_worker.sequence.package_names import is_internal
 
 _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^\s:/\[\]*]+):(\d{1,5})", re.ASCII)
-# As a host, what a trainer's bind=… may have and nothing can connect to by it.
+# Hosts that a trainer may bind, and to which no worker can connect.
 _WILDCARDS = frozenset({"0.0.0.0", "[::]"})  # noqa: S104 - compared with, not bound
 _NAME = r"[^\W\d]\w*"
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*([smhd]?)", re.ASCII | re.IGNORECASE)
@@ -116,7 +116,7 @@ def check_requeue_exit_code(code: int | None) -> None:
 
 
 def check_preemption_notice(target: str) -> None:
-    """Raise ConfigurationError for what looks like a URL and is none that can be asked."""
+    """Raise ConfigurationError for a URL other than http:// or https:// with a host."""
     scheme, separator, rest = target.partition("://")
     if separator and (scheme not in ("http", "https") or not rest.strip("/")):
         raise ConfigurationError(
@@ -164,7 +164,7 @@ def check_limits(drain_timeout: float, max_reconnect_interval: float, worker_thr
 
 
 def check_stdin_timeout(seconds: float | None) -> None:
-    """Raise ConfigurationError for a time of silence that is no time."""
+    """Raise ConfigurationError unless the longest silence is above 0 seconds and finite; None: no limit."""
     if seconds is not None and not 0 < seconds < math.inf:
         raise ConfigurationError(f"stdin_timeout must be above 0 seconds, not {seconds!r}")
 

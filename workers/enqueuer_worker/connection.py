@@ -169,7 +169,7 @@ class Connection:
     def flush(self) -> None:
         """Send waiting messages as far as the socket takes them; the poller watches for the rest.
 
-        Control messages wait for the handshake, so that a coordinator that starts late gets one Hello and not many.
+        Control messages wait for the handshake, so a late coordinator gets one Hello and not many.
         """
         if self._waits_for_handshake and not self.connected:
             return
@@ -233,7 +233,7 @@ class Connection:
 
 
 def _look_up(address: str, interface: str) -> list[Target]:
-    """The addresses to try; none if they cannot be found, for which the supervisor's diagnosis has the reason."""
+    """The addresses to try; none if they cannot be found. The supervisor's diagnosis tells the reason."""
     try:
         return find_targets(address, interface)
     except (OSError, UnicodeError):

@@ -1,7 +1,7 @@
 """A worker's link: its two connections to the coordinator, DEALER for control and PUSH for results.
 
-They live and die together. One thread uses them, and it is never blocked: a message that a socket cannot take yet waits
-here until the poller finds the socket writable. Both sockets are opened afresh for each attempt, because libzmq would
+They live and die together. One thread uses them and is never blocked: a message beyond a socket's room waits here until
+the poller finds the socket writable. Both sockets are opened afresh for each attempt, because libzmq would
 hand messages queued for a dead trainer to the next trainer on the same port.
 """
 
@@ -32,7 +32,7 @@ class Link:
     """A worker's two connections to its coordinator. ``address`` is the coordinator's, for the next control socket.
 
     ``token`` holds the keys for both; None: no encryption and no proof (on this host, or with ``--insecure``).
-    ``data_address`` is for batches, where it is not the one that the coordinator names; '' for the coordinator's.
+    ``data_address`` is for batches, if it differs from the coordinator's own; '': the coordinator's.
     ``interface`` names the network interface to connect from; '' for any.
     """
 
@@ -130,7 +130,7 @@ class Link:
 
     @property
     def is_sending(self) -> bool:
-        """Whether the network has not yet taken, or the trainer's kernel not acknowledged, results that were sent."""
+        """Whether sent results still wait for the network, or for the acknowledgement of the trainer's kernel."""
         data = self.data
         return data is not None and data.connected and data.fd is not None and has_bytes_under_way(data.fd)
 

@@ -1,6 +1,6 @@
 """The link of a local worker or supervisor: one Unix stream to its trainer, for control and results.
 
-It has the interface of `Link`. A stream keeps its order, and both ends see at once that the other one is gone.
+It has the interface of `Link`. A stream keeps its order, and each end sees at once when the other one is gone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _POLLIN, _POLLOUT = int(zmq.POLLIN), int(zmq.POLLOUT)
 
 
 def is_local(address: str) -> bool:
-    """Whether the address is that of a trainer's Unix socket."""
+    """Whether the address names a trainer's Unix socket."""
     return address.startswith(_SCHEME)
 
 
@@ -76,7 +76,7 @@ class LocalLink:
         self._send([frame], is_data=False)
 
     def send_data(self, frames: Sequence[Any]) -> None:
-        """Send one message of results, if there is a connection. What a trainer that does not read leaves is kept."""
+        """Send one message of results, if there is a connection. While the trainer does not read, the rest is kept."""
         self._send(frames, is_data=True)
 
     def _send(self, frames: Sequence[Any], *, is_data: bool) -> None:

@@ -1,7 +1,7 @@
 """The name of this machine for logs and errors: its host name, or the service and number of a Compose container.
 
-Each container of a service has the same settings, and its host name is a random number. Its own name, which has the
-service and the number, is known to Docker's name server alone, by the address:
+Each container of a service has the same settings, and its host name is a random number. The name with the service
+and the number is known to Docker's name server alone, by the address:
 
     172.18.0.3 ── PTR ──► digits-worker-3.digits_default ──► worker-3
 

@@ -1,6 +1,6 @@
 """Notes that repeat themselves: each is logged in full once, then counted in one line.
 
-The intervals double: a cause that stays is logged at once, after 10 s, 30 s, 70 s, and in the end every ten minutes.
+The intervals double: a lasting cause is logged at once, after 10 s, 30 s, 70 s, and in the end every ten minutes.
 """
 
 from __future__ import annotations

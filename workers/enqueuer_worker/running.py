@@ -1,7 +1,7 @@
 """The running lease of a worker, readable by its supervisor even when the worker is stuck or dead.
 
 Worker and supervisor share one nameless file. Its first bytes hold the running task and lease, then the work done so
-far, then the reason for which the trainer rejected the worker, if it did. At the end the worker appends its stack
+far, then the trainer's reason for a rejection, if there was one. At the end the worker appends its stack
 whenever the supervisor sends it `STACK_SIGNAL`.
 
     │ task │ lease │ items │ busy │ rejection │ stack, stack, …

@@ -29,7 +29,7 @@ class Target(NamedTuple):
 
     @property
     def route(self) -> str:
-        """The same with the source, if there is one: 'tcp://192.0.2.2:0;192.0.2.1:5555'."""
+        """The endpoint with the source, if there is one: 'tcp://192.0.2.2:0;192.0.2.1:5555'."""
         if not self.source:
             return self.endpoint
         return f"tcp://{_bracketed(self.source)}:0;{self.endpoint.removeprefix('tcp://')}"
@@ -42,7 +42,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def needs_lookup(address: str, interface: str) -> bool:
-    """Whether to find out by `find_targets` what to connect to. False for what is no 'tcp://host:port' at all."""
+    """Whether `find_targets` can find the addresses behind this one; False unless it is 'tcp://host:port'."""
     if not is_tcp_address(address) or address.endswith("*"):
         return False
     try:

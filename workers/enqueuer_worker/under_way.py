@@ -1,8 +1,7 @@
 """Asks the kernel whether a TCP connection has more to send than the network takes.
 
-libzmq queues without a limit, so no send ever waits, and its queue cannot be looked at. The kernel knows what the
-network has not taken (`TCP_INFO`). A receiver may put an acknowledgement off for 40 ms, so up to two segments that lack
-one say nothing.
+libzmq queues without a limit, so no send ever waits, and its queue is hidden. The kernel knows the bytes still to go
+out (`TCP_INFO`). A receiver may put an acknowledgement off for 40 ms, so up to two segments without one say nothing.
 """
 
 from __future__ import annotations
@@ -10,14 +9,14 @@ from __future__ import annotations
 import socket
 import struct
 
-# Of `struct tcp_info` in linux/tcp.h: segments without an acknowledgement, and bytes that were not sent even once.
+# Of `struct tcp_info` in linux/tcp.h: segments without an acknowledgement, and bytes not sent even once.
 _UNACKNOWLEDGED = struct.Struct("=24xI")
 _NOT_SENT = struct.Struct("=144xI")
 _PUT_OFF = 2
 
 
 def has_bytes_under_way(fd: int) -> bool:
-    """Whether the connection with this descriptor has; False for anything else, and where the kernel does not say."""
+    """Whether the connection with this descriptor has unsent bytes; False where the kernel does not say."""
     if not hasattr(socket, "TCP_INFO"):
         return False
     try:

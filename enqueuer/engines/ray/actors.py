@@ -4,8 +4,8 @@
                  │            │
               killed       draining ──► killed, once its workers have left
 
-An actor that has no place yet is what the cluster's autoscaler acts on. Ray starts an actor again if its node dies. An
-actor whose worker program cannot run is replaced after a pause, which doubles up to a minute.
+The cluster's autoscaler acts on actors without a place. Ray starts an actor again if its node dies. If a worker program
+cannot run, its actor is replaced after a pause; the pause doubles up to a minute.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TOLD_SECONDS = 300.0
 
 
 def import_ray() -> Any:
-    """Import Ray at its first use. Raises ModuleNotFoundError, which names the extra to install."""
+    """Import Ray at its first use. Raises ModuleNotFoundError with the name of the extra to install."""
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -44,7 +44,7 @@ def import_ray() -> Any:
 
 @dataclass(slots=True)
 class _Member:
-    """One actor. ``node`` is None until it is placed; ``answer`` is the call that asks for it."""
+    """One actor. ``node`` is None until it is placed; ``answer`` is the pending call for its node."""
 
     number: int
     address: str
@@ -57,7 +57,7 @@ class _Member:
 
 @dataclass(frozen=True, slots=True)
 class _Leaver:
-    """A draining actor: ``answer`` is the call that returns when its workers have left."""
+    """A draining actor: ``answer`` is the pending call, which returns when its workers have left."""
 
     handle: Any
     answer: Any
@@ -67,8 +67,8 @@ class _Leaver:
 class Actors:
     """All actors of one fleet. One thread uses it; the counts may be read from any.
 
-    ``settings`` makes the settings of a worker program from its number and the trainer's address. ``options`` are those
-    of the actors. A draining actor is killed after ``drain_timeout`` seconds.
+    ``settings`` makes the settings of a worker program from its number and the trainer's address. ``options`` go to Ray
+    with each actor. A draining actor is killed after ``drain_timeout`` seconds.
     """
 
     def __init__(
@@ -99,16 +99,16 @@ class Actors:
 
     @property
     def draining_count(self) -> int:
-        """Actors whose workers still finish their leases."""
+        """Actors with workers that still finish their leases."""
         return len(self._leavers)
 
     @property
     def are_gone(self) -> bool:
-        """Whether none is left, not even a draining one."""
+        """Whether no actor is left, not even a draining one."""
         return not self._members and not self._leavers
 
     def resize(self, count: int, address: str | None, now: float) -> None:
-        """Have ``count`` actors whose workers connect to this address; None: none can be started yet."""
+        """Have ``count`` actors with workers for the trainer at this address; None: none can be started yet."""
         if self._is_shut_down():
             return
         if address is not None:
@@ -126,7 +126,7 @@ class Actors:
         return _Member(number, address, handle, handle.node.remote(), now)
 
     def _surplus(self, count: int) -> list[_Member]:
-        """Those to release: first those without a place, then those alone on their node, which can then be given up."""
+        """The actors to release: first those without a place, then those alone on their node, so Ray can release it."""
         on_node = Counter(member.node for member in self._members)
         order = sorted(
             self._members, key=lambda member: (member.node is not None, on_node[member.node], -member.number)
@@ -142,7 +142,7 @@ class Actors:
                 self._leavers.append(_Leaver(member.handle, member.handle.drain.remote(), now + self._drain_timeout))
 
     def look(self, now: float) -> None:
-        """Take note of what has happened to the actors since the last look."""
+        """Note changes of the actors since the last look."""
         if self._is_shut_down():
             return
         for member in self._members:
@@ -186,7 +186,7 @@ class Actors:
             )
 
     def kill_all(self) -> None:
-        """End all actors at once; what their workers hold is computed elsewhere."""
+        """End all actors at once; other workers compute their leases."""
         if self._is_shut_down():
             return
         for handle in [member.handle for member in self._members] + [leaver.handle for leaver in self._leavers]:
@@ -208,5 +208,5 @@ class Actors:
 
 
 def _reason(error: Exception) -> str:
-    """The reason at the end of what Ray tells, which begins with tracebacks of its own."""
+    """The reason at the end of Ray's message, after Ray's own tracebacks."""
     return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)

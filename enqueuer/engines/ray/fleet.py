@@ -73,7 +73,7 @@ class RayFleet:
                 enqueuer's `SequenceSpec` is allowed anyway.
             allow_pickle: workers take a live object as the Sequence. Needs keys.
             token_file: the workers' token; None: the ``worker.token`` beside the enqueuer's key file. Ray carries it to
-                the actors, so whoever can run code on the cluster can read it.
+                the actors, so anyone able to run code on the cluster can read it.
             address: where the cluster reaches the trainer, ``'tcp://host:port'``; None: at this node's address in Ray,
                 and the port of ``bind``.
             idle_timeout: after this many seconds without ``start()`` the fleet is ``min_workers``.
@@ -113,7 +113,7 @@ class RayFleet:
         return ProgramSettings({**self._arguments, "connect": address, "name": f"{self._name}-{number}"}, self._token)
 
     def _ask(self) -> Demand | None:
-        """What the enqueuer wants; None if it, or Ray, is gone. The fleet's thread calls this."""
+        """The enqueuer's demand; None if the enqueuer or Ray is gone. The fleet's thread calls this."""
         enq = self._enq()
         if enq is None or not self._ray.is_initialized():
             return None

@@ -1,4 +1,4 @@
-"""The loop of a fleet: it asks what the trainer wants, and has as many actors as that takes, until `close`."""
+"""The loop of a fleet: asks for the trainer's demand, and has as many actors as the demand takes, until `close`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHORT_TURN_SECONDS = 0.1
 class FleetLoop:
     """One thread runs it; any other may call `close` and `kill`.
 
-    ``ask`` tells what the trainer wants; None: the trainer is gone for good.
+    ``ask`` returns the trainer's demand; None: the trainer is gone for good.
     """
 
     def __init__(self, ask: Callable[[], Demand | None], size: FleetSize, actors: Actors) -> None:

@@ -1,4 +1,4 @@
-"""What runs inside an actor: one worker program, ``enqueuer_worker.owned``, as a child process.
+"""The content of an actor: one worker program, ``enqueuer_worker.owned``, as a child process.
 
 The program is the one of ``enqueuer worker``, with its own supervisor, so user code never runs in Ray's process. It
 ends with the actor: its stdin closes with the actor's process, however that ends.
@@ -31,7 +31,7 @@ class EnqueuerWorker:
 
     def __init__(self, settings: ProgramSettings) -> None:
         """Start the program."""
-        # A session of its own: what a terminal sends to Ray's processes does not reach it.
+        # A session of its own: signals of a terminal to Ray's processes do not reach it.
         self._process = subprocess.Popen(
             interpreter_command(_PROGRAM), stdin=subprocess.PIPE, bufsize=0, start_new_session=True
         )

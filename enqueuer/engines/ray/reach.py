@@ -12,7 +12,7 @@ _WILDCARDS = frozenset({"*", "0.0.0.0", "[::]"})  # noqa: S104 - compared with, 
 
 
 def address_for_workers(bound: str | None, here: str) -> str | None:
-    """Where nodes reach a trainer that is bound at this address, on the node ``here``; None: its port is not known."""
+    """The address for nodes of a trainer bound at ``bound`` on the node ``here``; None: its port is not known."""
     if bound is None or bound.endswith(":*"):
         return None
     host, _, port = bound.removeprefix("tcp://").rpartition(":")
@@ -24,7 +24,7 @@ def address_for_workers(bound: str | None, here: str) -> str | None:
 def check_reachable(bound: str | None, address: str | None, here: str, nodes: Iterable[str]) -> None:
     """Raise ConfigurationError if workers on these nodes cannot connect to a trainer on the node ``here``.
 
-    ``address`` is the one that the user knows better; None: that of ``bound``.
+    ``address`` is the user's own; None: the address of ``bound``.
     """
     if bound is None:
         raise ConfigurationError(

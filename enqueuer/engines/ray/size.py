@@ -1,4 +1,4 @@
-"""How many workers a fleet has: a pure decision on what the trainer wants."""
+"""The number of workers of a fleet: a pure decision, made from the trainer's demand."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a trainer wants of its fleet now.
+    """A trainer's demand on its fleet now.
 
     Attributes:
-        address: Where workers reach the trainer; None while that is not known.
+        address: The trainer's address for workers; None while unknown.
         in_session: Whether the trainer takes batches: between ``start()`` and ``stop()``.
-        desired_slots: Slots that keep up with the trainer; None while that is not known.
-        other_slots: Slots of workers that do not belong to the fleet, such as local ones.
+        desired_slots: The number of slots to keep up with the trainer; None while unknown.
+        other_slots: Slots of workers outside of the fleet, such as local ones.
     """
 
     address: str | None
@@ -26,9 +26,9 @@ class Demand:
 class FleetSize:
     """The number of workers, between ``least`` and ``most``.
 
-    It follows ``desired_slots``, which falls only after minutes. While that is not known, the number stays as it is, so
-    a trainer that stops and starts again keeps its fleet; but a session without any other worker has at least one of
-    the fleet. After ``idle_timeout`` seconds without a session it is ``least``.
+    The number follows ``desired_slots``, which falls only after minutes. While ``desired_slots`` is unknown, the number
+    stays as it is, so the fleet survives a stop and start of the trainer; but a session without any other worker gets
+    at least one. After ``idle_timeout`` seconds without a session the number is ``least``.
     """
 
     def __init__(self, least: int, most: int, idle_timeout: float) -> None:

@@ -8,8 +8,8 @@
     │ launcher: token, "drain" ─┼────────────────────┼─► standard input                 │
     └───────────────────────────┘                    └──────────────────────────────────┘
 
-P and Q are drawn anew for each connection. A server keeps the ports of a client that vanished until TCP gives it up,
-which may take hours.
+P and Q are drawn anew for each connection. A server keeps a vanished client's ports until TCP gives the connection up,
+perhaps for hours.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from enqueuer.engines.worker_command import worker_command
 
 # A worker ends after this long without a line from here.
 STDIN_TIMEOUT_SECONDS = 20
-# Unprivileged ports below those that Linux gives to sockets that ask for any.
+# Unprivileged ports below the range from which Linux gives a socket any free one.
 _PORTS = range(10_000, 32_768)
 _HOME = re.compile(r"~[\w-]*(/|$)", re.ASCII)
 # The tunnels are this client's own, and end with it: a shared connection would keep them. The host gets neither the
@@ -41,10 +41,10 @@ _DEFAULTS = (
 
 @dataclass(frozen=True, slots=True)
 class SshLaunch:
-    """What all hosts have in common. Raises ConfigurationError for ``worker_options``, those behind ``--``.
+    """The part of the command common to all hosts. Raises ConfigurationError for wrong ``worker_options``.
 
-    ``directory`` is where workers start; ``remote_command`` is how a shell there starts ``enqueuer``. ``config`` and
-    ``options`` are -F and -o of ssh.
+    ``worker_options`` stand behind ``--``. Workers start in ``directory``, and ``remote_command`` starts ``enqueuer``
+    in a shell there. ``config`` and ``options`` are -F and -o of ssh.
     """
 
     worker_options: Sequence[str] = ()
@@ -63,7 +63,7 @@ class SshLaunch:
         Its first line of standard input is the token, if there is one. Each further line is a sign of life, or 'drain'.
         """
         control, data = ports
-        # OpenSSH takes the first value of an option that it meets.
+        # OpenSSH takes the first value of each option.
         options = [*_REQUIRED, *self.options, *_DEFAULTS]
         return [
             *("ssh", "-T", "-a", "-x"),

@@ -1,4 +1,4 @@
-"""One connection to a host: an OpenSSH client, what it and the program there print, and the way to end both."""
+"""One connection to a host: an OpenSSH client, its output and the remote program's, and the way to end both."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import contextlib
 import re
 from collections.abc import Callable, Sequence
 
-# Several of these fit into the time after which a worker ends without one.
+# A worker ends after a multiple of this without a sign of life.
 _SIGN_OF_LIFE_SECONDS = 5.0
 # More than an error takes, the banner of a changed host key included.
 _LINES_KEPT = 20
-# The first line of a worker that ends with its standard input.
+# The first line of a worker started by `enqueuer launch ssh`.
 _STARTED = re.compile(r"enqueuer (\S+)")
 _CHUNK = 64 * 1024
 # How long an ended client's pipes may stay open: a program that it started may hold them.
@@ -33,7 +33,7 @@ class Connection:
         self._tell_version = tell_version
         # Whether the worker has started.
         self.has_started = False
-        # The lines before that: why it has not started is in them.
+        # The lines before that: they hold the reason if it does not start.
         self.first_lines: list[str] = []
         self._is_draining = False
         self._readers = [asyncio.ensure_future(self._read(pipe)) for pipe in (process.stdout, process.stderr)]
@@ -61,7 +61,7 @@ class Connection:
             self._stdin.write(f"{line}\n".encode())
 
     def drain(self) -> None:
-        """Have the worker drain; the client ends with it. One that has not come through yet is ended itself."""
+        """Have the worker drain; the client ends with it. A client without a connection yet is ended itself."""
         if self._is_draining:
             return  # a second time would end the worker at once
         self._is_draining = True
@@ -117,7 +117,7 @@ async def open_connection(command: Sequence[str], say: Say, tell_version: Say) -
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        # A terminal's Ctrl-C is for the launcher: a client that it ends would take the tunnels away before the drain.
+        # A terminal's Ctrl-C is for the launcher: it would end the client, and with it the tunnels before the drain.
         start_new_session=True,
     )
     return Connection(process, say, tell_version)

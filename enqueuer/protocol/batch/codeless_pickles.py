@@ -3,7 +3,7 @@
     load_pickle(data)                      the object
     with code_left_out(): load_pickle(data)    its plain values; a `StandIn` for each object of another class
 
-Both go through the same `BatchPlan`. Which one it is belongs to the calling thread: the consumer builds in its own.
+Both go through the same `BatchPlan`. The choice belongs to the calling thread: the consumer builds in its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# They hold plain values, and making one runs no code but their own.
+# Classes with plain values inside. Making one runs no code but its own.
 _CONTAINERS = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("collections", "deque"): collections.deque,
@@ -35,7 +35,7 @@ class Opaque:
 
 
 class StandIn:
-    """An object of a class that is left out: what it would have been made of."""
+    """Stands for an object of a class without its code: it holds the parts of the object."""
 
     parts: list[Any]
 
@@ -86,7 +86,7 @@ class _CodelessUnpickler(pickle.Unpickler):
 
 
 def load_pickle(data: Any) -> Any:
-    """The pickled object; where `code_left_out`, what can be seen of it without its code, or an `Opaque`."""
+    """The pickled object. Inside of `code_left_out`: its values without its code, or an `Opaque`."""
     if not _mode.code_left_out:
         return pickle.loads(data)  # noqa: S301  # only from peers whose pickles the parser takes
     try:

@@ -13,7 +13,7 @@ from enum import Enum, auto
 
 
 class Phase(Enum):
-    """How far the worker has come with its coordinator; the head of this file draws the way."""
+    """A worker's progress with its coordinator, from the first link to the end."""
 
     OFFLINE = auto()  # no link; the next one is opened at a known time, or at another address
     HELLO = auto()  # a link, and no answer to the Hello yet

@@ -141,9 +141,10 @@ class WorkerCore:
 
     @property
     def _told_level(self) -> int:
-        """The level of a rejection, which also goes to the supervisor: a remote one tells it, once for all its workers.
+        """The log level of a rejection: low where another process reports it.
 
-        Of a Sequence that cannot be built, the trainer of a local worker raises the error.
+        A remote supervisor tells it once for all its workers. If a local worker cannot build the Sequence, the trainer
+        raises the error.
         """
         return _DEBUG if self.policy.reconnects or self._load_error else _ERROR
 
@@ -345,9 +346,9 @@ class WorkerCore:
     def _on_load_failed(self, session: Session, event: LoadFailed, _now: float) -> None:
         # The coordinator decides what follows: nothing if it has given this state up meanwhile, otherwise a Reject.
         error = event.error
-        # The trainer tells it, with the traceback; of a local worker it raises the error itself.
+        # The trainer logs it with the traceback; the error of a local worker it raises itself.
         self._note(_DEBUG, f"the Sequence cannot be built here: {error.summary}")
-        # The traceback of a refusal of this library's own says nothing to the owner.
+        # The traceback of this library's own refusal says nothing to the worker's owner.
         is_ours = error.module == AuthenticationError.__module__
         self._load_error = error.text if is_ours else f"{error.summary}\n{error.traceback}".rstrip()
         self._answer_epoch(session, LoadFailure(event.epoch, event.generation, event.error))

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class BatchMemory:
-    """Has one arena for each session, so blocks that the last trainer never returned do no harm."""
+    """One worker's memory for batches: an arena for each session, so unreturned blocks of the last one do no harm."""
 
     def __init__(self, incarnation: bytes, trust: Trust, lock_fd: int | None) -> None:
         self._incarnation = incarnation

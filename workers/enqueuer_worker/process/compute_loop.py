@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class ComputeLoop:
-    """Takes tasks until their queue is closed; runs the I/O loop itself where that saves a switch between threads."""
+    """Takes tasks until their queue is closed; runs the I/O loop itself if this saves a switch between threads."""
 
     def __init__(self, settings: ChildSettings, host: str, shared: Shared, turn_taking: TurnTaking) -> None:
         common = settings.common

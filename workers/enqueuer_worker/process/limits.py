@@ -8,7 +8,7 @@ import sys
 
 _PR_SET_PDEATHSIG = 1
 _HASH_SEED = "PYTHONHASHSEED"
-# Says that the seed is ours, and not the user's.
+# Marks the seed as ours; without it, the seed is the user's.
 _OUR_HASH_SEED = "ENQUEUER_HASH_SEED"
 
 
@@ -27,7 +27,7 @@ def limit_memory(nbytes: int) -> None:
     """Let allocations beyond ``nbytes`` fail. Each child process of user code has the same limit for itself."""
     import resource
 
-    # Not RLIMIT_AS: it counts mapped files as well, such as one of 100 GB from which NumPy reads pieces.
+    # Not RLIMIT_AS: it counts mapped files as well, such as 100 GB of an array read in pieces.
     kind = resource.RLIMIT_DATA
     _, hard = resource.getrlimit(kind)
     limit = nbytes if hard == resource.RLIM_INFINITY else min(nbytes, hard)
@@ -35,14 +35,14 @@ def limit_memory(nbytes: int) -> None:
 
 
 def take_over_paths(sys_path: tuple[str, ...]) -> None:
-    """Use the trainer's `sys.path`, for user code: what this program itself needs is imported by now."""
+    """Use the trainer's `sys.path`, for user code: this program has imported its own modules by now."""
     sys.path[:] = sys_path
 
 
 def fix_hash_seed(environment: dict[str, str]) -> None:
     """Give a worker process the hash seed of the whole fleet, unless the environment sets one.
 
-    Without it a set of texts has another order in each process, and so have the class numbers that come out of it.
+    Without it a set of texts has another order in each process, and so have class numbers made from the set.
     """
     if not environment.get(_HASH_SEED):
         environment.update({_HASH_SEED: "0", _OUR_HASH_SEED: "0"})

@@ -67,7 +67,7 @@ class LineTee:
         self._level = level
         self._name = name
         self._sink = sink
-        # Each thread has its own: half lines of two threads that print at the same time must not mix.
+        # One for each thread: half lines of two threads printing at the same time must not mix.
         self._partial = threading.local()
 
     def write(self, text: str) -> int:

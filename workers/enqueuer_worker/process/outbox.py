@@ -23,8 +23,8 @@ from typing import Any
 from enqueuer.protocol.messages import Epoch
 from enqueuer_worker.core.events import Computed, Event
 
-# One message for each small batch costs both ends more than the batch. A trainer that waits for it waits for workers
-# anyway, and another one has batches ready. Where an item took half of this lately, no batch waits: the next item may
+# One message for each small batch costs both ends more than the batch. The wait costs nothing: a trainer either waits
+# for workers anyway, or has batches ready. Where an item took half of this lately, no batch waits: the next item may
 # take long, and nobody looks until it ends.
 COALESCE_SECONDS = 0.005
 # Where items take this long, a message at half of the leases costs less than a pause until new ones come.

@@ -1,8 +1,7 @@
 """Logs and warns in the trainer: records and warnings of user code in a local worker go to the trainer's own handlers.
 
-A logger's handlers are the trainer's: where the trainer has some for a logger, those that a module has added to the
-same logger in this process are left out, or each line would be there twice. Handlers of other loggers, such as a file
-of this worker's own, are called here.
+If the trainer has handlers for a logger, handlers added to the same logger in this process are left out, or each line
+would be there twice. Handlers of other loggers, such as a file of this worker's own, are called here.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from enqueuer_worker.logs import LOGGER_NAME
 _MAX_CHARACTERS = 8 * 1024
 _PLAIN = (str, int, float, bool, type(None))
 _LEFT_OUT = frozenset({"args", "exc_info", "msg", "message", "stack_info", "exc_text"})
-# Of the fields that callers add with ``extra``.
+# The most fields of a record, as callers add them with ``extra``.
 _MAX_FIELDS = 64
 
 
@@ -104,7 +103,7 @@ def _cut(text: str | None) -> str | None:
 
 
 def _take_over_filters(filters: list[list[Any]]) -> None:
-    """Categories of modules that this process has not imported are left to the trainer, which filters again."""
+    """Set the trainer's warnings filters, but for categories unknown here: the trainer filters again."""
     warnings.resetwarnings()
     for action, message, module_of_category, name, module, lineno in reversed(filters):
         category = getattr(sys.modules.get(module_of_category), name, None)

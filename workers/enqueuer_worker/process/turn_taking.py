@@ -6,12 +6,12 @@
 Short items: the compute thread runs the loop itself between items. A switch between threads takes as long as several
 small batches (up to 0.1 ms on two busy cores), so no other thread runs then.
 
-Long items: the compute thread is in user code, and nobody reads what arrives. The I/O thread notices that the loop
-stood still for `PATIENCE_SECONDS`, takes the loop, and keeps it until the compute thread asks for it.
+Long items: the compute thread is in user code, so arriving messages stay unread. Once the loop has stood still for
+`PATIENCE_SECONDS`, the I/O thread takes the loop, and keeps it until the compute thread asks for it.
 
-The lock decides which thread runs the loop; it is also the full fence that ZeroMQ asks for between threads. The flags
-only say which thread wants what. They are read without the lock: one thread writes each, and a stale value costs one
-more look. Each flag's comment names its writer.
+The thread with the lock runs the loop; the lock is also the full fence required by ZeroMQ between threads. The flags
+only announce wishes. They are read without the lock: each has one writer, and a stale value costs one more look. Each
+flag's comment names its writer.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import threading
 import time
 from collections.abc import Callable, Sized
 
-# How long the loop may stand still before the I/O thread takes it. Until then nobody reads what arrives, which does no
-# harm; and a thread that only checks whether it is needed does so 20 times a second.
+# How long the loop may stand still before the I/O thread takes it. Messages may wait that long without harm, and an
+# I/O thread without work looks only 20 times a second.
 PATIENCE_SECONDS = 0.05
 
 
@@ -29,7 +29,7 @@ class TurnTaking:
     """Decides which of two threads runs the loop.
 
     ``turn(block)`` runs one round of the loop: with ``block`` it waits for something to happen, otherwise it returns at
-    once. It returns False for the last round. ``wake()`` ends a round that waits.
+    once. It returns False for the last round. ``wake()`` ends a waiting round.
     """
 
     def __init__(self, turn: Callable[[bool], bool], wake: Callable[[], None]) -> None:
@@ -42,7 +42,7 @@ class TurnTaking:
         self._wanted = False
         # The compute thread writes it: it runs the loop now.
         self._compute_runs = False
-        # The compute thread writes it: rounds it has run, by which the I/O thread sees a loop that stands still.
+        # The compute thread writes it: the rounds it has run. The I/O thread sees by it that the loop stands still.
         self._rounds_count = 0
         # Cleared by the I/O thread before it waits for the compute thread's round to end; set at that end.
         self._round_over = threading.Event()
@@ -52,7 +52,7 @@ class TurnTaking:
     # ------------------------------------------------------------ the compute thread
 
     def turn_once(self) -> None:
-        """Send what is waiting: in this thread, or in the I/O thread if that runs the loop."""
+        """Send waiting messages: in this thread, or in the I/O thread if it runs the loop."""
         if self._io_runs or not self._lock.acquire(blocking=False):
             self._wake()
         else:
@@ -82,7 +82,7 @@ class TurnTaking:
         return not self._io_runs
 
     def _run_round(self, *, block: bool) -> None:
-        """Run one round under the lock, which this thread holds, and release it."""
+        """Run one round, and release the lock; this thread holds it already."""
         self._compute_runs = True
         try:
             self.has_ended = self.has_ended or not self._turn(block)

@@ -1,7 +1,7 @@
-"""What this process uses: asked of the kernel at each heartbeat, so that it costs nothing a batch.
+"""This process's use of the machine. The kernel is asked at each heartbeat, so a batch costs nothing.
 
-It tells the verdict what the compute times hide: whether workers compute or wait for data, and whether their batches
-wait for the network.
+The verdict needs it beside the compute times: do workers compute or wait for data, and do their batches wait for the
+network?
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _READS = Path("/proc/self/io")
 
 
 class Usage:
-    """The I/O loop's; it says at each heartbeat whether the process waits for the network."""
+    """The figures of one process. The I/O loop owns it, and says at each heartbeat whether batches are on their way."""
 
     def __init__(self, now: float) -> None:
         self._noted_at = now
         self._sending_seconds = 0.0
 
     def note_sending(self, is_sending: bool, now: float) -> None:
-        """Whether, since the last call, batches were on their way and nothing was left to compute.
+        """Note whether batches are on their way now, with nothing left to compute.
 
-        The present moment stands for that time; a heartbeat's moment is no result of a batch's.
+        The present moment stands for the time since the last call: a heartbeat does not come because of a batch.
         """
         if is_sending:
             self._sending_seconds += now - self._noted_at
@@ -47,10 +47,10 @@ class Usage:
 
 
 def _processor_seconds() -> float:
-    """Seconds with a processor, ended children included, and seconds in which threads waited for a free one.
+    """Seconds with a processor, ended children included, and seconds of threads waiting for a free one.
 
-    Two processes that share a processor compute all of their time, though each has it for half. All threads, since the
-    compute thread waits for the interpreter while another one that has it waits for a processor.
+    Two processes on one processor both compute all of the time, though each has it for half. The waits of all threads
+    count, since the compute thread may wait for the interpreter while its holder waits for a processor.
     """
     waited_ns = 0
     try:
@@ -63,7 +63,7 @@ def _processor_seconds() -> float:
 
 
 def _read_bytes() -> int:
-    """Bytes read from files and pipes, and those that pages of mapped files took from a disk; 0 where unknown."""
+    """Bytes read from files and pipes, and from a disk for pages of mapped files; 0 where unknown."""
     try:
         pairs = [line.split(b":") for line in _READS.read_bytes().splitlines()]
         counts = {name: int(count) for name, count in pairs}

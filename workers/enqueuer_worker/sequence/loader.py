@@ -156,7 +156,7 @@ class SequenceLoader:
         ends = read_epoch_ends(state.get("epoch_ends", []) if isinstance(state, dict) else [])
         is_new = False
         # Another history (a new session, another trainer) needs a new instance: replayed calls cannot be undone, and
-        # neither can what was drawn under another seed.
+        # neither can anything drawn under another seed.
         has_other_draws = self._instance.drawn_seed not in (None, epoch.seed)
         if spec != self._spec or has_other_draws or list(islice(ends, len(self._replayed))) != self._replayed:
             self.close()

@@ -1,13 +1,13 @@
-"""A supervisor that ends with the program at the other end of its standard input, perhaps on another machine.
+"""A supervisor tied to the program at the other end of its standard input, perhaps on another machine.
 
     line                  sign of life
     line "drain"          like SIGTERM
     end of the input      like SIGTERM
-    silence for too long  like SIGTERM: the machine of that program is gone, or the way to it
+    silence for too long  like SIGTERM: the machine of the program is gone, or the network to it
 
-Its first line of standard output is "enqueuer VERSION", which tells that it runs. A drain that has begun ends at once
-when the input ends. `enqueuer launch ssh` starts workers like this, because SSH forwards no signal, and its server does
-not notice a machine that vanishes.
+The first line of standard output is "enqueuer VERSION": the supervisor runs. If the input ends during a drain, the
+drain ends at once. `enqueuer launch ssh` starts workers like this, because SSH forwards no signal, and its server does
+not notice when the client's machine vanishes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class AttendedSupervisor(Supervisor):
         if now >= self._silent_at:
             self._silent_at = math.inf
             self._logger.warning("nothing came on standard input for %g s", self.settings.stdin_timeout)
-            # A launcher that was only cut off, or suspended, is to start this worker again.
+            # The launcher may only be cut off, or suspended: it is to start this worker again.
             self.exit_status = _FAILED
             self._on_end_signal(signal.SIGTERM, now)
         super().step(ready)

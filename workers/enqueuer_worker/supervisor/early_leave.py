@@ -1,11 +1,11 @@
-"""What makes a machine drain before its trainer ends: the end of its lifetime, a preemption notice, a signal.
+"""Reasons for a machine to drain before its trainer ends: the end of its lifetime, a preemption notice, a signal.
 
     lifetime ────────► deadline ──┐
     notice ── NoticeWatch ────────┼──► reason to leave ──► Supervisor.drain ──► exit with `requeue_exit_code`
     SIGTERM, SIGINT ── Supervisor ┘
 
-The exit code lets a batch script tell such an end from that of the training: after it the machine's place is to be
-taken again (`scontrol requeue`), since a job that ends with 0 is complete for a batch system.
+The exit code distinguishes an early end from the end of the training. After an early end a batch script asks for the
+machine's place again (`scontrol requeue`); a batch system takes a job with exit code 0 for complete.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class EarlyLeave:
     """A machine's own reasons to leave. Only the supervisor's thread uses it. Times in seconds.
 
-    ``stagger`` shortens the lifetime by a random time up to it, so that machines which started together do not leave
+    The lifetime is shortened by a random time of at most ``stagger``, so machines with a common start do not leave
     together. ``requeue_exit_code`` None: an early end has the exit code of any other.
     """
 
@@ -50,7 +50,7 @@ class EarlyLeave:
         if self._lifetime < math.inf:
             logger.info("this machine leaves in %.0f s, at the end of its lifetime", self._lifetime)
         if self._target:
-            # A local supervisor has no use for an HTTP client, which takes a while to import.
+            # Imported here: it imports an HTTP client, which takes a while, and a local supervisor has no use for it.
             from enqueuer_worker.supervisor.preemption_notice import NoticeWatch
 
             self._watch = NoticeWatch(self._target, logger)
@@ -62,13 +62,13 @@ class EarlyLeave:
         return self._leave_at
 
     def reason(self, now: float) -> str:
-        """Return why to leave now; '' if there is no reason to."""
+        """Return the reason to leave now; '' if there is none."""
         if self._watch is not None and self._watch.result:
             return f"preemption notice: {self._watch.result}"
         return "the lifetime is over" if now >= self._leave_at else ""
 
     def begin(self) -> None:
-        """The machine leaves early, for one of these reasons or by a signal."""
+        """Note that the machine leaves early, for one of these reasons or by a signal."""
         self._has_begun = True
         self.close()
 
@@ -81,8 +81,8 @@ class EarlyLeave:
             watch.close()
 
     def exit_status(self, status: int) -> int:
-        """Return the exit status of an end that has had ``status`` so far.
+        """Return the exit status for an end with the usual exit status ``status``.
 
-        A drain that was cut short (1) leaves early all the same. A second signal (128 and more) wants no return.
+        An early leave keeps its exit code if the drain was cut short (1), but not after a second signal (128 and more).
         """
         return self._requeue_exit_code or status if self._has_begun and status <= 1 else status

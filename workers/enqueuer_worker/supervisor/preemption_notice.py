@@ -1,6 +1,6 @@
 """A preemption notice: a file that appears, or a URL that begins to answer, before a machine is taken away.
 
-What the metadata services of clouds answer to a machine of theirs that they can take away:
+Answers of the metadata services of clouds to a preemptible machine:
 
     cloud         before the notice             the notice
     AWS           404                           200, {"action": "terminate", …}; may want a session's token (IMDSv2)

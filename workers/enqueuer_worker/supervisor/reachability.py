@@ -35,7 +35,7 @@ _MECHANISM = slice(12, 32)
 
 
 class Finding(NamedTuple):
-    """The reason why no session begins: what is the case, and what to do. ``final``: another attempt cannot help."""
+    """The reason for the lack of a session: the fact, and its cure. ``final``: another attempt cannot help."""
 
     level: int
     summary: str
@@ -178,7 +178,7 @@ def no_answer(where: str) -> Finding:
 
 
 def unknown_key(where: str) -> Finding:
-    """The finding for a worker whose key the trainer has rejected."""
+    """The finding for a worker with a key that the trainer has rejected."""
     return Finding(
         logging.ERROR,
         f"the trainer at {where} does not know this worker's key: it was revoked, or is yet to be added",

@@ -78,6 +78,7 @@ def test_torch_has_the_threads_that_it_is_given_until_the_users_code_says_otherw
 KINDS = {
     "sparse": lambda: torch.eye(3).to_sparse(),
     "sparse rows": lambda: torch.eye(3).to_sparse_csr(),
+    "nested": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
     "jagged": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged),
     "quantized": lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
     "parameter": lambda: torch.nn.Parameter(torch.ones(3)),

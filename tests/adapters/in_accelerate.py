@@ -94,4 +94,6 @@ def test_a_loader_whose_batches_each_process_would_take_apart_is_refused_while_i
         loader = DataLoader(stream_of(enq), batch_size=None)
         with pytest.raises(RuntimeError, match=r"leave dispatch_batches= and shard= out.*or.*do not prepare\(\)"):
             prepare_data_loader(loader, num_processes=2, process_index=0, dispatch_batches=False)
+        with pytest.raises(ValueError, match="split_batches"):
+            prepare_data_loader(loader, num_processes=2, process_index=0, split_batches=True)
         assert len(list(prepare_data_loader(loader, num_processes=1, dispatch_batches=False))) == COUNT // shard[1]

@@ -1,4 +1,6 @@
-"""A dataset's own state as JSON values, as a resume state needs it. Datasets for torchdata save tensors and tuples.
+"""A dataset's own state as JSON values, which a resume state is made of.
+
+Datasets for torchdata have tensors and tuples in their states.
 
     JSON values      as they are
     anything else    what ``torch.save`` writes, as a text; read with ``weights_only=True``: a state runs no code

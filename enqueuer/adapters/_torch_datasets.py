@@ -15,6 +15,7 @@ from torch.utils.data._utils import worker as torch_worker
 
 from enqueuer.adapters._order import Order, OrderedSource
 from enqueuer.adapters._torch_arrays import to_arrays
+from enqueuer.adapters._torch_states import state_from_json, state_to_json
 from enqueuer.compute.context import item_epoch, item_seed, worker_count, worker_info
 from enqueuer.compute.seeding import BUILD, seeded_globals
 from enqueuer.compute.sequence_checks import optional_method
@@ -79,13 +80,13 @@ class DatasetSequence(OrderedSource):
     def state_dict(self) -> Any:
         """The trainer's dataset's own state; None if it keeps none."""
         methods = [optional_method(self.dataset, name) for name in ("state_dict", "load_state_dict")]
-        return methods[0]() if all(methods) and methods[0] is not None else None
+        return state_to_json(methods[0]()) if all(methods) and methods[0] is not None else None
 
     def load_state_dict(self, state: Any) -> None:
         """Bring the trainer's dataset to this state."""
         load = optional_method(self.dataset, "load_state_dict")
         if load is not None:
-            load(state)
+            load(state_from_json(state))
 
 
 class ToldEpoch:

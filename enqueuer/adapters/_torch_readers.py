@@ -34,6 +34,11 @@ _DIVIDED_TWICE = (
     "Accelerate divides the batches of this loader among its processes, and the enqueuer has shard={} as well, so most "
     "batches would be lost: leave shard= out, or do not prepare() the loader"
 )
+_TAKEN_APART = (
+    "Accelerate with dispatch_batches=False lets each process take its samples out of the loader's batches, and this "
+    "loader's batches are whole (batch_size=None): leave dispatch_batches= and shard= out, and the first process deals "
+    "the batches out; or give the enqueuer shard=rank_shard(), and do not prepare() the loader"
+)
 _LIGHTNING = frozenset({"lightning", "pytorch_lightning"})
 _EPOCH_COUNTERS = _LIGHTNING | {"transformers"}
 _ALONE = (
@@ -98,6 +103,19 @@ def check_divided_once(shard: tuple[int, int]) -> None:
         is_divider = type(frame.f_locals.get("self")).__name__ in _DIVIDERS
         if is_divider and _module(frame).startswith("accelerate."):
             raise RuntimeError(_DIVIDED_TWICE.format(shard))
+
+
+def check_batches_stay_whole() -> None:
+    """Raise RuntimeError if Accelerate prepares a loader of whole batches to be taken apart by each process.
+
+    Such a loader fails with a TypeError of Accelerate's before it asks the stream for anything. While it is prepared,
+    the stream is asked for its generator.
+    """
+    frame = sys._getframe(2)
+    if frame.f_code.co_name == "prepare_data_loader" and _package(frame) == "accelerate":
+        loader = frame.f_locals.get("dataloader")
+        if loader is not None and loader.batch_size is None:
+            raise RuntimeError(_TAKEN_APART)
 
 
 def check_ranks_were_known(shard: tuple[int, int]) -> None:

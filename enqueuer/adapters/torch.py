@@ -39,6 +39,7 @@ from enqueuer.adapters._torch_arrays import collate_into_arrays, to_tensors
 from enqueuer.adapters._torch_datasets import DatasetSequence
 from enqueuer.adapters._torch_readers import (
     batches_of_group,
+    check_batches_stay_whole,
     check_divided_once,
     check_ranks_were_known,
     check_state_is_the_loops,
@@ -238,6 +239,14 @@ class TensorStream(EpochLoops, IterableDataset[Any]):
         self._ahead = loop if is_read_ahead() else None
         # A generator would hold a batch's arrays while the loop works with the tensors, or has dropped them.
         return map(partial(to_tensors, pin_memory=self._pin_memory), loop)
+
+    @property
+    def generator(self) -> None:
+        """None: no generator of torch's decides the order.
+
+        Raises RuntimeError where Accelerate prepares a loader with ``dispatch_batches=False``.
+        """
+        check_batches_stay_whole()
 
     def state_dict(self) -> Any:
         """The place after the last batch that was handed out, as `SequenceEnqueuer.state_dict` gives it. Lightning's

@@ -165,8 +165,10 @@ def _reduce_tensor(tensor: Any) -> tuple[Any, ...] | None:
     float8.
     """
     torch = sys.modules["torch"]
-    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
-    if not plain or tensor.requires_grad or tensor.is_conj() or tensor.is_neg() or tensor.__dict__:
+    is_strided = tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_quantized
+    if not is_strided or tensor.device.type != "cpu" or tensor.requires_grad:
+        return None
+    if tensor.is_conj() or tensor.is_neg() or tensor.__dict__:
         return None
     name = str(tensor.dtype).removeprefix("torch.")
     try:

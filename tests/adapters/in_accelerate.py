@@ -7,7 +7,7 @@ from typing import Any
 
 import accelerate
 import pytest
-from accelerate.data_loader import DataLoaderDispatcher
+from accelerate.data_loader import DataLoaderDispatcher, prepare_data_loader
 from torch.utils.data import DataLoader
 
 from enqueuer import SequenceEnqueuer, StateError
@@ -83,3 +83,17 @@ def test_a_ranks_part_that_accelerate_would_divide_again_is_refused() -> None:
         pytest.raises(RuntimeError, match="leave shard= out"),
     ):
         list(DataLoaderDispatcher(stream_of(enq), batch_size=None))
+
+
+@pytest.mark.parametrize("shard", [(0, 1), (0, 2)])
+def test_a_loader_whose_batches_each_process_would_take_apart_is_refused_while_it_is_prepared(
+    shard: tuple[int, int],
+) -> None:
+    accelerate.Accelerator(cpu=True)
+    with SequenceEnqueuer(from_dataset(Counted(COUNT)), shard=shard) as enq:
+        loader = DataLoader(stream_of(enq), batch_size=None)
+        with pytest.raises(RuntimeError, match=r"leave dispatch_batches= and shard= out.*or.*do not prepare\(\)"):
+            prepare_data_loader(loader, num_processes=2, process_index=0, dispatch_batches=False)
+        with pytest.raises(ValueError, match="split_batches"):
+            prepare_data_loader(loader, num_processes=2, process_index=0, split_batches=True)
+        assert len(list(prepare_data_loader(loader, num_processes=1, dispatch_batches=False))) == COUNT // shard[1]

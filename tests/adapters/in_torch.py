@@ -331,3 +331,12 @@ def test_odd_tensors_survive_the_way_to_a_process() -> None:
         assert (type(mine), mine.dtype, mine.shape) == (type(theirs), theirs.dtype, theirs.shape)
         assert (mine.layout, mine.requires_grad) == (theirs.layout, theirs.requires_grad)
         assert torch.equal(mine.to_dense(), theirs.to_dense())
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged], ids=str)
+def test_a_nested_tensor_survives_the_way_to_a_process(layout: torch.layout) -> None:
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.zeros(3)], layout=layout)
+    (copy,) = unpack_object(pack_object([nested]))
+    assert (type(copy), copy.layout) == (type(nested), layout)
+    assert [part.tolist() for part in copy.unbind()] == [[1.0, 1.0], [0.0, 0.0, 0.0]]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler, get_worker_info
 
@@ -84,6 +85,41 @@ class Asking(Dataset):
             self.synced = torch.initial_seed()
             self.rng = random.Random(7 + self.synced)
         return index, info.id, info.num_workers, self.rng.random()
+
+
+class Composed:
+    """A pipeline with generators of its own and a seed for them, as augmentation libraries ship it.
+
+    In a loader's worker it adds torch's seed to its own, once for each new seed: workers and epochs draw other numbers.
+    """
+
+    def __init__(self, seed: int | None) -> None:
+        self.told: int | None = None
+        self.set_random_seed(seed)
+
+    def set_random_seed(self, seed: int | None) -> None:
+        self.seed = seed
+        self._seed_generators(seed)
+
+    def _seed_generators(self, seed: int | None) -> None:
+        self.random, self.numpy = random.Random(seed), np.random.default_rng(seed)
+
+    def __call__(self) -> tuple[float, float]:
+        if get_worker_info() is not None and self.told != torch.initial_seed():
+            self.told = torch.initial_seed()
+            self._seed_generators(((self.seed or 0) + self.told) % 2**32)
+        return self.random.random(), float(self.numpy.random())
+
+
+class Augmented(Counted):
+    """Sample ``i`` is what a pipeline draws for it, twice."""
+
+    def __init__(self, count: int, seed: int | None) -> None:
+        super().__init__(count)
+        self.compose = Composed(seed)
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.tensor([self.compose(), self.compose()])
 
 
 def open_handle(number: int) -> None:

@@ -30,8 +30,8 @@ def main() -> None:
     """Compute a Keras-style Sequence on any number of processes and machines.
 
     `enqueuer demo` shows it at work on this machine. `enqueuer worker` lends this machine to a training on another one,
-    `enqueuer launch` starts workers by SSH or Slurm, and `enqueuer keygen` makes the keys for both sides. `enqueuer
-    status` shows what a training does and what holds it back, `enqueuer top` shows it live, and `enqueuer dashboard`
-    in a browser. `enqueuer metrics` serves its figures to Prometheus, `enqueuer doctor` checks the surroundings, and
-    `enqueuer health` the trainer or the workers that run here.
+    `enqueuer launch` starts workers by SSH, Slurm or Ray, and `enqueuer keygen` makes the keys for both sides.
+    `enqueuer status` shows what a training does and what holds it back, `enqueuer top` shows it live, and `enqueuer
+    dashboard` in a browser. `enqueuer metrics` serves its figures to Prometheus, `enqueuer doctor` checks the
+    surroundings, and `enqueuer health` the trainer or the workers that run here.
     """

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from enqueuer.cli.caller_error import CallerError
 from enqueuer.cli.observed import address_options, connector
 
+if TYPE_CHECKING:
+    from enqueuer.top.app import TopApp
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @address_options
-def top(address: str | None, token_file: Path | None, timeout: float) -> None:
+@click.pass_context
+def top(context: click.Context, address: str | None, token_file: Path | None, timeout: float) -> None:
     """Show live what a training does, what each worker does, and what holds the training back.
 
     ADDRESS is the trainer's bind=…, such as tcp://trainer:5555. Without it, it is the one trainer that you run on this
@@ -33,4 +40,12 @@ def top(address: str | None, token_file: Path | None, timeout: float) -> None:
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise CallerError("it needs a terminal: `enqueuer status` prints one look, also as --json")
-    TopApp(connector(address, token_file, timeout)).run()
+    context.exit(asyncio.run(_show(TopApp(connector(address, token_file, timeout)))))
+
+
+async def _show(app: TopApp) -> int:
+    """Run the program until its end, and return its exit code. SIGTERM, too, leaves the terminal as it was."""
+    code = 128 + signal.SIGTERM  # as a shell reports a program that the signal ends
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: app.exit(return_code=code))
+    await app.run_async()
+    return app.return_code or 0

@@ -140,7 +140,8 @@ def _describe_nothing(window: Window) -> tuple[str, str]:
 
 
 def _describe_workers(window: Window) -> tuple[str, str]:
-    slots = f"{_count(window.slots_count, 'slot')} compute {window.busy_share:.0%} of the time"
+    verb = "computes" if window.slots_count == 1 else "compute"
+    slots = f"{_count(window.slots_count, 'slot')} {verb} {window.busy_share:.0%} of the time"
     waiting = f", {1 - (window.computing_share or 0.0):.0%} of it waiting" if _is_waiting(window) else ""
     beyond = ""
     if window.is_demand_unseen:

@@ -28,7 +28,7 @@ def memory(snapshot: Snapshot) -> str:
     """The memory of the trainer and of its workers."""
     if not snapshot.memory_bytes:
         return "not known"
-    return f"{snapshot.memory_bytes / 2**30:.1f} GiB, and {snapshot.workers_memory_bytes / 2**30:.1f} GiB of workers"
+    return f"{short_bytes(snapshot.memory_bytes)}, and {short_bytes(snapshot.workers_memory_bytes)} of workers"
 
 
 def workers(snapshot: Snapshot) -> str:

@@ -202,7 +202,7 @@ def _describe(stats: Stats) -> Iterator[tuple[str, str]]:
         yield "faults", ", ".join(f"{count} {name}" for name, count in faults.items() if count)
     if stats.verdict is not None and stats.verdict.cause is not Cause.TOO_EARLY:
         yield "verdict", str(stats.verdict)
-    yield "workers", f"{stats.workers_count} ({stats.slots_count} slots)"
+    yield "workers", f"{stats.workers_count} ({stats.slots_count} slot{'' if stats.slots_count == 1 else 's'})"
     for worker in stats.workers:
         place = f"{worker.worker_id} on {worker.host}"
         yield "", f"{place:<24} {worker.batches_count} batches, {1000 * worker.item_seconds:.1f} ms each"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -75,6 +76,15 @@ def test_the_trainer_is_shown_and_a_key_leaves_the_terminal_as_it_was(key: bytes
             for told in (LEFT, CURSOR_SHOWN, NO_MOUSE):
                 terminal.read_until(told)
             assert terminal.program.wait(DEADLINE) == 0
+
+
+def test_sigterm_leaves_the_terminal_as_it_was() -> None:
+    with Terminal("tcp://127.0.0.1:1", "--timeout", "600") as terminal:
+        terminal.read_until(b"asking for a trainer")
+        terminal.program.terminate()
+        for told in (LEFT, CURSOR_SHOWN, NO_MOUSE):
+            terminal.read_until(told)
+        assert terminal.program.wait(DEADLINE) == 128 + signal.SIGTERM
 
 
 def test_it_leaves_at_once_while_nothing_answers() -> None:

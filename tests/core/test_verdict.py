@@ -30,6 +30,7 @@ IDLE = replace(BUSY, busy_seconds=60.0)
         (replace(BUSY, failures_count=301), Cause.ERRORS, "301 failures for 300 batches"),
         (replace(IDLE, wait_seconds=2.9), Cause.NOTHING, "data is not the limit"),
         (BUSY, Cause.WORKERS, "2 slots compute 99% of the time, 400 ms a batch: add 3 "),
+        (replace(BUSY, slots_count=1, slot_seconds=60.0, busy_seconds=60.0), Cause.WORKERS, "1 slot computes 100%"),
         (replace(BUSY, computing_share=0.17), Cause.WORKERS, "400 ms a batch, 83% of it waiting: add 3 "),
         (
             replace(BUSY, computing_share=0.17, read_bytes=60 * 10**6),

@@ -269,6 +269,61 @@ def sessions(made: Any) -> None:
         assert "closed" in repr(fleet)
 
 
+def launched(made: Any) -> None:
+    """`enqueuer launch ray` serves a trainer that is no part of the cluster; Ctrl-C drains its workers."""
+    with nothing_left() as seen, trainer(noise(400, 0.02)) as enq, _launch(made, enq, seen) as (program, epoch):
+        begun = time.monotonic()
+        program.send_signal(signal.SIGINT)
+        errors = program.communicate(timeout=_LONG)[1]
+        print(f"  SIGINT: drained and ended after {time.monotonic() - begun:.1f} s")
+        assert program.returncode == 0, errors
+        assert "asking the Ray cluster for 2 workers" in errors and "draining" in errors, errors
+        with RayFleet(enq, min_workers=1, max_workers=1):
+            epoch.take()
+        stats = enq.stats()
+        assert (stats.lost_workers_count, stats.stale_count) == (0, 0)
+
+
+def launcher_killed(made: Any) -> None:
+    """After kill -9 of `enqueuer launch ray` Ray ends its actors, and these their programs."""
+    with nothing_left() as seen, trainer(noise(400, 0.02)) as enq, _launch(made, enq, seen) as (program, epoch):
+        program.kill()
+        with RayFleet(enq, min_workers=1, max_workers=1):
+            epoch.take()
+
+
+@contextlib.contextmanager
+def _launch(made: Any, enq: SequenceEnqueuer, seen: set[int]) -> Iterator[tuple[subprocess.Popen[str], Epoch]]:
+    """The running command, whose two workers serve, and the epoch that they have begun."""
+    enq.start(workers=0)
+    assert enq.key_file is not None and enq.endpoint is not None
+    token_file = Path(enq.key_file).with_name("worker.token")
+    address = f"tcp://127.0.0.1:{enq.endpoint.rpartition(':')[2]}"
+    command = f"launch ray --address {made.address} --workers 2 --connect {address} --token-file {token_file}"
+    begun = time.monotonic()
+    program = subprocess.Popen(
+        [sys.executable, "-m", "enqueuer", *command.split(), "--", "--allow", "tests"],
+        env=environment(),
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        epoch = Epoch(enq, 400)
+        epoch.take(1)
+        first = time.monotonic() - begun
+        print(f"  first remote batch: {first:.1f} s after the command (bar: {_BAR_SECONDS:g} s)")
+        enq.wait_for_workers(2, _LONG)
+        epoch.take(50)
+        seen |= own_processes()
+        assert len(alive(seen)) >= 6
+        _the_token_shows_nowhere(token_file.read_text().strip())
+        yield program, epoch
+    finally:
+        program.kill()
+        program.communicate()
+
+
 def ends_of_a_trainer(made: Any) -> None:
     """Ctrl-C drains and ends; after kill -9 Ray ends the actors, and these their programs."""
     for number in (signal.SIGINT, signal.SIGKILL):
@@ -296,7 +351,7 @@ def ends_of_a_trainer(made: Any) -> None:
             print(f"  {number.name}: all has ended after {time.monotonic() - begun:.1f} s")
 
 
-PARTS = (placed, raylet_killed, programs_killed, sessions, ends_of_a_trainer)
+PARTS = (placed, launched, launcher_killed, raylet_killed, programs_killed, sessions, ends_of_a_trainer)
 
 
 def autoscaled() -> None:
@@ -391,7 +446,9 @@ def main() -> None:
     """Run the parts that the command line names."""
     names = {part.__name__: part for part in PARTS}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="one small cluster: start, drain, kill -9 a raylet")
+    parser.add_argument(
+        "--smoke", action="store_true", help="one small cluster: start, drain, launch, kill -9 a raylet"
+    )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(names)}, autoscaled; default: all")
     chosen = parser.parse_args()
     unknown = set(chosen.parts) - {*names, "autoscaled"}
@@ -403,6 +460,7 @@ def main() -> None:
     if chosen.smoke:
         with cluster(2, 3) as made:
             _run(placed, made)
+            _run(launched, made)
             _run(raylet_killed, made)
         return
     wanted = chosen.parts or [*names, "autoscaled"]

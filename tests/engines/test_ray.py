@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -15,10 +16,10 @@ from tests.support.remote import REPOSITORY
 from tests.support.scripts import run_python
 
 HAS_RAY = find_spec("ray") is not None
-SMOKE_SECONDS = 280.0
+SMOKE_SECONDS = 380.0
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_a_fleet_on_two_raylets_of_which_one_is_killed_delivers_every_batch_in_order_and_leaves_nothing() -> None:
     if not HAS_RAY:
         # CI sets this: there, a skipped test is a failed one.
@@ -27,11 +28,11 @@ def test_a_fleet_on_two_raylets_of_which_one_is_killed_delivers_every_batch_in_o
         pytest.skip("needs Ray: pip install 'enqueuer[ray]'")
     printed = run_python(["-m", "tests.engines.ray_cluster", "--smoke"], REPOSITORY, SMOKE_SECONDS)
     print(printed)
-    assert len(re.findall("left: 0 actors, 0 processes", printed)) == 2
+    assert len(re.findall("left: 0 actors, 0 processes", printed)) == 3
 
 
-@pytest.mark.skipif(HAS_RAY, reason="Ray is installed")
-def test_without_ray_the_error_names_the_extra() -> None:
+def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
     with (
         SequenceEnqueuer(Noise(4), bind="tcp://127.0.0.1:*") as enq,
         pytest.raises(ModuleNotFoundError, match=r"pip install 'enqueuer\[ray\]'"),

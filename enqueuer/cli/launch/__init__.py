@@ -11,6 +11,7 @@ from enqueuer.cli.lazy_group import LazyGroup
     cls=LazyGroup,
     subcommands={
         "local": "enqueuer.cli.launch.local:local",
+        "ray": "enqueuer.cli.launch.ray:ray",
         "ssh": "enqueuer.cli.launch.ssh:ssh",
         "slurm": "enqueuer.cli.launch.slurm:slurm",
     },

@@ -33,7 +33,8 @@ _UNPROTECTED = (
     "--processes",
     default="auto",
     metavar="N|auto",
-    help="Worker processes on each host that names no number of its own. 'auto': one for each usable CPU there.",
+    help="Worker processes on each host that names no number of its own. 'auto': one for each usable CPU there. "
+    "The number stays, whatever the training wants: `enqueuer status` says how many would keep up.",
 )
 @click.option(
     "--token-file",

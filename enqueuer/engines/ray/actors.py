@@ -29,6 +29,14 @@ _LEAST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 60.0
 # After this long without a place, the log says so, and then every few minutes.
 _PATIENCE_SECONDS = 60.0
 _TOLD_SECONDS = 300.0
+# An actor is killed this long after the deadline of its own worker program.
+_DRAIN_GRACE_SECONDS = 15.0
+_DRAIN_SECONDS = 30.0
+
+
+def actor_deadline(arguments: Mapping[str, Any]) -> float:
+    """How many seconds an actor may drain whose worker program has these arguments."""
+    return float(arguments.get("drain_timeout", _DRAIN_SECONDS)) + _DRAIN_GRACE_SECONDS
 
 
 def import_ray() -> Any:

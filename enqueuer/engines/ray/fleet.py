@@ -14,7 +14,7 @@ from typing import Any
 
 from enqueuer.argument_values import as_float, read_count, read_number_of_seconds
 from enqueuer.compute.spec import SequenceSpec
-from enqueuer.engines.ray.actors import Actors, import_ray
+from enqueuer.engines.ray.actors import Actors, actor_deadline, import_ray
 from enqueuer.engines.ray.loop import FleetLoop
 from enqueuer.engines.ray.program import ProgramSettings
 from enqueuer.engines.ray.reach import address_for_workers, check_reachable
@@ -24,9 +24,6 @@ from enqueuer.security.curve import find_token
 from enqueuer.security.keys import TOKEN_FILE
 from enqueuer.sequence_enqueuer import SequenceEnqueuer
 
-# An actor is killed this long after the deadline of its own worker program.
-_DRAIN_GRACE_SECONDS = 15.0
-_DRAIN_SECONDS = 30.0
 _POLL_SECONDS = 0.2
 # What the fleet says itself: to the actors, and to their worker programs.
 _OWN_ACTOR_OPTIONS = frozenset({"num_cpus", "max_restarts", "max_task_retries", "max_concurrency", "lifetime", "name"})
@@ -99,8 +96,7 @@ class RayFleet:
         self._arguments, self._token = _read_arguments(
             enq, cpus_per_worker, allow, allow_pickle, token_file, dict(worker_options or {})
         )
-        drain_timeout = float(self._arguments.get("drain_timeout", _DRAIN_SECONDS)) + _DRAIN_GRACE_SECONDS
-        self._actors = Actors(self._settings, options, drain_timeout)
+        self._actors = Actors(self._settings, options, actor_deadline(self._arguments))
         self._loop = FleetLoop(self._ask, size, self._actors)
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._loop.run, name="enqueuer-ray-fleet", daemon=True)

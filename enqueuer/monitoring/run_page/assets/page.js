@@ -185,8 +185,8 @@ class Page {
     byId("causes").replaceChildren(...(shown.length ? shown : [null]).map((one) => {
       if (one === null) return element("li", "", "The trainer waited for nothing worth a word.");
       const line = element("li");
-      line.append(element("div", "", `${Texts.duration(one.wait_seconds)} of waiting in ${Texts.duration(one.seconds)} ` +
-        `while it was ${one.cause}`));
+      line.append(element("div", "", `${capital(one.cause)}: the trainer waited for ` +
+        `${Texts.duration(one.wait_seconds)} of ${Texts.duration(one.seconds)}`));
       if (one.cause !== "too early to tell") line.append(element("div", "", one.sentence));
       if (one.cure) setCure(line.appendChild(element("div", "cure")), one.cure);
       return line;
@@ -199,9 +199,9 @@ class Page {
       const verdict = one.verdict;
       row.append(
         element("td", "", one.first === one.last ? String(one.first) : `${one.first}–${one.last}`),
-        element("td", "number", Texts.count(one.batches)), element("td", "number", Texts.duration(one.seconds)),
+        element("td", "", verdict ? verdict.cause : "–"),
         element("td", `number ${share >= 0.2 ? "bad-text" : share >= 0.05 ? "fair-text" : ""}`, Texts.percent(share)),
-        element("td", "", verdict ? verdict.cause : "–"));
+        element("td", "number", Texts.count(one.batches)), element("td", "number", Texts.duration(one.seconds)));
       return row;
     });
     byId("epochs").replaceChildren(...rows);

@@ -6,7 +6,7 @@ const GONE = "gone";
 const COLUMNS = [
   { title: "Worker", at: 0 },
   { title: "Host", at: 1, wide: true },
-  { title: "State", at: 3 },
+  { title: "State", at: 3, short: true },
   { title: "Batches", at: 6, format: Texts.count },
   { title: "p50", at: 9, format: Texts.seconds },
   { title: "p95", at: 10, format: Texts.seconds },
@@ -51,7 +51,7 @@ class WorkerTable {
   }
 
   classOf(column) {
-    return [column.wide && "wide", column.format && !column.order && "number"].filter(Boolean).join(" ");
+    return [column.wide && "wide", column.short && "short", column.format && !column.order && "number"].filter(Boolean).join(" ");
   }
 
   sort(column) {

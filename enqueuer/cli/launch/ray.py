@@ -1,0 +1,156 @@
+"""``enqueuer launch ray``: workers on a Ray cluster, for a trainer elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from enqueuer.cli.caller_error import CallerError
+from enqueuer.cli.launch.worker_options import LaunchCommand
+from enqueuer.cli.main import main
+from enqueuer.cli.option_names import in_option_names
+from enqueuer.errors import ConfigurationError
+from enqueuer.transport.addresses import is_loopback, is_tcp_address
+
+
+@click.command(cls=LaunchCommand, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option(
+    "--connect",
+    required=True,
+    metavar="ADDRESS",
+    help="The trainer's address: tcp://host:port, as the nodes of the cluster reach it.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="How many workers there are: the number stays. A cluster that scales itself adds nodes for those without a "
+    "place. RayFleet in the training script has as many as keep up with the training.",
+)
+@click.option(
+    "--cpus-per-worker",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    metavar="N",
+    help="The CPUs that Ray sets aside for each worker, and its threads.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="The worker.token that `enqueuer keygen` made beside the trainer's key. Ray carries it to the workers, so all "
+    "programs on the cluster can read it.  [env var: ENQUEUER_TOKEN_FILE or ENQUEUER_TOKEN]",
+)
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Does without a token. Any program that answers at the address, or listens on the way, reads the batches and "
+    "chooses what is called on the nodes, within what stands behind `--`.",
+)
+@click.option(
+    "--address",
+    default="auto",
+    metavar="ADDRESS",
+    help="The Ray cluster. 'auto': the one of this machine.",
+)
+@click.option(
+    "--working-dir",
+    metavar="DIR",
+    help="A directory that Ray copies to each node, where the workers find your modules.  [default: none; they are "
+    "found in the current directory, if the nodes have it too]",
+)
+@click.pass_context
+def ray(
+    context: click.Context,
+    connect: str,
+    workers: int,
+    cpus_per_worker: float,
+    token_file: str | None,
+    insecure: bool,
+    address: str,
+    working_dir: str | None,
+    worker_options: list[str],
+) -> None:
+    """Start workers on a Ray cluster, for a trainer elsewhere.
+
+    Run it on a node of the cluster, or by `ray job submit`. Each worker is an actor, which Ray places, and starts again
+    elsewhere when its node dies. enqueuer must be installed on the nodes. The first Ctrl-C drains all workers, a second
+    one ends them at once. If this command vanishes, Ray ends them.
+
+    Exit codes: 0 when all workers have drained, 1 when the cluster is gone, 2 for invalid options, 128 + the signal's
+    number after a second signal.
+
+    \b
+    Example:
+      enqueuer launch ray --workers 8 --connect tcp://trainer:5555 \\
+          --token-file keys/worker.token -- --allow mydata
+    """
+    from enqueuer.engines.ray.actors import import_ray
+    from enqueuer.engines.ray.standing import StandingFleet
+    from enqueuer.security.curve import find_token
+
+    try:
+        if not is_tcp_address(connect) or connect.endswith(":*"):
+            raise ConfigurationError(f"connect must be the trainer's address, 'tcp://host:port', not {connect!r}")
+        arguments = _arguments(connect, cpus_per_worker, worker_options)
+        token = find_token(token_file)
+        if token is None and not insecure and not is_loopback(connect):
+            raise ConfigurationError(
+                f"{connect} is another machine for the nodes: give --token-file FILE with the worker.token that "
+                "`enqueuer keygen` made; or --insecure if the network is yours alone"
+            )
+        library = import_ray()
+    except (ConfigurationError, ModuleNotFoundError) as error:
+        raise CallerError(in_option_names(str(error), context.command)) from error
+    fleet = StandingFleet(
+        connect,
+        workers,
+        cpus_per_worker,
+        f"ray-{os.getpid()}",
+        {**arguments, "insecure": token is None},
+        "" if token is None else token.to_text(),
+    )
+    logging.basicConfig(format="%(levelname)s %(message)s")
+    _join(library, address, working_dir)
+    click.echo(f"asking the Ray cluster for {workers} workers for {connect}; Ctrl-C drains them", err=True)
+    try:
+        code = fleet.run(lambda line: click.echo(line, err=True))
+    finally:
+        library.shutdown()
+    context.exit(code)
+
+
+def _arguments(connect: str, cpus_per_worker: float, worker_options: list[str]) -> dict[str, Any]:
+    """The arguments of `enqueuer_worker.run_worker`, from the options behind ``--``."""
+    from enqueuer.engines.worker_command import worker_command
+
+    # The flags that this command sets, or whose use would have each worker replaced once it has left.
+    own = dict.fromkeys(("--processes", "--name", "--token-file", "--insecure", "--stdin-timeout", "--once"))
+    name, *words = worker_command({"--connect": connect, **own}, worker_options)
+    worker = main.get_command(click.get_current_context(), name)
+    assert worker is not None
+    with worker.make_context(f"enqueuer {name}", words) as context:
+        chosen = context.params
+        given = context.get_parameter_source("worker_threads")
+    threads = chosen["worker_threads"]
+    if given is click.core.ParameterSource.DEFAULT:
+        threads = max(1, int(cpus_per_worker))
+    return {**chosen, "processes": 1, "worker_threads": threads, "once": False, "token_file": None, "name": None}
+
+
+def _join(library: Any, address: str, working_dir: str | None) -> None:
+    """Become a driver of the cluster, whose workers find modules where this process does."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    environment = {} if working_dir is None else {"working_dir": working_dir}
+    try:
+        library.init(address=address, runtime_env=environment, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise click.ClickException(f"no Ray cluster at {address!r}: {error}") from error

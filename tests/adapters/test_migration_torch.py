@@ -51,7 +51,7 @@ def run(directory: Path, *names: str, settings: tuple[dict[str, object], ...] = 
     for file, text in FILES.items():
         (directory / file).write_text(text)
     job = [(SNIPPETS[name], setting) for name, setting in zip_longest(names, settings, fillvalue={})]
-    return json.loads(run_script(PROGRAM, directory, [json.dumps(job)], timeout=280))
+    return json.loads(run_script(PROGRAM, directory, [json.dumps(job)], timeout=580))
 
 
 def labels(steps: Steps) -> list[list[int]]:

@@ -85,7 +85,7 @@ def run(directory: Path, *parts: str) -> Steps:
     directory.mkdir()
     for file, text in FILES.items():
         (directory / file).write_text(text)
-    printed = run_script("\n".join([SETTINGS, *parts, PRINT]), directory, timeout=280)
+    printed = run_script("\n".join([SETTINGS, *parts, PRINT]), directory, timeout=580)
     return json.loads(printed.splitlines()[-1])
 
 

@@ -47,7 +47,7 @@ def test_two_ranks_train_on_disjoint_shards_of_equal_length(tmp_path: Path) -> N
         for rank in (0, 1)
     ]
     try:
-        outputs = [json.loads(rank.communicate(timeout=280)[0]) for rank in ranks]
+        outputs = [json.loads(rank.communicate(timeout=580)[0]) for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()

@@ -40,7 +40,7 @@ def run_ranks(module: str, *arguments: str) -> list[Any]:
         for rank in range(WORLD_SIZE)
     ]
     try:
-        printed = [rank.communicate(timeout=280)[0] for rank in ranks]
+        printed = [rank.communicate(timeout=580)[0] for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()

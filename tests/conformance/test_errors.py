@@ -137,10 +137,12 @@ def test_retries_compute_a_failed_batch_again(placement: Placement, journal: Jou
 
 
 def test_one_failure_more_than_retries_is_raised(placement: Placement, journal: Journal) -> None:
-    running = placement.running(Flaky(length=6, journal=journal.path, bad=(3,), failures=3), retries=2)
+    # One worker, so that no batch moves to an idle one and is begun by both; the remote ones are two.
+    running = placement.running(Flaky(length=6, journal=journal.path, bad=(3,), failures=3), workers=1, retries=2)
     error = failure_of(running)
     assert error.args == ("not yet", 3)
-    assert journal.requested(version=0).count(3) >= 3
+    attempts_count = journal.requested(version=0).count(3)
+    assert attempts_count == 3 or (placement.name == "remote" and attempts_count > 3)
 
 
 def test_skipped_batches_are_left_out_and_counted(placement: Placement, journal: Journal) -> None:
@@ -160,13 +162,13 @@ def test_one_more_than_max_skipped_is_raised(placement: Placement) -> None:
 
 
 def test_a_batch_that_kills_every_worker_is_poisoned_in_its_place(processes: Placement, journal: Journal) -> None:
-    running = processes.running(
-        Killer(length=6, journal=journal.path, fatal=3, deaths=100), max_queue_size=2, max_worker_deaths=2
-    )
+    # One at a time, so that no batch moves to an idle one and is begun by both.
+    killer = Killer(length=6, journal=journal.path, fatal=3, deaths=100)
+    running = processes.running(killer, workers=1, max_queue_size=2, max_worker_deaths=2)
     error = failure_of(running)
     assert isinstance(error, PoisonedBatchError)
     assert error.index == 3
-    assert settled(lambda: journal.requested().count(3)) >= 2
+    assert settled(lambda: journal.requested().count(3)) == 2
 
 
 def test_a_sequence_that_cannot_be_pickled_works_with_threads(threads: Placement) -> None:

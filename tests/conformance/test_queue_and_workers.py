@@ -137,9 +137,11 @@ def test_two_enqueuers_at_once_are_independent(live_placement: Placement) -> Non
 def test_defect_05_is_absent_a_worker_that_dies_inside_a_batch_costs_nothing_but_time(
     separate_placement: Placement, journal: Journal
 ) -> None:
-    running = separate_placement.running(Killer(length=10, journal=journal.path, fatal=4))
+    # One worker, so that no batch moves to an idle one and is begun by both; the remote ones are two.
+    running = separate_placement.running(Killer(length=10, journal=journal.path, fatal=4), workers=1)
     assert take(running.get(), 20) == passes(10, 2)
-    assert journal.requested(version=0).count(4) >= 2
+    attempts_count = journal.requested(version=0).count(4)
+    assert attempts_count == 2 or (separate_placement.name == "remote" and attempts_count > 2)
 
 
 def test_a_worker_killed_from_outside_costs_nothing_but_time(separate_placement: Placement, journal: Journal) -> None:

@@ -21,7 +21,7 @@ from tests.support.scripts import run_python
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
 # What frameworks deprecate of one another is none of our business; any other warning is an error, as everywhere.
 _WARNINGS = ("-W", "ignore::DeprecationWarning", "-W", "ignore::FutureWarning")
-_SECONDS = 280.0
+_SECONDS = 580.0
 
 
 def require_frameworks(*modules: str) -> None:

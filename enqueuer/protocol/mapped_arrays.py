@@ -79,9 +79,9 @@ class _Mapping:
 
 
 def _root_of(array: Any) -> np.memmap[Any, Any] | None:
-    """The memmap whose memory the array is in, if it is a plain array or a plain memmap."""
+    """The memmap whose memory the array is in, if it is an array or a memmap."""
     while array is not None:
-        if type(array) is np.memmap and getattr(array, "_mmap", None) is not None:
+        if isinstance(array, np.memmap) and getattr(array, "_mmap", None) is not None:
             return array
         array = getattr(array, "base", None) if isinstance(array, np.ndarray) else None
     return None

@@ -27,13 +27,39 @@ def note_known(cls: type) -> None:
     _known[id(cls)] = cls
 
 
-def with_slots(reduced: tuple[Any, ...], cls: type) -> tuple[Any, ...]:
-    """cloudpickle's reduction of a class by value, with its ``__slots__`` in the namespace that it is made of."""
+def made_whole(reduced: tuple[Any, ...], cls: type) -> tuple[Any, ...]:
+    """cloudpickle's reduction of a class, with what that leaves out; other reductions as they are."""
+    if len(reduced) != 6 or reduced[5] is None:
+        return reduced
+    return _with_members(reduced, cls) if issubclass(cls, enum.Enum) else _with_slots(reduced, cls)
+
+
+def _with_slots(reduced: tuple[Any, ...], cls: type) -> tuple[Any, ...]:
+    """The class is made with its ``__slots__`` in its namespace."""
     slots = vars(cls).get("__slots__")
-    if slots is None or len(reduced) != 6 or issubclass(cls, enum.Enum):
+    if slots is None:
         return reduced
     make, (metaclass, name, bases, namespace, *others), *rest = reduced
     return (make, (metaclass, name, bases, {**namespace, "__slots__": slots}, *others), *rest)
+
+
+def _with_members(reduced: tuple[Any, ...], cls: type[enum.Enum]) -> tuple[Any, ...]:
+    make, (bases, name, qualname, _, *others), (namespace, slots), items, pairs, setter = reduced
+    members = {alias: member.value for alias, member in cls.__members__.items()}
+    attributes = {
+        member.name: {key: value for key, value in vars(member).items() if not (key[0] == key[-1] == "_")}
+        for member in cls
+    }
+    without_aliases = {key: value for key, value in namespace.items() if key not in members}
+    whole_state = setter, (without_aliases, slots), attributes
+    return make, (bases, name, qualname, members, *others), whole_state, items, pairs, _set_enumeration
+
+
+def _set_enumeration(cls: Any, whole_state: tuple[Callable[[type, Any], object], Any, dict[str, Any]]) -> None:
+    setter, state, attributes = whole_state
+    setter(cls, state)
+    for name, values in attributes.items():
+        vars(cls[name]).update(values)
 
 
 class ReturningPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
@@ -44,9 +70,12 @@ class ReturningPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no 
 
     def reducer_override(self, obj: Any) -> Any:
         reduced = super().reducer_override(obj)
-        if not isinstance(obj, type) or not isinstance(reduced, tuple) or len(reduced) != 6:
+        if not isinstance(obj, type) or not isinstance(reduced, tuple):
             return reduced
-        return (*with_slots(reduced, obj)[:5], partial(_set_unless_known, reduced[5]))
+        reduced = made_whole(reduced, obj)
+        if len(reduced) != 6 or reduced[5] is None:
+            return reduced
+        return (*reduced[:5], partial(_set_unless_known, reduced[5]))
 
 
 def pickle_to_return(value: Any) -> bytes:

@@ -1,7 +1,7 @@
 """The pickler of live objects: cloudpickle's, and reductions of what that cannot send, or sends at too high a price.
 
 classes, functions, code   by value, with their file names and lines, and their names in ``__main__`` (`script_code`)
-classes with slots (`classes_by_value`)
+classes with slots, and enumerations (`classes_by_value`)
 cached_property, lru_cache of a script's functions (`decorators`)
 instances with a ``__getattr__``, which is not asked (`plain_reduction`)
 arrays in mapped files (`mapped_arrays`) and in shared memory (`shared_arrays`), of subclasses too (`array_subclasses`)
@@ -25,7 +25,7 @@ import cloudpickle
 import numpy as np
 
 from enqueuer.protocol import array_subclasses
-from enqueuer.protocol.classes_by_value import PROTOCOL, note_known, with_slots
+from enqueuer.protocol.classes_by_value import PROTOCOL, made_whole, note_known
 from enqueuer.protocol.decorators import MemoisedFunction, reduce_cached_property, reduce_memoised
 from enqueuer.protocol.mapped_arrays import MappedFiles
 from enqueuer.protocol.plain_reduction import is_plain_with_getattr, reduce_plainly
@@ -108,7 +108,7 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return reduced
         if isinstance(value, type):
             note_known(value)
-            reduced = with_slots(reduced, value)
+            reduced = made_whole(reduced, value)
         return with_name(reduced, value)
 
     def _reduce_code(self, value: types.CodeType) -> Any:

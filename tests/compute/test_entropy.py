@@ -96,7 +96,7 @@ def test_temporary_names_differ_under_the_same_key(monkeypatch):
     for _ in range(2):
         monkeypatch.setattr(tempfile, "_name_sequence", None)
         with drawing_from(b"key"):
-            names.append(tempfile.mktemp())
+            names.append(tempfile.mktemp(dir="."))
     assert names[0] != names[1]
 
 

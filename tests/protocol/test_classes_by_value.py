@@ -77,6 +77,52 @@ def test_the_trainer_keeps_its_own_classes_when_instances_come_back(tmp_path: Pa
     assert run_script(COMES_BACK, tmp_path, timeout=60) == "2 2 1 0\n"
 
 
+ENUMERATIONS = """
+import enum
+from itertools import islice
+from enqueuer import SequenceEnqueuer
+
+class Planet(enum.Enum):
+    EARTH = 5, 6
+    MARS = 1, 3
+    RED = 1, 3
+    def __init__(self, mass, radius):
+        self.mass, self.__radius = mass, radius
+    @property
+    def ratio(self):
+        return self.mass / self.__radius
+
+class Size(str, enum.Enum):
+    def __new__(cls, value, label):
+        made = str.__new__(cls, value)
+        made._value_, made.label = value, label
+        return made
+    SMALL = "s", "little"
+
+class Allowed(enum.Flag):
+    READ, WRITE = 1, 2
+    BOTH = 3
+
+class Rows:
+    def __len__(self):
+        return 2
+    def __getitem__(self, index):
+        assert Planet.RED is Planet.MARS and Planet((5, 6)) is Planet.EARTH
+        assert Allowed.BOTH == Allowed.READ | Allowed.WRITE and Allowed.BOTH.name == "BOTH"
+        return Planet.RED, Planet.RED.ratio, Size("s").label, Size.SMALL.upper(), Allowed.BOTH
+
+with SequenceEnqueuer(Rows(), True) as enq:
+    enq.start(1)
+    for batch in islice(enq.get(), 3):
+        assert batch[0] is Planet.MARS and batch[0].ratio == batch[1] and batch[-1] is Allowed.BOTH, batch
+        print(*batch[2:4])
+"""
+
+
+def test_members_of_an_enumeration_keep_their_attributes_and_aliases(tmp_path: Path) -> None:
+    assert run_script(ENUMERATIONS, tmp_path, timeout=60) == "little S\n" * 3
+
+
 MADE_BY_WORKERS = """
 from itertools import islice
 from enqueuer import SequenceEnqueuer

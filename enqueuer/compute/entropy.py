@@ -5,16 +5,19 @@
 Instances that are built apart must agree, also where their code says ``random.Random().shuffle(order)``. The operating
 system's entropy would differ on each worker; so `random.Random.seed(None)` and NumPy's source of fresh entropy take
 theirs from here while user code of ours runs in this thread. In every other thread, and between two calls, they are
-the original ones.
+the original ones; in a worker process, where only user code draws, threads that an item starts draw from its stream.
 
-`os.urandom`, `secrets`, `random.SystemRandom` and `uuid` stay what they are: programs use them for secrets. NumPy's
-source (``numpy.random.bit_generator.randbits``) is private; where it is missing, only `random` is covered.
+`os.urandom`, `secrets`, `random.SystemRandom` and `uuid` stay what they are: programs use them for secrets. So do the
+names of `tempfile`: workers of one host that draw alike would write over each other's files. NumPy's source
+(``numpy.random.bit_generator.randbits``) is private; where it is missing, only `random` is covered.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,10 +31,12 @@ _WORD_BYTES = 64
 class Entropy:
     """A stream of bits from one key. ``count`` is the number of draws so far."""
 
-    __slots__ = ("_key", "count")
+    __slots__ = ("_key", "_numbers", "count")
 
     def __init__(self, key: bytes) -> None:
         self._key = key
+        # Threads may draw at once, and no two of them may get the same word.
+        self._numbers = itertools.count()
         self.count = 0
 
     def bits(self, k: int) -> int:
@@ -40,9 +45,11 @@ class Entropy:
         return int.from_bytes(words, "little") & ((1 << k) - 1)
 
     def _word(self) -> bytes:
-        number = self.count.to_bytes(8, "little")
-        self.count += 1
-        return hashlib.blake2b(number, digest_size=_WORD_BYTES, key=self._key, person=b"entropy").digest()
+        number = next(self._numbers)
+        self.count = number + 1
+        return hashlib.blake2b(
+            number.to_bytes(8, "little"), digest_size=_WORD_BYTES, key=self._key, person=b"entropy"
+        ).digest()
 
 
 class _Source(threading.local):
@@ -51,7 +58,19 @@ class _Source(threading.local):
     entropy: Entropy | None = None
 
 
-_source = _Source()
+class _SharedSource:
+    """The entropy of all threads."""
+
+    entropy: Entropy | None = None
+
+
+_source: _Source | _SharedSource = _Source()
+
+
+def share_between_threads(shares: bool = True) -> None:
+    """Have all threads of this process draw from one entropy: that of a worker process's item."""
+    global _source
+    _source = _SharedSource() if shares else _Source()
 
 
 def set_entropy(entropy: Entropy | None) -> Entropy | None:
@@ -82,6 +101,7 @@ _numpy_source: Any = getattr(np.random, "bit_generator", None)
 _random_seed = random.Random.seed
 _numpy_randbits: Any = getattr(_numpy_source, "randbits", None)
 _global_seed = random.seed
+_temporary_names: Any = getattr(tempfile, "_Random", None)
 
 
 def _seed(self: random.Random, a: Any = None, version: int = 2) -> None:
@@ -109,6 +129,8 @@ def install_hooks() -> None:
         random.seed = random._inst.seed
         if _numpy_randbits is not None:
             _numpy_source.randbits = _randbits
+        if _temporary_names is not None:
+            tempfile._Random = random.SystemRandom  # type: ignore[attr-defined]
 
 
 def remove_hooks() -> None:
@@ -122,3 +144,5 @@ def remove_hooks() -> None:
         random.seed = _global_seed
         if _numpy_randbits is not None:
             _numpy_source.randbits = _numpy_randbits
+        if _temporary_names is not None:
+            tempfile._Random = _temporary_names  # type: ignore[attr-defined]

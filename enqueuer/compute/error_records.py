@@ -22,6 +22,7 @@ import cloudpickle
 
 from enqueuer.compute.exception_state import get_cause, make_exception, set_cause, take_args, take_attributes
 from enqueuer.errors import SequenceError
+from enqueuer.protocol.classes_by_value import pickle_to_return
 from enqueuer.protocol.messages import ErrorRecord
 
 # The control codec takes texts of up to 64 Ki characters and 16 causes; these stay below that.
@@ -127,7 +128,7 @@ def _pickle_type(cls: type[BaseException]) -> bytes | None:
         return None
     # If the class cannot be pickled, the original cannot be rebuilt; its text still arrives.
     with suppress(Exception):
-        pickled: bytes = cloudpickle.dumps(cls)
+        pickled = pickle_to_return(cls)
         if len(pickled) <= PICKLED_TYPE_LIMIT_BYTES:
             return pickled
     return None

@@ -26,6 +26,7 @@ _OF_A_THREAD: dict[str, Read] = {
     "numpy:geterr()": lambda module: sorted(module.geterr().items()),
 }
 _OF_THE_PROCESS: dict[str, Read] = {
+    "csv:field_size_limit()": lambda module: module.field_size_limit(),
     "locale:setlocale(LC_COLLATE)": lambda module: module.setlocale(module.LC_COLLATE),
     "locale:setlocale(LC_NUMERIC)": lambda module: module.setlocale(module.LC_NUMERIC),
     "locale:setlocale(LC_TIME)": lambda module: module.setlocale(module.LC_TIME),

@@ -52,7 +52,15 @@ class MappedFiles:
         low = first + sum(step for step in steps if step < 0)
         if not 0 <= low <= first + sum(step for step in steps if step > 0) + array.itemsize <= mapping.length:
             return copied  # not in this mapping after all
-        return _restore_mapped, (mapping, first, array.shape, array.dtype, array.strides, is_memmap)
+        return _restore_mapped, (
+            mapping,
+            first,
+            array.shape,
+            array.dtype,
+            array.strides,
+            is_memmap,
+            array.flags.writeable,
+        )
 
     def _mapping_of(self, root: np.memmap[Any, Any]) -> _Mapping | None:
         mapped: Any = root._mmap  # type: ignore[attr-defined]
@@ -79,11 +87,13 @@ class _Mapping:
 
 
 def _root_of(array: Any) -> np.memmap[Any, Any] | None:
-    """The memmap that holds the array's memory, if it is a plain array or a plain memmap."""
+    """The memmap whose memory the array is in, if it is an array or a memmap."""
     while array is not None:
-        if type(array) is np.memmap and getattr(array, "_mmap", None) is not None:
+        if isinstance(array, np.memmap) and getattr(array, "_mmap", None) is not None:
             return array
-        array = getattr(array, "base", None) if isinstance(array, np.ndarray) else None
+        # NumPy's sliding windows have a stand-in between them and the array.
+        has_base = isinstance(array, np.ndarray) or type(array).__name__ == "DummyArray"
+        array = getattr(array, "base", None) if has_base else None
     return None
 
 
@@ -170,13 +180,15 @@ def _map_again(path: str, mode: str, start: int, length: int, offset: int) -> _M
 
 
 def _restore_mapped(
-    again: _MappedAgain, first: int, shape: Any, dtype: Any, strides: Any, is_memmap: bool
+    again: _MappedAgain, first: int, shape: Any, dtype: Any, strides: Any, is_memmap: bool, is_writeable: bool
 ) -> np.ndarray[Any, Any]:
     kind: Any = np.memmap if is_memmap else np.ndarray
     array: Any = np.ndarray.__new__(kind, shape, dtype, buffer=again.mapped, offset=first, strides=strides)
     if is_memmap:
         array._mmap, array.filename = again.mapped, again.path
         array.mode, array.offset = again.mode, again.offset
+    if not is_writeable:
+        array.flags.writeable = False
     restored: np.ndarray[Any, Any] = array
     return restored
 

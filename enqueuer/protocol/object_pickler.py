@@ -1,6 +1,7 @@
 """The pickler of live objects: cloudpickle's, and reductions of what that cannot send, or sends at too high a price.
 
 classes, functions, code   by value, with their file names and lines, and their names in ``__main__`` (`script_code`)
+classes with slots, and enumerations (`classes_by_value`)
 cached_property, lru_cache of a script's functions (`decorators`)
 instances with a ``__getattr__``, which is not asked (`plain_reduction`)
 arrays in mapped files (`mapped_arrays`) and in shared memory (`shared_arrays`), of subclasses too (`array_subclasses`)
@@ -24,13 +25,13 @@ import cloudpickle
 import numpy as np
 
 from enqueuer.protocol import array_subclasses
+from enqueuer.protocol.classes_by_value import PROTOCOL, made_whole, note_known
 from enqueuer.protocol.decorators import MemoisedFunction, reduce_cached_property, reduce_memoised
 from enqueuer.protocol.mapped_arrays import MappedFiles
 from enqueuer.protocol.plain_reduction import is_plain_with_getattr, reduce_plainly
 from enqueuer.protocol.script_code import SourceFiles, with_name, with_source
 from enqueuer.protocol.shared_arrays import SharedMappings, not_shared
 
-PROTOCOL = 5
 # A smaller buffer stays in the stream: as a view it costs more (opcode, table entry, alignment) than a copy a worker.
 _OUT_OF_BAND_BYTES = 4096
 Reduce = Callable[[Any], Any]
@@ -103,7 +104,12 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _reduce_definition(self, value: Any) -> Any:
         reduced = super().reducer_override(value)
-        return with_name(reduced, value) if isinstance(reduced, tuple) else reduced
+        if not isinstance(reduced, tuple):
+            return reduced
+        if isinstance(value, type):
+            note_known(value)
+            reduced = made_whole(reduced, value)
+        return with_name(reduced, value)
 
     def _reduce_code(self, value: types.CodeType) -> Any:
         return with_source(self.dispatch_table[types.CodeType](value), value.co_filename, self._files)

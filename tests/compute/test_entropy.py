@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import random
+import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from enqueuer.compute.entropy import Entropy, drawing_from, install_hooks, remove_hooks, set_entropy
+from enqueuer.compute.entropy import (
+    Entropy,
+    drawing_from,
+    install_hooks,
+    remove_hooks,
+    set_entropy,
+    share_between_threads,
+)
 
 FRESH = {
     "random.Random": lambda: random.Random().random(),
@@ -54,6 +63,41 @@ def test_other_threads_are_left_alone(fresh):
             thread.join()
         assert entropy.count == 0
     assert seen[0] != seen[1]
+
+
+@pytest.fixture
+def shared():
+    share_between_threads()
+    yield
+    share_between_threads(False)
+
+
+@pytest.mark.parametrize("fresh", FRESH.values(), ids=FRESH)
+def test_threads_that_an_item_of_a_worker_process_starts_draw_from_its_stream(fresh, shared):
+    seen = []
+    for _ in range(2):
+        with drawing_from(b"key") as entropy:
+            thread = threading.Thread(target=lambda: seen.append(fresh()))
+            thread.start()
+            thread.join()
+        assert entropy.count > 0
+    assert seen[0] == seen[1]
+    assert fresh() != seen[0]
+
+
+def test_threads_that_draw_at_once_draw_apart(shared):
+    with drawing_from(b"key"), ThreadPoolExecutor(8) as pool:
+        drawn = list(pool.map(lambda _: random.Random().random(), range(500)))
+    assert len(set(drawn)) == 500
+
+
+def test_temporary_names_differ_under_the_same_key(monkeypatch):
+    names = []
+    for _ in range(2):
+        monkeypatch.setattr(tempfile, "_name_sequence", None)
+        with drawing_from(b"key"):
+            names.append(tempfile.mktemp(dir="."))
+    assert names[0] != names[1]
 
 
 def test_a_seed_is_a_seed_and_secrets_stay_secret():

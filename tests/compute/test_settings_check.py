@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -10,14 +11,28 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from enqueuer.compute.library_settings import NAMES
 from enqueuer.compute.settings_check import find_unlike, read_settings
 
+HERE = __name__
+
+
+def elsewhere(*_: object) -> int:
+    return 0
+
+
+class Elsewhere:
+    pass
+
+
 MODULE = """
-import dataclasses, enum, os, time, types, uuid
+import dataclasses, enum, functools, os, time, types, uuid
+import numpy as np
 import {other}
+from math import floor as PURE
 from pathlib import Path
 
 GAIN = 1
@@ -25,7 +40,7 @@ NAMES = ["a", "b"]
 CONFIG = {{"gain": 1, "deep": {{"rate": 0.5, "on": True}}, "none": object()}}
 OPTIONS = types.SimpleNamespace(size=(224, 224), root=Path("/data"))
 MODE = enum.Enum("MODE", "TRAIN TEST").TRAIN
-READER = open
+READER = len
 _private = 1
 STARTED = time.time()
 RUN = uuid.uuid4().hex
@@ -39,6 +54,36 @@ class Settings:
     rate: float = 0.1
 
 SETTINGS = Settings()
+MEAN = np.zeros(3)
+LARGE = np.zeros(30)
+STAGES = []
+LOADER = functools.partial(len)
+
+class Level:
+    def __init__(self):
+        self.value = 1
+
+class Stage:
+    def __init__(self):
+        self.level, self.runs, self.last, self.rows = Level(), 0, None, [1]
+    def set_level(self, level):
+        self.level = level
+    def run(self):
+        self.runs += 1
+        self.last = self.runs * 2
+        self.rows.append(3)
+    def scale(self, value):
+        return value
+
+STAGE = Stage()
+
+class Rows:
+    def __init__(self, start):
+        self.start = start
+    def __getitem__(self, index):
+        return self.start
+
+ROWS = Rows(0)
 
 def set_gain(value):
     global GAIN
@@ -115,10 +160,49 @@ def test_nothing_changed_is_nothing_told(modules: Any) -> None:
         (lambda module, _: setattr(module.Source, "flag", True), {"Source.flag": "True/not set"}),
         (lambda module, _: setattr(module, "ADDED", "x"), {"ADDED": "'x'/not set"}),
         (lambda _, other: setattr(other, "SCALE", 4), {"SCALE": "4/3"}),
+        (lambda module, _: setattr(module, "READER", print), {"READER": "builtins.print/builtins.len"}),
+        (lambda module, _: setattr(module, "table", elsewhere), {"table": f"{HERE}.elsewhere/{{}}.table"}),
+        (lambda module, _: setattr(module, "table", math.sqrt), {"table": "math.sqrt/{}.table"}),
+        (lambda module, _: setattr(module, "Stage", Elsewhere), {"Stage": f"{HERE}.Elsewhere/{{}}.Stage"}),
+        (
+            lambda module, _: setattr(module.Stage, "scale", elsewhere),
+            {"Stage.scale": f"{HERE}.elsewhere/{{}}.Stage.scale"},
+        ),
+        (
+            lambda module, _: setattr(module.Source, "__getitem__", elsewhere),
+            {"Source.__getitem__": f"{HERE}.elsewhere/{{}}.Source.__getitem__"},
+        ),
+        (lambda module, _: setattr(module.STAGE.level, "value", 9), {"STAGE.level.value": "9/1"}),
+        (lambda module, _: module.STAGE.set_level(3), {"STAGE.level": "3/not set"}),
+        (lambda module, _: module.STAGES.append(elsewhere), {"STAGES": f"[{HERE}.elsewhere]/[]"}),
+        (
+            lambda module, _: setattr(module, "LOADER", partial(len, 3)),
+            {"LOADER": "partial(builtins.len, 3, {})/partial(builtins.len, {})"},
+        ),
+        (
+            lambda module, _: module.MEAN.fill(2),
+            {"MEAN": "float64 array [2.0, 2.0, 2.0]/float64 array [0.0, 0.0, 0.0]"},
+        ),
     ],
 )
 def test_a_changed_value_is_told_with_both(modules: Any, change: Any, expected: dict[str, str]) -> None:
-    assert told(modules, change) == expected
+    assert told(modules, change) == {name: text.replace("{}.", "settings_of_test.") for name, text in expected.items()}
+
+
+def test_an_array_is_told_by_its_digest(modules: Any) -> None:
+    found = told(modules, lambda module, _: module.LARGE.fill(2))
+    here, there = found["LARGE"].split("/")
+    assert here != there
+    assert here.startswith("float64 array of shape (30,), digest ")
+
+
+def test_a_function_that_the_user_put_into_a_library_is_told(modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, _ = modules()
+    monkeypatch.setattr(np, "median", elsewhere)
+    settings = read_settings(module.Source(), {})
+    assert settings["numpy:median"][1] == f"{HERE}.elsewhere"
+    monkeypatch.undo()
+    assert find_unlike({"numpy:median": settings["numpy:median"][0]}) == (("numpy:median", "another object"),)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +211,11 @@ def test_a_changed_value_is_told_with_both(modules: Any, change: Any, expected: 
         lambda module, _: module.Source()[0],
         lambda module, _: module.table(),
         lambda module, _: setattr(module, "_private", 2),
-        lambda module, _: setattr(module, "READER", print),
+        lambda module, _: module.STAGE.run(),
+        lambda module, _: setattr(module, "TABLE", module.Stage()),
+        lambda module, _: setattr(module, "WRITER", module.Stage()),
+        lambda module, _: setattr(module, "PURE", math.ceil),
+        lambda module, _: module.ROWS.__init__(5),
         lambda module, _: module.CONFIG.update(none=object()),
         lambda module, _: setattr(module, "ARRAY", [[0] * 100] * 100),
     ],

@@ -59,6 +59,15 @@ VIEWS: dict[str, Callable[[np.ndarray[Any, Any]], Any]] = {
 }
 
 
+def test_a_file_that_a_subclass_of_memmap_maps_is_mapped_again(tmp_path: Path) -> None:
+    in_a_file(tmp_path / "numbers")[:] = range(8)
+    array: Any = Recorded(tmp_path / "numbers", np.int32, "r")
+    again = travelled(array)
+    assert (type(again), again.tolist(), again.flags.writeable) == (Recorded, [*range(8)], False)
+    in_a_file(tmp_path / "numbers")[5] = 70
+    assert again[5] == 70
+
+
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 def test_the_memory_is_shared(view: Any, memory: np.ndarray[Any, Any]) -> None:
     array = view(memory)

@@ -62,6 +62,7 @@ VIEWS = {
     "plain slice": lambda array: np.asarray(array)[11:],
     "of a plain slice": lambda array: np.asarray(array[100:])[3:][::-1],
     "broadcast": lambda array: np.broadcast_to(array[:5], (3, 5)),
+    "windows": lambda array: np.lib.stride_tricks.sliding_window_view(array[:50], 5),
 }
 
 
@@ -72,7 +73,14 @@ def test_views_of_a_mapping_are_views_of_the_workers_mapping(path: Path, kind: s
     assert type(back) is type(view)
     assert np.array_equal(back, view)
     assert (back.shape, back.strides, back.dtype) == (view.shape, view.strides, view.dtype)
+    assert back.flags.writeable == view.flags.writeable
     assert stream_bytes(view) < 1000
+
+
+def test_a_view_that_may_not_be_written_to_stays_so(path: Path) -> None:
+    view = mapped(path, "r+")[5:]
+    view.flags.writeable = False
+    assert not travelled(view).flags.writeable
 
 
 def test_arrays_in_one_mapping_share_one_in_the_worker(path: Path) -> None:

@@ -91,6 +91,36 @@ class DealtByAFunction(Deals):
         return [self.order[place] for place in dealt(len(self.order))[2 * index : 2 * index + 2]]
 
 
+class DealtInAThread(Deals):
+    """A helper of the first batch deals, with a generator of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dealt: list[Any] = []
+
+    def batch(self, index: int) -> list[Any]:
+        if not self.dealt:
+            helper = threading.Thread(target=self.deal)
+            helper.start()
+            helper.join()
+        return self.dealt[2 * index : 2 * index + 2]
+
+    def deal(self) -> None:
+        self.dealt = random.Random().sample(self.order, len(self.order))
+
+
+class DealtWithTheLength(Deals):
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_dealt = False
+
+    def __len__(self) -> int:
+        if not self.is_dealt:
+            random.shuffle(self.order)
+            self.is_dealt = True
+        return LENGTH
+
+
 class OfAFrozensetOfBytes(Deals):
     def __init__(self) -> None:
         super().__init__()
@@ -201,6 +231,7 @@ class SpawnsForEachDraw(Augments):
 
 CASES = (
     *(PermutedByARandomState, SortedByDraws, DealtAfterEachEpoch, SpawnsForEachEpoch, DealtByAProperty),
-    *(DealtByAFunction, OfAFrozensetOfBytes, OfASetOfTuples, ByHashes),
+    *(DealtByAFunction, DealtInAThread, DealtWithTheLength),
+    *(OfAFrozensetOfBytes, OfASetOfTuples, ByHashes),
     *(WithSlots, WithStages, WithPartials, OfAThread, OfAnIterator, OfTheClass, OfAnotherModule, SpawnsForEachDraw),
 )

@@ -22,7 +22,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import cloudpickle
 import msgpack
 import msgpack_numpy
 import numpy as np
@@ -35,6 +34,7 @@ from enqueuer.protocol.batch.dtypes import describe_dtype, has_bytes, is_string_
 from enqueuer.protocol.batch.format import Batch, Buffer, Trust
 from enqueuer.protocol.batch.layouts import Layout, known_layouts, outline_of, remember
 from enqueuer.protocol.batch.pickled_values import MANY_ARRAYS, MANY_NODES, MANY_VALUES, pickle_values
+from enqueuer.protocol.classes_by_value import pickle_to_return
 
 
 @dataclass(slots=True)  # not frozen: that alone would double the time to make one
@@ -300,7 +300,7 @@ class _NodeEncoder:
                 "(any object, if the trainer has keys and sets allow_pickle=True)"
             )
         try:
-            pickled = cloudpickle.dumps(value, protocol=5)
+            pickled = pickle_to_return(value)
         except Exception as error:  # the object's own code may raise anything
             raise SequenceError(
                 f"{_name_of(path)} is {what} and cannot be carried to the trainer: {type(error).__name__}: {error}. "

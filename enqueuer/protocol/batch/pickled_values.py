@@ -11,10 +11,10 @@ import io
 from collections.abc import Callable
 from typing import Any, Literal
 
-import cloudpickle
 import numpy as np
 
 from enqueuer.protocol.batch.dtypes import has_bytes
+from enqueuer.protocol.classes_by_value import ReturningPickler
 
 # A container of this many values is pickled at once, and so is any container after this many nodes.
 MANY_VALUES = 64
@@ -38,11 +38,11 @@ class _HasNodeError(Exception):
     """The value holds an array or a tensor."""
 
 
-class _ValuesPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+class _ValuesPickler(ReturningPickler):
     """Plain values in lists, tuples, dicts and sets are pickled in C, and never come to `reducer_override`."""
 
     def __init__(self, file: io.BytesIO, is_tensor: Callable[[type], bool], with_arrays: bool) -> None:
-        super().__init__(file, protocol=5)
+        super().__init__(file)
         self._is_tensor, self._with_arrays = is_tensor, with_arrays
 
     def reducer_override(self, obj: Any) -> Any:

@@ -84,6 +84,7 @@ def serve(line: bytes, commands: CommandReader) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {STACK_SIGNAL})
 
     # The Hello is under way while the rest is imported.
+    from enqueuer.compute.entropy import share_between_threads
     from enqueuer_worker.process.compute_loop import ComputeLoop
     from enqueuer_worker.process.user_programs import prepare_for_user_programs
 
@@ -101,6 +102,7 @@ def serve(line: bytes, commands: CommandReader) -> None:
     # (32 workers with batches of 20 ms on two cores: 97 % of the ideal rate without this, 98 % with it.)
     gc.collect()
     gc.freeze()
+    share_between_threads()
     compute_loop = ComputeLoop(settings, identity.host, shared, io_loop.turn_taking)
     take_over_paths(common.sys_path)
     compute_loop.run()

@@ -93,8 +93,9 @@ class SequenceLoader:
             self._live = (session, epoch.generation)
 
     def length(self) -> int:
-        """The length of the loaded Sequence; runs the user's ``__len__``."""
-        return batch_count(self._sequence)
+        """The length of the loaded Sequence; runs the user's ``__len__``, which may deal an order."""
+        with seeded_globals(0, 0, BUILD):
+            return batch_count(self._sequence)
 
     def digest(self) -> bytes:
         """The digest of a spec's code and arguments; b'' (unknown) for a live object, the trainer's own."""

@@ -1,0 +1,139 @@
+"""Settings as texts that are the same in every process, so that a change can be seen and shown.
+
+plain values                        themselves; of dicts, namespaces, dataclasses and instances of the user's
+                                    classes each part by a name of its own
+functions, classes, partials        where they come from: a function that the script has put in another's place
+small arrays                        type, shape and a digest
+"""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import functools
+import hashlib
+import types
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from enqueuer.compute.source_names import names_in_source
+from enqueuer.compute.user_modules import is_users
+
+_MOST_ITEMS = 1_000
+_DEPTH_LIMIT = 6
+# Of instances in instances.
+_INSTANCES_DEPTH_LIMIT = 3
+_NAME_LIMIT = 200
+_MOST_ARRAY_BYTES = 1 << 16
+_ARRAY_SHOWN = 8
+
+_NAMESPACES = (types.SimpleNamespace, argparse.Namespace)
+_SCALARS = (type(None), bool, int, float, complex, str, bytes, tuple, enum.Enum, PurePath, np.bool_, np.number)
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
+
+
+def flatten(name: str, value: object, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Name and text of the value, or of each part of it that has a name of its own; nothing if it has no text."""
+    if len(name) > _NAME_LIMIT or not name.isprintable() or depth > _DEPTH_LIMIT:
+        return
+    if type(value) in (dict, OrderedDict, defaultdict) and value and len(value) <= _MOST_ITEMS:  # type: ignore[arg-type]
+        for key, part in list(value.items()):  # type: ignore[attr-defined]
+            if type(key) in (str, int, bool):
+                yield from flatten(f"{name}[{key!r}]", part, depth + 1)
+    elif isinstance(value, _NAMESPACES) or (
+        hasattr(type(value), "__dataclass_fields__") and hasattr(value, "__dict__")
+    ):
+        for attribute, part in list(vars(value).items()):
+            if not attribute.startswith("_"):
+                yield from flatten(f"{name}.{attribute}", part, depth + 1)
+    elif is_users_instance(value):
+        if depth < _INSTANCES_DEPTH_LIMIT:
+            for attribute, part in _settings_of(value):
+                yield from flatten(f"{name}.{attribute}", part, depth + 1)
+    elif (text := _text_of(value, depth)) is not None:
+        yield name, text
+
+
+def is_users_instance(value: object) -> bool:
+    """Whether this is an instance, with attributes, of a class of the user's; a data set holds no settings."""
+    cls = type(value)
+    if not is_users(str(cls.__module__)) or issubclass(cls, enum.Enum | type) or hasattr(cls, "__getitem__"):
+        return False
+    return hasattr(value, "__dict__")
+
+
+def _settings_of(instance: object) -> list[tuple[str, object]]:
+    """Attributes that are no state: not computed by methods, and no lists, dicts or arrays."""
+    left_out = names_in_source(type(instance).__module__).state
+    return [
+        (name, part)
+        for name, part in vars(instance).items()
+        if not name.startswith("_")
+        and name not in left_out
+        and (isinstance(part, _SCALARS) or is_users_instance(part) or home_of(part) is not None)
+    ]
+
+
+def home_of(value: object) -> tuple[str, str] | None:
+    """Module and name in it that a function or class says it has; None for any other value."""
+    if isinstance(value, staticmethod | classmethod):
+        value = value.__func__
+    elif isinstance(value, property):
+        value = value.fget
+    elif isinstance(value, functools.cached_property):
+        value = value.func
+    return (str(value.__module__), value.__qualname__) if isinstance(value, (*_FUNCTIONS, type)) else None
+
+
+def _text_of(value: object, depth: int) -> str | None:
+    """A plain value as text; None for any other."""
+    kind = type(value)
+    if value is None or kind in (bool, int, float, complex, str, bytes):
+        return repr(value)
+    if isinstance(value, enum.Enum):
+        return f"{kind.__qualname__}.{value.name}"
+    if isinstance(value, PurePath):
+        return repr(str(value))
+    if isinstance(value, np.bool_ | np.number):
+        return repr(value.item())
+    if kind is np.ndarray:
+        return _text_of_array(value)
+    home = home_of(value)
+    if home is not None:
+        return ".".join(home)
+    if depth > _DEPTH_LIMIT:
+        return None
+    if kind is functools.partial:
+        parts: tuple[Any, ...] = (value.func, *value.args, value.keywords)  # type: ignore[attr-defined]
+        return f"partial{_joined(_texts_of(parts, depth), '()')}"
+    if kind is dict and len(value) <= _MOST_ITEMS:  # type: ignore[arg-type]
+        return _joined(sorted(_texts_of(value.items(), depth)), "{}")  # type: ignore[attr-defined]
+    if kind in (list, tuple) and len(value) <= _MOST_ITEMS:  # type: ignore[arg-type]
+        return _joined(_texts_of(value, depth), "[]" if kind is list else "()")  # type: ignore[arg-type]
+    if kind in (set, frozenset) and len(value) <= _MOST_ITEMS:  # type: ignore[arg-type]
+        return _joined(sorted(_texts_of(value, depth)), "{}")  # type: ignore[arg-type]
+    if is_users_instance(value) and depth < _INSTANCES_DEPTH_LIMIT:
+        return f"{kind.__qualname__}{_joined(_texts_of(map(list, _settings_of(value)), depth), '()')}"
+    return None
+
+
+def _text_of_array(array: Any) -> str | None:
+    if array.dtype.hasobject or array.nbytes > _MOST_ARRAY_BYTES:
+        return None
+    if array.size <= _ARRAY_SHOWN:
+        return f"{array.dtype} array {array.tolist()}"
+    digest = hashlib.blake2b(array.tobytes(), digest_size=4).hexdigest()
+    return f"{array.dtype} array of shape {array.shape}, digest {digest}"
+
+
+def _texts_of(values: Iterable[object], depth: int) -> list[str]:
+    """The plain ones among the values, as texts."""
+    return [text for value in values if (text := _text_of(value, depth + 1)) is not None]
+
+
+def _joined(texts: list[str], brackets: str) -> str:
+    return f"{brackets[0]}{', '.join(texts)}{brackets[1]}"

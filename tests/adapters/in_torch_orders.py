@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, WeightedRandomSampler
 
 from enqueuer import ConfigurationError, SequenceEnqueuer, SequenceSpec, StateError
-from enqueuer.adapters._torch_states import state_from_json
 from enqueuer.adapters.torch import as_iterable, from_dataset
 from tests.adapters.torch_odd_sources import Counted, Named, Selected, Told
 
@@ -195,68 +191,6 @@ def test_the_datasets_own_state_is_saved_and_loaded() -> None:
     other = Keeping(6)
     SequenceEnqueuer(from_dataset(other, 2)).load_state_dict({**one.state_dict(), "order": None})
     assert other.count == 8
-
-
-class Remembering(Counted):
-    """Its state is that of torch's generator and more, as datasets for torchdata have it; its samples are drawn."""
-
-    loaded: Any = None
-
-    def __getitem__(self, index: int) -> int:
-        return int(torch.randint(1000, (1,)))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"generator": torch.get_rng_state(), "place": (3, {4: b"five"}), "scale": torch.ones(2).bfloat16()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        torch.set_rng_state(state["generator"])
-        self.loaded = state
-
-
-def remembering() -> tuple[Remembering, SequenceEnqueuer]:
-    dataset = Remembering(40)
-    sampler = RandomSampler(dataset, generator=torch.Generator().manual_seed(13))
-    return dataset, SequenceEnqueuer(from_dataset(dataset, 7, sampler=sampler), use_multiprocessing=True)
-
-
-def test_a_dataset_whose_state_has_tensors_is_resumed_within_an_epoch_and_at_its_end() -> None:
-    dataset, enq = remembering()
-    with enq:
-        loader = as_iterable(enq, workers=1)
-        wanted = dataset.state_dict()
-        batches = iter(loader)
-        next(batches)
-        within = json.dumps(loader.state_dict())
-        rest = [batch.tolist() for batch in batches]
-        at_end = json.dumps(loader.state_dict())
-        following = [batch.tolist() for batch in loader]
-    for state, expected in ((within, rest), (at_end, following)):
-        dataset, enq = remembering()
-        with enq:
-            loader = as_iterable(enq, workers=2)
-            loader.load_state_dict(json.loads(state))
-            assert [batch.tolist() for batch in loader] == expected
-        assert dataset.loaded["place"] == wanted["place"]
-        assert dataset.loaded["scale"].dtype is torch.bfloat16
-        assert torch.equal(dataset.loaded["generator"], wanted["generator"])
-
-
-def test_a_datasets_state_that_could_not_be_read_again_is_refused_when_it_is_saved() -> None:
-    class Odd(Remembering):
-        def state_dict(self) -> dict[str, Any]:
-            return {"lock": threading.Lock} if self.loaded is None else {"array": np.ones(2)}
-
-    dataset = Odd(4)
-    with SequenceEnqueuer(from_dataset(dataset)) as enq:
-        loader = as_iterable(enq, workers=1)
-        for _ in range(2):
-            next(iter(loader))
-            with pytest.raises(StateError, match=r"let it return numbers, texts, tensors \(torch.from_numpy"):
-                loader.state_dict()
-            dataset.loaded = {}
-    for text in ("no base64", "YWJj"):
-        with pytest.raises(StateError, match="the dataset's own state cannot be read"):
-            state_from_json({"torch.save": text})
 
 
 # ---------------------------------------------------------------- the default device

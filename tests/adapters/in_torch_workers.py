@@ -13,17 +13,7 @@ from torch.utils.data import Dataset
 
 from enqueuer import ConfigurationError, SequenceEnqueuer
 from enqueuer.adapters.torch import as_iterable, from_dataset
-from tests.adapters.torch_odd_sources import (
-    Asking,
-    Augmented,
-    Box,
-    Kept,
-    Opened,
-    Threads,
-    boxed,
-    open_handle,
-    take_three_threads,
-)
+from tests.adapters.torch_odd_sources import Asking, Box, Kept, Opened, Threads, boxed, open_handle, take_three_threads
 
 
 def rows_of(source: Any, workers: int, epochs: int = 1) -> list[list[Any]]:
@@ -39,20 +29,6 @@ def test_get_worker_info_names_the_worker_and_augmenters_that_ask_it_agree_on_an
     drawn = [[draw for batch in run for *_, draw in batch] for run in (one, two)]
     assert drawn[0] == drawn[1]
     assert len(set(drawn[0])) == 16, "other draws for each sample and each epoch"
-
-
-@pytest.mark.parametrize("seed", [None, 137])
-def test_an_augmenter_that_seeds_itself_for_its_worker_draws_the_same_on_any_workers_and_other_numbers_each_epoch(
-    seed: int | None,
-) -> None:
-    """In a DataLoader its draws depend on the number of workers."""
-    runs = []
-    for workers in (1, 2):
-        with SequenceEnqueuer(from_dataset(Augmented(8, seed), 2), use_multiprocessing=True, seed=1) as enq:
-            loader = as_iterable(enq, workers=workers)
-            runs.append(torch.stack([torch.cat(list(loader)) for _ in range(3)]))
-    assert torch.equal(*runs)
-    assert len(runs[0].unique()) == 3 * 8 * 2 * 2, "no number twice"
 
 
 def test_worker_init_fn_sets_each_copy_of_the_dataset_up() -> None:

@@ -26,8 +26,8 @@ def test_an_epochs_order_is_drawn_once_and_belongs_to_the_state() -> None:
     run_tests_in_framework(HERE / "in_torch_orders.py", "torch")
 
 
-def test_batch_samplers_of_other_libraries_decide_the_batches() -> None:
-    run_tests_in_framework(HERE / "in_torch_batch_samplers.py", "torch")
+def test_samplers_augmenters_and_states_of_other_libraries_are_as_in_their_loaders() -> None:
+    run_tests_in_framework(HERE / "in_torch_peers.py", "torch")
 
 
 def test_datasets_find_in_workers_what_a_data_loader_gives_them() -> None:

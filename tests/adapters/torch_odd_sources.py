@@ -112,14 +112,14 @@ class Composed:
 
 
 class Augmented(Counted):
-    """Sample ``i`` is what a pipeline draws for it, twice."""
+    """Sample ``i`` is what two pipelines draw for it, one of them without a seed."""
 
-    def __init__(self, count: int, seed: int | None) -> None:
+    def __init__(self, count: int) -> None:
         super().__init__(count)
-        self.compose = Composed(seed)
+        self.pipelines = [Composed(137), Composed(None)]
 
     def __getitem__(self, index: int) -> Any:
-        return torch.tensor([self.compose(), self.compose()])
+        return torch.tensor([pipeline() for pipeline in self.pipelines])
 
 
 def open_handle(number: int) -> None:

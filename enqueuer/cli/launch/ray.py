@@ -92,7 +92,7 @@ def ray(
           --token-file keys/worker.token -- --allow mydata
     """
     from enqueuer.engines.ray.actors import import_ray
-    from enqueuer.engines.ray.standing import StandingFleet
+    from enqueuer.engines.ray.fixed_fleet import FixedFleet
     from enqueuer.security.curve import find_token
 
     try:
@@ -108,7 +108,7 @@ def ray(
         library = import_ray()
     except (ConfigurationError, ModuleNotFoundError) as error:
         raise CallerError(in_option_names(str(error), context.command)) from error
-    fleet = StandingFleet(
+    fleet = FixedFleet(
         connect,
         workers,
         cpus_per_worker,

@@ -19,7 +19,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
-class StandingFleet:
+class FixedFleet:
     """Workers for the trainer at ``connect``, until a signal.
 
     ``arguments`` are those of `enqueuer_worker.run_worker` without ``connect`` and ``name``; ``token`` is the text of a

@@ -1,9 +1,10 @@
 """Classes that travel by value, where cloudpickle's own way loses something.
 
-slots          cloudpickle makes the class without them, and its instances could not come back
-a class that comes back in a batch or an error
-               cloudpickle finds the trainer's own class, and sets the worker's copies of all attributes on it: its
-               methods, its counters, another `dataclasses.MISSING`. Here a process keeps the classes it has
+slots         cloudpickle makes the class without them, and its instances cannot come back
+enumerations  members lose the attributes that ``__init__`` or ``__new__`` gave them; aliases are an error
+classes that come back in a batch or an error
+              cloudpickle finds the trainer's own class, and sets the worker's copies of all attributes on it: methods,
+              counters, another `dataclasses.MISSING`. Here a process keeps the classes that it has
 """
 
 from __future__ import annotations

@@ -53,6 +53,7 @@ class Window:
         read_bytes: Bytes read by workers from files and pipes.
         probed_rate: Batches a second taken by the trainer from memory, if a probe has measured it.
         slot_seconds: The seconds that all slots were there, summed; None: those at the window's end, all of the time.
+        published_slots: The number that engines go by, where it is kept for longer than a window; None: the window's.
     """
 
     seconds: float
@@ -75,6 +76,7 @@ class Window:
     read_bytes: int = 0
     probed_rate: float | None = None
     slot_seconds: float | None = None
+    published_slots: int | None = None
 
     @property
     def available_seconds(self) -> float:
@@ -144,6 +146,8 @@ class Window:
     @property
     def desired_slots(self) -> int | None:
         """The number of slots to keep up with the trainer; None if the window does not say."""
+        if self.published_slots is not None:
+            return self.published_slots
         wanted = _HEAD_ROOM * self.demand * self.work_seconds
         return max(1, math.ceil(wanted)) if 0 < wanted < math.inf else None
 

@@ -9,7 +9,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from enqueuer.core.verdict import LEAST_BATCHES, LEAST_SECONDS, Cause, Verdict, judge
 from enqueuer.core.window import LateBatch, Window
@@ -96,12 +96,20 @@ class VerdictWatch:
             self._moments.clear()
         self._moments.append(_Moment(now, counters, blocked, slot_seconds))
         self._forget(now)
-        verdict = judge(self.window)
+        verdict = self._judge(now)
         if verdict.cause is not self.verdict.cause:
             self._held_since = now
         self.verdict = verdict
-        self._publish(verdict.desired_slots, now)
         self._tell(now)
+
+    def _judge(self, now: float) -> Verdict:
+        """The verdict on the latest window; its advice is the published number, which all views show."""
+        window = self.window
+        verdict = judge(window)
+        if verdict.desired_slots is None:
+            return verdict
+        self._publish(verdict.desired_slots, now)
+        return judge(replace(window, published_slots=self.desired_slots))
 
     def _forget(self, now: float) -> None:
         """Drop moments that the shortest window which says something does not need."""
@@ -144,10 +152,8 @@ class VerdictWatch:
             probed_rate=self.probed_rate,
         )
 
-    def _publish(self, wanted: int | None, now: float) -> None:
+    def _publish(self, wanted: int, now: float) -> None:
         """Raise the published number at once, and lower it only after it was too high for minutes."""
-        if wanted is None:
-            return
         if self.desired_slots is None or wanted >= self.desired_slots:
             self.desired_slots, self._too_many_since = wanted, math.inf
             return

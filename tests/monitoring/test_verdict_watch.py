@@ -102,6 +102,15 @@ def test_the_published_number_rises_at_once_and_falls_after_five_minutes() -> No
     assert training.watch.desired_slots == 3
 
 
+def test_the_advice_is_the_published_number_while_that_is_kept() -> None:
+    training = Training()
+    training.run(100, waited=0.5, busy=2.0, item=0.2)
+    training.run(100, waited=0.5, busy=2.0)
+    assert training.watch.window.desired_slots == 3
+    assert training.watch.verdict.desired_slots == training.watch.desired_slots == 5
+    assert "add 3 " in training.watch.verdict.cure
+
+
 def test_a_late_batch_that_keeps_slots_idle_is_named() -> None:
     training = Training()
     training.run(5)

@@ -30,11 +30,16 @@ def spec(name: str, **arguments: Any) -> SequenceSpec:
 def trainer(
     sequence: Any, local: int, hosts: list[dict[str, str]], folder: Path, *arguments: str, **options: Any
 ) -> Iterator[Any]:
-    """An enqueuer with local processes, and one remote supervisor with two workers for each of these environments."""
+    """An enqueuer with local processes, and one remote supervisor with two workers for each of these environments.
+
+    The local processes serve before the hosts join: they are what the hosts are compared with.
+    """
     address = free_address()
     with ExitStack() as stack:
         enqueuer = stack.enter_context(SequenceEnqueuer(sequence, True, bind=address, **options))
         enqueuer.start(local, 2)
+        if local:
+            enqueuer.wait_for_workers(local, 60.0)
         for number, variables in enumerate(hosts):
             log = folder / f"log{number}"
             stack.enter_context(RemoteWorker(address, log, processes=2, arguments=arguments, variables=variables))

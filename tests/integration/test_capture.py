@@ -26,11 +26,10 @@ def test_batches_can_be_read_on_the_wire_only_without_keys(tmp_path: Path, has_k
     options: dict[str, Any] = {"shared_memory": False, **({"key_file": directory.key_file} if has_keys else {})}
     arguments = ("--token-file", str(directory.token_file("worker"))) if has_keys else ()
     control, data = free_address(), free_address()
-    ports = [int(address.rpartition(":")[2]) for address in (control, data)]
     name = f"{Recognizable.__module__}:{Recognizable.__qualname__}"
     spec = SequenceSpec(name, length=LENGTH, size=SIZE)
     with (
-        Capture(tmp_path / "packets", *ports) as capture,
+        Capture(tmp_path / "packets", control, data) as capture,
         RemoteWorker(control, tmp_path / "log", 1, arguments),
         SequenceEnqueuer(spec, bind=control, data_bind=data, **options) as enqueuer,
     ):

@@ -28,11 +28,13 @@ def skip_unless_possible() -> None:
 
 
 class Capture:
-    """Captures all packets of these TCP ports while entered; read it afterwards."""
+    """Captures all packets to and from these addresses while entered; read it afterwards."""
 
-    def __init__(self, file: Path, *ports: int) -> None:
+    def __init__(self, file: Path, *addresses: str) -> None:
         self._file = file
-        self._filter = " or ".join(f"tcp port {port}" for port in ports)
+        hosts_and_ports = [address.removeprefix("tcp://").rpartition(":") for address in addresses]
+        # Tests that run at the same time have the same ports, each at a host of its own.
+        self._filter = " or ".join(f"(host {host} and tcp port {port})" for host, _, port in hosts_and_ports)
         self._process: subprocess.Popen[bytes] | None = None
 
     def payload_bytes(self) -> int:

@@ -4,6 +4,7 @@ way, and each is started once for all the tests of a file.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from tests.support.leaks import Resources, resources
 from tests.support.remote import REPOSITORY, environment
 from tests.support.scripts import run_python
+from tests.support.waiting import wait_until
 
 # They announce themselves on standard error; thread pools of two cores are enough.
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
@@ -60,7 +62,14 @@ def run_program(arguments: list[str], directory: Path, **variables: str) -> str:
 
 def left_behind(before: Resources) -> list[str]:
     """What is there now and was not ``before``, but for what is not ours: frameworks' native threads, which Python
-    shows as dummies once they have run a callback, and what other programs have in shared memory.
+    shows as dummies once they have run a callback, and what other programs have in shared memory. Waits for those that
+    are about to end.
     """
-    found = resources().beyond(before)
-    return [what for what in found if not what.startswith(("thread Dummy", "file /dev/shm/"))]
+
+    def left() -> list[str]:
+        found = resources().beyond(before)
+        return [what for what in found if not what.startswith(("thread Dummy", "file /dev/shm/"))]
+
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: not left(), what="nothing left")
+    return left()

@@ -1,8 +1,8 @@
-"""One round of assignments: which positions a worker gets, once the scheduler has decided how many.
+"""One round of assignments: the scheduler decides how many positions a worker gets, and this file decides which ones.
 
-The earlier epoch comes first. An index of a later one is held back as long as an earlier epoch's item of the same index
-is not done: two workers computing one index at once would both write its cache file, say. What is held back is found
-out once a round and not once a worker: with a thousand workers at an epoch's end, it is most of what can be leased.
+The earlier epoch comes first. An index of a later epoch is held back while an earlier epoch's item of the same index is
+not done: two workers computing one index at once could both write its cache file. The held-back positions are found
+once a round, not once a worker: with a thousand workers at an epoch's end, most pending positions are held back.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Assignment(NamedTuple):
 
 
 class Assignments:
-    """Those of one round. Nothing is booked meanwhile; `close` ends the round."""
+    """The assignments of one round, which `close` ends. The caller books them afterwards."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -49,15 +49,15 @@ class Assignments:
         return given
 
     def close(self) -> list[Assignment]:
-        """All assignments. What was held back is pending again."""
+        """End the round and return all its assignments. Held-back positions are pending again."""
         for run in self.runs:
             run.give_back()
         return self.made
 
     def _busy_indices(self, run: EpochRun) -> Set[int]:
-        """Indices held back in this run.
+        """The indices held back in this run, found once a round.
 
-        They stay the same for the round: positions of the run are assigned once no earlier run has one left to give.
+        They do not change within it: the run's positions are assigned only after those of all earlier runs.
         """
         if run is self.runs[0] and not self._ledger.ended:
             return frozenset()

@@ -136,7 +136,7 @@ class EpochRun:
     def take_pending(self, count: int, busy: Set[int] = frozenset()) -> list[int]:
         """Take up to ``count`` positions, to lease each at once: lost ones first, lowest first.
 
-        Positions with an index in ``busy`` are held back until `give_back`, so that the next call need not pass them.
+        Positions with an index in ``busy`` are held back until `give_back`: the next call does not look at them again.
         """
         positions: list[int] = []
         while len(positions) < count:

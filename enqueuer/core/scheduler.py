@@ -184,26 +184,26 @@ class Scheduler:
 
     def assign(self) -> list[Assignment]:
         """Positions for workers; the caller books all of them before it does anything else."""
-        round_ = Assignments(self._ledger)
-        self._assign_suspects(round_)
+        assignments = Assignments(self._ledger)
+        self._assign_suspects(assignments)
         if self.has_takers:  # rarely
-            self._assign_ordinary(round_)
-        return round_.close()
+            self._assign_ordinary(assignments)
+        return assignments.close()
 
-    def _assign_ordinary(self, round_: Assignments) -> None:
+    def _assign_ordinary(self, assignments: Assignments) -> None:
         """Share what the bound has room for among the workers."""
-        capacity = self.bound - self._ledger.undelivered_count - len(round_.made)
+        capacity = self.bound - self._ledger.undelivered_count - len(assignments.made)
         if capacity < 1 and self._idle and self._ledger.ready_count == 0:
-            capacity = self._capacity_for_idle(round_)
+            capacity = self._capacity_for_idle(assignments)
         if capacity < 1:
             return
-        room = min(capacity, self._room_for_queues() - len(round_.made))
+        room = min(capacity, self._room_for_queues() - len(assignments.made))
         if room > self._idle_slots_count:
             # Every idle slot gets one, and the leases to queue behind it travel in the same message.
-            room = self._hand_out(self._idle, _room_to_target, room, round_)
-            self._hand_out(self._thirsty, _room_to_target, room, round_)
+            room = self._hand_out(self._idle, _room_to_target, room, assignments)
+            self._hand_out(self._thirsty, _room_to_target, room, assignments)
         else:
-            self._hand_out(self._idle, _idle_slots, capacity, round_)
+            self._hand_out(self._idle, _idle_slots, capacity, assignments)
 
     def _room_for_queues(self) -> float:
         """Leases that may be out before one more would only queue behind another.
@@ -220,7 +220,11 @@ class Scheduler:
         return min(room, self._bytes.room_for_queues(self._ledger.held_bytes, leased_count))
 
     def _hand_out(
-        self, queue: Mapping[Worker, object], wish_of: Callable[[Worker], int], capacity: float, round_: Assignments
+        self,
+        queue: Mapping[Worker, object],
+        wish_of: Callable[[Worker], int],
+        capacity: float,
+        assignments: Assignments,
     ) -> float:
         """Share the capacity among the queue's workers as evenly as whole batches allow; returns the rest."""
         for place, worker in enumerate(queue):
@@ -229,32 +233,32 @@ class Scheduler:
             if worker.reserved:
                 continue
             share = math.ceil(capacity / (len(queue) - place)) if capacity < math.inf else math.inf
-            given = round_.take(worker, int(min(wish_of(worker), share)))
+            given = assignments.take(worker, int(min(wish_of(worker), share)))
             if given == 0:
                 break
             capacity -= given
         return capacity
 
-    def _assign_suspects(self, round_: Assignments) -> None:
+    def _assign_suspects(self, assignments: Assignments) -> None:
         """Lease each suspect alone to an empty worker."""
-        for run in round_.runs:
+        for run in assignments.runs:
             while run.has_suspects:
                 empty = next((worker for worker in self._idle if worker.load == 0 and not worker.reserved), None)
                 if empty is None:
                     self._keep_one_free()
                     return
                 empty.reserved = True
-                round_.take_suspect(empty, run)
+                assignments.take_suspect(empty, run)
 
     def _keep_one_free(self) -> None:
         """All workers are busy: let the least loaded one run empty. Its answers bring the next look."""
         if self._slots_of and not any(worker.reserved for worker in self._slots_of):
             min(self._slots_of, key=lambda worker: worker.load).reserved = True
 
-    def _capacity_for_idle(self, round_: Assignments) -> float:
+    def _capacity_for_idle(self, assignments: Assignments) -> float:
         """Capacity for idle slots while the trainer has nothing to take and the bound holds slots back."""
-        current = round_.runs[0]
-        undelivered_count = self._ledger.undelivered_count + len(round_.made)
+        current = assignments.runs[0]
+        undelivered_count = self._ledger.undelivered_count + len(assignments.made)
         if self._ledger.has_pending:
             self._depth.deepen(undelivered_count + self._idle_slots_count)
             self._refresh_depth()

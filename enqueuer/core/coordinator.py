@@ -100,8 +100,8 @@ class Coordinator:
     def takes_until_wake(self) -> int | None:
         """How many more takes of the trainer are worth a turn; None: takes alone are not.
 
-        While a slot with long batches waits for room in the bound, each take is; otherwise room is collected, so that
-        small batches are granted many at a time.
+        While a slot with long batches waits for room in the bound, each take is, and while all have enough to compute,
+        none is; otherwise room is collected, so that small batches are granted many at a time.
         """
         ledger, scheduler = self.state.ledger, self.state.scheduler
         ready_count = ledger.ready_count
@@ -109,6 +109,8 @@ class Coordinator:
             return None
         if scheduler.has_costly_idle:
             return 1
+        if scheduler.can_wait:
+            return None
         return min(ready_count, scheduler.room_wanted or -(-ready_count // 2))
 
     @property

@@ -5,11 +5,12 @@
 - Undelivered batches stay within the bound; only the head of the order is granted in spite of it.
 - A lease queueing behind a late one moves to an idle slot.
 
-Three queues keep a decision's cost at the leases granted, whatever the size of the fleet. `Scheduler.note_load`, the
+Four queues keep a decision's cost at the leases granted, whatever the size of the fleet. `Scheduler.note_load`, the
 hook of every worker record, puts a worker into them:
 
     idle       some of its slots have no lease
     thirsty    all slots have one, and fewer queue behind them than the round trip asks for
+    urgent     thirsty, and its queue may end before a grant that is sent now arrives
     queueing   some leases queue behind others, so they could move
 
 A *suspect* is a position during which a worker died. It is leased alone: all other leases of its worker would be lost
@@ -73,6 +74,7 @@ class Scheduler:
         self._idle: dict[Worker, int] = {}
         self._idle_slots_count = 0
         self._thirsty: dict[Worker, None] = {}
+        self._urgent: dict[Worker, None] = {}
         self._queueing: dict[Worker, None] = {}
         self._look_again_at = -math.inf
         self._slots_of: dict[Worker, int] = {}
@@ -105,6 +107,14 @@ class Scheduler:
     def has_costly_idle(self) -> bool:
         """Whether an idle slot gets the next lease, and computes for longer than a message to it takes."""
         return bool(self._idle) and not self._next_is_cheap
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether all slots are busy for longer than the next grant takes, with batches longer than a message takes.
+
+        Their next answer brings a turn, so no other is needed.
+        """
+        return not self._idle and not self._urgent and not self._next_is_cheap
 
     @property
     def room_wanted(self) -> int:
@@ -155,7 +165,9 @@ class Scheduler:
         idle_slots = slots - load if load < slots else 0
         if idle_slots != self._idle.get(worker, 0):
             self._note_idle_slots(worker, idle_slots)
-        _put(self._thirsty, worker, slots > 0 and idle_slots == 0 and worker.wants_more)
+        is_thirsty = slots > 0 and idle_slots == 0 and worker.wants_more
+        _put(self._thirsty, worker, is_thirsty)
+        _put(self._urgent, worker, is_thirsty and worker.runs_dry)
         # The trainer's own threads share one queue: no lease waits behind another's.
         _put(self._queueing, worker, 0 < slots < load and not worker.in_process)
 

@@ -27,6 +27,12 @@ _NEWEST_WEIGHT = 0.2
 _LONGER_WEIGHT = 0.1
 # A worker's queue covers the round trip and this much work, so that it does not run dry between two messages.
 _QUEUED_SECONDS = 0.004
+# Batches that take a few milliseconds each travel several in a message: the queue has as many as take this long, by
+# the longest lately. Where two of them take longer, none waits for another.
+_SHARED_SECONDS = 0.03
+_MOST_SHARED = 4
+# What the longest time counts for after the next message.
+_FADING = 0.97
 _MOST_QUEUED = 4096
 # No network takes longer; a larger claim would make every lease look early.
 _LONGEST_ROUND_TRIP = 2.0
@@ -104,8 +110,9 @@ class Worker:
     # The figures of its last heartbeat after its first batch; `liveness` writes this and `memory_bytes`.
     told: Told | None = None
     memory_bytes: int = 0
-    # Running means, in seconds; 0.0 before the first measurement.
+    # Running means, and the longest time lately, in seconds; 0.0 before the first measurement.
     item_seconds: float = 0.0
+    longest_seconds: float = 0.0
     round_trip: float = 0.0
     item_times: ItemTimes = field(default_factory=ItemTimes)
     # When it answered last, or got its first lease after being idle.
@@ -165,7 +172,19 @@ class Worker:
         if self.in_process or self.item_seconds <= 0.0:
             return self.slots
         # The worker itself reports both times, so the quotient can be anything.
-        return self.slots + 1 + int(min(_MOST_QUEUED, (self.round_trip + _QUEUED_SECONDS) / self.item_seconds))
+        to_cover = min(_MOST_QUEUED, (self.round_trip + _QUEUED_SECONDS) / self.item_seconds)
+        return self.slots + 1 + int(max(to_cover, self._shared_count))
+
+    @property
+    def _shared_count(self) -> float:
+        """How many batches to queue so that several travel in a message."""
+        longest = self.longest_seconds
+        return min(_MOST_SHARED, _SHARED_SECONDS / longest) if 0.0 < longest < _SHARED_SECONDS / 2 else 0
+
+    @property
+    def runs_dry(self) -> bool:
+        """Whether its queue may end before a grant arrives that is sent now."""
+        return (len(self.leases) - self.slots) * self.item_seconds < self.round_trip + _QUEUED_SECONDS / 2
 
     @property
     def wants_more(self) -> bool:
@@ -218,4 +237,5 @@ class Worker:
         self.item_times.note(newest, count)
         old = self.item_seconds
         self.item_seconds = newest if old == 0.0 else old + _NEWEST_WEIGHT * (newest - old)
+        self.longest_seconds = max(newest, _FADING * self.longest_seconds)
         self.changed(self)

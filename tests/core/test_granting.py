@@ -25,6 +25,21 @@ def test_with_busy_slots_room_is_collected_before_the_core_is_woken() -> None:
     assert driver.core.takes_until_wake == -(-driver.core.state.ledger.ready_count // 2)
 
 
+def test_takes_wake_nobody_while_all_workers_have_enough_to_compute() -> None:
+    driver, workers = serving(1000, 2, max_queue_size=10)
+    for worker in workers:
+        worker.answer(worker.leases[:1], busy=0.005)
+        driver.take(driver.core.state.ledger.ready_count)
+    assert sorted(len(worker.leases) for worker in workers) == [4, 6]
+    head = workers[0]
+    head.answer(head.leases[:1], busy=0.005)
+    assert driver.core.state.ledger.ready_count > 0
+    assert driver.core.takes_until_wake is None, "the next answer brings a turn early enough"
+    while len(head.leases) > 1:
+        head.answer(head.leases[:1], busy=0.005)
+    assert driver.core.takes_until_wake is not None, "it would run dry"
+
+
 def test_an_idle_slot_with_short_batches_is_not_worth_a_wake_for_each_take() -> None:
     driver, (worker,) = serving(100, max_queue_size=4)
     while worker.leases:

@@ -64,6 +64,19 @@ def test_small_batches_are_granted_many_to_a_message() -> None:
     assert len(grant.indices) >= 100
 
 
+@pytest.mark.parametrize(
+    ("seconds", "queued"), [((0.005,) * 3, 4), ((0.01,) * 3, 3), ((0.02,) * 3, 0), ((0.11, 0.01, 0.01), 0)]
+)
+def test_batches_of_some_milliseconds_are_queued_so_that_several_travel_in_a_message(
+    seconds: tuple[float, ...], queued: int
+) -> None:
+    """None waits behind a long one: the longest lately counts."""
+    _, (worker,) = serving(10_000, 1, max_queue_size=0)
+    for took in seconds:
+        worker.answer(worker.leases[:1], busy=took)
+    assert worker.record.target_load == 2 + queued
+
+
 def test_long_batches_are_not_queued_beyond_one() -> None:
     _, workers = serving(100, 2, max_queue_size=50)
     for worker in workers:

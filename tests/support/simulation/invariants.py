@@ -62,12 +62,13 @@ class CoordinatorInvariants:
             assert (worker in queues._idle) == (serves and has_idle_slot), f"{worker.name} in the idle queue"
             thirsty = serves and not has_idle_slot and worker.wants_more
             assert (worker in queues._thirsty) == thirsty, f"{worker.name} in the thirsty queue"
+            assert (worker in queues._urgent) == (thirsty and worker.runs_dry), f"{worker.name} in the urgent queue"
             waiting = serves and not worker.in_process and worker.load > worker.slots
             assert (worker in queues._queueing) == waiting, f"{worker.name} among those with leases that wait"
             assert worker.leases or not worker.reserved, f"{worker.name} is reserved and has nothing to do"
         assert slots == core.scheduler.slots_count
         known = set(core.fleet)
-        for queue in (queues._idle, queues._thirsty, queues._queueing, queues._slots_of):
+        for queue in (queues._idle, queues._thirsty, queues._urgent, queues._queueing, queues._slots_of):
             assert known.issuperset(queue), "a departed worker is in a queue"
         assert sum(queues._idle.values()) == queues._idle_slots_count
 

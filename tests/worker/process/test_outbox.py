@@ -50,7 +50,11 @@ def test_the_last_batch_for_now_goes_out_at_once_with_those_before_it() -> None:
     assert math.isclose(event.busy, 3 * SHORT)
 
 
-@pytest.mark.parametrize(("took", "sent_after"), [(0.001, [3, 5, 6]), (0.00001, [6])], ids=["1 ms", "10 us"])
+@pytest.mark.parametrize(
+    ("took", "sent_after"),
+    [(0.02, [1, 2, 3, 4, 5, 6]), (0.005, [3, 5, 6]), (0.001, [3, 5, 6]), (0.00001, [6])],
+    ids=["20 ms", "5 ms", "1 ms", "10 us"],
+)
 def test_batches_that_are_worth_a_message_leave_while_half_of_the_leases_are_left(
     took: float, sent_after: list[int]
 ) -> None:

@@ -23,14 +23,14 @@ from typing import Any
 from enqueuer.protocol.messages import Epoch
 from enqueuer_worker.core.events import Computed, Event
 
-# One message for each small batch costs both ends more than the batch. The wait costs nothing: a trainer either waits
-# for workers anyway, or has batches ready. Where an item took half of this lately, no batch waits: the next item may
-# take long, and nobody looks until it ends.
-COALESCE_SECONDS = 0.005
+# A message for each batch costs both ends 0.5 ms of processor time together, beside an item of 5 ms 0.3 ms more than
+# one for two. The wait costs nothing: a trainer either waits for workers anyway, or has batches ready. Where an item
+# took half of this lately, no batch waits: the next item may take long, and nobody looks until it ends.
+COALESCE_SECONDS = 0.03
 # Where items take this long, a message at half of the leases costs less than a pause until new ones come.
 _WORTH_A_MESSAGE = 0.0005
 # What an item's time counts for after the next one.
-_FADING = 0.9
+_FADING = 0.97
 COALESCE_BYTES = 64 * 1024
 COALESCE_COUNT = 1024
 

@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 DOCS := .venv/docs
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test core simulate lint fix docs docs-serve demo chaos soak recovery bench steady compare ci
+.PHONY: help venv test core simulate lint fix docs docs-serve demo chaos soak recovery bench steady compare slices ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ steady: ## watch memory over a million small batches and twenty thousand large o
 compare: ## run the comparison with other libraries: more than an hour, a gigabyte of packages
 	.venv/bin/pip install -q -e . --group comparison
 	$(PYTHON) -m tests.benchmarks.comparison
+
+slices: ## run the kinds that keep cores busy beside bare processes (on an idle machine: a few minutes)
+	$(PYTHON) -m tests.benchmarks.slices
 
 ci: ## run everything that must pass before a merge
 	.ci/run

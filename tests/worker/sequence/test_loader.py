@@ -13,7 +13,7 @@ from enqueuer.errors import AuthenticationError, ConfigurationError, ProtocolErr
 from enqueuer.memory.segment import SharedSegment
 from enqueuer.protocol.live_object import carried_state, live_state, pack_bundle
 from enqueuer.protocol.messages import Epoch, Welcome
-from enqueuer.stream.state import EPOCH_ENDS_LIMIT
+from enqueuer.stream.hook_runs import EPOCH_ENDS_LIMIT
 from enqueuer_worker.sequence.allowance import Allowance
 from enqueuer_worker.sequence.loader import SequenceLoader
 

@@ -1,7 +1,6 @@
 import logging
 import random
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,7 +114,7 @@ def load(
 
 def load_state(loader, state, sequence=None, epoch=FIRST_EPOCH, session=SESSION, worker_init=None):
     welcome = Welcome("", 1.0, 30.0, 0, sequence, {"worker_init": worker_init})
-    return loader.load(session, replace(epoch, state=state), welcome)
+    return loader.load(session, epoch._replace(state=state), welcome)
 
 
 # ---------------------------------------------------------------- specs

@@ -172,6 +172,7 @@ def test_a_pure_package_uses_no_clock_thread_socket_or_third_party(package: str)
         ("enqueuer_worker.local", ("numpy", "click", KEYS)),
         ("enqueuer_worker.process.io_loop", ("click", KEYS)),
         ("enqueuer_worker.process.compute_loop", ("argparse", "click", KEYS, "enqueuer.stream.state")),
+        ("enqueuer.cli.top", ("asyncio",)),
         ("enqueuer.sequence_enqueuer", (KEYS, "enqueuer.security.gatekeeper")),
         ("enqueuer", ("sklearn", "PIL", "tqdm", "click", "prometheus_client", *FRAMEWORKS)),
         ("enqueuer.adapters", FRAMEWORKS),

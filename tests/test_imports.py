@@ -15,6 +15,7 @@ from tests.support.scripts import run_command
 LIBRARY = Path(enqueuer.__file__).parent
 WORKER = Path(enqueuer_worker.__file__).parent
 OURS = ("enqueuer", "enqueuer_worker")
+KEYS = "enqueuer.security.keys"
 FRAMEWORKS = ("keras", "tf_keras", "tensorflow", "torch", "jax", "datasets", "torchdata")
 
 # For each package: what of ours it may import, besides itself.
@@ -167,8 +168,12 @@ def test_a_pure_package_uses_no_clock_thread_socket_or_third_party(package: str)
     [
         ("enqueuer.protocol.messages", ("numpy", "zmq", "msgpack")),
         ("enqueuer.errors", ("numpy", "zmq", "msgpack")),
-        ("enqueuer_worker.supervisor.supervisor", ("numpy",)),
-        ("enqueuer_worker.local", ("numpy",)),
+        ("enqueuer_worker.supervisor.supervisor", ("numpy", KEYS)),
+        ("enqueuer_worker.local", ("numpy", "click", KEYS)),
+        ("enqueuer_worker.process.io_loop", ("click", KEYS)),
+        ("enqueuer_worker.process.compute_loop", ("argparse", "click", KEYS, "enqueuer.stream.state")),
+        ("enqueuer.cli.top", ("asyncio",)),
+        ("enqueuer.sequence_enqueuer", (KEYS, "enqueuer.security.gatekeeper")),
         ("enqueuer", ("sklearn", "PIL", "tqdm", "click", "prometheus_client", *FRAMEWORKS)),
         ("enqueuer.adapters", FRAMEWORKS),
         ("enqueuer.adapters.keras", FRAMEWORKS),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
 from pathlib import Path
@@ -40,12 +39,17 @@ def top(context: click.Context, address: str | None, token_file: Path | None, ti
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise CallerError("it needs a terminal: `enqueuer status` prints one look, also as --json")
+    # Here, and not above: `enqueuer --help` imports every command's module.
+    import asyncio
+
     context.exit(asyncio.run(_show(TopApp(connector(address, token_file, timeout)))))
 
 
 async def _show(app: TopApp) -> int:
     """Run the program until its end, and return its exit code. SIGTERM, too, leaves the terminal as it was."""
+    from asyncio import get_running_loop
+
     code = 128 + signal.SIGTERM  # as a shell reports a program that the signal ends
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: app.exit(return_code=code))
+    get_running_loop().add_signal_handler(signal.SIGTERM, lambda: app.exit(return_code=code))
     await app.run_async()
     return app.return_code or 0

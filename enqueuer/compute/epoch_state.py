@@ -9,7 +9,7 @@ from enqueuer.compute.owned_generators import OwnedGenerators
 from enqueuer.compute.seeding import END, seeded_globals
 from enqueuer.compute.sequence_checks import optional_method, own_on_epoch_end
 from enqueuer.errors import ProtocolError
-from enqueuer.stream.state import EPOCH_ENDS_LIMIT, HookRun
+from enqueuer.stream.hook_runs import EPOCH_ENDS_LIMIT, HookRun
 
 # One call of on_epoch_end: (seed of the run, epoch that ended).
 EpochEnd = tuple[int, int]

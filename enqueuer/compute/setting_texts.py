@@ -8,10 +8,10 @@ small arrays                        type, shape and a digest
 
 from __future__ import annotations
 
-import argparse
 import enum
 import functools
 import hashlib
+import sys
 import types
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator
@@ -31,7 +31,6 @@ _NAME_LIMIT = 200
 _MOST_ARRAY_BYTES = 1 << 16
 _ARRAY_SHOWN = 8
 
-_NAMESPACES = (types.SimpleNamespace, argparse.Namespace)
 _SCALARS = (type(None), bool, int, float, complex, str, bytes, tuple, enum.Enum, PurePath, np.bool_, np.number)
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
 
@@ -44,9 +43,7 @@ def flatten(name: str, value: object, depth: int = 0) -> Iterator[tuple[str, str
         for key, part in list(value.items()):  # type: ignore[attr-defined]
             if type(key) in (str, int, bool):
                 yield from flatten(f"{name}[{key!r}]", part, depth + 1)
-    elif isinstance(value, _NAMESPACES) or (
-        hasattr(type(value), "__dataclass_fields__") and hasattr(value, "__dict__")
-    ):
+    elif _is_namespace(value) or (hasattr(type(value), "__dataclass_fields__") and hasattr(value, "__dict__")):
         for attribute, part in list(vars(value).items()):
             if not attribute.startswith("_"):
                 yield from flatten(f"{name}.{attribute}", part, depth + 1)
@@ -56,6 +53,12 @@ def flatten(name: str, value: object, depth: int = 0) -> Iterator[tuple[str, str
                 yield from flatten(f"{name}.{attribute}", part, depth + 1)
     elif (text := _text_of(value, depth)) is not None:
         yield name, text
+
+
+def _is_namespace(value: object) -> bool:
+    # Not imported here: a process without it has no namespace of its.
+    argparse = sys.modules.get("argparse")
+    return isinstance(value, types.SimpleNamespace) or (argparse is not None and isinstance(value, argparse.Namespace))
 
 
 def is_users_instance(value: object) -> bool:

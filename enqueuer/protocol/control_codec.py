@@ -283,7 +283,8 @@ _KIND_OF = {cls: int(kind) for kind, cls, _ in _SCHEMA}
 
 
 def _field_names(cls: type) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(cls))
+    names: tuple[str, ...] | None = getattr(cls, "_fields", None)
+    return tuple(field.name for field in dataclasses.fields(cls)) if names is None else names
 
 
 _FIELDS_OF: dict[type, tuple[tuple[str, bool], ...]] = {

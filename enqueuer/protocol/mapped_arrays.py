@@ -15,9 +15,8 @@ from __future__ import annotations
 import mmap
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -70,8 +69,7 @@ class MappedFiles:
         return self._mappings[id(mapped)]
 
 
-@dataclass(frozen=True)
-class _Mapping:
+class _Mapping(NamedTuple):
     """One mapping of a file in the trainer. It unpickles to the same bytes of the file, mapped anew."""
 
     path: str
@@ -132,8 +130,7 @@ def _gone(path: Path, reason: str) -> ConfigurationError:
 # ---------------------------------------------------------------- asking the system
 
 
-@dataclass(frozen=True)
-class _Known:
+class _Known(NamedTuple):
     path: str
     has_own_pages: bool
 
@@ -165,8 +162,7 @@ def _unescape(rest: list[str]) -> str:
 # ---------------------------------------------------------------- in the worker
 
 
-@dataclass(frozen=True)
-class _MappedAgain:
+class _MappedAgain(NamedTuple):
     mapped: mmap.mmap
     path: str
     mode: str

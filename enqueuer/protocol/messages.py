@@ -1,5 +1,7 @@
 """The control messages between coordinator, workers and supervisors: one small frozen type each.
 
+Most are named tuples, as are the events of the worker's core (`enqueuer_worker.core.events` gives the reasons).
+
 ``docs/pages/explanation/wire.md`` is the wire contract; ``control_codec.py`` turns messages into bytes and back.
 
 Fields with one meaning in all messages:
@@ -121,8 +123,7 @@ class Hello:
     python_version: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(NamedTuple):
     """The worker has built the Sequence of this state generation; ``digest`` is that of the Sequence's code.
 
     ``allows_skew``: the worker's owner accepts that its Sequence differs, so its batches are not compared.
@@ -137,8 +138,7 @@ class Ready:
     settings: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
+class Heartbeat(NamedTuple):
     """The worker is alive, and tells its state every heartbeat interval.
 
     ``held`` are the leases queued, running, or sent and not yet acknowledged; ``running`` is the lease being computed,
@@ -163,8 +163,7 @@ class Heartbeat:
     memory_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """The worker answers a lease with the exception that ``__getitem__`` raised."""
 
     epoch: int
@@ -173,8 +172,7 @@ class Failure:
     error: ErrorRecord
 
 
-@dataclass(frozen=True, slots=True)
-class LoadFailure:
+class LoadFailure(NamedTuple):
     """The worker could not build the Sequence, or could not prepare itself for it."""
 
     epoch: int
@@ -187,8 +185,7 @@ class Drain:
     """The worker finishes the leases that it holds, and takes no more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Goodbye:
+class Goodbye(NamedTuple):
     """The worker holds no leases any more, and leaves; its last result message had the number ``sent_seq``."""
 
     sent_seq: int
@@ -223,8 +220,7 @@ def describe_exits(exit_codes: Sequence[int]) -> str:
     return ", ".join(f"{words} ({count} times)" if count > 1 else words for words, count in counts.items())
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerExited:
+class WorkerExited(NamedTuple):
     """A supervisor reports that a worker process has ended. ``running`` is the lease it was computing, 0 for none.
 
     ``exit_code`` is negative for a signal, as in ``subprocess``. ``timed_out``: the supervisor killed the worker
@@ -239,15 +235,13 @@ class WorkerExited:
     stack: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Children:
+class Children(NamedTuple):
     """A supervisor's heartbeat: the workers that are alive and not stopped, even if one cannot answer by itself."""
 
     alive: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(NamedTuple):
     """A remote worker forwards a line that user code printed, logged or warned."""
 
     level: int
@@ -258,8 +252,7 @@ class Log:
 # ---------------------------------------------------------------- from an observer
 
 
-@dataclass(frozen=True, slots=True)
-class Observe:
+class Observe(NamedTuple):
     """An observer asks for a Snapshot with up to ``rows_count`` workers, from number ``first_row`` on (0 is the first).
 
     Of the fleet's events, it wants those with a number above ``after_event``.
@@ -273,8 +266,7 @@ class Observe:
 # ---------------------------------------------------------------- from the coordinator
 
 
-@dataclass(frozen=True, slots=True)
-class Welcome:
+class Welcome(NamedTuple):
     """The coordinator accepts a Hello, and tells the settings of its session.
 
     ``data_endpoint`` may lack a host ('tcp://*:5556'); it is then the host of the control connection.
@@ -290,15 +282,13 @@ class Welcome:
     options: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(NamedTuple):
     """The coordinator refuses the peer, for ``reason``; a worker must not retry at once with the same Sequence."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Epoch:
+class Epoch(NamedTuple):
     """Leases of this epoch and generation are computed with this seed and state; only the loader reads ``state``."""
 
     epoch: int
@@ -307,8 +297,7 @@ class Epoch:
     state: Any
 
 
-@dataclass(frozen=True, slots=True)
-class HeartbeatReply:
+class HeartbeatReply(NamedTuple):
     """The coordinator acknowledges results: all up to ``received_seq`` have arrived, the newest is ``highest_seq``.
 
     ``sent_at`` is the heartbeat's, on the worker's clock; infinity in a message that answers no heartbeat.
@@ -319,8 +308,7 @@ class HeartbeatReply:
     sent_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """The coordinator grants leases ``first_lease``, ``first_lease + 1``, …, one for each index in this order."""
 
     epoch: int
@@ -330,8 +318,7 @@ class Grant:
     indices: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Revoke:
+class Revoke(NamedTuple):
     """The coordinator takes leases back: the worker drops those not running yet. Late answers are still accepted."""
 
     leases: tuple[int, ...]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
@@ -25,11 +25,12 @@ from enqueuer.options import Options
 from enqueuer.protocol.batch import Trust
 from enqueuer.protocol.compression import Codec, find_codec
 from enqueuer.security.curve import find_key_file
-from enqueuer.security.gatekeeper import Gatekeeper
-from enqueuer.security.keys import read_coordinator_key
 from enqueuer.transport.addresses import is_loopback
 from enqueuer.transport.local_sockets import LocalSockets
 from enqueuer.transport.sockets import CoordinatorSockets
+
+if TYPE_CHECKING:
+    from enqueuer.security.gatekeeper import Gatekeeper
 
 logger = logging.getLogger("enqueuer")
 
@@ -101,6 +102,8 @@ def bind_remote(context: zmq.Context[Any], address: str, options: Options) -> Ch
     data_address = options.data_bind or f"{address.rpartition(':')[0]}:*"
     gate = None
     if options.key_file is not None:
+        from enqueuer.security.gatekeeper import Gatekeeper
+
         # Started before the sockets are bound, so every peer is checked.
         gate = Gatekeeper(context, str(options.key_file))
         gate.start()
@@ -130,6 +133,8 @@ def settle_keys(options: Options) -> Options:
     if found is None:
         _refuse_unprotected(options)
         return options
+    from enqueuer.security.keys import read_coordinator_key
+
     # The file is read again and again, and the trainer may change its working directory.
     path = str(Path(found).expanduser().absolute())
     read_coordinator_key(path)

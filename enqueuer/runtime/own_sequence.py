@@ -22,7 +22,8 @@ from enqueuer.compute.sequence_checks import batch_count, optional_method, own_o
 from enqueuer.compute.spec import SequenceSpec
 from enqueuer.errors import EnqueuerError, StateError
 from enqueuer.runtime.trainer_sequence import TrainerSequence
-from enqueuer.stream.state import HookRun, ResumeState
+from enqueuer.stream.hook_runs import HookRun
+from enqueuer.stream.state import ResumeState
 
 
 class OwnSequence:

@@ -1,5 +1,7 @@
 """CURVE options of sockets, and the search for each side's key. Only this module reads keys from the environment.
 
+`enqueuer.security.keys` is imported where a key is read: most processes have none.
+
 Both ends prove their keys, and all messages are encrypted. A server asks its context's ZAP handler (`gatekeeper`) about
 the key of each new peer, and refuses every peer while no handler answers.
 """
@@ -8,19 +10,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import zmq
 
 from enqueuer.errors import ConfigurationError
-from enqueuer.security.keys import (
-    ObserverToken,
-    Token,
-    WorkerToken,
-    parse_observer_token,
-    parse_token,
-    read_observer_token,
-    read_token,
-)
+
+if TYPE_CHECKING:
+    from enqueuer.security.keys import ObserverToken, Token, WorkerToken
 
 KEY_FILE_VARIABLE = "ENQUEUER_KEY_FILE"
 TOKEN_FILE_VARIABLE = "ENQUEUER_TOKEN_FILE"  # noqa: S105 - a name
@@ -44,6 +41,8 @@ def find_token(token_file: str | os.PathLike[str] | None) -> WorkerToken | None:
     The text is removed from this process's environment, which user code and crash reports see. The file '-' is one line
     of standard input. Raises ConfigurationError.
     """
+    from enqueuer.security.keys import parse_token, read_token
+
     text = os.environ.pop(TOKEN_VARIABLE, None)
     file = token_file or os.environ.get(TOKEN_FILE_VARIABLE)
     if file == STDIN:
@@ -66,6 +65,8 @@ def find_observer_token(token_file: str | os.PathLike[str] | None) -> ObserverTo
 
     Raises ConfigurationError.
     """
+    from enqueuer.security.keys import parse_observer_token, read_observer_token
+
     file = token_file or os.environ.get(TOKEN_FILE_VARIABLE)
     if file:
         return read_observer_token(Path(file).expanduser())
@@ -75,7 +76,11 @@ def find_observer_token(token_file: str | os.PathLike[str] | None) -> ObserverTo
 
 def parse_passed_token(text: str) -> WorkerToken | None:
     """The token that a supervisor passes to its child processes as text; '' stands for none."""
-    return parse_token(text, "the supervisor's token") if text else None
+    if not text:
+        return None
+    from enqueuer.security.keys import parse_token
+
+    return parse_token(text, "the supervisor's token")
 
 
 def secure_server(socket: zmq.Socket[bytes], secret_key: bytes) -> None:

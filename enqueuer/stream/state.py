@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from enqueuer.errors import StateError
+from enqueuer.stream.hook_runs import EPOCH_ENDS_LIMIT, HookRun
 from enqueuer.stream.order import LISTED_LENGTH
 from enqueuer.stream.plan import EpochPlan, merge_done
 from enqueuer.stream.ranges import Ranges
@@ -22,21 +23,11 @@ from enqueuer.stream.ranges import Ranges
 STATE_VERSION = 1
 # The number of skipped batches that a state names; it must stay small.
 SKIPPED_KEPT = 100
-# An epoch a second for eleven days. More calls of on_epoch_end are a mistake: replaying them would not end.
-EPOCH_ENDS_LIMIT = 1_000_000
 # Seeds and epochs are hashed as 64 bits; epochs are also incremented.
 _INT_LIMIT = 2**64
 _EPOCH_LIMIT = 2**63
 # With shard_remainder="repeat" an epoch has up to world_size - 1 positions more than the Sequence has batches.
 _WORLD_SIZE_LIMIT = 2**20
-
-
-class HookRun(NamedTuple):
-    """The ``on_epoch_end`` calls of consecutive epochs, all with one seed."""
-
-    seed: int
-    first_epoch: int
-    epochs_count: int
 
 
 @dataclass(frozen=True, slots=True)

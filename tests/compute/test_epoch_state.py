@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from enqueuer.compute.epoch_state import EpochEnds, catch_up, read_epoch_ends
 from enqueuer.errors import ProtocolError
-from enqueuer.stream.state import EPOCH_ENDS_LIMIT
+from enqueuer.stream.hook_runs import EPOCH_ENDS_LIMIT
 from tests.support.sequences import Bare, Reshuffling
 
 

@@ -27,7 +27,8 @@ from enqueuer.protocol.control_codec import decode_control, encode_control
 from enqueuer.protocol.messages import ErrorRecord, Failure, LoadFailure
 from enqueuer.protocol.unpacking import unpack
 from enqueuer.security.keys import parse_coordinator_key, parse_token
-from enqueuer.stream.state import EPOCH_ENDS_LIMIT, check_agreement, read_states
+from enqueuer.stream.hook_runs import EPOCH_ENDS_LIMIT
+from enqueuer.stream.state import check_agreement, read_states
 from enqueuer_worker.commands import parse_command
 from enqueuer_worker.settings import ChildSettings
 from tests.fuzz import samples

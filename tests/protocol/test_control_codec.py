@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -72,7 +73,7 @@ MESSAGES: list[m.Message] = [
 def with_field(message: m.Message, name: str, value: object) -> list[Any]:
     """The array of a message, with this value in the field."""
     array = list(msgpack.unpackb(encode_control(SESSION, message), strict_map_key=False))
-    array[2 + [field.name for field in fields(message)].index(name)] = value
+    array[2 + list(inspect.signature(type(message)).parameters).index(name)] = value
     return array
 
 

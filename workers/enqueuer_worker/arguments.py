@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TYPE_CHECKING
 
 from enqueuer.errors import ConfigurationError
 from enqueuer.host import usable_cpus
-from enqueuer.security.keys import WorkerToken
 from enqueuer.transport.addresses import is_loopback
 from enqueuer_worker.logs import LEVELS
 from enqueuer_worker.sequence.package_names import is_internal
+
+if TYPE_CHECKING:
+    from enqueuer.security.keys import WorkerToken
 
 _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^\s:/\[\]*]+):(\d{1,5})", re.ASCII)
 # Hosts that a trainer may bind, and to which no worker can connect.

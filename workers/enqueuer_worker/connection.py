@@ -14,17 +14,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from enqueuer.security.curve import secure_client
-from enqueuer.security.keys import WorkerToken
 from enqueuer.security.monitor import new_monitor_address, receive_event
 from enqueuer.transport.frames import receive_frames, send_frames
 from enqueuer.transport.sockets import configure
 from enqueuer_worker.background import BackgroundCall
 from enqueuer_worker.trainer_addresses import Target, find_targets, needs_lookup
+
+if TYPE_CHECKING:
+    from enqueuer.security.keys import WorkerToken
 
 Socket = zmq.Socket[bytes]
 

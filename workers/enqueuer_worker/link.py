@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from enqueuer.security.keys import WorkerToken
 from enqueuer_worker.connection import Connection, Refusal, Socket
 from enqueuer_worker.local_link import LocalLink, is_local
 from enqueuer_worker.under_way import has_bytes_under_way
+
+if TYPE_CHECKING:
+    from enqueuer.security.keys import WorkerToken
 
 # How long a closed control socket may take to send its last messages.
 _FLUSH_MS = 1_000

@@ -1,7 +1,6 @@
 import logging
 import random
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from enqueuer.errors import AuthenticationError, ConfigurationError, ProtocolErr
 from enqueuer.memory.segment import SharedSegment
 from enqueuer.protocol.live_object import carried_state, live_state, pack_bundle
 from enqueuer.protocol.messages import Epoch, Welcome
-from enqueuer.stream.state import EPOCH_ENDS_LIMIT
+from enqueuer.stream.hook_runs import EPOCH_ENDS_LIMIT
 from enqueuer_worker.sequence.allowance import Allowance
 from enqueuer_worker.sequence.loader import SequenceLoader
 
@@ -115,7 +114,7 @@ def load(
 
 def load_state(loader, state, sequence=None, epoch=FIRST_EPOCH, session=SESSION, worker_init=None):
     welcome = Welcome("", 1.0, 30.0, 0, sequence, {"worker_init": worker_init})
-    return loader.load(session, replace(epoch, state=state), welcome)
+    return loader.load(session, epoch._replace(state=state), welcome)
 
 
 # ---------------------------------------------------------------- specs

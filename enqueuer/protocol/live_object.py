@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from enqueuer.errors import ConfigurationError, ProtocolError
+from enqueuer.errors import ConfigurationError, ProtocolError, safe_text
 from enqueuer.protocol.object_pickler import LargeBuffers, ObjectPickler, pickle_alone
 from enqueuer.protocol.unpicklable import find_unpicklable
 
@@ -156,5 +156,5 @@ def _cannot_pickle(live: Any, error: Exception, cures: str = _CURES) -> Configur
     found = find_unpicklable(live)
     place = "" if found is None else f" In the way is {kind}{found[0]}, a {type(found[1]).__qualname__}."
     return ConfigurationError(
-        f"{kind} cannot be sent to worker processes: {type(error).__name__}: {error}.{place} {cures}"
+        f"{kind} cannot be sent to worker processes: {type(error).__name__}: {safe_text(error)}.{place} {cures}"
     )

@@ -26,7 +26,7 @@ import msgpack
 import msgpack_numpy
 import numpy as np
 
-from enqueuer.errors import SequenceError, with_article
+from enqueuer.errors import SequenceError, safe_text, with_article
 from enqueuer.memory.arena import Arena, Block
 from enqueuer.protocol.batch import format as f
 from enqueuer.protocol.batch.buffers import INLINE_BYTES, Piece, block_bytes, copy_to_block, gather, private_arrays
@@ -303,7 +303,7 @@ class _NodeEncoder:
             pickled = pickle_to_return(value)
         except Exception as error:  # the object's own code may raise anything
             raise SequenceError(
-                f"{_name_of(path)} is {what} and cannot be carried to the trainer: {type(error).__name__}: {error}. "
+                f"{_name_of(path)} is {what} and cannot be carried to the trainer: {type(error).__name__}: {safe_text(error)}. "
                 "Return arrays, or plain values in tuples, lists and dicts"
             ) from error
         self._add_buffer(f.PICKLE, pickled)
@@ -360,7 +360,7 @@ def _array_of_tensor(tensor: Any, path: _Path) -> np.ndarray[Any, Any]:
     except Exception as error:
         raise SequenceError(
             f"{_name_of(path)} is {with_article(f'{type(tensor).__module__}.{type(tensor).__qualname__}')} "
-            f"and cannot become a NumPy array: {error}"
+            f"and cannot become a NumPy array: {safe_text(error)}"
         ) from error
 
 

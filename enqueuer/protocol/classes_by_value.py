@@ -24,6 +24,7 @@ from typing import Any
 
 import cloudpickle
 
+from enqueuer.protocol import constructors
 from enqueuer.protocol.script_code import can_be_imported
 
 PROTOCOL = 5
@@ -132,8 +133,15 @@ class ReturningPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no 
 
     def __init__(self, stream: io.BytesIO) -> None:
         super().__init__(stream, protocol=PROTOCOL)
+        self._reductions: dict[type, Callable[[Any], Any] | None] = {}
 
     def reducer_override(self, obj: Any) -> Any:
+        cls = type(obj)
+        if cls not in self._reductions:
+            self._reductions[cls] = None if cls in self.dispatch_table else constructors.choose(cls)
+        reduction = self._reductions[cls]
+        if reduction is not None:
+            return reduction(obj)
         reduced = super().reducer_override(obj)
         if not isinstance(obj, type) or not isinstance(reduced, tuple):
             return reduced

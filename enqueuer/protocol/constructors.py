@@ -33,14 +33,14 @@ def choose(cls: type) -> Callable[[Any], Any] | None:
         return _reduce_by_base if isinstance(own_new, FunctionType) else None
     has_own_reduction = any(isinstance(_find(cls, name), FunctionType) for name in _REDUCTIONS)
     has_own_constructor = any(isinstance(method, FunctionType) for method in (own_new, own_init))
-    return _reduce_checked if has_own_reduction or has_own_constructor else None
+    return _Checked() if has_own_reduction or has_own_constructor else None
 
 
 def _reduce_exception(error: BaseException) -> Any:
     reduced = error.__reduce_ex__(4)
     cls = type(error)
-    if not isinstance(reduced, tuple) or reduced[0] is not cls or _takes(cls, len(reduced[1])):
-        return _checked(reduced, cls)
+    if type(reduced) is not tuple or reduced[0] is not cls or _takes(cls, len(reduced[1])):
+        return reduced
     native = next(base for base in cls.__mro__ if vars(builtins).get(base.__name__) is base)
     return _make_exception, (native, cls, *reduced[1]), *reduced[2:]
 
@@ -69,16 +69,25 @@ def _make(base: Any, cls: type, *args: Any) -> Any:
     return base.__new__(cls, *args)
 
 
-def _reduce_checked(value: Any) -> Any:
-    return _checked(value.__reduce_ex__(5), type(value))
+class _Checked:
+    """Reduces the instances of one class. Most name the same function, and a Sequence may hold a million of them."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Any, int] = None, 0
+
+    def __call__(self, value: Any) -> Any:
+        reduced = value.__reduce_ex__(5)
+        if type(reduced) is tuple and type(reduced[1]) is tuple:
+            function, count = reduced[0], len(reduced[1])
+            if function is not self._last[0] or count != self._last[1]:
+                _check(type(value), function, count)
+                self._last = function, count
+        return reduced
 
 
-def _checked(reduced: Any, cls: type) -> Any:
-    if isinstance(reduced, tuple) and len(reduced) > 1 and isinstance(reduced[1], tuple):
-        function, args = reduced[:2]
-        if isinstance(function, type | FunctionType) and not _takes(function, len(args)):
-            raise _misfit(f"{cls.__qualname__}.__reduce__", function, len(args))
-    return reduced
+def _check(cls: type, function: Any, count: int) -> None:
+    if isinstance(function, type | FunctionType) and not _takes(function, count):
+        raise _misfit(f"{cls.__qualname__}.__reduce__", function, count)
 
 
 def _misfit(source: str, function: Any, count: int) -> TypeError:

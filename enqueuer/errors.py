@@ -19,6 +19,24 @@ def with_article(name: str) -> str:
     return f"{'an' if name.lstrip('_')[:1].lower() in ('a', 'e', 'i', 'o') else 'a'} {name}"
 
 
+# A worker's message takes texts of up to 64 Ki characters; this is far below.
+TEXT_LIMIT = 8 * 1024
+
+
+def safe_text(error: BaseException) -> str:
+    """The text of a user's exception, bounded in length.
+
+    Its ``__str__`` may raise anything, or return a str of a class of its own. Lone surrogates are escaped: file names
+    may contain them, and msgpack rejects them.
+    """
+    try:
+        text = str.__str__(str(error))
+    except BaseException as problem:
+        text = f"(its __str__ raised {type(problem).__qualname__})"
+    text = text if len(text) <= TEXT_LIMIT else f"{text[:TEXT_LIMIT]} …"
+    return text.encode(errors="backslashreplace").decode()
+
+
 class EnqueuerError(Exception):
     """The root of all errors of this library."""
 

@@ -21,13 +21,12 @@ from typing import Any
 import cloudpickle
 
 from enqueuer.compute.exception_state import get_cause, make_exception, set_cause, take_args, take_attributes
-from enqueuer.errors import SequenceError
+from enqueuer.errors import SequenceError, safe_text
 from enqueuer.protocol.classes_by_value import pickle_to_return
 from enqueuer.protocol.messages import ErrorRecord
 
 # The control codec takes texts of up to 64 Ki characters and 16 causes; these stay below that.
 TRACEBACK_LIMIT = 60 * 1024
-TEXT_LIMIT = 8 * 1024
 NAME_LIMIT = 1024
 ARGS_LIMIT_BYTES = 64 * 1024
 ATTRIBUTES_LIMIT_BYTES = 64 * 1024
@@ -137,7 +136,7 @@ def _pickle_type(cls: type[BaseException]) -> bytes | None:
 def _format_traceback(error: BaseException) -> str:
     try:
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    except Exception as problem:
+    except BaseException as problem:  # the worker outlives a SystemExit, too
         # format_exception runs the exception's own code: notes, SyntaxError's fields, __str__ of a cause.
         text = "".join(traceback.format_tb(error.__traceback__))
         text += f"{type(error).__qualname__} (formatting it raised {type(problem).__qualname__})\n"
@@ -145,15 +144,6 @@ def _format_traceback(error: BaseException) -> str:
         # Keep the end, which names the error and the innermost frames.
         text = f"… {len(text) - TRACEBACK_LIMIT} characters left out …\n{text[-TRACEBACK_LIMIT:]}"
     return _utf8(text)
-
-
-def safe_text(error: BaseException) -> str:
-    """The exception's text, bounded in length, also if its ``__str__`` raises."""
-    try:
-        text = str(error)
-    except Exception as problem:
-        text = f"(its __str__ raised {type(problem).__qualname__})"
-    return _utf8(text if len(text) <= TEXT_LIMIT else f"{text[:TEXT_LIMIT]} …")
 
 
 def _utf8(text: str) -> str:

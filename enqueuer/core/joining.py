@@ -293,7 +293,8 @@ def _refusal_of_ready(opened: EpochOpened, ready: Ready) -> str | None:
     if ready.length != opened.length:
         return (
             f"its Sequence has {ready.length} batches and the trainer's has {opened.length}; "
-            "both must be built from the same code, arguments and data"
+            "both must be built from the same code, arguments and data, and __len__ must return the same number at "
+            "each call of an epoch"
         )
     if opened.digest and ready.digest and ready.digest != opened.digest:
         return (

@@ -1,20 +1,19 @@
 """Reduces what decorators of `functools` made of a script's functions; their functions travel by value.
 
-A `cached_property` holds a lock up to Python 3.11, and a memoised function is pickled by its name only. Both are made
-anew at the other end, with a lock of their own and an empty cache.
+A `cached_property` holds a lock up to Python 3.11, a memoised function is pickled by its name only, and a
+`singledispatch` function holds weak references. They are made anew at the other end, with a lock of their own or an
+empty cache.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import sys
 import threading
+import types
 from typing import Any
 
-import cloudpickle
-
-from enqueuer.protocol.script_code import is_of_main, named_setter
+from enqueuer.protocol.script_code import can_be_imported, is_of_main, named_setter
 
 MemoisedFunction: Any = type(functools.lru_cache(len))
 _ATTRIBUTE = "_enqueuer_memoised"
@@ -35,7 +34,7 @@ def _make_cached_property(cls: Any, has_lock: bool) -> Any:
 
 def reduce_memoised(value: Any) -> Any:
     """Reduce a memoised function: by its name, if workers can import it, otherwise with the function in it."""
-    if _can_be_imported(value):
+    if can_be_imported(value):
         return NotImplemented
     state = {name: content for name, content in vars(value).items() if name != "__wrapped__"}
     setter = named_setter(_update, value) if is_of_main(value) else _update
@@ -56,15 +55,38 @@ def _update(value: Any, state: dict[str, Any]) -> None:
     vars(value).update(state)
 
 
-def _can_be_imported(value: Any) -> bool:
-    name = getattr(value, "__module__", None)
-    if name == "__main__" or any(_is_within(name, module) for module in cloudpickle.list_registry_pickle_by_value()):
-        return False
-    found: Any = sys.modules.get(name or "")
-    for part in getattr(value, "__qualname__", "").split("."):
-        found = getattr(found, part, None)
-    return found is value
+# ---------------------------------------------------------------- functools.singledispatch
+
+_DISPATCHER_CODE = functools.singledispatch(lambda _: None).__code__  # type: ignore[attr-defined]
+_MADE_WITH_IT = frozenset({"register", "dispatch", "registry", "_clear_cache", "__wrapped__"})
 
 
-def _is_within(name: str | None, module: str) -> bool:
-    return name is not None and (name == module or name.startswith(f"{module}."))
+def is_dispatcher(value: types.FunctionType) -> bool:
+    """Whether `functools.singledispatch` made the function."""
+    return value.__code__ is _DISPATCHER_CODE
+
+
+def reduce_dispatcher(value: Any) -> tuple[Any, ...]:
+    """Reduce a dispatcher to its implementations, the default one among them. They may call it by its name."""
+    names = {name: getattr(value, name) for name in ("__module__", "__qualname__", "__doc__", "__annotations__")}
+    own = {name: content for name, content in vars(value).items() if name not in _MADE_WITH_IT}
+    state = names, own, list(value.registry.items())
+    return _make_dispatcher, (value.__name__,), state, None, None, _set_dispatcher
+
+
+def _make_dispatcher(name: str) -> Any:
+    def placeholder(_: object) -> None: ...
+
+    placeholder.__name__ = name
+    return functools.singledispatch(placeholder)
+
+
+def _set_dispatcher(value: Any, state: tuple[dict[str, Any], dict[str, Any], list[tuple[type, Any]]]) -> None:
+    names, own, implementations = state
+    for name, content in names.items():
+        setattr(value, name, content)
+    vars(value).update(own)
+    for cls, implementation in implementations:
+        value.register(cls, implementation)
+        if cls is object:
+            value.__wrapped__ = implementation

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from enqueuer.errors import ConfigurationError, ProtocolError
+from enqueuer.errors import ConfigurationError, EnqueuerError, ProtocolError, safe_text
 from enqueuer.protocol.object_pickler import LargeBuffers, ObjectPickler, pickle_alone
 from enqueuer.protocol.unpicklable import find_unpicklable
 
@@ -87,8 +87,20 @@ def unpack_worker_init(parts: Sequence[memoryview]) -> Callable[[], Any] | None:
 
 
 def unpack_sequence(parts: Sequence[memoryview]) -> Any:
-    """Unpickle a new copy of the bundle's Sequence or `SequenceSpec`. Exceptions of the unpickling are passed on."""
-    return unpack_object(parts[1:])
+    """Unpickle a new copy of the bundle's Sequence or `SequenceSpec`.
+
+    Raises ConfigurationError, with the reason as its cause, if the user's own code fails in that. Errors of imports and
+    of this library are passed on.
+    """
+    try:
+        return unpack_object(parts[1:])
+    except (EnqueuerError, ImportError):
+        raise
+    except Exception as error:
+        raise ConfigurationError(
+            f"the Sequence cannot be unpickled in a worker process: {type(error).__name__}: {safe_text(error)}"
+            f"{_describe_place(error)}. Mend it there; or {_CURE_SPEC}; or leave it out in __getstate__"
+        ) from error
 
 
 def live_state(path: str) -> dict[str, Any]:
@@ -145,9 +157,22 @@ def _python_version() -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
+def _describe_place(error: Exception) -> str:
+    """The user's method that was called, since the error's own text need not name it."""
+    step = error.__traceback__
+    while step is not None and str(step.tb_frame.f_globals.get("__name__")).startswith("enqueuer."):
+        step = step.tb_next
+    if step is None:
+        return ""
+    code = step.tb_frame.f_code
+    name = getattr(code, "co_qualname", code.co_name)  # without the class before Python 3.11
+    return f" (in {name}, {code.co_filename} line {step.tb_lineno})"
+
+
+_CURE_SPEC = "name it with SequenceSpec('package.module:callable', …), so that each worker makes its own"
 _CURES = (
-    "Use threads (use_multiprocessing=False); or name it with SequenceSpec('package.module:callable', …), so that each "
-    "worker makes its own; or leave what cannot be pickled (open files, locks, connections) out in __getstate__"
+    f"Use threads (use_multiprocessing=False); or {_CURE_SPEC}; or leave what cannot be pickled (open files, locks, "
+    "connections) out in __getstate__"
 )
 
 
@@ -156,5 +181,5 @@ def _cannot_pickle(live: Any, error: Exception, cures: str = _CURES) -> Configur
     found = find_unpicklable(live)
     place = "" if found is None else f" In the way is {kind}{found[0]}, a {type(found[1]).__qualname__}."
     return ConfigurationError(
-        f"{kind} cannot be sent to worker processes: {type(error).__name__}: {error}.{place} {cures}"
+        f"{kind} cannot be sent to worker processes: {type(error).__name__}: {safe_text(error)}.{place} {cures}"
     )

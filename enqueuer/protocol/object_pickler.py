@@ -1,9 +1,10 @@
 """The pickler of live objects: cloudpickle's, and reductions of what that cannot send, or sends at too high a price.
 
 classes, functions, code   by value, with their file names and lines, and their names in ``__main__`` (`script_code`)
-classes with slots, and enumerations (`classes_by_value`)
-cached_property, lru_cache of a script's functions (`decorators`)
+classes with slots, enumerations, registered subclasses, types of ctypes (`classes_by_value`)
+cached_property, lru_cache and singledispatch of a script's functions (`decorators`)
 instances with a ``__getattr__``, which is not asked (`plain_reduction`)
+exceptions and others whose constructors do not take what pickling keeps (`constructors`)
 arrays in mapped files (`mapped_arrays`) and in shared memory (`shared_arrays`), of subclasses too (`array_subclasses`)
 proxies of a `multiprocessing.Manager`, with the key that its server asks for; for processes of this host only
 plain CPU tensors of torch, as NumPy arrays
@@ -24,9 +25,15 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from enqueuer.protocol import array_subclasses
+from enqueuer.protocol import array_subclasses, constructors
 from enqueuer.protocol.classes_by_value import PROTOCOL, made_whole, note_known
-from enqueuer.protocol.decorators import MemoisedFunction, reduce_cached_property, reduce_memoised
+from enqueuer.protocol.decorators import (
+    MemoisedFunction,
+    is_dispatcher,
+    reduce_cached_property,
+    reduce_dispatcher,
+    reduce_memoised,
+)
 from enqueuer.protocol.mapped_arrays import MappedFiles
 from enqueuer.protocol.plain_reduction import is_plain_with_getattr, reduce_plainly
 from enqueuer.protocol.script_code import SourceFiles, with_name, with_source
@@ -100,7 +107,9 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
         proxy_class = getattr(sys.modules.get("multiprocessing.managers"), "BaseProxy", None)
         if self._is_local and proxy_class is not None and issubclass(cls, proxy_class):
             return _reduce_proxy
-        return reduce_plainly if is_plain_with_getattr(cls) else _reduce_as_usual
+        if is_plain_with_getattr(cls):
+            return reduce_plainly
+        return (None if cls in self.dispatch_table else constructors.choose(cls)) or _reduce_as_usual
 
     def _reduce_definition(self, value: Any) -> Any:
         reduced = super().reducer_override(value)
@@ -109,6 +118,8 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(value, type):
             note_known(value)
             reduced = made_whole(reduced, value)
+        elif is_dispatcher(value):
+            reduced = reduce_dispatcher(value)
         return with_name(reduced, value)
 
     def _reduce_code(self, value: types.CodeType) -> Any:

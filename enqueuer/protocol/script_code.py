@@ -22,6 +22,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import cloudpickle
+
 # A longer file travels as its name only; so do all files after these many, or these many characters in one pickle.
 FILE_LIMIT_CHARS = 256 * 1024
 FILES_LIMIT_CHARS = 1024 * 1024
@@ -131,6 +133,21 @@ def is_of_main(value: Any) -> bool:
     for part in name.split("."):
         found = vars(found).get(part) if isinstance(found, (type, types.ModuleType)) else None
     return found is value
+
+
+def can_be_imported(value: Any) -> bool:
+    """Whether workers find the class or function by its module and name."""
+    name = getattr(value, "__module__", None)
+    if name == _MAIN or any(_is_within(name, module) for module in cloudpickle.list_registry_pickle_by_value()):
+        return False
+    found: Any = sys.modules.get(name or "")
+    for part in getattr(value, "__qualname__", "").split("."):
+        found = getattr(found, part, None)
+    return found is value
+
+
+def _is_within(name: str | None, module: str) -> bool:
+    return name is not None and (name == module or name.startswith(f"{module}."))
 
 
 _named_setters: dict[tuple[Callable[..., Any], str], Callable[..., Any]] = {}

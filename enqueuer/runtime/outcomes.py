@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from enqueuer.compute.error_records import in_place_error, rebuild_error, safe_text
+from enqueuer.compute.error_records import in_place_error, rebuild_error
 from enqueuer.core.actions import BatchFailed
-from enqueuer.errors import BatchTimeoutError, PoisonedBatchError, SequenceError
+from enqueuer.errors import BatchTimeoutError, PoisonedBatchError, SequenceError, safe_text
 from enqueuer.protocol.messages import ErrorRecord, describe_exits
 
 
@@ -64,7 +64,9 @@ def build_batch(payload: Any) -> Any:
     try:
         return payload.build()
     except Exception as error:
-        raise SequenceError(f"a batch arrived but cannot be rebuilt here: {type(error).__name__}: {error}") from error
+        raise SequenceError(
+            f"a batch arrived but cannot be rebuilt here: {type(error).__name__}: {safe_text(error)}"
+        ) from error
 
 
 def weigh(batch: Any) -> int:

@@ -265,6 +265,35 @@ def test_an_exception_whose_str_raises_is_recorded():
     assert type(rebuild_error(record, **WHERE, trust_local=False)) is Unprintable
 
 
+class Quitting(Exception):
+    def __str__(self):
+        raise SystemExit(3)
+
+
+class Ownstr(str):
+    def __len__(self):
+        raise RuntimeError("no length")
+
+    encode = __len__
+
+
+class Oddly(Exception):
+    def __str__(self):
+        return Ownstr("odd")
+
+
+def test_a_str_that_ends_the_program_ends_no_worker():
+    record = record_error(raised(ValueError("x"), cause=Quitting("y")), trust_local=False)
+    assert record.cause.text == "(its __str__ raised SystemExit)"
+    assert type(rebuild_error(record, **WHERE, trust_local=False).__cause__.__cause__) is Quitting
+
+
+def test_a_text_of_a_class_of_its_own_is_recorded_as_a_str():
+    record = record_error(raised(Oddly("x")), trust_local=False)
+    assert record.text == "odd"
+    assert type(record.text) is str
+
+
 def test_a_traceback_that_cannot_be_formatted_still_shows_its_frames(monkeypatch):
     monkeypatch.setattr(traceback, "format_exception", lambda *_: 1 / 0)
     text = record_error(raised(ValueError("x")), trust_local=False).traceback

@@ -150,3 +150,56 @@ print([one.twice() for one in made], len(set(map(type, made))), hasattr(made[0],
 
 def test_a_class_that_a_worker_made_comes_whole(tmp_path: Path) -> None:
     assert run_script(MADE_BY_WORKERS, tmp_path, timeout=60) == "[2, 4, 2, 4] 1 False\n"
+
+
+REGISTERED = """
+import ctypes
+import numpy as np
+from enqueuer import SequenceEnqueuer
+
+REGISTRY = {}
+
+class Step:
+    key = None
+    def __init_subclass__(cls, key, **others):
+        super().__init_subclass__(**others)
+        if key in REGISTRY:
+            raise KeyError(f"{key} twice")
+        REGISTRY[key], cls.key = cls, key
+
+class Flip(Step, key="flip"): pass
+class Crop(Step, key="crop"): pass
+
+class Point(ctypes.Structure):
+    _pack_ = 1
+    _fields_ = [("kind", ctypes.c_char), ("x", ctypes.c_int)]
+
+class Rows:
+    def __init__(self):
+        self.point, self.grid = Point(b"k", 7), (ctypes.c_int * 2 * 3)()
+    def __len__(self):
+        return 2
+    def __getitem__(self, index):
+        class Late(Step, key=f"late {index}"): pass
+        self.grid[2][1] = index
+        record = np.rec.array([(index, 0.5)], names="a,b")[0]
+        seen = sorted(REGISTRY), REGISTRY["crop"] is Crop, Crop.key
+        return seen, REGISTRY["flip"](), self.point, self.grid, {"deep": [record, np.ma.masked_array([1, 2], [0, 1])]}
+
+with SequenceEnqueuer(Rows(), True) as enq:
+    enq.start(1)
+    for index, (seen, flip, point, grid, parts) in enumerate(enq.epoch()):
+        record, masked = parts["deep"]
+        assert seen[0][:2] == ["crop", "flip"] and seen[1:] == (True, "crop"), seen
+        assert type(flip) is Flip and list(REGISTRY) == ["flip", "crop"], REGISTRY
+        assert type(point) is Point and (point.kind, point.x, ctypes.sizeof(point)) == (b"k", 7, 5)
+        assert type(grid) is ctypes.c_int * 2 * 3 and list(grid[2]) == [0, index]
+        assert type(record) is np.record and (record.a, record.b) == (index, 0.5)
+        assert masked.mask.tolist() == [False, True]
+class New(Step, key="new"): pass
+assert list(REGISTRY) == ["flip", "crop", "new"], "the script's own classes register as before"
+"""
+
+
+def test_subclasses_register_once_and_structures_records_and_masks_come_back(tmp_path: Path) -> None:
+    run_script(REGISTERED, tmp_path, timeout=120)

@@ -169,3 +169,49 @@ def test_a_lock_in_the_script_is_still_refused_by_name() -> None:
     lock = threading.Lock()
     with pytest.raises(ConfigurationError, match="lock"):
         pack_object(lambda: lock)
+
+
+def test_a_dispatcher_comes_back_with_its_implementations_which_may_call_it() -> None:
+    @functools.singledispatch
+    def total(value: Any) -> int:
+        """Sums up."""
+        return -1
+
+    @total.register
+    def _(value: int) -> int:
+        return value
+
+    @total.register(list)
+    def _(value: Any) -> int:
+        return sum(map(total, value))
+
+    total.unit = "m"  # type: ignore[attr-defined]
+    back = travelled([total, total])
+    assert back[0] is back[1] is not total
+    assert (back[0](3), back[0]([1, [2, 3]]), back[0]("x")) == (3, 6, -1)
+    assert (back[0].__name__, back[0].__doc__, back[0].unit) == ("total", "Sums up.", "m")
+    back[0].register(str, lambda value: len(value))
+    assert (back[0]("four"), total("four")) == (4, -1), "the copy has a registry of its own"
+
+
+def test_a_method_that_dispatches_comes_back() -> None:
+    class Local:
+        @functools.singledispatchmethod
+        def kind(self, value: object) -> str:
+            return "any"
+
+        @kind.register
+        def _(self, value: int) -> str:
+            return "int"
+
+    back = travelled(Local())
+    assert (back.kind(1), back.kind("x")) == ("int", "any")
+
+
+@functools.singledispatch
+def importable_dispatcher(value: object) -> None:
+    """Found by its name."""
+
+
+def test_a_dispatcher_of_a_module_stays_the_modules() -> None:
+    assert travelled(importable_dispatcher) is importable_dispatcher

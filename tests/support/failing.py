@@ -26,6 +26,15 @@ class OneWayError(Exception):
         super().__init__(left + right)
 
 
+class UnprintableError(Exception):
+    """Its text ends the program."""
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+    __repr__ = __str__
+
+
 @dataclass
 class Point:
     """An object that is not plain data."""
@@ -43,6 +52,7 @@ FAILURES: dict[str, Callable[[int], BaseException]] = {
     "TimeoutError": lambda index: TimeoutError("slow disk"),
     "CustomError": lambda index: CustomError(7, "own class"),
     "OneWayError": lambda index: OneWayError("one", "way"),
+    "UnprintableError": lambda index: UnprintableError("unseen", index),
     "StopIteration": lambda index: StopIteration("the end?"),
     "SystemExit": lambda index: SystemExit(3),
     "KeyboardInterrupt": lambda index: KeyboardInterrupt(),

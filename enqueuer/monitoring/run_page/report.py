@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from enqueuer.errors import SequenceError
+from enqueuer.errors import SequenceError, safe_text
 from enqueuer.monitoring.run_page.document import build_page
 from enqueuer.monitoring.run_page.recorder import Recorder
 from enqueuer.protocol.observation import Snapshot
@@ -116,5 +116,5 @@ class Report:
 def describe_failure(error: BaseException) -> str:
     """The error in a line, with that of its batch behind it: which one it was, and where."""
     cause = error.__cause__
-    text = f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {safe_text(error)}"
     return f"{text} ({cause})" if isinstance(cause, SequenceError) else text

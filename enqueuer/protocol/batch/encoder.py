@@ -26,7 +26,7 @@ import msgpack
 import msgpack_numpy
 import numpy as np
 
-from enqueuer.errors import SequenceError, with_article
+from enqueuer.errors import SequenceError, safe_text, with_article
 from enqueuer.memory.arena import Arena, Block
 from enqueuer.protocol.batch import format as f
 from enqueuer.protocol.batch.buffers import INLINE_BYTES, Piece, block_bytes, copy_to_block, gather, private_arrays
@@ -67,8 +67,9 @@ def encode_batch(batch: Batch, trust: Trust, arena: Arena | None = None) -> Enco
     shape. Tensors of torch, TensorFlow and JAX and memory-mapped arrays become plain NumPy arrays.
 
     Everything else (a namedtuple, an `OrderedDict`, a masked array, an object of a user's class, …) is pickled, except
-    under `Trust.REMOTE`: there an `OrderedDict` or `defaultdict` becomes a dict, and the rest is refused. Many plain
-    values are pickled together, so their number is limited under `Trust.REMOTE` alone (`pickled_values.py`).
+    under `Trust.REMOTE`: there an `OrderedDict` or `defaultdict` becomes a dict, an `np.record` a structured scalar,
+    and the rest is refused. Many plain values are pickled together, so their number is limited under `Trust.REMOTE`
+    alone (`pickled_values.py`).
 
     Large buffers are copied into a block of the ``arena``, if it is given and has room. Otherwise an array that only
     the batch refers to is sent from its own memory, which must not be written to afterwards. A batch to which the
@@ -266,6 +267,8 @@ class _NodeEncoder:
             self._nodes.append([f.NUMPY_BYTES, bytes(value)])
         elif _is_number(value):
             self._nodes.append(value)
+        elif type(value) is np.record and self._trust is not Trust.REMOTE:
+            self._pickle(value, path, "a record")  # a dtype's description would give a structured scalar
         elif has_bytes(value.dtype):
             storage = self._add_piece(np.array(value), value.nbytes)
             self._nodes.append([f.SCALAR, storage, describe_dtype(value.dtype)])
@@ -302,8 +305,9 @@ class _NodeEncoder:
         try:
             pickled = pickle_to_return(value)
         except Exception as error:  # the object's own code may raise anything
+            reason = f"{type(error).__name__}: {safe_text(error)}"
             raise SequenceError(
-                f"{_name_of(path)} is {what} and cannot be carried to the trainer: {type(error).__name__}: {error}. "
+                f"{_name_of(path)} is {what} and cannot be carried to the trainer: {reason}. "
                 "Return arrays, or plain values in tuples, lists and dicts"
             ) from error
         self._add_buffer(f.PICKLE, pickled)
@@ -360,7 +364,7 @@ def _array_of_tensor(tensor: Any, path: _Path) -> np.ndarray[Any, Any]:
     except Exception as error:
         raise SequenceError(
             f"{_name_of(path)} is {with_article(f'{type(tensor).__module__}.{type(tensor).__qualname__}')} "
-            f"and cannot become a NumPy array: {error}"
+            f"and cannot become a NumPy array: {safe_text(error)}"
         ) from error
 
 

@@ -135,3 +135,11 @@ def test_without_workers_a_report_is_warned_of(tmp_path: Path, caplog: pytest.Lo
         next(enqueuer.get())
     assert "report has no effect with workers=0 and without bind" in caplog.messages
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_without_a_text_has_a_line_in_the_report() -> None:
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    assert report_module.describe_failure(Unprintable()) == "Unprintable: (its __str__ raised RuntimeError)"

@@ -1,9 +1,9 @@
-"""A dataset's own state as JSON values, which a resume state is made of.
+"""A dataset's own state as JSON values, the material of resume states.
 
 Datasets for torchdata have tensors and tuples in their states.
 
     JSON values      as they are
-    anything else    what ``torch.save`` writes, as a text; read with ``weights_only=True``: a state runs no code
+    anything else    the bytes of ``torch.save``, as a text; read with ``weights_only=True``: a state runs no code
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SAVED = "torch.save"
 
 
 def state_to_json(state: Any) -> Any:
-    """The state as JSON values. Raises StateError for a state that could not be read again."""
+    """The state as JSON values. Raises StateError for a state without a way back."""
     if _is_json(state) and not _is_saved(state):
         return state
     stream = io.BytesIO()
@@ -38,7 +38,7 @@ def state_to_json(state: Any) -> Any:
 
 
 def state_from_json(state: Any) -> Any:
-    """The state that `state_to_json` was given. Raises StateError for a text that is none of its own."""
+    """The reverse of `state_to_json`. Raises StateError for a text from elsewhere."""
     if not _is_saved(state):
         return state
     try:
@@ -53,7 +53,7 @@ def _is_saved(state: Any) -> bool:
 
 
 def _is_json(state: Any) -> bool:
-    """Whether JSON gives back what it was given: it makes lists of tuples, and texts of keys."""
+    """Whether JSON returns the state unchanged: it makes lists of tuples, and texts of keys."""
     try:
         return bool(json.loads(json.dumps(state)) == state)
     except (TypeError, ValueError):

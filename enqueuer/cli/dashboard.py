@@ -19,7 +19,9 @@ from enqueuer.cli.observed import address_options, connector
     help="The port of 127.0.0.1 to serve the page at; 0: any free one.",
 )
 def dashboard(address: str | None, token_file: Path | None, timeout: float, port: int) -> None:
-    """Show in a browser what a training does over time, what each worker does, and what holds the training back.
+    """Show in a browser how a training goes and what holds it back.
+
+    The page has figures over time, the limit of the training with its cure, and a table of workers.
 
     ADDRESS is the trainer's bind=…, such as tcp://trainer:5555. Without it, it is the one trainer that you run on this
     machine. The trainer may start later, end, and start again. Nothing has to be changed in the training script, and

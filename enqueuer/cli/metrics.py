@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     help="The address to serve on; 0.0.0.0 for all. Anyone with access to it can read the metrics.",
 )
 def metrics(address: str | None, token_file: Path | None, timeout: float, port: int, host: str) -> None:
-    """Serve the metrics of a running training to Prometheus, until it is ended.
+    """Serve the metrics of a running training to Prometheus.
 
     ADDRESS is the trainer's bind=…, such as tcp://trainer:5555. Without it, it is the one trainer that you run on this
     machine. The trainer may start later, end, and start again: `enqueuer_up` is 0 while it does not answer. Inside the

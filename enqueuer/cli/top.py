@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @address_options
 @click.pass_context
 def top(context: click.Context, address: str | None, token_file: Path | None, timeout: float) -> None:
-    """Show live what a training does, what each worker does, and what holds the training back.
+    """Show live how a training goes and what holds it back.
+
+    The screen has plots, the limit of the training with its cure, and a table of workers.
 
     ADDRESS is the trainer's bind=…, such as tcp://trainer:5555. Without it, it is the one trainer that you run on this
     machine. The trainer may start later, end, and start again. Nothing has to be changed in the training script, and

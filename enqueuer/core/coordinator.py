@@ -34,6 +34,7 @@ from enqueuer.core.events import (
     ThreadsJoined,
     ThreadTimedOut,
 )
+from enqueuer.core.peer import Supervisor
 from enqueuer.core.settings import SessionFacts
 from enqueuer.core.state import State
 from enqueuer.core.worker import Worker
@@ -216,7 +217,7 @@ def _on_control(state: State, event: ControlReceived) -> None:
     message, route = event.message, event.route
     worker, supervisor = state.fleet.at(route), state.fleet.supervisors.get(route)
     # Answers to leases are bounded by the leases.
-    if (worker is None or type(message) is not Failure) and not _may_talk(state, route, message):
+    if (worker is None or type(message) is not Failure) and not _may_talk(state, event, worker or supervisor):
         return
     rule = _OBSERVER_RULES.get(type(message))
     if rule is not None:
@@ -240,14 +241,15 @@ def _on_control(state: State, event: ControlReceived) -> None:
             offences.report_offence(state, peer, f"said {type(message).__name__}, which no {role} says")
 
 
-def _may_talk(state: State, route: Route, message: Message) -> bool:
-    if state.peers.is_banned(route):
-        # It was banned for what it said earlier in this very turn.
+def _may_talk(state: State, event: ControlReceived, peer: Worker | Supervisor | None) -> bool:
+    if state.peers.is_banned(event.route):
+        # An earlier message of this very turn has banned it.
         state.peers.ignored_count += 1
         return False
-    if offences.record_at(state, route).talk.take(state.now, _weight(message)):
+    record = peer.peer if peer is not None else state.peers.unidentified(event.route)
+    if record.talk.take(state.now, _weight(event.message)):
         return True
-    offences.report_offence(state, route, "floods the control channel")
+    offences.report_offence(state, event.route, "floods the control channel")
     return False
 
 

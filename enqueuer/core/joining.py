@@ -58,6 +58,7 @@ def announce(state: State, opened: EpochOpened) -> None:
     state.announced[opened.epoch] = opened
     for epoch in sorted(state.announced)[:-_EPOCHS_KEPT]:
         del state.announced[epoch]
+    state.newest_epoch = state.announced[max(state.announced)]
     state.samples.keep_only((epoch, other.generation) for epoch, other in state.announced.items())
     renew = previous is None or previous.for_welcome != opened.for_welcome
     for worker in state.fleet:

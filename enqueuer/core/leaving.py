@@ -7,7 +7,7 @@ connection breaks ──► a moment to come back ──► LOST: its leases are
 from __future__ import annotations
 
 from enqueuer.core import offences
-from enqueuer.core.actions import INFO, WARNING
+from enqueuer.core.actions import WARNING
 from enqueuer.core.events import RouteLost, SupervisorDied
 from enqueuer.core.state import State
 from enqueuer.core.worker import Worker, WorkerState
@@ -35,7 +35,6 @@ def let_go_if_done(state: State, worker: Worker) -> None:
     """Say Bye to a worker that has said goodbye, once all its results have come."""
     done = worker.goodbye_seq is not None and worker.received_seq >= worker.goodbye_seq
     if done and worker.state is not WorkerState.GONE:
-        state.report(INFO, f"worker {worker.name} left after {worker.batches_count} batches")
         state.dismiss(worker, Bye())
 
 

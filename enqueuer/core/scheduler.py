@@ -1,7 +1,8 @@
 """Decides which workers get the next leases.
 
 - No slot gets a second lease while another has none.
-- Beyond that, a worker holds enough leases to cover its round trip and some milliseconds of work.
+- Beyond that, a worker holds enough leases to cover its round trip and some milliseconds of work, and to send short
+  batches several in a message.
 - Undelivered batches stay within the bound; only the head of the order is granted in spite of it.
 - A lease queueing behind a late one moves to an idle slot.
 
@@ -9,8 +10,8 @@ Four queues keep a decision's cost at the leases granted, whatever the size of t
 hook of every worker record, puts a worker into them:
 
     idle       some of its slots have no lease
-    thirsty    all slots have one, and fewer queue behind them than the round trip asks for
-    urgent     thirsty, and its queue may end before a grant that is sent now arrives
+    thirsty    all slots have one, and the worker holds half of its `target_load` at most
+    urgent     thirsty, and its queue may end before a grant sent now arrives
     queueing   some leases queue behind others, so they could move
 
 A *suspect* is a position during which a worker died. It is leased alone: all other leases of its worker would be lost

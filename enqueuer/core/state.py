@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 
-from enqueuer.core.actions import WARNING, Action, Report, Send
+from enqueuer.core.actions import INFO, WARNING, Action, Report, Send
 from enqueuer.core.events import EpochOpened, Route
 from enqueuer.core.fault_history import FaultHistory
 from enqueuer.core.fleet import Fleet
@@ -63,8 +63,10 @@ class State:
         self.history = FleetHistory(now)
         self.faults = FaultHistory(now)
 
-        # `joining` writes it: the epochs announced to workers, the current one and the one computed ahead.
+        # `joining` writes both: the epochs announced to workers (the current one and the one computed ahead), and the
+        # latest of them.
         self.announced: dict[int, EpochOpened] = {}
+        self.newest_epoch: EpochOpened | None = None
         # `liveness` writes these: the time of the next look at all workers; of the last one with enough workers; of the
         # last warning about too few.
         self.sweep_at = now
@@ -118,11 +120,6 @@ class State:
 
     # ------------------------------------------------------------ asking
 
-    @property
-    def newest_epoch(self) -> EpochOpened | None:
-        """The latest epoch announced."""
-        return self.announced[max(self.announced)] if self.announced else None
-
     def is_local(self, channel: str) -> bool:
         """Whether the channel's peers are the trainer's own processes."""
         return self.channels[channel].local
@@ -132,7 +129,12 @@ class State:
     def dismiss(self, worker: Worker, last_word: Bye | Reject) -> None:
         """End a worker's service with this last word, which is repeated if the worker did not hear it."""
         worker.last_word = last_word
-        self.note("left" if isinstance(last_word, Bye) else "rejected", worker)
+        if isinstance(last_word, Bye):
+            self.note("left", worker)
+            self.report(INFO, f"worker {worker.name} left after {worker.batches_count} batches")
+        else:
+            # The rule that rejects the worker logs the reason.
+            self.note("rejected", worker)
         self.send(worker, last_word)
         self.remove(worker, WorkerState.GONE)
 

@@ -168,7 +168,7 @@ class Worker:
 
     @property
     def target_load(self) -> int:
-        """How many leases it should hold: one a slot, and enough to cover the round trip and some work."""
+        """How many leases it should hold: one a slot, and enough to cover the round trip and to share messages."""
         if self.in_process or self.item_seconds <= 0.0:
             return self.slots
         # The worker itself reports both times, so the quotient can be anything.
@@ -183,7 +183,7 @@ class Worker:
 
     @property
     def runs_dry(self) -> bool:
-        """Whether its queue may end before a grant arrives that is sent now."""
+        """Whether its queue may end before a grant sent now arrives."""
         return (len(self.leases) - self.slots) * self.item_seconds < self.round_trip + _QUEUED_SECONDS / 2
 
     @property

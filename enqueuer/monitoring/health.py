@@ -1,6 +1,6 @@
 """Health sockets: the working loop of a trainer or worker answers health checks on a Unix socket.
 
-    `enqueuer health` ──connect──► DIR/<random>.health ──► the process's loop, which answers with its status as JSON
+    `enqueuer health` ──connect──► DIR/<random>.health ──► the process's loop ──► its status as JSON
 
 An answer proves that the loop turns; a hanging loop does not answer, even if its process looks alive. A process opens
 a socket only if it is given a directory, so a program started by hand leaves no file behind. Images and service files
@@ -25,10 +25,10 @@ logger = logging.getLogger("enqueuer")
 
 DIRECTORY_VARIABLE = "ENQUEUER_RUNTIME_DIR"
 _SUFFIX = ".health"
-# Less than a socket buffer holds, so that sending never waits.
+# Less than a socket buffer holds: sending never waits.
 _MOST_BYTES = 4096
 
-# JSON values: "role", "pid", and facts that depend on the role.
+# JSON values: "role", "pid", and the facts of the role.
 Status = dict[str, Any]
 
 
@@ -64,7 +64,7 @@ class HealthSocket:
         return self._listener.fileno()
 
     def answer(self, status: Callable[[], Status]) -> None:
-        """Send the status to all callers that have connected; never waits."""
+        """Send the status to all connected callers; never waits."""
         with contextlib.suppress(OSError):  # no caller is left, or one left before its answer
             while True:
                 connection, _ = self._listener.accept()

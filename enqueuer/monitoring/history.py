@@ -1,4 +1,4 @@
-"""The history of a session as an observer has seen it, for plots. Pure: times are the trainer's.
+"""The history of a session in an observer's eyes, for plots. Pure: times are the trainer's.
 
     snapshots ──► moments, each with the rates since the one before ──► columns of a plot: means over equal spans
 
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from enqueuer.protocol.observation import Snapshot
 
-# The longest span that a plot may ask for, in seconds.
+# The longest span of a plot, in seconds.
 LONGEST_SPAN = 1_800.0
-# Of two snapshots that are closer, a rate says nothing: a large fleet takes several pages at once.
+# Closer snapshots give no rate: a large fleet takes several pages at once.
 _LEAST_SECONDS = 0.4
 # Moments further apart have a gap between them: the trainer did not answer.
 _GAP_SECONDS = 5.0
@@ -24,7 +24,7 @@ _GAP_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What was seen at ``seconds`` after the session's start; the first two are those since the moment before."""
+    """The session ``seconds`` after its start; the rate and the share of waiting count since the previous moment."""
 
     seconds: float
     batches_per_second: float
@@ -35,7 +35,7 @@ class Moment:
 
 
 def is_another_session(before: Snapshot, after: Snapshot) -> bool:
-    """Whether the later snapshot is that of another session: of another process, or of another ``start()``."""
+    """Whether the later snapshot is of another session: of another process, or of another ``start()``."""
     return (before.host, before.pid) != (after.host, after.pid) or after.elapsed_seconds < before.elapsed_seconds
 
 
@@ -48,7 +48,7 @@ class History:
         self._recent: deque[Snapshot] = deque()
 
     def add(self, snapshot: Snapshot) -> None:
-        """Add a later snapshot of the same session. One that is too close to the last one is left out."""
+        """Add a later snapshot of the same session. A snapshot too close to the last one is left out."""
         if not self._recent:
             self._recent.append(snapshot)
             return
@@ -78,9 +78,9 @@ class History:
         return _rate_and_wait(self._recent[0], self._recent[-1]) if len(self._recent) > 1 else None
 
     def columns(self, value: Callable[[Moment], float], span: float, count: int) -> list[float | None]:
-        """The latest ``span`` seconds as so many means, the oldest first; None where nothing was seen.
+        """The latest ``span`` seconds as ``count`` means, the oldest first; None for a time without a moment.
 
-        Columns begin at multiples of their width, so that a plot moves by whole columns.
+        Columns begin at multiples of their width, so a plot moves by whole columns.
         """
         columns: list[float | None] = [None] * count
         if not self.moments or count < 1:
@@ -95,7 +95,7 @@ class History:
             if column >= 0:
                 sums[column] += value(moment)
                 counts[column] += 1
-                # Where columns are narrower than the time between moments, a moment fills those up to it.
+                # Where columns are narrower than the time between moments, a moment fills the empty ones before it.
                 is_near = before is not None and moment.seconds - before.seconds <= _GAP_SECONDS
                 for empty in range(max(filled + 1, 0), column) if is_near else ():
                     columns[empty] = value(moment)

@@ -1,8 +1,8 @@
-"""Sees whether other threads of the trainer hold the interpreter while the training waits for a batch.
+"""Detects threads of the trainer that hold the interpreter while the training waits for a batch.
 
-Such a thread delays the I/O thread at each of its turns, by the interpreter's switch interval (5 ms) or more, and no
-counter of batches shows it. So the I/O thread sleeps for a moment, without the interpreter, and looks how late it gets
-it back. A consumer that waits holds nothing, so whatever holds the interpreter then is beside the training.
+Such a thread delays each turn of the I/O thread by the interpreter's switch interval (5 ms) or more, and no counter of
+batches shows the delay. So the I/O thread sleeps for a moment, without the interpreter, and measures how late the
+interpreter comes back. A waiting consumer does not hold the interpreter, so the holder is another thread.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 _LOOK_SECONDS = 1.0
-# Long enough for a thread that wants the interpreter to take it.
+# Long enough for another thread to take the interpreter.
 _SLEEP_SECONDS = 0.0005
 # This thread's nanoseconds with a processor, and nanoseconds of waiting for a free one.
 _SCHEDULE = Path("/proc/thread-self/schedstat")

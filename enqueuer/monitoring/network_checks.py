@@ -18,7 +18,7 @@ _CONNECT_SECONDS = 5.0
 _SLOW_SECONDS = 1.0
 # Options of linux/in.h and linux/in6.h that Python has no names for.
 _IP_MTU, _IPV6_MTU = 14, 24
-# Above it is loopback, whose packets take no way. Below is what IPv6 asks of every way.
+# Only loopback has a larger size, and its packets take no way. IPv6 requires the smaller one of every way.
 _LARGEST_MTU, _LEAST_MTU = 9_216, 1_280
 _PING_HEADERS = 28
 _PING_SECONDS = 2

@@ -1,4 +1,4 @@
-"""What a snapshot says about its session, in short texts: `enqueuer status` and `enqueuer top` share them."""
+"""Short texts about a session from its snapshot, shared by `enqueuer status` and `enqueuer top`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def progress(snapshot: Snapshot) -> str:
 
 
 def slots(snapshot: Snapshot) -> str:
-    """The slots that there are and those that would keep up."""
+    """The number of slots, and the number needed to keep up with the training."""
     wanted = "" if snapshot.desired_slots is None else f", {snapshot.desired_slots} would keep up"
     return f"{snapshot.slots_count}{wanted}"
 
 
 def received(snapshot: Snapshot) -> str:
-    """The bytes of batches, by the way on which they came."""
+    """The bytes of received batches, and the share of shared memory in them."""
     shared = f", {snapshot.shared_bytes_total / snapshot.bytes_total:.0%} shared" if snapshot.bytes_total else ""
     return f"{short_bytes(snapshot.bytes_total)}{shared}"
 
@@ -32,7 +32,7 @@ def memory(snapshot: Snapshot) -> str:
 
 
 def workers(snapshot: Snapshot) -> str:
-    """How many workers there are in each state."""
+    """The number of workers in each state."""
     counts = {
         "serving": snapshot.workers_count,
         "joining": snapshot.joining_count,
@@ -43,7 +43,7 @@ def workers(snapshot: Snapshot) -> str:
 
 
 def faults(snapshot: Snapshot) -> dict[str, int]:
-    """The counts of what went wrong, by its name."""
+    """The count of each kind of fault, by name."""
     return {
         "skipped": snapshot.skipped_count,
         "retries": snapshot.retries_count,

@@ -60,7 +60,7 @@ def _facts(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
 
 
 def _interest(row: WorkerRow) -> tuple[bool, float]:
-    """Workers that do not serve come first, then those that compute for longest."""
+    """Workers in another state than serving come first, then the longest computations."""
     return row.state == "serving", -(row.computing[2] if row.computing is not None else 0.0)
 
 

@@ -1,6 +1,6 @@
-"""Checks of the surroundings of a trainer or worker: each is fine, or names the command that mends it.
+"""Checks of the surroundings of a trainer or worker: each is fine, or names the command to mend it.
 
-They change nothing, and need no running trainer. `enqueuer doctor` prints them.
+The checks change nothing and need no running trainer. `enqueuer doctor` prints their findings.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from enqueuer.monitoring.trainer_sockets import user_directory
 
 # Each remote worker takes two descriptors of its trainer, besides the user's own files.
 _ENOUGH_FILES = 4_096
-# What a container gets without --shm-size, and little for batches.
+# A container gets half of this without --shm-size, which is little for batches.
 _SMALL_SHARED_MEMORY = 128 * 1024**2
 # Below this share of the memory, the kernel is near to killing processes.
 _LITTLE_MEMORY = 0.1
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, not written to
-# Before this library was: a machine that has lost its clock begins in 1970.
+# This library did not exist before: a machine without a clock begins in 1970.
 _EARLIEST_YEAR = 2025
-# What `adjtimex` returns for a clock that nothing sets.
+# `adjtimex` returns this for a clock without a time service.
 _TIME_ERROR = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check. ``cure`` is '' if all is well, or else what to do."""
+    """The result of one check. ``cure`` is '' if all is well, or else the thing to do."""
 
     name: str
     text: str
@@ -43,7 +43,7 @@ class Finding:
 
 
 def check_machine() -> Iterator[Finding]:
-    """Everything that concerns this machine and this installation."""
+    """All checks of this machine and this installation."""
     yield check_versions()
     yield check_processors()
     yield check_memory(available_bytes(), total_bytes())
@@ -54,7 +54,7 @@ def check_machine() -> Iterator[Finding]:
 
 
 def check_versions() -> Finding:
-    """Python and the libraries that both sides of a connection need."""
+    """Python, and the libraries for both sides of a connection."""
     import msgpack
     import numpy
     import zmq
@@ -68,7 +68,7 @@ def check_versions() -> Finding:
 
 
 def check_processors() -> Finding:
-    """The processors, and the limits on threads that the environment has."""
+    """The processors, and the environment's limits on threads."""
     text = f"{usable_cpus()} processors for this process"
     limits = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name in os.environ}
     if limits:
@@ -77,7 +77,7 @@ def check_processors() -> Finding:
 
 
 def check_threads(workers: int, worker_threads: int, cpus: int) -> Finding:
-    """Whether libraries in so many workers would start more threads than there are processors."""
+    """Whether libraries in so many workers would start more threads than the machine has processors."""
     total = workers * worker_threads
     text = f"{workers} workers of {worker_threads} BLAS threads are {total} threads on {cpus} processors"
     if worker_threads == 1 or total <= cpus:
@@ -86,7 +86,7 @@ def check_threads(workers: int, worker_threads: int, cpus: int) -> Finding:
 
 
 def check_memory(available: int | None, total: int) -> Finding:
-    """The memory that the machine and the control group have left."""
+    """The free memory of the machine and the control group."""
     if available is None:
         return Finding("memory", f"{_size(total)}; what is left is not known here")
     text = f"{_size(available)} of {_size(total)} left, control groups included"

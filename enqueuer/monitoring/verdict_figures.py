@@ -8,7 +8,7 @@ from enqueuer.protocol.observation import Snapshot
 
 
 def describe_figures(seen: Snapshot) -> Iterator[tuple[str, str]]:
-    """Each figure's name, and its text, of the verdict's window."""
+    """The name and the text of each figure in the verdict's window."""
     if seen.window_seconds <= 0:
         return
     rate = seen.window_batches / seen.window_seconds

@@ -1,4 +1,4 @@
-"""The verdict, live: counters are read once a second, and the latest are compared with those of a window ago.
+"""The verdict, live: reads counters once a second, and compares the latest with the counters of a window ago.
 
 I/O thread ── look ──► Counters ──► the latest ones, up to ten minutes ──► Window ──► judge ──► verdict, log line
 """
@@ -17,18 +17,18 @@ from enqueuer.core.window import LateBatch, Window
 logger = logging.getLogger("enqueuer")
 
 _READ_SECONDS = 1.0
-# A trainer with long steps reaches the least number of batches late; older counters are of another time.
+# A trainer with long steps reaches the least number of batches late; older counters describe another time.
 _LONGEST_WINDOW = 600.0
 _LOG_SECONDS = 60.0
-# The published number of slots falls only after it was too high for this long, so that no engine swings.
+# The published number of slots falls only after it was too high for this long: engines must not swing.
 _FALL_SECONDS = 300.0
-# A cause is told once it has held for this long.
+# A cause must hold for this long before the log names it.
 _SETTLED_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What has been counted since the session began, and what is the case now. The names are those of `Window`."""
+    """Counts since the session began, and the present state. The fields have the names of `Window`'s."""
 
     batches_count: int = 0
     wait_seconds: float = 0.0
@@ -41,13 +41,13 @@ class Counters:
     held_count: int = 0
     sending_seconds: float = 0.0
     read_bytes: int = 0
-    # Of the workers that tell: seconds with a processor or in wait for one, and those of their items.
+    # Sums over workers with heartbeats: seconds with a processor or in wait for one, and seconds of their items.
     worker_cpu_seconds: float = 0.0
     worker_busy_seconds: float = 0.0
     slots_count: int = 0
     item_seconds: tuple[float, ...] = ()
     compression_ratio: float = 1.0
-    # The batch that half of the bound waits for while a slot is idle; None: there is no such batch now.
+    # The late batch: half of the bound waits for it while a slot is idle. None: no batch is late now.
     late_batch: LateBatch | None = None
 
 
@@ -57,7 +57,7 @@ class _Moment:
     counters: Counters
     # Seconds since the beginning in which a late batch kept slots idle.
     blocked_seconds: float
-    # Seconds since the beginning, times the slots that were there.
+    # Seconds since the beginning, times the number of slots at the time.
     slot_seconds: float
 
 
@@ -69,9 +69,9 @@ class VerdictWatch:
         self._moments: deque[_Moment] = deque([_Moment(now, Counters(), 0.0, 0.0)])
         self._late_batch: LateBatch | None = None
         self.verdict = Verdict(Cause.TOO_EARLY, 0.0, None, "too early to tell")
-        # Slots that engines are to start; None while that is not known.
+        # The number of slots for engines to start; None while unknown.
         self.desired_slots: int | None = None
-        # Batches a second that a probe has measured. Another thread sets it, in one assignment.
+        # Batches a second, as measured by a probe. Another thread sets it, in one assignment.
         self.probed_rate: float | None = None
         self._too_many_since = math.inf
         self._held_since = now
@@ -87,7 +87,7 @@ class VerdictWatch:
         late = counters.late_batch
         if late is not None:
             self._late_batch = late
-        # It began or ended somewhere between two looks: half of the time, on average.
+        # The late batch came or went somewhere between two looks: half of the time, on average.
         ends_count = (late is not None) + (last.counters.late_batch is not None)
         blocked = last.blocked_seconds + (now - last.at) * ends_count / 2
         slot_seconds = last.slot_seconds + (now - last.at) * last.counters.slots_count
@@ -103,7 +103,7 @@ class VerdictWatch:
         self._tell(now)
 
     def _judge(self, now: float) -> Verdict:
-        """The verdict on the latest window; its advice is the published number, which all views show."""
+        """The verdict on the latest window; it advises the published number of slots, as all views do."""
         window = self.window
         verdict = judge(window)
         if verdict.desired_slots is None:
@@ -112,7 +112,7 @@ class VerdictWatch:
         return judge(replace(window, published_slots=self.desired_slots))
 
     def _forget(self, now: float) -> None:
-        """Drop moments that the shortest window which says something does not need."""
+        """Drop old moments; the shortest window with enough seconds and batches stays."""
         moments, newest = self._moments, self._moments[-1]
         while len(moments) > 2:
             follower = moments[1]
@@ -124,7 +124,7 @@ class VerdictWatch:
 
     @property
     def window(self) -> Window:
-        """What was counted in the latest window."""
+        """The counts of the latest window."""
         first, last = self._moments[0], self._moments[-1]
         before, after = first.counters, last.counters
         cpu = after.worker_cpu_seconds - before.worker_cpu_seconds

@@ -1,4 +1,4 @@
-"""A verdict in a word: what the training is limited by."""
+"""A verdict in one word: the limit of the training."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ _WORDS = {
 
 
 def limit_word(cause: Cause) -> str:
-    """What limits the training, such as "workers"; '' while it is too early to tell."""
+    """The limit of the training, such as "workers"; '' while it is too early to tell."""
     return _WORDS[cause]

@@ -1,8 +1,8 @@
-"""The workers of a session as a table that is filled page by page, sorted and filtered. Pure: no clock, no screen.
+"""The workers of a session as a table, filled page by page, sorted and filtered. Pure: no clock, no screen.
 
-A large fleet comes in pages, each from the worker at which the last one ended. A row that no page of two rounds has
-brought is that of a worker that has left; events tell of the end earlier. One round is too few: when a worker leaves,
-the others move up, and one of them may slip between two pages.
+A large fleet comes in pages; each begins at the worker after the last page. A worker missing from two rounds of pages
+has left; an event may tell of its end earlier. One round is too few: when a worker leaves, the others move up, and one
+of them may slip between two pages.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from enqueuer.protocol.observation import Snapshot, WorkerRow
 
 _ENDS = frozenset({"left", "rejected", "died"})
 _DIGITS = re.compile(r"(\d+)")
-# A worker's rate is that of twice this time at most: over one second, it would be 0 or 1 where batches take as long.
+# A worker's rate is taken over twice this time at most: over one second, it would be 0 or 1 for batches of a second.
 _RATE_SECONDS = 5.0
 
 
@@ -24,7 +24,7 @@ _RATE_SECONDS = 5.0
 class SeenWorker:
     """A worker's latest row, and the session's time when it came.
 
-    ``marks`` are two earlier sights of it, as (time, batches): its rate is that since the first one.
+    ``marks`` are two earlier sights of the worker, as (time, batches); its rate counts from the first one.
     """
 
     row: WorkerRow
@@ -75,7 +75,7 @@ class WorkerTable:
     """The workers of one session."""
 
     def __init__(self) -> None:
-        # By name, host and process: the parts of a worker's identity that a row has.
+        # By name, host and process: a row has no more of a worker's identity.
         self._workers: dict[tuple[str, str, int], SeenWorker] = {}
         self._round = 0
 
@@ -83,12 +83,12 @@ class WorkerTable:
         return len(self._workers)
 
     def add(self, page: Snapshot) -> None:
-        """Take the rows of this page, and drop workers that have left."""
+        """Take the rows of this page, and drop departed workers."""
         for row in page.rows:
             key = (row.worker_id, row.host, row.pid)
             self._workers[key] = _seen(row, page.elapsed_seconds, self._round, self._workers.get(key))
         if page.first_row + len(page.rows) >= page.rows_total:
-            # Where another one leaves between two pages, one slips through: only a second round without it says more.
+            # A worker may slip through when another one leaves between two pages: only a second round is conclusive.
             least = self._round if page.first_row == 0 else self._round - 1
             for key in [key for key, worker in self._workers.items() if worker.round < least]:
                 del self._workers[key]
@@ -100,11 +100,11 @@ class WorkerTable:
             del self._workers[key]
 
     def oldest_seconds(self, now: float) -> float:
-        """How long ago the row that is seen least recently came, at the session's time ``now``."""
+        """The age of the oldest row at the session's time ``now``."""
         return now - min((worker.seconds for worker in self._workers.values()), default=now)
 
     def select(self, order: Order, *, is_reversed: bool = False, words: str = "") -> list[SeenWorker]:
-        """The workers whose name, host or state has each of these words, in this order; equal ones by name."""
+        """The workers with each of these words in name, host or state, in this order; equal ones by name."""
         wanted = words.lower().split()
         found = [worker for worker in self._workers.values() if all(word in _text(worker) for word in wanted)]
         found.sort(key=ORDERS[0].key)

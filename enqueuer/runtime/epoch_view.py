@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class EpochView:
     """The stream of one session, from ``start()`` to ``stop()``. Any thread may use a view.
 
-    It does not keep the enqueuer alive: an enqueuer that nobody else holds is stopped at once.
+    A view does not keep the enqueuer alive: an enqueuer without other references is stopped at once.
     """
 
     def __init__(self, enqueuer: Any, session: Session | SerialSession) -> None:
@@ -37,7 +37,7 @@ class EpochView:
 
     @property
     def taken_total(self) -> int:
-        """The number of batches that the trainer has taken in this session, by whichever way."""
+        """The number of batches taken in this session, by all training loops together."""
         return self._session.taken_total
 
     @property
@@ -55,11 +55,11 @@ class EpochView:
             self._session.end_epoch(self.next_epoch, leave_rest=leave_rest)
 
     def go_on(self) -> None:
-        """Have the next epoch begin with the rest that the last `end_epoch` left."""
+        """Have the next epoch begin with the rest left by the last `end_epoch`."""
         self._session.go_on()
 
     def next_batch(self, only_epoch: int | None = None) -> Any:
-        """The next batch; waits for it, and raises what ``next(enqueuer.get())`` raises.
+        """The next batch; waits for it. Errors are those of ``next(enqueuer.get())``.
 
         Raises StreamEnd after the end of this session and, with ``only_epoch``, after the end of that epoch.
         """

@@ -68,17 +68,17 @@ class EpochKeeper:
         self._seed = bookmark.seed
         self._post = post
         self._set_length = set_length
-        # Of the epoch that opened last.
+        # The length of the latest opened epoch.
         self._length = 0
         self._states = SentStates(bookmark.own, placement, directory, bookmark.options.worker_init)
-        # Of the thread that calls `start`: it is the user's.
+        # The settings of the user's thread, which calls `start`.
         self._thread_settings = read_thread_settings() if placement.processes else {}
         self._orders = SentOrders(directory, processes=placement.processes, remote=placement.remote)
         self._opened: dict[int, _Opened] = {}
         self._exhausted = -1
-        # The epoch that ended last: grants of an epoch that ended early may still be on their way to local threads.
+        # The latest ended epoch: if it ended early, grants of it may still be on their way to local threads.
         self._ended: _Opened | None = None
-        # An epoch whose first batch is awaited while the hook of the one before it is still to run.
+        # An epoch: the trainer awaits its first batch, and the hook of the previous epoch has yet to run.
         self._wanted = -1
 
     # ------------------------------------------------------------ events of an epoch's life
@@ -86,8 +86,8 @@ class EpochKeeper:
     def open(self, epoch: int, *, gated: bool = False) -> None:
         """Read the Sequence as it is now, and have the epoch computed.
 
-        Raises ValueError for an empty Sequence, ConfigurationError if it cannot be sent, StateError if its length is
-        not that of the resumed epoch, and the errors of the user's ``__len__`` and of pickling.
+        Raises ValueError for an empty Sequence, ConfigurationError if it cannot be sent, StateError if the resumed
+        epoch had another length, and the errors of the user's ``__len__`` and of pickling.
         """
         own = self._own
         own.read()
@@ -102,7 +102,7 @@ class EpochKeeper:
             )
         can_check = gated and self._can_check
         state = self._states.newest
-        # Another length is a change for certain, and workers refuse an epoch whose length is not their instance's.
+        # Another length is a change for certain, and workers refuse an epoch of another length than their instance.
         if state is None or not (can_check and length == self._length and self._states.is_presumed_unchanged()):
             state = self._states.make()
         self._length = length
@@ -147,8 +147,8 @@ class EpochKeeper:
         self._follow(epoch)
 
     def ended_early(self, epoch: int) -> None:
-        """The trainer has dropped the rest of the epoch: run ``on_epoch_end``. The next epoch opens when it is wanted,
-        since the trainer may want it to go on in the middle.
+        """The trainer has dropped the rest of the epoch: run ``on_epoch_end``. The next epoch opens once it is wanted:
+        the trainer may want it to go on in the middle.
         """
         self._end(epoch)
         following = self._opened.get(epoch + 1)
@@ -176,8 +176,8 @@ class EpochKeeper:
             self._prefetch(epoch + 2)
 
     def _expect(self, epoch: int) -> None:
-        """Note the length of an epoch that opens later: a state that is saved before has it."""
-        # An error here comes again when the epoch opens, unless the trainer mends it before.
+        """Note the length of an epoch before it opens: states saved until then contain the length."""
+        # The epoch's opening raises the error again, unless the trainer has mended the cause.
         with contextlib.suppress(Exception):
             length = self._own.length(epoch)
             if length > 0:
@@ -205,7 +205,7 @@ class EpochKeeper:
             self.open(epoch)
 
     def instance(self, epoch: int) -> Any:
-        """The object that the trainer's own threads index in this epoch, which is open."""
+        """The Sequence of this open epoch, for the trainer's own threads."""
         opened = self._opened.get(epoch, self._ended)
         assert opened is not None
         return opened.instance
@@ -215,7 +215,7 @@ class EpochKeeper:
         self._states.close()
         self._orders.close()
 
-    # ------------------------------------------------------------ what workers are told besides
+    # ------------------------------------------------------------ further facts for workers
 
     def _read_settings(self) -> dict[str, Setting]:
         if not self._placement.processes:
@@ -248,7 +248,7 @@ class EpochKeeper:
             and epoch not in self._opened
             and self._may_prefetch()
         ):
-            # An error here comes again when the epoch before is over, and belongs there.
+            # The end of the previous epoch is the place of an error: opening raises it again there.
             with contextlib.suppress(Exception):
                 self.open(epoch, gated=True)
 

@@ -1,7 +1,7 @@
-"""Receipts: the positions of the current epoch that the trainer has received, derived from the number of takes.
+"""Receipts: the trainer's received positions of the current epoch, derived from the number of takes.
 
-Outcomes are taken in the order in which they were put, so a take only counts: there may be 100 000 a second. Positions
-are looked up when more outcomes are put, and when a state is asked for.
+Outcomes leave in the order of arrival, so a take only counts: there may be 100 000 a second. Positions are looked up at
+each delivery, and for each state.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _NOT_A_BATCH = frozenset({BatchFailed, BatchSkipped})
 class Received:
     """The trainer's progress in a session's stream.
 
-    ``positions`` are the received ones of ``epoch``, in the order that the session opened it with. ``skipped`` has the
-    (epoch, index) of every batch that the session skipped. ``began``: whether any outcome was taken.
+    ``positions`` are the received ones of ``epoch``, in the epoch's order of this session. ``skipped`` has the (epoch,
+    index) of every batch skipped in the session. ``began``: whether any outcome was taken.
     """
 
     epoch: int
@@ -49,7 +49,7 @@ class Receipts:
         self._last: int | None = None
 
     def note_put(self, epoch: int, positions: Sequence[int], outcomes: Sequence[Any]) -> None:
-        """Add a delivery: outcomes that were put into the queue."""
+        """Add a delivery: these outcomes are in the queue now."""
         if not _NOT_A_BATCH.isdisjoint(map(type, outcomes)):
             self._not_batches.extend(
                 (number, outcome)

@@ -1,4 +1,4 @@
-"""The drawn orders of the open epochs, as workers receive them: beside the Sequence's state, which outlives an epoch.
+"""The drawn orders of the open epochs, sent to workers beside the Sequence's state, since that outlives an epoch.
 
 local processes    in a shared segment for each order; all map the same memory
 remote workers     in the message itself
@@ -16,7 +16,7 @@ from enqueuer.protocol.drawn_order import DrawnOrder, carried_order, named_order
 
 
 class SentOrders:
-    """Owns the segments. ``processes`` and ``remote``: the kinds of workers that the session may have."""
+    """Owns the segments. ``processes`` and ``remote``: the session's kinds of workers."""
 
     def __init__(self, directory: Path, *, processes: bool, remote: bool) -> None:
         self._directory = directory
@@ -27,9 +27,9 @@ class SentOrders:
     def add_to(
         self, wire: dict[str, Any], remote_wire: dict[str, Any] | None, epoch: int, drawn: DrawnOrder, *, is_spec: bool
     ) -> tuple[dict[str, Any], dict[str, Any] | None, str]:
-        """Add the order to both states of an epoch; returns them, and why no remote worker can have a live object.
+        """Add the order to both states of an epoch; returns both, and why no remote worker can have a live object.
 
-        That reason is empty where one can. Raises ConfigurationError if the order cannot travel where it must.
+        The reason is '' if remote workers can have it. Raises ConfigurationError if the order of a spec cannot travel.
         """
         bare = wire
         if self._processes:
@@ -54,7 +54,7 @@ class SentOrders:
         self._segments = [entry for entry in self._segments if entry[0] >= epoch]
 
     def close(self) -> None:
-        """Close all. Workers keep what they have mapped."""
+        """Close all segments. Workers keep their mappings."""
         for _, segment in self._segments:
             segment.close()
         self._segments.clear()

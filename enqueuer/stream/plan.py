@@ -1,8 +1,8 @@
 """Each rank's part of an epoch, also if the number of ranks changes in the middle of it.
 
-An epoch is a list of virtual positions, fixed when it begins: ``world_size`` times the shard's length. Position v is
-that of index ``order[v % length]``. Positions are dealt round robin to the ranks. After a resume with other ranks, the
-remaining positions are dealt again in the same way:
+An epoch is a list of virtual positions, fixed when it begins: ``world_size`` times the shard's length. Position v
+stands for index ``order[v % length]``. Positions are dealt round robin to the ranks. After a resume with other ranks,
+the remaining positions are dealt again in the same way:
 
     position   0 1 2 3 4 5     ``order`` is 4 0 2 1 5 3
     rank 0     4   2   5       its part: positions 0, 2 and 4; their ordinals in it are 0, 1 and 2
@@ -28,12 +28,12 @@ from enqueuer.stream.ranges import FixedRanges, Ranges
 class EpochPlan:
     """One rank's part of one epoch.
 
-    ``done`` holds the virtual positions (of ``range(total)``) that any rank received before the last change of ranks.
+    ``done`` holds the virtual positions (of ``range(total)``) received by any rank before the last change of ranks.
     The rest is dealt to the ranks: this rank's part is every ``world_size``-th of it from ``rank`` on. In an epoch
     without such a change all parts have the same size; in one that was dealt again some have one position more, since
     each remaining position comes exactly once. ``taken`` holds the ordinals, in this rank's part, of the positions it
-    received before the session. ``order_epoch`` is the epoch whose order this one goes on in, if that is not its own:
-    an epoch that ended early left it a rest.
+    received before the session. ``order_epoch`` is the epoch of the order, if it is another one: an epoch that ended
+    early left this one a rest.
     """
 
     length: int
@@ -73,12 +73,12 @@ class EpochPlan:
 
     @property
     def _left(self) -> Ranges:
-        """The ordinals, in this rank's part, of all that is left."""
+        """The ordinals, in this rank's part, of the positions left."""
         return self.taken.complement(self.count)
 
 
 class _OrderOfRest(Sequence[int]):
-    """The indices left of a part, each found when asked for."""
+    """The indices left of a part, each computed at its access."""
 
     def __init__(self, indices: Sequence[int], plan: EpochPlan) -> None:
         self._indices = indices
@@ -103,10 +103,10 @@ class _OrderOfRest(Sequence[int]):
 
 
 def merge_done(total: int, done: Ranges, parts: list[tuple[EpochPlan, Ranges]]) -> Ranges:
-    """The virtual positions that any rank received: ``done``, and the ordinals given with each rank's plan.
+    """The virtual positions received by any rank: ``done``, and the ordinals given with each rank's plan.
 
-    Ordinal k of rank r is number k · world_size + r of the remaining positions. What all ranks have received from the
-    beginning on is one range of these; only beyond it each has a flag.
+    Ordinal k of rank r is number k · world_size + r of the remaining positions. The positions up to the slowest rank's
+    progress are one range; each position beyond them has a flag.
     """
     world_size = parts[0][0].shard[1] if parts else 1
     begun = [received.ranges[0][1] if 0 in received else 0 for _, received in parts]

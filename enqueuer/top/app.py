@@ -1,8 +1,8 @@
-"""The program of `enqueuer top`: a screen that shows each page of a snapshot as it comes.
+"""The program of `enqueuer top`: a screen of the latest pages of a trainer's snapshots.
 
     feed's thread ── page, or silence ──► App ──► history, table of workers ──► widgets
 
-All that is shown comes from `History`, `WorkerTable` and the latest snapshot; the widgets keep nothing of their own.
+The screen shows `History`, `WorkerTable` and the latest snapshot; the widgets keep no data of their own.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from enqueuer.top.plots import SPANS, queue_plot, rate_plot, wait_plot
 from enqueuer.top.worker_list import WorkerList, WorkerTitles
 
 _EVENTS_KEPT = 16
-# Pages of one round come at once; the screen shows them together.
+# Pages of one round arrive together; the screen draws them together.
 _DRAW_SECONDS = 0.25
-# Rows younger than this are those of now.
+# The screen calls younger rows up to date.
 _OLD_SECONDS = 5.0
 
 
@@ -57,9 +57,9 @@ class Silence(Message):
 
 
 class TopApp(App[None]):
-    """Shows the trainer that ``connect`` gives an observer of; it raises OSError while there is none.
+    """Shows one trainer. ``connect`` returns an observer of it, and raises OSError while there is none.
 
-    Without ``connect`` it shows the pages that it is posted.
+    Without ``connect``, the app shows the pages posted to it.
     """
 
     CSS_PATH = "top.tcss"
@@ -100,7 +100,7 @@ class TopApp(App[None]):
         self.post_message(Silence(reason))
 
     def on_mount(self) -> None:
-        """Begin to ask."""
+        """Begin to ask the trainer."""
         self.screen.add_class("-nothing")
         self.query_one(WorkerList).focus()
         self.set_interval(_DRAW_SECONDS, self._draw_if_stale)
@@ -108,12 +108,12 @@ class TopApp(App[None]):
             self._feed.start()
 
     def on_unmount(self) -> None:
-        """Ask no more."""
+        """Stop asking the trainer."""
         if self._feed is not None:
             self._feed.stop()
 
     def on_page(self, message: Page) -> None:
-        """Take what has come."""
+        """Take the page into the history and the table."""
         snapshot = message.snapshot
         if self._latest is not None and is_another_session(self._latest, snapshot):
             self._history, self._table = History(), WorkerTable()
@@ -126,7 +126,7 @@ class TopApp(App[None]):
         self.screen_stack[0].set_class(False, "-silent", "-nothing")
 
     def on_silence(self, message: Silence) -> None:
-        """Say why nothing comes; what was seen last stays."""
+        """Say why no page comes; the latest figures stay."""
         self.screen_stack[0].set_class(True, "-silent")
         text = f"no answer – {message.reason} – asking again each second"
         self.screen_stack[0].query_one("#silence", Static).update(text)
@@ -134,7 +134,7 @@ class TopApp(App[None]):
     # ------------------------------------------------------------ the screen
 
     def compose(self) -> ComposeResult:
-        """The parts from the top down."""
+        """The widgets, from the top down."""
         yield Static("asking for a trainer …", id="silence", markup=False)
         yield Overview(id="overview")
         with Horizontal(id="plots"):
@@ -182,7 +182,7 @@ class TopApp(App[None]):
         base.query_one(Facts).show(self._latest, self._note(len(workers)), self._told_events())
 
     def _note(self, shown_count: int) -> str:
-        """How much of the fleet the table shows, and how old it is."""
+        """The shown part of the fleet, and the age of its rows."""
         assert self._latest is not None
         count = f"{shown_count} of {len(self._table)} workers shown"
         seconds = self._table.oldest_seconds(self._latest.elapsed_seconds)
@@ -209,22 +209,22 @@ class TopApp(App[None]):
         self._draw()
 
     def action_filter(self) -> None:
-        """Ask for words."""
+        """Ask for the words of the filter."""
         self.screen.add_class("-filtered")
         self.query_one("#filter", Input).focus()
 
     def action_show_all(self) -> None:
-        """Forget the words."""
+        """Clear the words of the filter."""
         self.query_one("#filter", Input).value = ""
         self._leave_filter()
 
     def on_input_changed(self) -> None:
-        """Filter while words are typed."""
+        """Filter at each keystroke."""
         if self._latest is not None:
             self._draw_workers()
 
     def on_input_submitted(self) -> None:
-        """Keep the words."""
+        """Keep the words, and go back to the table."""
         self._leave_filter()
 
     def _leave_filter(self) -> None:
@@ -238,14 +238,14 @@ class TopApp(App[None]):
         self._draw()
 
     def action_toggle_dark(self) -> None:
-        """Dark or light."""
+        """Switch between dark and light."""
         self.theme = "textual-light" if self.current_theme.dark else "textual-dark"
 
     def action_help(self) -> None:
-        """The help."""
+        """Show the help."""
         self.push_screen(HelpScreen())
 
     def on_worker_list_chosen(self, message: WorkerList.Chosen) -> None:
-        """All that is known of this worker."""
+        """Show the details of this worker."""
         assert self._latest is not None
         self.push_screen(DetailsScreen(message.worker, self._latest.elapsed_seconds))

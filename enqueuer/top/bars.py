@@ -1,7 +1,7 @@
-"""Stacked bars in characters of eighths: what a cell of a plot shows. Pure.
+"""Stacked bars in characters of eighths: the cells of a plot. Pure.
 
-Each column of a plot is a bar of one or more parts, from the bottom up. A cell has two colours at most, so where three
-parts meet in one cell, the middle one is left out of it.
+Each column of a plot is a bar of one or more parts, from the bottom up. A cell has two colours at most, so a cell with
+three parts leaves out the middle one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def nice_limit(value: float) -> float:
 
 
 def bar(parts: Sequence[float], limit: float, height: int) -> list[Cell]:
-    """The cells of one bar, from the bottom up. What is above 0 is visible, and what is above the limit is cut."""
+    """The cells of one bar, from the bottom up. A part above 0 is visible; the bar ends at the limit."""
     ends, below = [], 0
     for number, part in enumerate(parts):
         end = round(8 * height * min(1.0, sum(parts[: number + 1]) / limit))

@@ -1,4 +1,4 @@
-"""The widget of a plot over time: a line that says what it is and how much now, above bars with an end on the right."""
+"""The widget of a plot over time: a line with the title and the present value, above bars that end on the right."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from enqueuer.top.plots import PARTS, Plot
 
 
 class Chart(Widget):
-    """A plot. The names of parts are component classes, which give their colours; a label has that of a text."""
+    """A plot. Each part has two component classes: one for the colour of its bars, one for its label."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "chart--title",
@@ -31,7 +31,7 @@ class Chart(Widget):
 
     @property
     def columns_count(self) -> int:
-        """How many columns it has room for."""
+        """The number of columns with room in the widget."""
         return max(0, self.size.width)
 
     def show(self, plot: Plot) -> None:

@@ -1,4 +1,4 @@
-"""The columns of the table of workers: which ones fit a width, and the text of each cell. Pure."""
+"""The columns of the table of workers: their widths, and the text of each cell. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LONGEST_NAME = 40
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its title, which names the order that it shows, its width in characters, and the text of a cell."""
+    """One column: its title (the name of an order), its width in characters, and the text of a cell."""
 
     title: str
     width: int
@@ -72,7 +72,7 @@ def layout(width: int, workers: Sequence[SeenWorker]) -> list[Column]:
     computes = max([len("computes"), *(len(_computes(worker)) for worker in workers)])
     name = min(_LONGEST_NAME, max([len("worker▲"), *(len(worker.row.worker_id) for worker in workers)]))
     host = min(_LONGEST_NAME, max([len("host▲"), *(len(worker.row.host) for worker in workers)]))
-    # The room is short: names share it, after the index that is computed.
+    # Where room is short, the computed index comes first, and the names share the rest.
     computes = min(computes, max(0, left - min(name, _LEAST_NAME) - min(host, _LEAST_HOST) - 2))
     left -= computes + 2
     if name + host > left:
@@ -93,6 +93,6 @@ def line(columns: Sequence[Column], worker: SeenWorker) -> str:
 
 
 def head(columns: Sequence[Column], order: str, *, is_descending: bool) -> str:
-    """The line of the titles, with an arrow at the one that the table is sorted by."""
+    """The line of the titles, with an arrow at the column of the present order."""
     arrow = "▼" if is_descending else "▲"
     return " ".join(column.fit(f"{column.title}{arrow if column.title == order else ''}") for column in columns)

@@ -1,4 +1,4 @@
-"""The screen with all that is known of one worker."""
+"""The screen with the details of one worker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from enqueuer.monitoring.worker_table import SeenWorker
 
 
 class DetailsScreen(ModalScreen[None]):
-    """One worker, as it was when the screen was opened."""
+    """One worker, at the time when the screen was opened."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,enter,q", "app.pop_screen", "Back"),
@@ -35,7 +35,7 @@ class DetailsScreen(ModalScreen[None]):
 
 
 def facts(worker: SeenWorker, now: float) -> Iterator[tuple[str, str]]:
-    """Names and texts of what is known of the worker at the session's time ``now``."""
+    """The worker's facts as names and texts, at the session's time ``now``."""
     row, rate = worker.row, worker.batches_per_second
     yield "worker", row.worker_id
     yield "host", row.host

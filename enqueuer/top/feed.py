@@ -1,4 +1,4 @@
-"""The thread that asks the trainer, as long as the program runs: a trainer may start later, end, and start again."""
+"""The thread for requests to the trainer. It lives as long as the program: the trainer may end and start again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Feed:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask no more; nothing is called after the answer that is waited for now. Does not wait."""
+        """Stop asking. An answer on its way now is dropped. Does not wait."""
         self._is_over.set()
 
     def join(self) -> None:

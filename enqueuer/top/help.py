@@ -1,4 +1,4 @@
-"""The help: the keys, and what the figures mean."""
+"""The help: the keys, and the meaning of the figures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ come in turn, and the screen says how old they are.
 
 
 class HelpScreen(ModalScreen[None]):
-    """A box that covers the screen; it scrolls where it does not fit."""
+    """A box over the screen, with a scroll bar on a small one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,question_mark,q,h,f1", "app.pop_screen", "Back"),

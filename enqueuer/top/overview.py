@@ -1,4 +1,4 @@
-"""The widgets above the plots: what is watched, the verdict with its cure, and the figures in words."""
+"""The widgets around the plots: the trainer, the verdict with its cure, and the figures in words."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from enqueuer.monitoring.verdict_word import limit_word
 from enqueuer.protocol.observation import Snapshot
 
 _GRAVE = (Cause.NO_WORKERS.value, Cause.ERRORS.value)
-# Faults that are shown also while there are none.
+# Faults with a figure on the screen even at zero.
 _SHOWN_AT_ZERO = ("retries", "hedges", "lost workers")
 
 
 class Overview(Vertical):
-    """The head of the screen. The class of the verdict's line is that of its severity."""
+    """The head of the screen. The verdict's line has the class of its severity."""
 
     def compose(self) -> ComposeResult:
         """The two lines."""
@@ -38,7 +38,7 @@ class Facts(Static):
     """The figures under the plots: workers, bytes, faults and the latest events."""
 
     def show(self, snapshot: Snapshot, note: str, events: list[str]) -> None:
-        """Show what this snapshot says; ``note`` is about the table, ``events`` are the latest ones, newest first."""
+        """Show this snapshot; ``note`` is about the table, ``events`` are the latest ones, newest first."""
         counts = faults(snapshot)
         faults_text = " · ".join(f"{n} {name}" for name, n in counts.items() if n or name in _SHOWN_AT_ZERO)
         lines = [
@@ -51,7 +51,7 @@ class Facts(Static):
 
 
 def place(snapshot: Snapshot) -> Text:
-    """Which trainer it is, and how far it has come."""
+    """The trainer, its age and its progress."""
     return Text(
         f"trainer {snapshot.pid} on {snapshot.host}, for {duration(snapshot.elapsed_seconds)} · "
         f"epoch {progress(snapshot)} · Enqueuer {snapshot.library_version}"
@@ -68,7 +68,7 @@ def severity(snapshot: Snapshot) -> str:
 
 
 def verdict_text(snapshot: Snapshot) -> Text:
-    """The word for what limits the training, the sentence with its figures, and the cure."""
+    """The word for the limit, the sentence with its figures, and the cure."""
     known = {cause.value for cause in Cause}
     word = limit_word(Cause(snapshot.cause)) if snapshot.cause in known else snapshot.cause
     text = Text()

@@ -1,10 +1,10 @@
-"""Which workers to ask for next, and when. Pure.
+"""Decides which workers the next request asks for, and when. Pure.
 
-A trainer answers an observer with so many bytes at once and so many each second, and drops the rest. So after the first
-round, which brings the whole fleet, each second brings the session's figures and as many workers as the allowance
-gives, in turn. An answer tells when a request of its size is answered again: as long as that is at once, pages grow,
-and when it is later they halve. A request asks either for more workers than the last one or for events, since the
-allowance of a second suffices for one of these.
+A trainer allows each observer so many bytes at once and so many each second, and drops requests beyond them. The first
+round brings the whole fleet. After it, each second brings the session's figures and as many workers as the allowance
+gives, in turn. An answer tells when the trainer answers a request of the same size again: pages grow while that is at
+once, and halve when it is later. A request asks either for more workers than the last one or for events, since the
+allowance of a second suffices for one of them.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from enqueuer.monitoring.short_texts import short_rate
 from enqueuer.protocol.observation import Snapshot
 from enqueuer.top.bars import nice_limit
 
-# Seconds that the plots show: `z` goes to the next one.
+# The spans of the plots, in seconds: `z` goes to the next one.
 SPANS = (60.0, 300.0, 1_800.0)
 _QUEUE = ("ready", "received", "leased")
 
@@ -21,10 +21,10 @@ PARTS = ("rate", "well", "slow", "starved", "ready", "received", "leased")
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """What a chart shows.
+    """The content of a chart.
 
-    ``labels`` are (text, part or None): a label of a part has its colour. A column is a bar's parts from the bottom up,
-    or None where nothing was seen.
+    ``labels`` are (text, part or None): the label of a part has its colour. A column is a bar's parts from the bottom
+    up, or None for a time without a snapshot.
     """
 
     labels: Sequence[tuple[str, str | None]]
@@ -54,7 +54,7 @@ def rate_plot(history: History, span: float, count: int) -> Plot:
 
 
 def wait_plot(history: History, span: float, count: int) -> Plot:
-    """The share of the time that the trainer waits; the colour is that of its band."""
+    """The share of the trainer's time spent waiting, in the colour of its band."""
     columns = history.columns(lambda moment: moment.wait_share, span, count)
     now = f"{history.recent[1]:.0%}" if history.recent is not None else "–"
     return Plot(
@@ -66,7 +66,7 @@ def wait_plot(history: History, span: float, count: int) -> Plot:
 
 
 def queue_plot(history: History, latest: Snapshot, span: float, count: int) -> Plot:
-    """Undelivered batches: those that are ready, those that wait for an earlier one, and those that are leased."""
+    """Undelivered batches by state: ready, waiting for an earlier one, leased."""
     ready = history.columns(lambda moment: moment.ready_count, span, count)
     received = history.columns(lambda moment: moment.received_count, span, count)
     leased = history.columns(lambda moment: moment.leased_count, span, count)

@@ -1,4 +1,4 @@
-"""The widget of the workers: a line of titles, and a line a worker; only the lines on the screen are made."""
+"""The widget of the workers: a line of titles, and a line a worker. It makes only the lines on the screen."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class WorkerTitles(Widget):
 
 
 class WorkerList(ScrollView, can_focus=True):
-    """The workers that it was shown last, with a cursor on one of them."""
+    """The table of workers, with a cursor on one of them."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"workers--cursor", "workers--away", "workers--empty"}
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -66,7 +66,7 @@ class WorkerList(ScrollView, can_focus=True):
         self._if_empty = ""
 
     def show(self, workers: Sequence[SeenWorker], if_empty: str) -> Sequence[Column]:
-        """Show these workers, or this text if there is none; returns the columns that fit."""
+        """Show these workers, or this text if there is none; returns the columns of the table."""
         width = max(0, self.size.width - self.styles.scrollbar_size_vertical)
         self._workers, self._if_empty = workers, if_empty
         self._columns = columns.layout(width, workers)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
 import threading
+import time
 
 import pytest
 
@@ -33,12 +33,15 @@ def test_python_code_in_another_thread_delays_the_next_turn_and_an_idle_thread_d
         while not stop.is_set():
             sum(range(10_000))
 
-    idle = statistics.median(measure_delay() for _ in range(31))
+    least = sys.getswitchinterval() / 2
+    assert min(measure_delay() for _ in range(31)) < least
     thread = threading.Thread(target=hold)
     thread.start()
     try:
-        held = statistics.median(measure_delay() for _ in range(31))
+        # On a busy machine the thread may miss the moments in which the interpreter is free.
+        deadline = time.monotonic() + 60
+        while measure_delay() < least:
+            assert time.monotonic() < deadline, "the thread was never seen to hold the interpreter"
     finally:
         stop.set()
         thread.join()
-    assert held >= sys.getswitchinterval() / 2 > idle

@@ -19,5 +19,5 @@ from enqueuer.cli.lazy_group import LazyGroup
 def launch() -> None:
     """Start workers on this machine, on other hosts, or on a cluster.
 
-    What follows `--` are options of `enqueuer worker`, which each started host runs.
+    Each started host runs `enqueuer worker`, with the options after `--`.
     """

@@ -1,4 +1,4 @@
-"""A command of `enqueuer launch`: what follows ``--`` are options of `enqueuer worker`."""
+"""A command of `enqueuer launch`: the options after ``--`` are for `enqueuer worker`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 
 
 class LaunchCommand(click.Command):
-    """Passes what follows the first ``--`` to the command's function as the list ``worker_options``."""
+    """Passes the arguments after the first ``--`` to the command's function as the list ``worker_options``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)

@@ -1,9 +1,8 @@
-"""Broadcasts what is recorded of a running trainer to the pages that are open, as server-sent events.
+"""Broadcasts the record of a running trainer to all open pages, as server-sent events.
 
     pages of snapshots ──► Recorder ──► messages, numbered ──► a generator for each open page
 
-A page gets the whole record first, and then the changes. A page that reads too slowly misses changes, and gets the
-whole record again.
+A page gets the whole record first, and then the changes. A slow reader misses changes, and gets the whole record again.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from enqueuer.monitoring.run_page.recorder import Recorder
 from enqueuer.protocol.observation import Snapshot
 
 _MOST_BEHIND = 8
-# A message at least this often shows a page that its server is there, and the server that the page is.
+# A message at least this often proves the server to the page, and the page to the server.
 _QUIET_SECONDS = 5.0
 
 
@@ -26,7 +25,7 @@ class Broadcast:
     """One thread calls `take` and `note_silence`; each open page's thread reads its own `messages`."""
 
     def __init__(self) -> None:
-        # Guards what follows; is notified with each message and at the end.
+        # Guards the attributes below; each message, and the end, notifies it.
         self._news = threading.Condition()
         self._recorder = Recorder()
         self._state: dict[str, Any] = {"state": "waiting", "reason": ""}
@@ -41,7 +40,7 @@ class Broadcast:
             self._news.notify_all()
 
     def take(self, page: Snapshot) -> None:
-        """Record a page of a snapshot, and tell what it changes."""
+        """Record a page of a snapshot, and send the changes."""
         with self._news:
             is_same = self._recorder.is_of(page)
             if not is_same:
@@ -58,7 +57,7 @@ class Broadcast:
                 self._tell("change", changes)
 
     def note_silence(self, reason: str) -> None:
-        """Tell why no trainer answers, once for each reason."""
+        """Send the reason for a trainer's silence, once for each reason."""
         with self._news:
             was = self._state["state"]
             state = {"state": "waiting" if was == "waiting" else "lost", "reason": reason}

@@ -1,7 +1,7 @@
-"""The page as one HTML text, which loads nothing: styles, scripts and uPlot stand in it, and a report's data as well.
+"""The page as one HTML text. It loads nothing: it contains styles, scripts and uPlot, and a report's data as well.
 
-The policy (CSP) allows these very scripts and styles, by their digests, and no other. Texts of workers are data for the
-script alone, which writes them as texts: no markup is made of them.
+The policy (CSP) allows these very scripts and styles, by their digests, and no other. Texts from workers reach the
+script as data, and the script writes them as texts, never as markup.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SCRIPTS = ("uPlot.iife.min.js", "texts.js", "charts.js", "heat_strip.js", "work
 
 
 def build_page(record: dict[str, Any] | None) -> str:
-    """The page with this record, or a live one, which asks its server for the record."""
+    """The page with this record; None: a live page, to ask its server for the record."""
     data = json.dumps(record, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     before, after = _template(is_live=record is None).split("@RECORD@")
     return f"{before}{data}{after}"
@@ -26,7 +26,7 @@ def build_page(record: dict[str, Any] | None) -> str:
 
 @cache
 def content_security_policy(*, is_live: bool) -> str:
-    """What the page may load and run: itself, and a live one the record of its server."""
+    """The policy: a page may run its own scripts, and a live page may load its server's record."""
     styles = " ".join(_digest(_read(name)) for name in _STYLES)
     scripts = " ".join(_digest(_read(name)) for name in _SCRIPTS)
     connect = "'self'" if is_live else "'none'"

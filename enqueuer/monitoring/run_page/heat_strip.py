@@ -16,14 +16,14 @@ _LOWEST = -20  # 2**-20 s is a microsecond
 
 
 def level_of(item_seconds: float) -> int:
-    """The byte that stands for this item time."""
+    """The byte for this item time."""
     if item_seconds <= 0.0:
         return NO_ITEM
     return min(255, max(_FIRST, _FIRST + int(_PER_OCTAVE * (math.log2(item_seconds) - _LOWEST))))
 
 
 class HeatStrip:
-    """Columns of levels. Rows are numbered by their owner; a row that is not there yet is absent."""
+    """Columns of levels. The caller numbers the rows; a row without a level is absent."""
 
     def __init__(self, most: int = 180, span: float = 2.0) -> None:
         self.span = span
@@ -47,7 +47,7 @@ class HeatStrip:
         return True
 
     def set(self, row: int, level: int) -> None:
-        """The row's level from now on. The open column keeps that of a worker which is absent now."""
+        """The row's level from now on. The open column keeps the level of a worker gone by now."""
         self._now.extend(bytes(max(0, row + 1 - len(self._now))))
         self._now[row] = level
         if level != ABSENT and self.columns:

@@ -75,7 +75,7 @@ class LongHistory:
         return [round(self.times[number], 2), *(_rounded(column[number]) for column in self._columns)]
 
     def columns(self) -> list[list[float | None]]:
-        """The column of times and those of the values, as in `point`."""
+        """The column of times, then the columns of values, as in `point`."""
         times: list[float | None] = [round(at, 2) for at in self.times]
         return [times, *([_rounded(value) for value in column] for column in self._columns)]
 

@@ -1,11 +1,11 @@
-"""Records a run from snapshots, a second apart, in bounded memory; the page shows what it records, live or as a report.
+"""Records a run from snapshots, a second apart, in bounded memory. The page shows the record, live or as a report.
 
     Snapshot ──► LongHistory   rates, waits, queue and more over time
              ──► Workers       the latest row of each, and the strip of item times
-             ──► WaitCauses    the verdict by epoch, and what the trainer waited for
-             ──► events        workers that came and went, and counters of faults that have grown
+             ──► WaitCauses    the verdict by epoch, and the causes of the trainer's waits
+             ──► events        arrivals and departures of workers, and growth in counters of faults
 
-`to_json` is all of it; `take_changes` is what the latest snapshot changed. It belongs to one thread at a time.
+`to_json` is the whole record; `take_changes` has the changes by the latest snapshots. One thread at a time uses it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from enqueuer.protocol.observation import Snapshot
 _MOST_EVENTS = 400
 _MOST_FAULTS = 400
 _LONGEST_FAULT = 2_000
-# Of two snapshots that are closer, a rate says nothing: a large fleet takes several pages at once.
+# Closer snapshots give no rate: a large fleet takes several pages at once.
 _LEAST_SECONDS = 0.4
-# Rates are those of this many seconds: a batch takes longer than the time between two snapshots in many trainings.
+# Rates are taken over this many seconds: in many trainings a batch takes longer than the time between two snapshots.
 _RATE_SECONDS = 5.0
 
-# Counters, the event that their growth is, and what they count.
+# Each counter, the name of its growth as an event, and the counted thing in singular and plural.
 _COUNTED = (
     ("hedges_count", "hedged", "batch", "batches"),
     ("retries_count", "retried", "batch", "batches"),
@@ -56,34 +56,34 @@ _NOW = (
 
 
 class Recorder:
-    """The record of one run. Snapshots are of one session, each later than those before."""
+    """The record of one run. Snapshots come from one session, in the order of their times."""
 
     def __init__(self) -> None:
         self.latest: Snapshot | None = None
         self.workers = Workers()
         self._history = LongHistory(_COLUMNS)
-        # The snapshots that rates are taken from.
+        # The snapshots behind the rates.
         self._recent: deque[Snapshot] = deque()
         self._causes = WaitCauses()
         self._events: deque[list[Any]] = deque(maxlen=_MOST_EVENTS)
         self._faults: deque[list[Any]] = deque(maxlen=_MOST_FAULTS)
         self._faults_count = 0
-        # The slots' time so far: what part of it was computed is in the latest snapshot.
+        # The slots' time so far; the latest snapshot has the computed part of it.
         self._slot_seconds = 0.0
         self._last_event = 0
         self._new_events: list[list[Any]] = []
-        # Of the parts, when the page was told all; None: it never was.
+        # The versions of the parts at the last `take_changes`; None before the first one.
         self._told: tuple[int, int, int] | None = None
         self._told_epochs = 0
         self._merges_count = 0
 
     @property
     def last_event(self) -> int:
-        """The number of the latest event of the fleet: later ones are to be asked for."""
+        """The number of the latest known event of the fleet. The next request asks for later ones."""
         return self._last_event
 
     def is_of(self, seen: Snapshot) -> bool:
-        """Whether a snapshot is of the session that is recorded."""
+        """Whether a snapshot is of the recorded session."""
         return self.latest is None or not is_another_session(self.latest, seen)
 
     def add(self, seen: Snapshot, *, is_last: bool = False) -> None:
@@ -100,7 +100,7 @@ class Recorder:
         self.workers.add(seen)
 
     def add_faults(self, faults: Iterable[tuple[float, str]], count: int) -> None:
-        """Record texts on what failed, with the seconds since the run's start; ``count`` of them there are by now."""
+        """Record the texts of faults, with the seconds since the run's start; ``count`` is their number by now."""
         self._faults_count = count
         self._faults.extend([round(at, 2), text[:_LONGEST_FAULT]] for at, text in faults)
 
@@ -166,7 +166,7 @@ class Recorder:
     # ------------------------------------------------------------ for the page
 
     def to_json(self) -> dict[str, Any]:
-        """All that is recorded, as JSON values."""
+        """The whole record, as JSON values."""
         strip = self.workers.strip
         return {
             "now": self._now(),
@@ -185,7 +185,7 @@ class Recorder:
         }
 
     def take_changes(self) -> dict[str, Any] | None:
-        """What has changed since the last call; None if so much did that the page needs `to_json`."""
+        """The changes since the last call; None if the page needs `to_json` instead."""
         changed, events, told = self.workers.take_changes(), self._new_events, self._told
         self._new_events = []
         self._told = (self._merges_count, self.workers.version, self._causes.version)
@@ -193,7 +193,7 @@ class Recorder:
             self._told_epochs = len(self._causes)
             return None
         strip = self.workers.strip
-        # The last one of those that were told may have grown as well.
+        # The last epoch told may have grown as well.
         first_epoch, self._told_epochs = max(0, self._told_epochs - 1), len(self._causes)
         return {
             "now": self._now(),
@@ -216,7 +216,7 @@ class Recorder:
 
 
 def _by_epoch(before: Snapshot, seen: Snapshot) -> Iterator[tuple[int, int, float]]:
-    """The batches that were taken between two snapshots as (epoch, how many, the share of the time)."""
+    """The batches taken between two snapshots, as (epoch, number, share of the time)."""
     total = seen.batches_total - before.batches_total
     if seen.epoch <= before.epoch or total <= 0:
         yield seen.epoch, total, 1.0
@@ -234,5 +234,5 @@ def _by_epoch(before: Snapshot, seen: Snapshot) -> Iterator[tuple[int, int, floa
 
 
 def _waited(seen: Snapshot) -> float:
-    """Seconds that the trainer waited once the first batch had come; before that, all of its wait."""
+    """The trainer's wait after the first batch, in seconds; before the first batch, all of its wait."""
     return seen.wait_seconds - seen.startup_wait_seconds if seen.batches_total else seen.wait_seconds

@@ -28,20 +28,20 @@ Faults = Callable[[int], Iterable[tuple[int, float, str]]]
 
 
 class Report:
-    """Records one session and writes the page to ``path``, in place of a file that is there.
+    """Records one session and writes the page to ``path``, in place of any earlier file.
 
     Raises OSError, with a text for people, if no file can be written there.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        # Absolute: the training may change its directory. Not a link, which would be replaced.
+        # Absolute, since the training may change its directory; resolved, since writing would replace a link.
         self._path = Path(os.path.realpath(path))
         self._recorder = Recorder()
         # Infinite until `begin`, and again after the end.
         self._look_at = math.inf
         self._first_row = 0
         self._last_fault = 0
-        # The I/O thread records, and the thread that stops the session writes.
+        # The I/O thread records, and the session's stopping thread writes.
         self._lock = threading.Lock()
         self._try_path(path)
 
@@ -88,7 +88,7 @@ class Report:
             self._recorder.add_faults([(at, text) for _, at, text in faults], self._last_fault)
 
     def write(self, failure: str) -> None:
-        """Write the page; ``failure`` is the error that ended the session, or ''. Logs an error of the disk."""
+        """Write the page; ``failure`` is the text of the session's final error, or ''. Logs an error of the disk."""
         with self._lock:
             self._look_at = math.inf
             if self._recorder.latest is None:
@@ -105,7 +105,7 @@ class Report:
             self._remove_beside()
 
     def _beside(self) -> Path:
-        """The file that becomes the report once it is complete."""
+        """The temporary file; once complete, it replaces the report."""
         return self._path.with_name(f".{self._path.name[:100]}.{os.getpid()}-{id(self):x}")
 
     def _remove_beside(self) -> None:
@@ -114,7 +114,7 @@ class Report:
 
 
 def describe_failure(error: BaseException) -> str:
-    """The error in a line, with that of its batch behind it: which one it was, and where."""
+    """The error in a line, followed by its batch's: the epoch, the index and the worker."""
     cause = error.__cause__
     text = f"{type(error).__name__}: {safe_text(error)}"
     return f"{text} ({cause})" if isinstance(cause, SequenceError) else text

@@ -1,7 +1,7 @@
 """Serves the page and its server-sent events at 127.0.0.1, to browsers of this machine.
 
-A page of another site may name this machine by a host name of its own (DNS rebinding) and would then count as the same
-origin: a request with a foreign ``Host`` is refused. No answer allows another origin to read it.
+Another site may give this machine a host name of its own (DNS rebinding); its pages would count as the same origin. So
+a request with a foreign ``Host`` is refused. No answer allows another origin to read it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _HOST = "127.0.0.1"
 _OWN_NAMES = frozenset((_HOST, "localhost", "[::1]"))
 # Each open page holds a thread.
 _MOST_PAGES = 16
-# A browser that reads nothing for so long is gone, and one that sends no request.
+# A browser is gone after so long without reading or without a request.
 _PATIENCE_SECONDS = 30.0
 
 
@@ -43,7 +43,7 @@ class DashboardServer:
         self._thread.start()
 
     def close(self) -> None:
-        """End the server; pages that are open end with their broadcast."""
+        """End the server. Open pages end with their broadcast."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -59,7 +59,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(*args)  # type: ignore[arg-type]
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A browser that leaves in the middle of an answer is no error."""
+        """A browser may leave in the middle of an answer: no error."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -81,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _names_this_machine(self) -> bool:
         host = self.headers.get("Host", "").lower()
         name, colon, port = host.rpartition(":")
-        # The port is that of a tunnel, where there is one.
+        # Behind a tunnel, the port is the tunnel's.
         return host in _OWN_NAMES or (bool(colon) and port.isdigit() and name in _OWN_NAMES)
 
     def _send_page(self) -> None:

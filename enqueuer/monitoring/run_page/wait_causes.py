@@ -1,6 +1,6 @@
-"""What the trainer's time went into, by the cause that the verdict named at the time: for each epoch, and for the run.
+"""The trainer's time by cause, as the verdict named it at the time: for each epoch, and for the run.
 
-An epoch's verdict is the cause that held for most of its time. Of a long run, neighbouring epochs share an entry.
+The verdict on an epoch is the cause with most of its time. In a long run, neighbouring epochs share an entry.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class Causes:
 
     @property
     def main(self) -> CauseTime | None:
-        """The one that held for longest; "too early to tell" only if there is no other."""
+        """The longest cause; "too early to tell" only if it is the only one."""
         return max(self.of.values(), key=lambda one: (one.cause != _UNDECIDED, one.seconds), default=None)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Those with the longest waits first."""
+        """The causes, the longest wait first."""
         return [_to_json(one) for one in sorted(self.of.values(), key=lambda one: -one.wait_seconds)]
 
 
@@ -88,11 +88,11 @@ class WaitCauses:
 
     def __init__(self, most: int = 200) -> None:
         self.run = Causes()
-        # Counts the times at which epochs were merged.
+        # Counts how often epochs were merged.
         self.version = 0
         self._most = most
         self._epochs: list[_Epochs] = []
-        # How many epochs an entry has.
+        # The number of epochs in an entry.
         self._width = 1
 
     def add(self, epoch: int, batches: int, part: CauseTime) -> None:

@@ -1,4 +1,4 @@
-"""The workers of a run as they were last seen, in bounded number, with the strip of their item times."""
+"""The latest rows of a run's workers, in bounded number, with the strip of their item times."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enqueuer.protocol.observation import Snapshot, WorkerRow
 
 _GONE = "gone"
 _LEAVING = frozenset(("left", "rejected", "died", "lost"))
-# A worker that none of so many rounds over the fleet has shown is gone; one round may miss it, as rows move up.
+# A worker is gone after so many rounds over the fleet without its row; one round may miss it, as rows move up.
 _MISSED_ROUNDS = 2
 
 _Key = tuple[str, str, int]
@@ -18,21 +18,21 @@ _Key = tuple[str, str, int]
 class Workers:
     """Takes pages of a snapshot's rows, in rounds over the fleet.
 
-    ``version`` counts the times at which rows were dropped and numbers changed. Workers beyond ``most`` at a time are
-    left out; of those that are gone, the latest stay.
+    ``version`` counts how often rows were dropped and renumbered. Workers beyond ``most`` at a time are left out. Of
+    the departed workers, the latest stay.
     """
 
     def __init__(self, most: int = 2_000) -> None:
         self.strip = HeatStrip()
         self.version = 0
-        # How many workers were seen and are in no row.
+        # The number of present workers without a row.
         self.left_out_count = 0
         self._most = most
         self._rows: list[WorkerRow] = []
         self._is_gone: list[bool] = []
         self._missed: list[int] = []
         self._numbers: dict[_Key, int] = {}
-        # The rows that were seen in this round; the rows that have changed since `take_changes`.
+        # The rows seen in this round; the rows changed since `take_changes`.
         self._seen: set[int] = set()
         self._changed: set[int] = set()
 
@@ -86,7 +86,7 @@ class Workers:
         self.strip.set(number, ABSENT)
 
     def _drop_gone(self) -> None:
-        """Make room: of the workers that are gone, the earliest half."""
+        """Drop the earlier half of the departed workers."""
         gone = [number for number, is_gone in enumerate(self._is_gone) if is_gone]
         dropped = set(gone[: (len(gone) + 1) // 2])
         if not dropped:
@@ -104,7 +104,7 @@ class Workers:
     # ------------------------------------------------------------ for the page
 
     def take_changes(self) -> list[list[Any]]:
-        """The rows that have changed since the last call, each after its number."""
+        """The rows changed since the last call, each after its number."""
         changed, self._changed = sorted(self._changed), set()
         return [[number, *self._to_json(number)] for number in changed if number < len(self._rows)]
 

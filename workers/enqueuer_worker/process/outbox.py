@@ -4,7 +4,8 @@
     any thread, to log ─ put ──► events ────────────┴── collect ──► I/O loop
 
 A batch waits for others until one of these holds: no leases are left to compute; no more are left than batches wait, so
-that the answer to the message finds the worker busy; it has waited `COALESCE_SECONDS`; `COALESCE_BYTES` are waiting.
+that the answer to the message finds the worker busy (not with items below `_WORTH_A_MESSAGE`); the batch has waited
+`COALESCE_SECONDS`, or an item took half of that lately; `COALESCE_BYTES` are waiting.
 
 There are no locks here: a user's ``__del__`` may print at any allocation, even while a lock is held, and printed lines
 come here. One thread appends to a deque and another one empties it; `Waker` explains why no wake-up is lost.

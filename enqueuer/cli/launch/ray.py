@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,12 @@ def _join(library: Any, address: str, working_dir: str | None) -> None:
     if here not in sys.path:
         sys.path.insert(0, here)
     environment = {} if working_dir is None else {"working_dir": working_dir}
+    # Ray waits in native code, for minutes at a wrong address, where Python's handler would not run. There is no actor
+    # yet that a Ctrl-C could leave behind.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         library.init(address=address, runtime_env=environment, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, RuntimeError, library.exceptions.RayError) as error:
         raise click.ClickException(f"cannot join the Ray cluster at {address!r}: {error}") from error
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -312,6 +312,24 @@ def copied(made: Any) -> None:
         sys.path.remove(str(project))
 
 
+def unreachable(_: Any) -> None:
+    """Ctrl-C ends the command at once while Ray looks for a cluster at a wrong address."""
+    command = "launch ray --address 127.0.0.1:1 --connect tcp://127.0.0.1:5555 -- --allow tests"
+    program = subprocess.Popen(
+        [sys.executable, "-m", "enqueuer", *command.split()], env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert program.stderr is not None
+        line = program.stderr.readline()
+        assert "Failed to connect" in line, line
+        program.send_signal(signal.SIGINT)
+        program.communicate(timeout=_LONG)
+        assert program.returncode == -signal.SIGINT, program.returncode
+    finally:
+        program.kill()
+        program.communicate()
+
+
 @contextlib.contextmanager
 def _launch(
     made: Any,
@@ -380,7 +398,17 @@ def ends_of_a_trainer(made: Any) -> None:
             print(f"  {number.name}: all has ended after {time.monotonic() - begun:.1f} s")
 
 
-PARTS = (placed, launched, launcher_killed, copied, raylet_killed, programs_killed, sessions, ends_of_a_trainer)
+PARTS = (
+    placed,
+    launched,
+    launcher_killed,
+    copied,
+    unreachable,
+    raylet_killed,
+    programs_killed,
+    sessions,
+    ends_of_a_trainer,
+)
 
 
 def autoscaled() -> None:

@@ -105,6 +105,10 @@ def walltime_seconds(text: str) -> int:
 def _directives(fleet: SlurmFleet) -> list[str]:
     if fleet.processes != "auto" and not re.fullmatch(r"[1-9]\d*", str(fleet.processes)):
         raise ConfigurationError(f"processes must be 'auto' or a number of at least 1, not {fleet.processes!r}")
+    if fleet.array < fleet.nodes:
+        raise ConfigurationError(
+            f"array={fleet.array} is too small for nodes={fleet.nodes}: give at least as many, or leave it out"
+        )
     share = "--exclusive" if fleet.processes == "auto" else f"--cpus-per-task={fleet.processes}"
     directives = [
         "--job-name=enqueuer",

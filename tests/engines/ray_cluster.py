@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -292,19 +293,65 @@ def launcher_killed(made: Any) -> None:
             epoch.take()
 
 
+def copied(made: Any) -> None:
+    """`--working-dir` has Ray copy the Sequence's module to the nodes, which find it nowhere else."""
+    with tempfile.TemporaryDirectory() as directory:
+        project = Path(directory, "project")
+        project.mkdir()
+        shutil.copy(REPOSITORY / "tests" / "engines" / "ray" / "sequences.py", project / "copied.py")
+        sys.path.insert(0, str(project))  # the trainer's own
+        spec = SequenceSpec("copied:Noise", length=400, seconds=0.02)
+        options = {"cwd": directory, "allow": "copied", "working_dir": "project"}
+        with nothing_left() as seen, trainer(spec) as enq, _launch(made, enq, seen, **options) as (program, epoch):
+            epoch.take()
+            program.send_signal(signal.SIGINT)
+            errors = program.communicate(timeout=_LONG)[1]
+            assert program.returncode == 0, errors
+            stats = enq.stats()
+            assert (stats.lost_workers_count, stats.stale_count) == (0, 0)
+        sys.path.remove(str(project))
+
+
+def unreachable(_: Any) -> None:
+    """Ctrl-C ends the command at once while Ray looks for a cluster at a wrong address."""
+    command = "launch ray --address 127.0.0.1:1 --connect tcp://127.0.0.1:5555 -- --allow tests"
+    program = subprocess.Popen(
+        [sys.executable, "-m", "enqueuer", *command.split()], env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert program.stderr is not None
+        line = program.stderr.readline()
+        assert "Failed to connect" in line, line
+        program.send_signal(signal.SIGINT)
+        program.communicate(timeout=_LONG)
+        assert program.returncode == -signal.SIGINT, program.returncode
+    finally:
+        program.kill()
+        program.communicate()
+
+
 @contextlib.contextmanager
-def _launch(made: Any, enq: SequenceEnqueuer, seen: set[int]) -> Iterator[tuple[subprocess.Popen[str], Epoch]]:
+def _launch(
+    made: Any,
+    enq: SequenceEnqueuer,
+    seen: set[int],
+    *,
+    cwd: str = str(REPOSITORY),
+    allow: str = "tests",
+    working_dir: str | None = None,
+) -> Iterator[tuple[subprocess.Popen[str], Epoch]]:
     """The running command, whose two workers serve, and the epoch that they have begun."""
     enq.start(workers=0)
     assert enq.key_file is not None and enq.endpoint is not None
     token_file = Path(enq.key_file).with_name("worker.token")
     address = f"tcp://127.0.0.1:{enq.endpoint.rpartition(':')[2]}"
     command = f"launch ray --address {made.address} --workers 2 --connect {address} --token-file {token_file}"
+    options = () if working_dir is None else ("--working-dir", working_dir)
     begun = time.monotonic()
     program = subprocess.Popen(
-        [sys.executable, "-m", "enqueuer", *command.split(), "--", "--allow", "tests"],
+        [sys.executable, "-m", "enqueuer", *command.split(), *options, "--", "--allow", allow],
         env=environment(),
-        cwd=REPOSITORY,
+        cwd=cwd,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -351,7 +398,17 @@ def ends_of_a_trainer(made: Any) -> None:
             print(f"  {number.name}: all has ended after {time.monotonic() - begun:.1f} s")
 
 
-PARTS = (placed, launched, launcher_killed, raylet_killed, programs_killed, sessions, ends_of_a_trainer)
+PARTS = (
+    placed,
+    launched,
+    launcher_killed,
+    copied,
+    unreachable,
+    raylet_killed,
+    programs_killed,
+    sessions,
+    ends_of_a_trainer,
+)
 
 
 def autoscaled() -> None:

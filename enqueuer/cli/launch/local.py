@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 
 import click
 
 from enqueuer.cli.caller_error import CallerError
-from enqueuer.cli.launch.worker_options import LaunchCommand
+from enqueuer.cli.launch.trainer_address import check_address
+from enqueuer.cli.launch.worker_options import LaunchCommand, check_worker_options, worker_context
+from enqueuer.cli.option_names import in_option_names
 from enqueuer.errors import ConfigurationError
 
 _LOOK_SECONDS = 0.5
+_NO_TRAINER = "no trainer of yours with bind=… runs on this machine"
 
 
 @click.command(cls=LaunchCommand, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -25,8 +29,8 @@ _LOOK_SECONDS = 0.5
     metavar="ADDRESS",
     help="The trainer's address, as in its bind=…  [default: that of the one trainer that you run on this machine]",
 )
-@click.pass_context
-def local(context: click.Context, processes: str, connect: str | None, worker_options: list[str]) -> None:
+@click.option("--dry-run", is_flag=True, help="Print the `enqueuer worker` command, and start nothing.")
+def local(processes: str, connect: str | None, dry_run: bool, worker_options: list[str]) -> None:
     """Start more workers on this machine, for a trainer that runs on it.
 
     This is `enqueuer worker --connect ADDRESS` with the address of your trainer, which it waits for. Logs, Ctrl-C and
@@ -38,31 +42,35 @@ def local(context: click.Context, processes: str, connect: str | None, worker_op
     """
     from enqueuer.engines.worker_command import worker_command
 
+    def own(address: str | None) -> dict[str, object]:
+        return {"--connect": address, "--processes": processes}
+
     try:
-        worker_command({"--connect": connect, "--processes": processes}, worker_options)  # before a long wait
-        address = connect or _find_trainer()
-        arguments = worker_command({"--connect": address, "--processes": processes}, worker_options)
+        if connect is not None:
+            check_address("connect", connect)
+        check_worker_options(own(connect), worker_options)  # before a long wait
+        address = connect or _find_trainer(wait=not dry_run)
     except ConfigurationError as error:
-        raise CallerError(str(error)) from error
+        raise CallerError(in_option_names(str(error), local)) from error
     except OSError as error:
         raise click.ClickException(str(error)) from error
-    # By name, from the group of all commands: the library does not import the worker program.
-    root = context.find_root()
-    assert isinstance(root.command, click.Group)
-    worker = root.command.get_command(root, arguments[0])
-    assert worker is not None
-    with worker.make_context(arguments[0], arguments[1:], parent=root) as its_own:
-        worker.invoke(its_own)
+    if dry_run:
+        click.echo(shlex.join(["enqueuer", *worker_command(own(address), worker_options)]))
+        return
+    with worker_context(own(address), worker_options) as worker:
+        worker.command.invoke(worker)
 
 
-def _find_trainer() -> str:
-    """The address of the one trainer of this user, once there is one."""
+def _find_trainer(wait: bool) -> str:
+    """The address of the one trainer of this user, once there is one. Raises ConfigurationError without ``wait``."""
     from enqueuer.engines.own_trainers import choose, find_trainers
 
     told = False
     while (trainer := choose(find_trainers(), None)) is None:
+        if not wait:
+            raise ConfigurationError(f"{_NO_TRAINER}: start it, or give --connect")
         if not told:
-            click.echo("no trainer of yours with bind=… runs on this machine: waiting for one", err=True)
+            click.echo(f"{_NO_TRAINER}: waiting for one", err=True)
             told = True
         time.sleep(_LOOK_SECONDS)
     return trainer.control

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ from typing import Any
 import click
 
 from enqueuer.cli.caller_error import CallerError
-from enqueuer.cli.launch.worker_options import LaunchCommand
-from enqueuer.cli.main import main
+from enqueuer.cli.launch.trainer_address import check_address
+from enqueuer.cli.launch.worker_options import LaunchCommand, worker_context
 from enqueuer.cli.option_names import in_option_names
 from enqueuer.errors import ConfigurationError
-from enqueuer.transport.addresses import is_loopback, is_tcp_address
+from enqueuer.transport.addresses import is_loopback
 
 
 @click.command(cls=LaunchCommand, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -61,6 +62,7 @@ from enqueuer.transport.addresses import is_loopback, is_tcp_address
 )
 @click.option(
     "--working-dir",
+    type=click.Path(exists=True, file_okay=False),
     metavar="DIR",
     help="A directory that Ray copies to each node, where the workers find your modules.  [default: none; they are "
     "found in the current directory, if the nodes have it too]",
@@ -96,8 +98,7 @@ def ray(
     from enqueuer.security.curve import find_token
 
     try:
-        if not is_tcp_address(connect) or connect.endswith(":*"):
-            raise ConfigurationError(f"connect must be the trainer's address, 'tcp://host:port', not {connect!r}")
+        check_address("connect", connect)
         arguments = _arguments(connect, cpus_per_worker, worker_options)
         token = find_token(token_file)
         if token is None and not insecure and not is_loopback(connect):
@@ -128,14 +129,9 @@ def ray(
 
 def _arguments(connect: str, cpus_per_worker: float, worker_options: list[str]) -> dict[str, Any]:
     """The arguments of `enqueuer_worker.run_worker`, from the options behind ``--``."""
-    from enqueuer.engines.worker_command import worker_command
-
     # The flags that this command sets, or whose use would have each worker replaced once it has left.
     own = dict.fromkeys(("--processes", "--name", "--token-file", "--insecure", "--stdin-timeout", "--once"))
-    name, *words = worker_command({"--connect": connect, **own}, worker_options)
-    worker = main.get_command(click.get_current_context(), name)
-    assert worker is not None
-    with worker.make_context(f"enqueuer {name}", words) as context:
+    with worker_context({"--connect": connect, **own}, worker_options) as context:
         chosen = context.params
         given = context.get_parameter_source("worker_threads")
     threads = chosen["worker_threads"]
@@ -150,7 +146,12 @@ def _join(library: Any, address: str, working_dir: str | None) -> None:
     if here not in sys.path:
         sys.path.insert(0, here)
     environment = {} if working_dir is None else {"working_dir": working_dir}
+    # Ray waits in native code, for minutes at a wrong address, where Python's handler would not run. There is no actor
+    # yet that a Ctrl-C could leave behind.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         library.init(address=address, runtime_env=environment, logging_level=logging.WARNING)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise click.ClickException(f"no Ray cluster at {address!r}: {error}") from error
+    except (ConnectionError, ValueError, RuntimeError, library.exceptions.RayError) as error:
+        raise click.ClickException(f"cannot join the Ray cluster at {address!r}: {error}") from error
+    finally:
+        signal.signal(signal.SIGINT, before)

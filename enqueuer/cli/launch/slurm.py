@@ -9,8 +9,7 @@ import sys
 import click
 
 from enqueuer.cli.caller_error import CallerError
-from enqueuer.cli.launch.worker_options import LaunchCommand
-from enqueuer.cli.main import main
+from enqueuer.cli.launch.worker_options import LaunchCommand, worker_context
 from enqueuer.cli.option_names import in_option_names
 from enqueuer.engines.slurm_script import SlurmFleet, job_script
 from enqueuer.errors import ConfigurationError
@@ -93,7 +92,7 @@ def slurm(
     try:
         fleet = SlurmFleet(
             nodes=nodes,
-            array=max(nodes, array or nodes),
+            array=nodes if array is None else array,
             processes=processes,
             walltime=walltime,
             partition=partition,
@@ -115,9 +114,7 @@ def slurm(
 
 def _check_worker(options: list[str]) -> None:
     """Find now what each of the jobs would find only once it runs."""
-    worker = main.get_command(click.get_current_context(), "worker")
-    assert worker is not None
-    with worker.make_context("enqueuer worker", list(options)) as context:
+    with worker_context({}, options) as context:
         chosen = context.params
     if chosen["token_file"]:
         read_token(chosen["token_file"])

@@ -12,10 +12,10 @@ import click
 
 from enqueuer import __version__
 from enqueuer.cli.caller_error import CallerError
-from enqueuer.cli.launch.worker_options import LaunchCommand
+from enqueuer.cli.launch.trainer_address import check_address
+from enqueuer.cli.launch.worker_options import LaunchCommand, check_worker_options
 from enqueuer.cli.option_names import in_option_names
 from enqueuer.errors import ConfigurationError
-from enqueuer.transport.addresses import is_tcp_address
 
 if TYPE_CHECKING:
     from enqueuer.engines.own_trainers import TrainerAddresses
@@ -86,7 +86,7 @@ def ssh(
     dry_run: bool,
     worker_options: list[str],
 ) -> None:
-    """Start workers on other hosts by SSH, for the trainer on this machine.
+    """Start workers on other hosts by SSH, for a trainer on this machine.
 
     Each host gets one connection of the OpenSSH client, with tunnels to both ports of the trainer, which may listen on
     127.0.0.1 alone. `ssh HOST` must work without a question, and enqueuer must be installed there. The first Ctrl-C
@@ -112,6 +112,7 @@ def ssh(
         if token is None and not insecure:
             raise ConfigurationError(_UNPROTECTED)
         launch = SshLaunch(worker_options, token is not None, directory or "", remote_command, config, options)
+        check_worker_options({}, worker_options)
         find = _finder(connect, data_connect)
         trainer = find()
     except ConfigurationError as error:
@@ -151,8 +152,8 @@ def _finder(connect: str | None, data_connect: str | None) -> Callable[[], Train
     from enqueuer.engines.own_trainers import TrainerAddresses, choose, find_trainers, reachable
 
     for name, address in (("connect", connect), ("data_connect", data_connect)):
-        if address is not None and (not is_tcp_address(address) or address.endswith(":*")):
-            raise ConfigurationError(f"{name} must be the trainer's address, 'tcp://host:port', not {address!r}")
+        if address is not None:
+            check_address(name, address)
     if data_connect is None:
         return lambda: choose(find_trainers(), connect)
     if connect is None:

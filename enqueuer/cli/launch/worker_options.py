@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import click
+
+from enqueuer.engines.worker_command import worker_command
+
+_ANY_ADDRESS = "tcp://127.0.0.1:1"
 
 
 class LaunchCommand(click.Command):
@@ -16,3 +22,23 @@ class LaunchCommand(click.Command):
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "--", "[OPTIONS OF enqueuer worker]"]
+
+
+def worker_context(own: Mapping[str, object], given: Sequence[str]) -> click.Context:
+    """Return the context of `enqueuer worker` with the options of `worker_command`, to use as a context manager.
+
+    Raises ConfigurationError as `worker_command` does, and click.UsageError for options that the worker does not have.
+    """
+    name, *words = worker_command(own, given)
+    # By name, from the group of all commands: the library does not import the worker program.
+    root = click.get_current_context().find_root()
+    assert isinstance(root.command, click.Group)
+    worker = root.command.get_command(root, name)
+    assert worker is not None
+    return worker.make_context(name, words, parent=root)
+
+
+def check_worker_options(own: Mapping[str, object], given: Sequence[str]) -> None:
+    """Raise as `worker_context` does. The trainer's address may be unknown yet: without ``--connect``, or with None."""
+    with worker_context({**own, "--connect": own.get("--connect") or _ANY_ADDRESS}, given):
+        pass

@@ -36,6 +36,8 @@ def launch(*options: str, worker: tuple[str, ...] = ALLOWED) -> Result:
         ((*ELSEWHERE, "--token-file", "/nonexistent/worker.token"), ALLOWED, "cannot read /nonexistent/worker.token"),
         ((*LOCAL, "--workers", "0"), ALLOWED, "'--workers'"),
         ((*LOCAL, "--cpus-per-worker", "0"), ALLOWED, "'--cpus-per-worker'"),
+        ((*LOCAL, "--working-dir", "/nonexistent/project"), ALLOWED, "'/nonexistent/project' does not exist"),
+        ((*LOCAL, "--working-dir", ""), ALLOWED, "'--working-dir'"),
         (LOCAL, (), "-- --allow PACKAGE"),
         (LOCAL, (*ALLOWED, "--alow", "x"), "No such option '--alow'"),
         (LOCAL, (*ALLOWED, "--processes", "2"), "--processes stands behind `--`"),

@@ -51,6 +51,7 @@ def test_the_token_is_taken_from_a_file_and_appears_nowhere(tmp_path: Path) -> N
         ((), (), "-- --allow PACKAGE"),
         ((), ("--allow", "mydata"), "Missing option '--connect'"),
         ((), (*WORKER, "--alow", "x"), "No such option '--alow'"),
+        (("--nodes", "4", "--array", "2"), WORKER, "--array 2 is too small for --nodes 4"),
         (("--time", "3"), WORKER, "--time 3 is too short"),
         (("--time", "soon"), WORKER, "--time must be as Slurm writes it"),
         (("--processes", "many"), WORKER, "--processes must be 'auto' or a number"),

@@ -68,3 +68,8 @@ def test_a_mistake_is_one_error_and_exit_code_2(arguments: tuple[str, ...], word
 def test_a_worker_that_may_import_nothing_is_an_error() -> None:
     result = launch("gpu", "--insecure", behind=())
     assert result.exit_code == 2 and "-- --allow PACKAGE" in result.output
+
+
+def test_an_option_that_the_worker_does_not_have_is_an_error_before_any_host_is_asked() -> None:
+    result = launch("gpu", "--insecure", behind=("--allow", "mydata", "--alow", "x"))
+    assert result.exit_code == 2 and "No such option '--alow'" in result.output

@@ -173,13 +173,19 @@ def _refuse(state: State, host: Host, worker: Worker, sample: Sample, difference
         f"{difference.field} differs. Both must read the same data in the same order: sort what os.listdir() and "
         "glob() give, install the same versions, or start the worker with --allow-skew"
     )
-    samples = state.samples
-    for key in [key for key, other in samples.hosts.items() if other is host]:
-        del samples.hosts[key]
-    turned_away = dict.fromkeys([worker, *host.waiting])
+    # Those that serve, too: the host may have founded since it was asked.
+    turned_away = [
+        other
+        for other in state.fleet
+        if (other.state is not WorkerState.JOINING or other in host.waiting)
+        and sampling.is_sampled(state, other)
+        and state.samples.host_of(other) is host
+    ]
+    hosts = state.samples.hosts
+    for key in [key for key, other in hosts.items() if other is host]:
+        del hosts[key]
     for other in turned_away:
-        if other.state not in (WorkerState.LOST, WorkerState.GONE):
-            refusals.reject(state, other, reason)
+        refusals.reject(state, other, reason)
 
 
 def _describe_rounding(worker: Worker, sample: Sample, difference: Difference) -> str:

@@ -194,6 +194,24 @@ def test_a_host_whose_sample_differs_is_turned_away_by_name_of_index_and_field()
     assert not any("other" in payload for payload in driver.delivered)
 
 
+def test_a_host_that_serves_before_its_sample_differs_is_turned_away_with_all_its_workers() -> None:
+    driver = fleet()
+    one, other = agreed(driver)
+    third = worker(driver, 3, THERE)
+    driver.open(20, epoch=1)
+    driver.open(20, epoch=2)  # what one computed is forgotten
+    driver.step(ev.RouteLost(one.route))
+    for _ in range(4):
+        driver.wait(1.0)
+        for peer in (other, third):
+            peer.heartbeat()
+    assert (other.state(), third.state()) == (WorkerState.SERVING, WorkerState.SERVING), "nobody else is here"
+    sample = driver.ever_sent(m.Grant, other)[0].first_lease
+    driver.step(ev.ResultsReceived(other.incarnation, 0, 0, 1, 0.01, [sample], ["other 0"], 100, ""))
+    assert driver.sent(m.Reject, other)
+    assert driver.sent(m.Reject, third)
+
+
 def test_a_host_that_was_turned_away_is_sampled_again_when_it_comes_again() -> None:
     driver = fleet()
     one, other = agreed(driver)

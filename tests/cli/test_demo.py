@@ -178,7 +178,7 @@ def test_a_killed_demo_goes_on_to_the_same_weights(image_folder: Path, tmp_path_
 
 
 def test_two_processes_train_the_digits_to_95_percent():
-    result = run_demo("--workers", "2")
+    result = run_demo("--workers", "2", "--epochs", "6")
     assert result.exit_code == 0, result.output
     accuracy = re.search(r"^accuracy: ([\d.]+)", result.stdout, re.MULTILINE)
     assert accuracy is not None

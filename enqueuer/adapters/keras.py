@@ -58,8 +58,8 @@ def _view_class(keras: ModuleType) -> Any:
 
         if has_constructor:
 
-            @base.workers.getter
-            def workers(self) -> int:
+            @base.workers.getter  # type: ignore[untyped-decorator]
+            def workers(self) -> Any:
                 """Keras' adapter asks for this in its constructor, in which it reads the distribution as well."""
                 _refuse_double_sharding(keras)
                 return super().workers

@@ -56,6 +56,14 @@ def _view_class(keras: ModuleType) -> Any:
                 super().__init__(workers=1, use_multiprocessing=False, max_queue_size=1)
             self._loops = EpochLoops(enqueuer, counted=True)
 
+        if has_constructor:
+
+            @base.workers.getter  # type: ignore[untyped-decorator]
+            def workers(self) -> Any:
+                """Keras' adapter asks for this in its constructor, in which it reads the distribution as well."""
+                _refuse_double_sharding(keras)
+                return super().workers
+
         def __len__(self) -> int:
             _refuse_double_sharding(keras)
             return len(self._loops)
@@ -80,11 +88,15 @@ def _view_class(keras: ModuleType) -> Any:
 
 
 def _refuse_double_sharding(keras: ModuleType) -> None:
-    """Raise RuntimeError if Keras would divide the batches among processes by indices, which the enqueuer ignores."""
+    """Raise RuntimeError if Keras would divide the batches among processes by indices, which the enqueuer ignores.
+
+    The distribution is that of this thread and of the ``with`` block around: later loops may not see it.
+    """
     distribution: Any = keras.distribution.distribution() if hasattr(keras, "distribution") else None
     count = getattr(distribution, "num_processes", 1)
     if count > 1 and getattr(distribution, "auto_shard_dataset", False):
-        shard = distribution.data_shard_id, min(count, distribution.num_model_replicas)
+        shards = getattr(distribution, "num_data_shards", min(count, distribution.num_model_replicas))
+        shard = distribution.data_shard_id, shards
         raise RuntimeError(
             f"keras.distribution divides datasets among {count} processes, and cannot divide an enqueuer's: set "
             f"distribution.auto_shard_dataset = False, and give SequenceEnqueuer(shard={shard}) in this process"

@@ -18,6 +18,7 @@ from enqueuer import ConfigurationError, SequenceEnqueuer
 from enqueuer.adapters.jax import device_iterator
 from tests.adapters.plain_sources import LARGE, FailsAt, Large, Nested, OneBuffer, Regression
 from tests.adapters.recycled import Blocks, hold_and_drop
+from tests.adapters.sources import Given
 from tests.support.leaks import resources
 from tests.support.waiting import wait_until
 
@@ -48,6 +49,16 @@ def test_numbers_are_on_the_device_and_other_values_stay_as_they_were() -> None:
     assert batch["big endian"].tolist() == [0, 1, 2]
     assert batch["backwards"].tolist() == [3, 2, 1, 0]
     assert batch["empty"].shape == (0, 3)
+
+
+def test_arrays_of_jax_come_from_processes_as_those_of_numpy_with_their_dtype() -> None:
+    halves, ones = jnp.arange(3, dtype=jnp.bfloat16), jnp.ones((2, 2))
+    with enqueuer(Given((halves, ones), (halves, ones)), True) as enq:
+        enq.start(1)
+        received = next(enq.epoch())
+        assert [type(part) for part in received] == [np.ndarray] * 2 and equal(received, (halves, ones))
+        assert received[0].dtype == jnp.bfloat16
+        assert next(iter(device_iterator(enq)))[0].dtype == jnp.bfloat16
 
 
 def test_batches_go_to_the_given_device_or_sharding() -> None:

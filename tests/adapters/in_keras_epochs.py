@@ -222,15 +222,21 @@ if not LEGACY:
         with pytest.raises(TypeError, match="lacks __len__"):
             SequenceEnqueuer(keras.utils.PyDataset())
 
-    def test_datasets_that_keras_divides_by_index_are_refused_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-        class Distribution:
-            num_processes, num_model_replicas, data_shard_id, auto_shard_dataset = 2, 2, 1, True
+    def test_datasets_that_keras_divides_by_index_are_refused_with_the_cure() -> None:
+        """The adapter reads the distribution when it is made: its loops may run outside of it, and divide the same."""
+        from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 
-        monkeypatch.setattr(keras.distribution, "distribution", lambda: Distribution)
+        layout = keras.distribution.DataParallel(devices=["cpu:0"] * 2)
+        # What two processes have; here is one.
+        layout._num_processes, layout._process_id = 2, 1
         with SequenceEnqueuer(Powers(), shard=(1, 2)) as enq:
             enq.start(1)
-            dataset = as_dataset(enq, keras)
-            with pytest.raises(RuntimeError, match=r"auto_shard_dataset = False.*shard=\(1, 2\)"):
-                len(dataset)
-            Distribution.auto_shard_dataset = False
-            assert [round(np.log(x[0, 0]) / np.log(3)) for x, _ in dataset] == [1, 3, 5, 7, 9]
+            dataset = as_dataset(enq)
+            with layout.scope():
+                for look in (len, PyDatasetAdapter):
+                    with pytest.raises(RuntimeError, match=r"auto_shard_dataset = False.*shard=\(1, 2\)"):
+                        look(dataset)
+                layout.auto_shard_dataset = False
+                adapter = PyDatasetAdapter(dataset)
+            batches = adapter.get_numpy_iterator()
+            assert [round(np.log(x[0, 0]) / np.log(3)) for x, _ in batches] == [1, 3, 5, 7, 9]

@@ -148,14 +148,16 @@ class EpochLoops:
 class EpochLoop:
     """One ``for`` loop: the batches of one epoch, from where the stream is. It holds no batch.
 
-    It begins with its first batch: loaders make iterators that they never use.
+    It begins with its first batch: loaders make iterators that they never use. After an error that has stopped the
+    enqueuer it raises RuntimeError once, before its end: a program that passes over errors must not take the rest of
+    the epoch for delivered.
     """
 
     def __init__(self, loops: EpochLoops) -> None:
         self._loops = loops
         # Not the loop itself: the enqueuer, which remembers its loops by name, would keep itself alive by it.
         self.name = object()
-        self._has_begun = self._is_over = False
+        self._has_begun = self._is_over = self._has_failed = False
 
     @property
     def is_under_way(self) -> bool:
@@ -174,6 +176,14 @@ class EpochLoop:
             batch = self._loops.next_batch(self.name)
         except StreamEnd:
             self._is_over = True
+            if self._has_failed:
+                raise RuntimeError(
+                    "the rest of this epoch is missing: its last error has stopped the enqueuer. Begin a new loop; "
+                    'on_error="skip" leaves failed batches out without an error'
+                ) from None
             raise StopIteration from None
+        except Exception:
+            self._has_failed = not self._loops.enqueuer.is_running()
+            raise
         self._has_begun = True
         return batch

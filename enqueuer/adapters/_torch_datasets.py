@@ -1,8 +1,8 @@
 """A map-style dataset as a Sequence of batches, in the trainer and in each worker.
 
-What a ``DataLoader`` does for a dataset in its worker processes happens here with the first sample of each copy:
-``get_worker_info()`` names the worker and its dataset, and ``worker_init_fn`` sets the copy up. The dataset is told the
-epoch before its first sample.
+What a ``DataLoader`` does for a dataset in its worker processes happens here: ``get_worker_info()`` names the worker,
+its dataset and the seed of the batch, and ``worker_init_fn`` sets each copy up before its first sample. The dataset is
+told the epoch before its first sample.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch.utils.data._utils import worker as torch_worker
 
 from enqueuer.adapters._order import Order, OrderedSource
@@ -69,9 +70,7 @@ class DatasetSequence(OrderedSource):
         if info is None or threading.current_thread() is not threading.main_thread():
             return
         count = max(info.number + 1, worker_count())
-        torch_worker._worker_info = torch_worker.WorkerInfo(
-            id=info.number, num_workers=count, seed=info.seed, dataset=self.dataset
-        )
+        torch_worker._worker_info = _WorkerInfo(id=info.number, num_workers=count, seed=0, dataset=self.dataset)
         if self._worker_init_fn is not None:
             self._worker_init_fn(info.number)
 
@@ -87,6 +86,21 @@ class DatasetSequence(OrderedSource):
         load = optional_method(self.dataset, "load_state_dict")
         if load is not None:
             load(state_from_json(state))
+
+
+class _WorkerInfo(torch_worker.WorkerInfo):
+    """``seed`` is torch's for the present batch, as a ``DataLoader``'s worker has torch's for the present epoch.
+
+    With one seed for all batches, samples that are drawn from it would be the same in each epoch.
+    """
+
+    @property
+    def seed(self) -> int:
+        return int(torch.initial_seed())
+
+    @seed.setter
+    def seed(self, value: int) -> None:
+        """Drop what the constructor sets."""
 
 
 class ToldEpoch:

@@ -37,6 +37,7 @@ _numpy_random: Any = np.random
 _pack = struct.Struct("<QQq").pack
 _RANDOM, _NUMPY, _ENTROPY, _TORCH, _ITEM = slice(16), slice(16, 20), slice(20, 32), slice(32, 40), slice(40, 56)
 _DIGEST_BYTES = 56
+_TORCH_MASK = 2**63 - 1
 
 
 def seed_globals(seed: int, epoch: int, index: int) -> bytes:
@@ -51,8 +52,9 @@ def seed_globals(seed: int, epoch: int, index: int) -> bytes:
     np.random.seed(int.from_bytes(digest[_NUMPY], "little"))
     generator = _torch_generator()
     if generator is not None:
-        # Not torch.manual_seed, which also seeds every accelerator: a worker must not wake one.
-        generator.manual_seed(int.from_bytes(digest[_TORCH], "little"))
+        # Not torch.manual_seed, which also seeds every accelerator: a worker must not wake one. With 63
+        # bits a tensor holds torch.initial_seed(). Of all of them the generator uses 32.
+        generator.manual_seed(int.from_bytes(digest[_TORCH], "little") & _TORCH_MASK)
     return digest[_ENTROPY]
 
 

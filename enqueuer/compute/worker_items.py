@@ -15,7 +15,8 @@ from __future__ import annotations
 import pickle
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,7 +111,7 @@ class WorkerItems:
 
 
 class DrawWatch:
-    """Runs a call under these seeds, and sees whether it drew from any seeded generator."""
+    """Runs a call under these seeds, and sees whether it drew from any seeded generator, or asked for torch's seed."""
 
     def __init__(self, seeds: tuple[int, int, int], owned: OwnedGenerators) -> None:
         self.seeds = seeds
@@ -124,11 +125,13 @@ class DrawWatch:
         states, rngs_count = self._states(), item_rngs_count()
         before = set_entropy(entropy)
         try:
-            return call()
+            with _seed_reads() as seed_reads:
+                return call()
         finally:
             set_entropy(before)
             self.has_drawn = (
                 entropy.count > 0
+                or bool(seed_reads)
                 or item_rngs_count() != rngs_count
                 or self._owned.has_opaque
                 or self._states() != states
@@ -139,3 +142,25 @@ class DrawWatch:
         torch_state = None if torch is None else torch.get_state().numpy().tobytes()
         numpy_state = np.random.get_state(legacy=False)
         return pickle.dumps((random.getstate(), numpy_state, torch_state, self._owned.states()))
+
+
+@contextmanager
+def _seed_reads() -> Iterator[list[int]]:
+    """The seeds that the caller is given by ``torch.initial_seed()``, from which code makes generators of its own."""
+    torch: Any = sys.modules.get("torch")
+    candidates: list[Any] = [torch, getattr(torch, "random", None)]
+    modules = [module for module in candidates if hasattr(module, "initial_seed")]
+    originals = [module.initial_seed for module in modules]
+    reads: list[int] = []
+
+    def initial_seed() -> int:
+        reads.append(int(torch.default_generator.initial_seed()))
+        return reads[-1]
+
+    for module in modules:
+        module.initial_seed = initial_seed
+    try:
+        yield reads
+    finally:
+        for module, original in zip(modules, originals, strict=True):
+            module.initial_seed = original

@@ -13,7 +13,17 @@ from torch.utils.data import Dataset
 
 from enqueuer import ConfigurationError, SequenceEnqueuer
 from enqueuer.adapters.torch import as_iterable, from_dataset
-from tests.adapters.torch_odd_sources import Asking, Box, Kept, Opened, Threads, boxed, open_handle, take_three_threads
+from tests.adapters.torch_odd_sources import (
+    Asking,
+    Box,
+    Kept,
+    Opened,
+    Seeds,
+    Threads,
+    boxed,
+    open_handle,
+    take_three_threads,
+)
 
 
 def rows_of(source: Any, workers: int, epochs: int = 1) -> list[list[Any]]:
@@ -29,6 +39,13 @@ def test_get_worker_info_names_the_worker_and_augmenters_that_ask_it_agree_on_an
     drawn = [[draw for batch in run for *_, draw in batch] for run in (one, two)]
     assert drawn[0] == drawn[1]
     assert len(set(drawn[0])) == 16, "other draws for each sample and each epoch"
+
+
+def test_seeds_that_a_sample_asks_for_are_its_own_on_any_workers_and_a_tensor_holds_them() -> None:
+    one, two = (rows_of(from_dataset(Seeds(8)), workers, epochs=2) for workers in (1, 2))
+    assert one == two
+    assert all(seed == of_info for batch in one for seed, of_info in batch)
+    assert len({seed for batch in one for seed, _ in batch}) == 16, "other ones for each sample and each epoch"
 
 
 def test_worker_init_fn_sets_each_copy_of_the_dataset_up() -> None:

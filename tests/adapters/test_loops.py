@@ -391,3 +391,23 @@ def test_only_arguments_that_were_given_go_to_start() -> None:
     assert start_arguments(NOT_GIVEN, None, None) == {}
     assert start_arguments(None, "auto", 3) == {"workers": None, "max_queue_size": "auto", "epoch": 3}
     assert start_arguments(0, 0, 0) == {"workers": 0, "max_queue_size": 0, "epoch": 0}
+
+
+class Failing(Numbers):
+    """Batch 2 is an error."""
+
+    def __getitem__(self, index: int) -> int | None:
+        if index == 2:
+            raise ValueError("no batch 2")
+        return super().__getitem__(index)
+
+
+def test_a_loop_that_passes_over_an_error_is_told_that_the_rest_of_the_epoch_is_missing(workers: int) -> None:
+    with SequenceEnqueuer(Failing(5)) as enq:
+        loop = EpochLoop(EpochLoops(enq, start=start_arguments(workers, None, None)))
+        assert list(islice(loop, 2)) == [0, 1]
+        with pytest.raises(ValueError, match="no batch 2"):
+            next(loop)
+        with pytest.raises(RuntimeError, match=r'the rest of this epoch is missing.*on_error="skip"'):
+            next(loop)
+        assert list(loop) == [], "then it is over"

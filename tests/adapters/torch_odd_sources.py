@@ -122,9 +122,17 @@ class Augmented(Counted):
         return torch.tensor([pipeline() for pipeline in self.pipelines])
 
 
+class Seeds(Counted):
+    """Sample ``i`` is the two seeds that code in a worker makes generators from."""
+
+    def __getitem__(self, index: int) -> Any:
+        info: Any = get_worker_info()
+        return torch.initial_seed(), info.seed
+
+
 def open_handle(number: int) -> None:
     info: Any = get_worker_info()
-    assert info.id == number
+    assert info.id == number and info.seed == torch.initial_seed()
     info.dataset.handle = [10 * index for index in range(8)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
@@ -24,21 +25,40 @@ class LaunchCommand(click.Command):
         return [*super().collect_usage_pieces(ctx), "--", "[OPTIONS OF enqueuer worker]"]
 
 
+def _worker() -> tuple[click.Command, click.Context]:
+    """`enqueuer worker`, and the context of `enqueuer`."""
+    # By name, from the group of all commands: the library does not import the worker program.
+    root = click.get_current_context().find_root()
+    assert isinstance(root.command, click.Group)
+    worker = root.command.get_command(root, "worker")
+    assert worker is not None
+    return worker, root
+
+
 def worker_context(own: Mapping[str, object], given: Sequence[str]) -> click.Context:
     """Return the context of `enqueuer worker` with the options of `worker_command`, to use as a context manager.
 
     Raises ConfigurationError as `worker_command` does, and click.UsageError for options that the worker does not have.
     """
-    name, *words = worker_command(own, given)
-    # By name, from the group of all commands: the library does not import the worker program.
-    root = click.get_current_context().find_root()
-    assert isinstance(root.command, click.Group)
-    worker = root.command.get_command(root, name)
-    assert worker is not None
-    return worker.make_context(name, words, parent=root)
+    _, *words = worker_command(own, given)
+    worker, root = _worker()
+    return worker.make_context(worker.name, words, parent=root)
 
 
 def check_worker_options(own: Mapping[str, object], given: Sequence[str]) -> None:
     """Raise as `worker_context` does. The trainer's address may be unknown yet: without ``--connect``, or with None."""
     with worker_context({**own, "--connect": own.get("--connect") or _ANY_ADDRESS}, given):
         pass
+
+
+def spelled_out(arguments: Mapping[str, Any]) -> list[str]:
+    """The command `enqueuer worker` that stands for these arguments of `run_worker`, without those of defaults."""
+    words = ["enqueuer", "worker"]
+    for option in _worker()[0].params:
+        assert option.name is not None
+        value, flag = arguments[option.name], option.opts[0]
+        if value == option.default:
+            continue
+        for one in value if option.multiple else (value,):
+            words += [flag] if one is True else [flag, str(one)]
+    return words

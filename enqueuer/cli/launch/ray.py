@@ -19,10 +19,19 @@ from enqueuer.cli.option_names import in_option_names
 from enqueuer.errors import ConfigurationError
 from enqueuer.transport.addresses import is_loopback
 
+# The worker's flags that this command sets, or whose use would have each worker replaced once it has left.
+_OWN = ("--processes", "--name", "--token-file", "--insecure", "--stdin-timeout", "--once")
 
-@click.command(cls=LaunchCommand, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+
+@click.command(
+    cls=LaunchCommand,
+    own=_OWN,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
 @click.option(
     "--connect",
+    envvar="ENQUEUER_CONNECT",
+    show_envvar=True,
     required=True,
     metavar="ADDRESS",
     help="The trainer's address: tcp://host:port, as the nodes of the cluster reach it.",
@@ -51,6 +60,8 @@ from enqueuer.transport.addresses import is_loopback
 )
 @click.option(
     "--insecure",
+    envvar="ENQUEUER_INSECURE",
+    show_envvar=True,
     is_flag=True,
     help="Does without a token. Any program that answers at the address, or listens on the way, reads the batches and "
     "chooses what is called on the nodes, within what stands behind `--`.",
@@ -141,15 +152,15 @@ def ray(
 
 def _arguments(connect: str, cpus_per_worker: float, worker_options: list[str]) -> dict[str, Any]:
     """The arguments of `enqueuer_worker.run_worker`, from the options behind ``--``."""
-    # The flags that this command sets, or whose use would have each worker replaced once it has left.
-    own = dict.fromkeys(("--processes", "--name", "--token-file", "--insecure", "--stdin-timeout", "--once"))
+    own = dict.fromkeys(_OWN)
     with worker_context({"--connect": connect, **own}, worker_options) as context:
         chosen = context.params
         given = context.get_parameter_source("worker_threads")
     threads = chosen["worker_threads"]
     if given is click.core.ParameterSource.DEFAULT:
         threads = max(1, int(cpus_per_worker))
-    return {**chosen, "processes": 1, "worker_threads": threads, "once": False, "token_file": None, "name": None}
+    unset = dict.fromkeys(("name", "stdin_timeout", "token_file"))
+    return {**chosen, **unset, "processes": 1, "worker_threads": threads, "once": False}
 
 
 def _join(library: Any, address: str, working_dir: str | None) -> None:

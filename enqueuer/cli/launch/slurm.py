@@ -18,7 +18,11 @@ from enqueuer.security.keys import read_token
 from enqueuer.transport.addresses import is_loopback
 
 
-@click.command(cls=LaunchCommand, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.command(
+    cls=LaunchCommand,
+    own=("--name", "--stdin-timeout", "--requeue-exit-code"),
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
 @click.option(
     "--nodes", type=click.IntRange(min=1), default=1, metavar="N", help="How many jobs run at once, each on one node."
 )
@@ -31,6 +35,8 @@ from enqueuer.transport.addresses import is_loopback
 )
 @click.option(
     "--processes",
+    envvar="ENQUEUER_PROCESSES",
+    show_envvar=True,
     default="auto",
     metavar="N|auto",
     help="Worker processes of each job, and its CPUs. 'auto': the whole node, with a process for each CPU.",

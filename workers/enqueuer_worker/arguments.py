@@ -144,9 +144,8 @@ def read_lifetime(lifetime: float | str | None, stagger: float | str) -> tuple[f
         return math.inf, 0.0
     seconds = parse_duration("lifetime", lifetime)
     if not shortened < seconds:
-        raise ConfigurationError(
-            f"lifetime={lifetime!r} must be longer than 0 and than lifetime_stagger={stagger!r}, which shortens it"
-        )
+        least = f"lifetime_stagger={stagger!r}, which shortens it" if shortened else "0"
+        raise ConfigurationError(f"lifetime={lifetime!r} must be longer than {least}")
     return seconds, shortened
 
 

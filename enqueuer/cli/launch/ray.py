@@ -159,7 +159,7 @@ def _arguments(connect: str, cpus_per_worker: float, worker_options: list[str]) 
     threads = chosen["worker_threads"]
     if given is click.core.ParameterSource.DEFAULT:
         threads = max(1, int(cpus_per_worker))
-    unset = dict.fromkeys(("name", "stdin_timeout", "token_file"))
+    unset = dict.fromkeys(("name", "stdin_timeout", "token_file", "requeue_exit_code"))
     return {**chosen, **unset, "processes": 1, "worker_threads": threads, "once": False}
 
 

@@ -86,6 +86,7 @@ ALLOWED = {
         "enqueuer.fresh_interpreter",
         "enqueuer.started_programs",
         "enqueuer.compute",
+        "enqueuer.cli.caller_error",
         "enqueuer.cli.option_names",
         "enqueuer.errors",
         "enqueuer.rate_limit",

@@ -60,7 +60,7 @@ def job_script(fleet: SlurmFleet, python: str, worker_options: Sequence[str]) ->
 
     Raises ConfigurationError.
     """
-    command = [python, "-m", "enqueuer", *worker_command(_own_options(fleet, worker_options), worker_options)]
+    command = [python, "-m", "enqueuer", *worker_command(own_options(fleet, worker_options), worker_options)]
     lines = [
         "#!/bin/bash",
         "# Workers of Enqueuer: an array of one-node jobs, each preempted, requeued and cancelled alone.",
@@ -132,7 +132,7 @@ def _directives(fleet: SlurmFleet) -> list[str]:
     return directives
 
 
-def _own_options(fleet: SlurmFleet, worker_options: Sequence[str]) -> dict[str, object]:
+def own_options(fleet: SlurmFleet, worker_options: Sequence[str]) -> dict[str, object]:
     """The options of `enqueuer worker` for Slurm; some of them only if the user does not give them."""
     flags = {word.partition("=")[0] for word in worker_options}
     defaults: dict[str, object] = {"--name": _NAME, "--drain-timeout": _DRAIN_SECONDS, **_life(fleet.walltime)}

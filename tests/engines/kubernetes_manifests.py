@@ -68,6 +68,14 @@ def guide_kustomization() -> str:
     return text
 
 
+def guide_kustomization_with_keda() -> str:
+    """The same after the guide's steps to KEDA: ``replicas``, which is last, is taken out, and a block is added."""
+    [block] = [one.source for one in snippets(PAGE) if "components/keda]" in one.source]
+    kept, found, _ = guide_kustomization().partition("replicas:")
+    assert found
+    return kept + block
+
+
 def of_kind(objects: Sequence[Object], kind: str) -> list[Object]:
     return [one for one in objects if one["kind"] == kind]
 

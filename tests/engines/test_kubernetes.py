@@ -16,6 +16,7 @@ from tests.engines.kubernetes_manifests import (
     MANIFESTS,
     Object,
     guide_kustomization,
+    guide_kustomization_with_keda,
     is_required,
     jobs_of_jobset,
     kubectl,
@@ -48,6 +49,7 @@ def recipes() -> dict[str, list[Object]]:
         "hpa": with_components("base", ["hpa"]),
         "keda": with_components("base", ["keda"]),
         "guide": render_from(guide_kustomization()),
+        "guide, KEDA": render_from(guide_kustomization_with_keda()),
     }
 
 
@@ -187,9 +189,11 @@ def test_autoscalers_read_a_metric_that_is_served_and_leave_the_count_of_workers
     [metric] = [one["external"] for one in hpa["spec"]["metrics"]]
     [scaled] = of_kind(recipes["keda"], "ScaledObject")
     [trigger] = scaled["spec"]["triggers"]
+    asked = (trigger["metadata"]["valueLocation"], trigger["metadata"]["targetValue"])
     for name, target, recipe in (
         (metric["metric"]["name"], metric["target"]["averageValue"], "hpa"),
-        (trigger["metadata"]["valueLocation"], trigger["metadata"]["targetValue"], "keda"),
+        (*asked, "keda"),
+        (*asked, "guide, KEDA"),
     ):
         assert samples[name, ()] == SNAPSHOT.desired_slots
         [settings] = of_kind(recipes[recipe], "ConfigMap")

@@ -16,7 +16,8 @@ from tests.support.wire import DEVICE
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.timeout(90)]
 
-# Of TEST-NET-2 and 3 (RFC 5737).
+# Beside the two hosts; the others are of TEST-NET-2 and 3 (RFC 5737).
+MOVED_ADDRESS = "192.0.2.3"
 UNREACHABLE, PROHIBITED, UNROUTED = "198.51.100.1", "198.51.100.2", "203.0.113.1"
 
 
@@ -51,7 +52,8 @@ def test_each_obstacle_on_the_way_has_its_own_text(hosts: TwoHosts, tmp_path: Pa
             wait_for_text(worker, words)
 
 
-def test_a_worker_waits_for_the_name_and_finds_the_trainer_at_one_of_its_addresses(
+@pytest.mark.timeout(240)
+def test_a_worker_waits_for_the_name_and_finds_the_trainer_at_one_of_its_addresses_and_again_after_it_has_moved(
     hosts: TwoHosts, tmp_path: Path
 ) -> None:
     hosts.name_trainer("nobody-yet")
@@ -59,9 +61,17 @@ def test_a_worker_waits_for_the_name_and_finds_the_trainer_at_one_of_its_address
         wait_for_text(worker, "the name 'trainer' of the trainer is not known here")
         hosts.route("unreachable", UNREACHABLE)
         hosts.name_trainer("trainer", UNREACHABLE, WORKER_ADDRESS, TRAINER_ADDRESS)
-        address = f"tcp://{TRAINER_ADDRESS}:5555"
-        with Trainer(hosts.trainer, address, "--length", "20", log=tmp_path / "trainer.log") as trainer:
+        with Trainer(hosts.trainer, f"tcp://{TRAINER_ADDRESS}:5555", log=tmp_path / "trainer.log") as trainer:
             trainer.wait_for(20, 60.0)
+            served_by = {batch.pid for batch in list(trainer.batches)}
+            trainer.kill()
+        hosts.move_trainer(MOVED_ADDRESS)
+        # The name keeps the address that the trainer has left.
+        hosts.name_trainer("trainer", TRAINER_ADDRESS, MOVED_ADDRESS)
+        with Trainer(hosts.trainer, f"tcp://{MOVED_ADDRESS}:5555", log=tmp_path / "moved.log") as moved:
+            moved.wait_for(20, 60.0)
+            assert {batch.pid for batch in list(moved.batches)} == served_by
+            wait_for_text(worker, "the connection to the trainer broke")
 
 
 def test_a_firewall_that_drops_packets_is_told_and_then_the_trainer_is_served(hosts: TwoHosts, tmp_path: Path) -> None:

@@ -77,6 +77,11 @@ class TwoHosts:
         """Have the worker's host refuse to send to this address: `unreachable`, `prohibit` or `blackhole`."""
         _run("ip", "-n", self._namespaces[1], "route", "add", kind, destination)
 
+    def move_trainer(self, address: str) -> None:
+        """Give the trainer's host this address in place of all that it has."""
+        _run("ip", "-n", self._namespaces[0], "addr", "flush", "dev", DEVICE)
+        _run("ip", "-n", self._namespaces[0], "addr", "add", f"{address}/24", "dev", DEVICE)
+
     def cut(self, direction: str = "") -> None:
         """Drop all packets silently, in both directions or only "up" or "down"."""
         self._tell(f"cut {direction}".strip())

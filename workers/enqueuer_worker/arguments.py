@@ -36,6 +36,47 @@ _MOST_NAME = 200
 _TARGET = re.compile(rf"{_PACKAGE.pattern}:{_NAME}")
 
 
+def check_values(
+    *,
+    connect: str,
+    processes: int | str,
+    data_connect: str | None,
+    sequence: tuple[str, ...],
+    allow: tuple[str, ...],
+    allow_pickle: bool,
+    stdin_timeout: float | None,
+    max_memory: int | str | None,
+    name: str | None,
+    drain_timeout: float,
+    lifetime: float | str | None,
+    lifetime_stagger: float | str,
+    preemption_notice: str,
+    requeue_exit_code: int | None,
+    max_reconnect_interval: float,
+    worker_threads: int,
+    log_level: str,
+) -> None:
+    """Raise ConfigurationError for a value that is wrong on any machine, so that a launcher finds it first.
+
+    The names are those of `run_worker`. Token, network interface and modules are the machine's own, and not checked.
+    """
+    check_address(connect)
+    if data_connect is not None:
+        check_address(data_connect, "data_connect")
+    check_allowed(sequence, allow, allow_pickle=allow_pickle)
+    check_log_level(log_level)
+    check_limits(drain_timeout, max_reconnect_interval, worker_threads)
+    check_stdin_timeout(stdin_timeout)
+    if name is not None:
+        check_name(name)
+    read_lifetime(lifetime, lifetime_stagger)
+    check_requeue_exit_code(requeue_exit_code)
+    check_preemption_notice(preemption_notice)
+    count_processes(processes)
+    if max_memory is not None:
+        parse_size(max_memory)
+
+
 def count_processes(processes: int | str) -> int:
     """Return how many workers to start; 'auto' is one for each CPU that this process may use."""
     if processes == "auto":
@@ -103,9 +144,8 @@ def read_lifetime(lifetime: float | str | None, stagger: float | str) -> tuple[f
         return math.inf, 0.0
     seconds = parse_duration("lifetime", lifetime)
     if not shortened < seconds:
-        raise ConfigurationError(
-            f"lifetime={lifetime!r} must be longer than 0 and than lifetime_stagger={stagger!r}, which shortens it"
-        )
+        least = f"lifetime_stagger={stagger!r}, which shortens it" if shortened else "0"
+        raise ConfigurationError(f"lifetime={lifetime!r} must be longer than {least}")
     return seconds, shortened
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
+from enqueuer.cli.caller_error import CallerError
 from enqueuer.cli.option_names import in_option_names
 from enqueuer.errors import ConfigurationError
+from enqueuer_worker.arguments import check_values
 from enqueuer_worker.logs import LEVELS
 from enqueuer_worker.run import run_worker
 
-_BAD_USAGE = 2
 _PARAMETERS = inspect.signature(run_worker).parameters
 
 
@@ -25,7 +26,20 @@ def _option(flag: str, **details: Any) -> Callable[[Callable[..., None]], Callab
     return click.option(flag, envvar=f"ENQUEUER_{name.upper()}", show_envvar=True, **details)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+class WorkerCommand(click.Command):
+    """Checks the values of its options when it reads them, so that `enqueuer launch` finds mistakes as well."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        values = {name: ctx.params[name] for name in inspect.signature(check_values).parameters}
+        try:
+            check_values(**{**values, "preemption_notice": values["preemption_notice"] or ""})
+        except ConfigurationError as error:
+            raise CallerError(in_option_names(str(error), self)) from error
+        return rest
+
+
+@click.command(cls=WorkerCommand, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @_option(
     "--connect",
     required=True,
@@ -192,6 +206,5 @@ def worker(context: click.Context, /, **options: Any) -> None:
     try:
         status = run_worker(**options)
     except ConfigurationError as error:
-        click.echo(f"Error: {in_option_names(str(error), context.command)}", err=True)
-        context.exit(_BAD_USAGE)
+        raise CallerError(in_option_names(str(error), context.command)) from error
     context.exit(status)

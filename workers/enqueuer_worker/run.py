@@ -12,20 +12,7 @@ from pathlib import Path
 from enqueuer.monitoring.health import DIRECTORY_VARIABLE, open_health_socket
 from enqueuer.security.curve import find_token
 from enqueuer.transport.addresses import is_loopback
-from enqueuer_worker.arguments import (
-    check_address,
-    check_allowed,
-    check_limits,
-    check_log_level,
-    check_name,
-    check_preemption_notice,
-    check_requeue_exit_code,
-    check_stdin_timeout,
-    check_trust,
-    count_processes,
-    parse_size,
-    read_lifetime,
-)
+from enqueuer_worker.arguments import check_trust, check_values, count_processes, parse_size, read_lifetime
 from enqueuer_worker.importability import import_problem
 from enqueuer_worker.interfaces import check_interface
 from enqueuer_worker.logs import set_up_logger
@@ -79,21 +66,30 @@ def run_worker(
     """
     sequences, packages = _texts(sequence), _texts(allow)
     name = name or machine_name()
-    check_address(connect)
-    if data_connect is not None:
-        check_address(data_connect, "data_connect")
+    notice = os.fspath(preemption_notice or "")
+    check_values(
+        connect=connect,
+        processes=processes,
+        data_connect=data_connect,
+        sequence=sequences,
+        allow=packages,
+        allow_pickle=allow_pickle,
+        stdin_timeout=stdin_timeout,
+        max_memory=max_memory,
+        name=name,
+        drain_timeout=drain_timeout,
+        lifetime=lifetime,
+        lifetime_stagger=lifetime_stagger,
+        preemption_notice=notice,
+        requeue_exit_code=requeue_exit_code,
+        max_reconnect_interval=max_reconnect_interval,
+        worker_threads=worker_threads,
+        log_level=log_level,
+    )
     token = find_token(token_file)
     check_trust(connect, token, insecure=insecure, allow_pickle=allow_pickle)
-    check_allowed(sequences, packages, allow_pickle=allow_pickle)
-    check_log_level(log_level)
-    check_limits(drain_timeout, max_reconnect_interval, worker_threads)
-    check_stdin_timeout(stdin_timeout)
-    check_name(name)
     check_interface(interface or "")
     life_seconds, stagger_seconds = read_lifetime(lifetime, lifetime_stagger)
-    check_requeue_exit_code(requeue_exit_code)
-    notice = os.fspath(preemption_notice or "")
-    check_preemption_notice(notice)
     count = count_processes(processes)
     settings = Settings(
         connect=connect,

@@ -19,5 +19,6 @@ from enqueuer.cli.lazy_group import LazyGroup
 def launch() -> None:
     """Start workers on this machine, on other hosts, or on a cluster.
 
-    Each started host runs `enqueuer worker`, with the options after `--`.
+    Each started host runs `enqueuer worker`, with the options after `--` and the worker's variables, such as
+    ENQUEUER_ALLOW, that are set here.
     """

@@ -20,12 +20,16 @@ _NO_TRAINER = "no trainer of yours with bind=… runs on this machine"
 @click.command(cls=LaunchCommand, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option(
     "--processes",
+    envvar="ENQUEUER_PROCESSES",
+    show_envvar=True,
     default="auto",
     metavar="N|auto",
     help="Worker processes. 'auto': one for each usable CPU.",
 )
 @click.option(
     "--connect",
+    envvar="ENQUEUER_CONNECT",
+    show_envvar=True,
     metavar="ADDRESS",
     help="The trainer's address, as in its bind=…  [default: that of the one trainer that you run on this machine]",
 )

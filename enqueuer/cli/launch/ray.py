@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -13,15 +14,24 @@ import click
 
 from enqueuer.cli.caller_error import CallerError
 from enqueuer.cli.launch.trainer_address import check_address
-from enqueuer.cli.launch.worker_options import LaunchCommand, worker_context
+from enqueuer.cli.launch.worker_options import LaunchCommand, spelled_out, worker_context
 from enqueuer.cli.option_names import in_option_names
 from enqueuer.errors import ConfigurationError
 from enqueuer.transport.addresses import is_loopback
 
+# The worker's flags that this command sets, or whose use would have each worker replaced once it has left.
+_OWN = ("--processes", "--name", "--token-file", "--insecure", "--stdin-timeout", "--once")
 
-@click.command(cls=LaunchCommand, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+
+@click.command(
+    cls=LaunchCommand,
+    own=_OWN,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
 @click.option(
     "--connect",
+    envvar="ENQUEUER_CONNECT",
+    show_envvar=True,
     required=True,
     metavar="ADDRESS",
     help="The trainer's address: tcp://host:port, as the nodes of the cluster reach it.",
@@ -50,6 +60,8 @@ from enqueuer.transport.addresses import is_loopback
 )
 @click.option(
     "--insecure",
+    envvar="ENQUEUER_INSECURE",
+    show_envvar=True,
     is_flag=True,
     help="Does without a token. Any program that answers at the address, or listens on the way, reads the batches and "
     "chooses what is called on the nodes, within what stands behind `--`.",
@@ -67,6 +79,7 @@ from enqueuer.transport.addresses import is_loopback
     help="A directory that Ray copies to each node, where the workers find your modules.  [default: none; they are "
     "found in the current directory, if the nodes have it too]",
 )
+@click.option("--dry-run", is_flag=True, help="Print what would be started, and start nothing. It asks no cluster.")
 @click.pass_context
 def ray(
     context: click.Context,
@@ -77,6 +90,7 @@ def ray(
     insecure: bool,
     address: str,
     working_dir: str | None,
+    dry_run: bool,
     worker_options: list[str],
 ) -> None:
     """Start workers on a Ray cluster, for a trainer elsewhere.
@@ -106,15 +120,24 @@ def ray(
                 f"{connect} is another machine for the nodes: give --token-file FILE with the worker.token that "
                 "`enqueuer keygen` made; or --insecure if the network is yours alone"
             )
-        library = import_ray()
+        arguments["insecure"] = token is None
+        library = None if dry_run else import_ray()
     except (ConfigurationError, ModuleNotFoundError) as error:
         raise CallerError(in_option_names(str(error), context.command)) from error
+    if library is None:
+        click.echo(f"cluster:        {address}")
+        click.echo(f"actors:         {workers}, spread over the nodes")
+        click.echo(f"CPUs of each:   {cpus_per_worker:g}")
+        click.echo(f"copied modules: {working_dir or 'none'}")
+        click.echo(f"token:          {'none' if token is None else 'given; Ray carries it to the actors'}")
+        click.echo(f"each runs:      {shlex.join(spelled_out(arguments))}")
+        return
     fleet = FixedFleet(
         connect,
         workers,
         cpus_per_worker,
         f"ray-{os.getpid()}",
-        {**arguments, "insecure": token is None},
+        arguments,
         "" if token is None else token.to_text(),
     )
     logging.basicConfig(format="%(levelname)s %(message)s")
@@ -129,15 +152,15 @@ def ray(
 
 def _arguments(connect: str, cpus_per_worker: float, worker_options: list[str]) -> dict[str, Any]:
     """The arguments of `enqueuer_worker.run_worker`, from the options behind ``--``."""
-    # The flags that this command sets, or whose use would have each worker replaced once it has left.
-    own = dict.fromkeys(("--processes", "--name", "--token-file", "--insecure", "--stdin-timeout", "--once"))
+    own = dict.fromkeys(_OWN)
     with worker_context({"--connect": connect, **own}, worker_options) as context:
         chosen = context.params
         given = context.get_parameter_source("worker_threads")
     threads = chosen["worker_threads"]
     if given is click.core.ParameterSource.DEFAULT:
         threads = max(1, int(cpus_per_worker))
-    return {**chosen, "processes": 1, "worker_threads": threads, "once": False, "token_file": None, "name": None}
+    unset = dict.fromkeys(("name", "stdin_timeout", "token_file", "requeue_exit_code"))
+    return {**chosen, **unset, "processes": 1, "worker_threads": threads, "once": False}
 
 
 def _join(library: Any, address: str, working_dir: str | None) -> None:

@@ -11,14 +11,18 @@ import click
 from enqueuer.cli.caller_error import CallerError
 from enqueuer.cli.launch.worker_options import LaunchCommand, worker_context
 from enqueuer.cli.option_names import in_option_names
-from enqueuer.engines.slurm_script import SlurmFleet, job_script
+from enqueuer.engines.slurm_script import SlurmFleet, job_script, own_options
 from enqueuer.errors import ConfigurationError
 from enqueuer.security.curve import TOKEN_VARIABLE
 from enqueuer.security.keys import read_token
 from enqueuer.transport.addresses import is_loopback
 
 
-@click.command(cls=LaunchCommand, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.command(
+    cls=LaunchCommand,
+    own=("--name", "--stdin-timeout", "--requeue-exit-code"),
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
 @click.option(
     "--nodes", type=click.IntRange(min=1), default=1, metavar="N", help="How many jobs run at once, each on one node."
 )
@@ -31,6 +35,8 @@ from enqueuer.transport.addresses import is_loopback
 )
 @click.option(
     "--processes",
+    envvar="ENQUEUER_PROCESSES",
+    show_envvar=True,
     default="auto",
     metavar="N|auto",
     help="Worker processes of each job, and its CPUs. 'auto': the whole node, with a process for each CPU.",
@@ -100,7 +106,7 @@ def slurm(
             directives=directive,
         )
         script = job_script(fleet, python, worker_options)
-        _check_worker(worker_options)
+        _check_worker(fleet, worker_options)
     except ConfigurationError as error:
         raise CallerError(in_option_names(str(error), slurm)) from error
     if dry_run:
@@ -112,9 +118,9 @@ def slurm(
     click.echo(f"  end one, or all:        scancel {job}_0, scancel {job}")
 
 
-def _check_worker(options: list[str]) -> None:
+def _check_worker(fleet: SlurmFleet, options: list[str]) -> None:
     """Find now what each of the jobs would find only once it runs."""
-    with worker_context({}, options) as context:
+    with worker_context(own_options(fleet, options), options) as context:
         chosen = context.params
     if chosen["token_file"]:
         read_token(chosen["token_file"])

@@ -27,10 +27,16 @@ _UNPROTECTED = (
 )
 
 
-@click.command(cls=LaunchCommand, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.command(
+    cls=LaunchCommand,
+    own=("--name", "--interface", "--stdin-timeout", "--requeue-exit-code"),
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
 @click.argument("hosts", nargs=-1, required=True, metavar="HOST[:PROCESSES]...")
 @click.option(
     "--processes",
+    envvar="ENQUEUER_PROCESSES",
+    show_envvar=True,
     default="auto",
     metavar="N|auto",
     help="Worker processes on each host that names no number of its own. 'auto': one for each usable CPU there. "
@@ -45,6 +51,8 @@ _UNPROTECTED = (
 )
 @click.option(
     "--insecure",
+    envvar="ENQUEUER_INSECURE",
+    show_envvar=True,
     is_flag=True,
     help="Does without a token. Every user of these hosts can then connect to the trainer, and feed it.",
 )
@@ -61,11 +69,15 @@ _UNPROTECTED = (
 )
 @click.option(
     "--connect",
+    envvar="ENQUEUER_CONNECT",
+    show_envvar=True,
     metavar="ADDRESS",
     help="The trainer's address, as in its bind=…  [default: that of the one trainer that you run on this machine]",
 )
 @click.option(
     "--data-connect",
+    envvar="ENQUEUER_DATA_CONNECT",
+    show_envvar=True,
     metavar="ADDRESS",
     help="The trainer's second address, as in its data_bind=…. With it no trainer is looked for.",
 )

@@ -23,13 +23,13 @@ def own_trainers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def dry_run(*options: str) -> Result:
-    return CliRunner().invoke(main, ["launch", "local", "--dry-run", *options, "--", "--allow", "my data"])
+    return CliRunner().invoke(main, ["launch", "local", "--dry-run", *options, "--", "--allow", "p", "--name", "a b"])
 
 
 def test_a_dry_run_prints_the_workers_command_and_waits_for_no_trainer() -> None:
     result = dry_run("--connect", "tcp://127.0.0.1:5555")
     assert result.exit_code == 0
-    assert result.output == "enqueuer worker --connect tcp://127.0.0.1:5555 --processes auto --allow 'my data'\n"
+    assert result.output == "enqueuer worker --connect tcp://127.0.0.1:5555 --processes auto --allow p --name 'a b'\n"
     result = dry_run()
     assert result.exit_code == 2
     assert "no trainer of yours with bind=… runs on this machine: start it, or give --connect" in result.output
@@ -54,7 +54,7 @@ def test_workers_in_a_second_shell_wait_for_the_users_trainer_and_serve_it(tmp_p
             # On a busy machine it may not answer in time.
             wait_until(lambda: dry_run().exit_code == 0, 60.0, "an answer of the trainer")
             assert dry_run("--processes", "3").output == (
-                f"enqueuer worker --connect {enqueuer.endpoint} --processes 3 --allow 'my data'\n"
+                f"enqueuer worker --connect {enqueuer.endpoint} --processes 3 --allow p --name 'a b'\n"
             )
             assert [int(index) for _, index in enqueuer.epoch()] == list(range(6))
         launch.send_signal(signal.SIGINT)

@@ -42,6 +42,7 @@ def launch(*options: str, worker: tuple[str, ...] = ALLOWED) -> Result:
         (LOCAL, (*ALLOWED, "--alow", "x"), "No such option '--alow'"),
         (LOCAL, (*ALLOWED, "--processes", "2"), "--processes stands behind `--`"),
         (LOCAL, (*ALLOWED, "--once"), "--once stands behind `--`"),
+        (LOCAL, (*ALLOWED, "--lifetime", "1 week"), "--lifetime must be a time like 90s, 55m, 2h"),
         (LOCAL, ALLOWED, "pip install 'enqueuer[ray]'"),
     ],
 )
@@ -50,6 +51,19 @@ def test_a_mistake_is_told_before_anything_is_started(
 ) -> None:
     result = launch(*options, worker=worker)
     assert result.exit_code == 2 and message in result.output, result.output
+
+
+def test_a_dry_run_prints_what_each_actor_would_run_without_the_token(tmp_path: Path) -> None:
+    assert CliRunner().invoke(main, ["keygen", str(tmp_path / "keys")]).exit_code == 0
+    file = tmp_path / "keys" / "worker.token"
+    options = ("--workers", "8", "--cpus-per-worker", "2", "--token-file", str(file), "--dry-run")
+    shown = launch(*ELSEWHERE, *options, worker=("--allow", "mydata", "--lifetime", "55m"))
+    assert shown.exit_code == 0, shown.output
+    assert "actors:         8," in shown.output and "token:          given;" in shown.output
+    command = "enqueuer worker --connect tcp://trainer:5555 --allow mydata --lifetime 55m --worker-threads 2\n"
+    assert shown.output.endswith(f"each runs:      {command}")
+    assert file.read_text().strip() not in shown.output
+    assert "token:          none\n" in launch(*LOCAL, "--dry-run").output
 
 
 def test_the_file_of_a_token_must_be_private(tmp_path: Path) -> None:

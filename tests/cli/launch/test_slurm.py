@@ -29,6 +29,11 @@ def test_a_dry_run_prints_the_script_alone() -> None:
     assert "python3 -m enqueuer worker" in result.stdout
 
 
+def test_the_walltimes_lifetime_takes_a_stagger_of_the_users_own() -> None:
+    given = (*WORKER, "--insecure", "--lifetime-stagger", "5m")
+    assert "--lifetime-stagger 5m" in launch("--dry-run", "--time", "60", worker=given).stdout
+
+
 def test_the_token_is_taken_from_a_file_and_appears_nowhere(tmp_path: Path) -> None:
     assert CliRunner().invoke(main, ["keygen", str(tmp_path / "keys")]).exit_code == 0
     file = tmp_path / "keys" / "worker.token"
@@ -51,6 +56,8 @@ def test_the_token_is_taken_from_a_file_and_appears_nowhere(tmp_path: Path) -> N
         ((), (), "-- --allow PACKAGE"),
         ((), ("--allow", "mydata"), "Missing option '--connect'"),
         ((), (*WORKER, "--alow", "x"), "No such option '--alow'"),
+        ((), (*WORKER, "--insecure", "--max-memory", "lots"), "--max-memory must be a size like 4G"),
+        ((), (*WORKER, "--insecure", "--lifetime-stagger", "5m"), "give --lifetime … as well"),
         (("--nodes", "4", "--array", "2"), WORKER, "--array 2 is too small for --nodes 4"),
         (("--time", "3"), WORKER, "--time 3 is too short"),
         (("--time", "soon"), WORKER, "--time must be as Slurm writes it"),

@@ -458,6 +458,16 @@ def test_a_local_worker_logs_a_broken_link_at_debug_level_only() -> None:
     assert [note.level for note in rig.of(Note)] == [logging.DEBUG]
 
 
+def test_a_trainer_that_stays_away_is_told_once_and_not_at_each_attempt(rig: Rig) -> None:
+    rig.serve()
+    rig.step(LinkBroken())
+    assert [note.level for note in rig.of(Note)] == [logging.WARNING]
+    for _ in range(3):
+        rig.pass_time(2.0)
+        rig.step(LinkBroken())
+        assert [note.level for note in rig.of(Note)] == [logging.DEBUG], "the supervisor says why, once for all"
+
+
 def test_only_the_first_build_of_a_session_is_logged(rig: Rig) -> None:
     rig.serve()
     rig.step(Loaded(SESSION, 0, 0, 12, b""))

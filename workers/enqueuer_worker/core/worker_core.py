@@ -217,9 +217,9 @@ class WorkerCore:
             # A worker for one session does not wait for a change of keys.
             self._leave(ExitCode.REFUSED)
             return
-        # Most sessions of a local worker end like this. Without a session, and when it is refused, the supervisor
-        # meets the same and logs the reason.
-        level = _WARNING if self.policy.reconnects and not event.refused and self._session is not None else _DEBUG
+        # Most sessions of a local worker end like this. Before an answer, and when it is refused, the supervisor meets
+        # the same and logs the reason, once for all attempts.
+        level = _WARNING if self.policy.reconnects and not event.refused and self._is_linked else _DEBUG
         self._note(level, "the connection to the trainer broke; connecting again")
         self._go_offline(now)
 
@@ -410,8 +410,8 @@ class WorkerCore:
                 self._open(now)
             return
         if now >= self._timers.silent_at:
-            # Without a session it is a trainer that does not run yet: a remote worker's supervisor says so.
-            level = _DEBUG if self._session is None and self.policy.reconnects else _WARNING
+            # Before an answer it is a trainer that does not run, or not yet: a remote worker's supervisor says so.
+            level = _DEBUG if not self._is_linked and self.policy.reconnects else _WARNING
             self._note(level, "the trainer is silent; connecting again")
             self._go_offline(now)
             return

@@ -34,7 +34,17 @@ from enqueuer.transport.sockets import configure, new_context
 UNIX_SCHEME = "unix://"
 # A number that no event reaches.
 NO_EVENT = (1 << 64) - 1
-_WATCHED = zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
+_WATCHED = (
+    zmq.EVENT_CONNECT_DELAYED
+    | zmq.EVENT_CONNECT_RETRIED
+    | zmq.EVENT_CONNECTED
+    | zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_DISCONNECTED
+)
+# After these the trainer's answer is no. After a mere disconnect libzmq tries again: a tunnel may lead to nothing yet.
+_REFUSALS = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 
 
 class NoTrainerError(ConnectionError):
@@ -184,6 +194,7 @@ class _UnixLink:
 class _TcpLink:
     def __init__(self, address: str, token: ObserverToken | None) -> None:
         self._context = new_context()
+        self._host = address.removeprefix("tcp://").rpartition(":")[0]
         self._has_token = token is not None
         self._socket = configure(self._context.socket(zmq.DEALER))
         self._monitor = self._context.socket(zmq.PAIR)
@@ -211,17 +222,39 @@ class _TcpLink:
             self._is_refused = True
 
     def receive(self, timeout: float) -> bytes | None:
-        return self._socket.recv() if not self._is_refused and self._socket.poll(int(timeout * 1000)) else None
+        deadline = time.monotonic() + timeout
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._monitor, zmq.POLLIN)
+        while not self._is_refused:
+            found = dict(poller.poll(max(0.0, deadline - time.monotonic()) * 1000))
+            if self._socket in found:
+                return self._socket.recv()
+            if not found:
+                break
+            self._note_events()
+        return None
 
-    def explain(self) -> str:
+    def _note_events(self) -> None:
         while self._monitor.poll(0):
             self._seen |= receive_event(self._monitor).number
-        if self._seen & zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            return "the trainer does not answer: another program, an older version, or its I/O thread hangs"
-        if self._seen & zmq.EVENT_CONNECTED and self._has_token:
+        self._is_refused = self._is_refused or bool(self._seen & _REFUSALS)
+
+    def explain(self) -> str:
+        self._note_events()
+        is_connected = self._seen & zmq.EVENT_CONNECTED
+        # A trainer that is only busy has refused nothing: the connection stands, without its handshake.
+        is_closed = self._is_refused or self._seen & zmq.EVENT_DISCONNECTED
+        if self._seen & zmq.EVENT_HANDSHAKE_SUCCEEDED or (is_connected and not is_closed):
+            return "the trainer does not answer: another program, an older version, busy, or its I/O thread hangs"
+        if is_connected and self._has_token:
             return "it does not admit this token: revoked, of another coordinator.key, or the trainer has no keys"
-        if self._seen & zmq.EVENT_CONNECTED:
+        if is_connected and self._is_refused:
             return "it wants an observer's token: --token-file, made by `enqueuer keygen DIR --add-observer`"
+        if is_connected:
+            return "the connection is closed again: the trainer has just ended, or a tunnel or another program is there"
+        if self._seen & zmq.EVENT_CONNECT_RETRIED and not self._seen & zmq.EVENT_CONNECT_DELAYED:
+            return f"{self._host} is not found: no machine of that name, or no network that leads to it"
         return "nothing answers at this address: no trainer runs there, or a firewall drops it"
 
     def close(self) -> None:

@@ -462,7 +462,8 @@ class SequenceEnqueuer:
             print(enq.verdict())
 
         Each step gets a copy of the stream's next batch, which stays the next one. `verdict` and its number of slots
-        go by the rate measured, in batches a second, until ``stop()``. Call it where nobody else takes batches.
+        go by the rate measured, in batches a second, until ``stop()``; the probe's own time is in no verdict. Call it
+        where nobody else takes batches.
 
         Raises:
             RuntimeError: the enqueuer is not running, or has no workers (``start(workers=0)`` without ``bind``).
@@ -489,7 +490,8 @@ class SequenceEnqueuer:
             if self._session is session and not isinstance(error, KeyboardInterrupt):
                 self._fail(error)
             raise
-        yield from repeat(batch, steps, session.note_probed_rate)
+        session.begin_probe()
+        yield from repeat(batch, steps, session.end_probe)
 
     def wait_for_workers(self, n: int, timeout: float | None = None) -> None:
         """Wait until ``n`` workers serve; a local thread or process counts as one.

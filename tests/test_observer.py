@@ -206,7 +206,7 @@ def test_a_trainer_with_keys_shows_itself_to_an_observers_token(keyed: str, keys
 
 
 def test_without_a_token_or_with_a_revoked_one_the_error_says_so(keyed: str, keys: KeyDirectory) -> None:
-    with Observer(keyed, timeout=1.5) as observer, pytest.raises(NoTrainerError, match="wants an observer's token"):
+    with Observer(keyed, timeout=TIMEOUT) as observer, pytest.raises(NoTrainerError, match="wants an observer's token"):
         observer.look()
     token = token_of(keys)
     with Observer(keyed, token, timeout=TIMEOUT) as observer:
@@ -221,8 +221,33 @@ def test_without_a_token_or_with_a_revoked_one_the_error_says_so(keyed: str, key
             return False
 
         wait_until(is_refused, TIMEOUT)
-    with Observer(keyed, token, timeout=1.5) as observer, pytest.raises(NoTrainerError, match="does not admit"):
+    with Observer(keyed, token, timeout=TIMEOUT) as observer, pytest.raises(NoTrainerError, match="does not admit"):
         observer.look()
+
+
+def test_a_busy_trainer_a_tunnel_to_nothing_and_an_unknown_name_are_not_taken_for_a_lack_of_a_token() -> None:
+    def is_told(address: str, text: str) -> None:
+        with Observer(address, timeout=TIMEOUT) as observer:
+            wait_until(lambda: text in observer._link.explain(), TIMEOUT, text)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        is_told(address, "busy")
+
+        def close_each() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    listener.accept()[0].close()
+
+        closing = threading.Thread(target=close_each)
+        closing.start()
+        try:
+            is_told(address, "the connection is closed again")
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            closing.join()
+    # A part of a name has up to 63 letters, so no name server is asked.
+    is_told(f"tcp://{'a' * 64}.invalid:1", ".invalid is not found")
 
 
 def test_a_refused_observer_that_asks_late_is_told_as_well(keyed: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,18 +41,19 @@ def metrics(address: str | None, token_file: Path | None, timeout: float, port: 
     """
     from enqueuer.monitoring.metrics import MetricsServer
 
-    source = TrainerSource(address, token_file, timeout)
-    try:
-        server = MetricsServer(source.snapshot, port, host)
-    except ConfigurationError as error:
-        raise CallerError(str(error)) from error
-    except OSError as error:
-        raise click.ClickException(error.strerror or str(error)) from error
-    click.echo(f"serving metrics at http://{host}:{port}/metrics", err=True)
-    try:
-        threading.Event().wait()
-    finally:
-        server.close()
+    with closing(TrainerSource(address, token_file, timeout)) as source:
+        try:
+            server = MetricsServer(source.snapshot, port, host)
+        except ConfigurationError as error:
+            raise CallerError(str(error)) from error
+        except OSError as error:
+            hint = ": --port gives another one" if error.errno == errno.EADDRINUSE else ""
+            raise click.ClickException(f"{error.strerror or error}{hint}") from error
+        click.echo(f"serving metrics at http://{host}:{port}/metrics", err=True)
+        try:
+            threading.Event().wait()
+        finally:
+            server.close()
 
 
 class TrainerSource:
@@ -79,12 +82,21 @@ class TrainerSource:
                 seen = self._observer.look(with_workers=False)
                 self._told = ""
                 return seen
-            except OSError as error:
+            except (OSError, CallerError) as error:  # the token may go while the command runs
                 self._tell(str(error))
-                if self._observer is not None:
-                    self._observer.close()
-                    self._observer = None
+                self._close()
             return None
+
+    def close(self) -> None:
+        """Close the connection; under a snapshot that still waits for its answer, it ends with the process."""
+        if self._lock.acquire(blocking=False):
+            self._close()
+            self._lock.release()
+
+    def _close(self) -> None:
+        if self._observer is not None:
+            self._observer.close()
+            self._observer = None
 
     def _connect(self) -> Observer:
         return one_observer(self._address, self._token_file, self._timeout)

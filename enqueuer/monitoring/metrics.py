@@ -8,6 +8,7 @@ series must not grow with the fleet; `enqueuer status --json` has each worker.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -41,7 +42,8 @@ class MetricsServer:
         try:
             self._server, self._thread = start_http_server(port, addr=host, registry=registry)
         except OSError as error:
-            raise OSError(error.errno, f"cannot serve metrics at {host}:{port}: {error.strerror}") from error
+            reason = "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror
+            raise OSError(error.errno, f"cannot serve metrics at {host}:{port}: {reason}") from error
 
     def close(self) -> None:
         """End the server; a scrape that runs is not waited for."""

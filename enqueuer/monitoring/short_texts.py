@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+UNKNOWN = "–"
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -17,6 +18,11 @@ def short_seconds(seconds: float) -> str:
     if seconds < 0.9995:
         return f"{1000 * seconds:.3g} ms"
     return f"{seconds:.3g} s" if seconds < 999.5 else f"{seconds / 3600:.1f} h" if seconds < 3.6e6 else "days"
+
+
+def known_seconds(seconds: float) -> str:
+    """A time as `short_seconds` has it; a dash for 0: nothing was measured yet."""
+    return short_seconds(seconds) if seconds > 0 else UNKNOWN
 
 
 def short_bytes(nbytes: int) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from enqueuer.monitoring.session_texts import faults, memory, progress, slots
-from enqueuer.monitoring.short_texts import cut, duration, short_seconds
+from enqueuer.monitoring.short_texts import cut, duration, known_seconds, short_seconds
 from enqueuer.protocol.observation import Snapshot, WorkerRow
 
 _WIDTH = 80
@@ -71,5 +71,5 @@ def _row(row: WorkerRow) -> str:
         computes = f"{epoch}/{index} {short_seconds(seconds)}"
     return (
         f"{cut(row.worker_id, 16):<16} {cut(row.host, 12):<12} {row.state:<8} {row.batches_count:>8} "
-        f"{short_seconds(row.item_seconds_p50):>7} {short_seconds(row.item_seconds_p95):>7} {computes}"
+        f"{known_seconds(row.item_seconds_p50):>7} {known_seconds(row.item_seconds_p95):>7} {computes}"
     )[:_WIDTH]

@@ -9,7 +9,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from enqueuer.core.verdict import LEAST_BATCHES, LEAST_SECONDS, Cause, Verdict, judge
 from enqueuer.core.window import LateBatch, Window
@@ -51,8 +51,14 @@ class Counters:
     late_batch: LateBatch | None = None
 
 
+# The other fields are totals, which only grow.
+_OF_THE_MOMENT = ("slots_count", "item_seconds", "compression_ratio", "late_batch")
+_TOTALS = tuple(field.name for field in fields(Counters) if field.name not in _OF_THE_MOMENT)
+
+
 @dataclass(frozen=True, slots=True)
 class _Moment:
+    # The clock stands still during a pause, and so do the totals.
     at: float
     counters: Counters
     # Seconds since the beginning in which a late batch kept slots idle.
@@ -62,7 +68,7 @@ class _Moment:
 
 
 class VerdictWatch:
-    """Judges the latest window. The I/O thread calls `look` in its turns. Any thread may read the attributes."""
+    """Judges the latest window. The I/O thread calls the methods. Any thread may read the attributes."""
 
     def __init__(self, read: Callable[[], Counters], now: float) -> None:
         self._read = read
@@ -71,36 +77,77 @@ class VerdictWatch:
         self.verdict = Verdict(Cause.TOO_EARLY, 0.0, None, "too early to tell")
         # The number of slots for engines to start; None while unknown.
         self.desired_slots: int | None = None
-        # Batches a second, as measured by a probe. Another thread sets it, in one assignment.
+        # Batches a second, as measured by a probe.
         self.probed_rate: float | None = None
+        self._is_paused = False
+        # What all pauses took, and what was counted in them: in no window.
+        self._paused_seconds = 0.0
+        self._paused_counters = Counters()
         self._too_many_since = math.inf
         self._held_since = now
         self._told: Cause | None = None
         self._told_at = -math.inf
 
     def look(self, now: float) -> None:
-        """Read the counters and judge, if a second has passed since the last time."""
+        """Read the counters and judge, if a second has passed since the last time and no pause is on."""
         last = self._moments[-1]
-        if now - last.at < _READ_SECONDS:
+        if now - self._paused_seconds - last.at < _READ_SECONDS:
             return
-        counters = self._read()
+        if self._is_paused:
+            read = self._read()
+            if _less(read, self._paused_counters).batches_count == last.counters.batches_count:
+                self._leave_out(now, read)
+                return
+            self._is_paused = False  # nobody ended it, and the training goes on
+        self._note_moment(now)
+        self._renew(now)
+        self._tell(now)
+
+    def pause(self, now: float) -> None:
+        """Judge nothing until `resume`, and have nothing of that time in a window: the trainer takes no batches."""
+        if not self._is_paused:
+            self._note_moment(now)
+            self._is_paused = True
+
+    def resume(self, now: float, probed_rate: float | None) -> None:
+        """Judge again, and by this rate in batches a second, unless it is None: what was before the pause at once."""
+        if self._is_paused:
+            self._leave_out(now, self._read())
+            self._is_paused = False
+        if probed_rate is not None:
+            self.probed_rate = probed_rate
+            self._too_many_since = -math.inf  # measured, so a larger number from before is not kept
+            self._renew(now)
+
+    def _leave_out(self, now: float, read: Counters) -> None:
+        """Take what has passed since the last moment for a pause."""
+        last = self._moments[-1]
+        self._paused_seconds = now - last.at
+        self._paused_counters = _less(read, last.counters)
+
+    def _note_moment(self, now: float) -> None:
+        """Read the counters."""
+        last = self._moments[-1]
+        at = now - self._paused_seconds
+        counters = _less(self._read(), self._paused_counters)
         late = counters.late_batch
         if late is not None:
             self._late_batch = late
         # The late batch came or went somewhere between two looks: half of the time, on average.
         ends_count = (late is not None) + (last.counters.late_batch is not None)
-        blocked = last.blocked_seconds + (now - last.at) * ends_count / 2
-        slot_seconds = last.slot_seconds + (now - last.at) * last.counters.slots_count
+        blocked = last.blocked_seconds + (at - last.at) * ends_count / 2
+        slot_seconds = last.slot_seconds + (at - last.at) * last.counters.slots_count
         if counters.batches_count and not last.counters.batches_count:
             # The workers were starting until now: the window begins here.
             self._moments.clear()
-        self._moments.append(_Moment(now, counters, blocked, slot_seconds))
-        self._forget(now)
+        self._moments.append(_Moment(at, counters, blocked, slot_seconds))
+        self._forget()
+
+    def _renew(self, now: float) -> None:
         verdict = self._judge(now)
         if verdict.cause is not self.verdict.cause:
             self._held_since = now
         self.verdict = verdict
-        self._tell(now)
 
     def _judge(self, now: float) -> Verdict:
         """The verdict on the latest window; it advises the published number of slots, as all views do."""
@@ -111,14 +158,14 @@ class VerdictWatch:
         self._publish(verdict.desired_slots, now)
         return judge(replace(window, published_slots=self.desired_slots))
 
-    def _forget(self, now: float) -> None:
+    def _forget(self) -> None:
         """Drop old moments; the shortest window with enough seconds and batches stays."""
         moments, newest = self._moments, self._moments[-1]
         while len(moments) > 2:
             follower = moments[1]
-            is_long = now - follower.at >= LEAST_SECONDS
+            is_long = newest.at - follower.at >= LEAST_SECONDS
             has_batches = newest.counters.batches_count - follower.counters.batches_count >= LEAST_BATCHES
-            if not (is_long and has_batches) and now - moments[0].at < _LONGEST_WINDOW:
+            if not (is_long and has_batches) and newest.at - moments[0].at < _LONGEST_WINDOW:
                 return
             moments.popleft()
 
@@ -168,3 +215,8 @@ class VerdictWatch:
         if now - self._told_at >= _LOG_SECONDS:
             self._told, self._told_at = cause, now
             logger.info("%s", self.verdict)
+
+
+def _less(counters: Counters, other: Counters) -> Counters:
+    """These counters, with the totals of the other ones taken off."""
+    return replace(counters, **{name: getattr(counters, name) - getattr(other, name) for name in _TOTALS})

@@ -12,10 +12,11 @@ from typing import Any
 _WARM_UP_STEPS = 1
 
 
-def repeat(batch: Any, steps: int, note_rate: Callable[[float], None]) -> Generator[Any, None, None]:
-    """Yield a copy of ``batch`` for each of the ``steps``; then note the caller's rate in batches a second.
+def repeat(batch: Any, steps: int, end: Callable[[float | None], None]) -> Generator[Any, None, None]:
+    """Yield a copy of ``batch`` for each of the ``steps``; then call ``end`` with the caller's batches a second.
 
-    The rate is the median step's, without the first step. If the loop is left earlier, the steps so far count.
+    The rate is the median step's, without the first step. If the loop is left earlier, the steps so far count; the rate
+    is None if there was only the first.
     """
     seconds: list[float] = []
     try:
@@ -27,5 +28,4 @@ def repeat(batch: Any, steps: int, note_rate: Callable[[float], None]) -> Genera
             seconds.append(time.perf_counter() - started)
     finally:
         measured = seconds[_WARM_UP_STEPS:]
-        if measured:
-            note_rate(1.0 / max(statistics.median(measured), 1e-9))
+        end(1.0 / max(statistics.median(measured), 1e-9) if measured else None)

@@ -317,9 +317,13 @@ class Session:
         """A snapshot, taken in the I/O thread, or here after its end. While that thread hangs: the last snapshot."""
         return self._views.stats()
 
-    def note_probed_rate(self, rate: float) -> None:
-        """Judge from now on by this rate, in batches a second that the trainer takes from memory."""
-        self._views.note_probed_rate(rate)
+    def begin_probe(self) -> None:
+        """Judge nothing until `end_probe`: the trainer takes batches from memory."""
+        self._views.begin_probe()
+
+    def end_probe(self, rate: float | None) -> None:
+        """Judge again, and by this rate, in batches a second that the trainer takes from memory; None: not measured."""
+        self._views.end_probe(rate)
 
     @property
     def verdict(self) -> Verdict:

@@ -13,6 +13,7 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent import futures
 
 from enqueuer.core.actions import Show
@@ -137,9 +138,20 @@ class Views:
         """The verdict on what holds the training back now, at most a second old."""
         return self._verdicts.verdict
 
-    def note_probed_rate(self, rate: float) -> None:
-        """Judge from now on by this rate, in batches a second that the trainer takes from memory."""
-        self._verdicts.probed_rate = rate
+    def begin_probe(self) -> None:
+        """Judge nothing until `end_probe`: the trainer takes batches from memory."""
+        self._in_io_thread(lambda: self._verdicts.pause(time.monotonic()))
+
+    def end_probe(self, rate: float | None) -> None:
+        """Judge again, and by this rate, in batches a second that the trainer takes from memory; None: not measured."""
+        self._in_io_thread(lambda: self._verdicts.resume(time.monotonic(), rate))
+
+    def _in_io_thread(self, function: Callable[[], None]) -> None:
+        """Have the I/O thread call this, and wait for it, unless that thread hangs, has ended, or is this one."""
+        called = self._io.call(function)
+        if not self._io.is_current:  # a probe's loop that was left ends wherever its generator is collected
+            with contextlib.suppress(futures.CancelledError, futures.TimeoutError):
+                called.result(_CALL_SECONDS)
 
     def show(self, show: Show) -> Snapshot:
         """The Snapshot for an observer."""

@@ -159,7 +159,7 @@ class Gatekeeper:
         if self._is_readable:
             self._refusals.warn(
                 fingerprint(public_key),
-                f"refused a worker: its key {fingerprint(public_key)} is not in {self._key_file}",
+                f"refused a connection: its key {fingerprint(public_key)} is not in {self._key_file}",
             )
         return False
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from enqueuer.monitoring.short_texts import cut, short_bytes, short_rate, short_seconds
+from enqueuer.monitoring.short_texts import UNKNOWN, cut, known_seconds, short_bytes, short_rate, short_seconds
 from enqueuer.monitoring.worker_table import SeenWorker
 
-_UNKNOWN = "–"
 _LEAST_NAME, _LEAST_HOST = 8, 6
 _LONGEST_NAME = 40
 
@@ -27,6 +26,10 @@ class Column:
         text = cut(text, self.width)
         return text.rjust(self.width) if self.is_right else text.ljust(self.width)
 
+    def mark(self, arrow: str) -> str:
+        """The title with this arrow, which is there also where the column is as narrow as its title."""
+        return self.title[: max(0, self.width - len(arrow))] + arrow
+
 
 def _tight(text: str) -> str:
     return text.replace(" ", "")
@@ -34,20 +37,20 @@ def _tight(text: str) -> str:
 
 def _rate(worker: SeenWorker) -> str:
     rate = worker.batches_per_second
-    return short_rate(rate) if rate is not None else _UNKNOWN
+    return short_rate(rate) if rate is not None else UNKNOWN
 
 
 def _quantile(seconds: float) -> str:
-    return _tight(short_seconds(seconds)) if seconds > 0 else _UNKNOWN
+    return _tight(known_seconds(seconds))
 
 
 def _size(nbytes: int) -> str:
-    return _tight(short_bytes(nbytes)) if nbytes > 0 else _UNKNOWN
+    return _tight(short_bytes(nbytes)) if nbytes > 0 else UNKNOWN
 
 
 def _computing_for(worker: SeenWorker) -> str:
     computing = worker.row.computing
-    return _tight(short_seconds(computing[2])) if computing is not None else _UNKNOWN
+    return _tight(short_seconds(computing[2])) if computing is not None else UNKNOWN
 
 
 def _computes(worker: SeenWorker) -> str:
@@ -95,4 +98,4 @@ def line(columns: Sequence[Column], worker: SeenWorker) -> str:
 def head(columns: Sequence[Column], order: str, *, is_descending: bool) -> str:
     """The line of the titles, with an arrow at the column of the present order."""
     arrow = "▼" if is_descending else "▲"
-    return " ".join(column.fit(f"{column.title}{arrow if column.title == order else ''}") for column in columns)
+    return " ".join(column.fit(column.title if column.title != order else column.mark(arrow)) for column in columns)

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from enqueuer.monitoring.short_texts import duration, short_bytes, short_rate, short_seconds
+from enqueuer.monitoring.short_texts import duration, known_seconds, short_bytes, short_rate, short_seconds
 from enqueuer.monitoring.worker_table import SeenWorker
 
 
@@ -44,8 +44,8 @@ def facts(worker: SeenWorker, now: float) -> Iterator[tuple[str, str]]:
     yield "slots", str(row.slots)
     yield "leases", str(row.leases_count)
     yield "batches", f"{row.batches_count}" + (f", {short_rate(rate)}/s" if rate is not None else "")
-    yield "batch time", f"{short_seconds(row.item_seconds)} on average"
-    yield "", f"{short_seconds(row.item_seconds_p50)} p50, {short_seconds(row.item_seconds_p95)} p95"
+    yield "batch time", f"{known_seconds(row.item_seconds)} on average"
+    yield "", f"{known_seconds(row.item_seconds_p50)} p50, {known_seconds(row.item_seconds_p95)} p95"
     yield "received", short_bytes(row.received_bytes)
     if row.memory_bytes:
         yield "memory", short_bytes(row.memory_bytes)

@@ -103,7 +103,7 @@ def test_a_trainer_with_keys_is_seen_with_an_observers_token_alone(
         result = status(enqueuer.endpoint, "--token-file", str(keys.token_file("worker")))
         assert result.exit_code == 2 and "an observer needs one of its own" in result.output
         monkeypatch.delenv("ENQUEUER_TOKEN_FILE")
-        result = status(enqueuer.endpoint, "--timeout", "1.5")
+        result = status(enqueuer.endpoint, "--timeout", "30")
         assert result.exit_code == 2 and "it wants an observer's token" in result.output
 
 

@@ -128,6 +128,6 @@ def test_a_port_in_use_is_an_error_of_start_that_names_it(monkeypatch: pytest.Mo
         taken.listen()
         port = taken.getsockname()[1]
         with SequenceEnqueuer(Bare(length=6), metrics_port=port) as enqueuer:
-            with pytest.raises(OSError, match=f"cannot serve metrics at 127.0.0.1:{port}"):
+            with pytest.raises(OSError, match=f"cannot serve metrics at 127.0.0.1:{port}: the port is taken"):
                 enqueuer.start(workers=1)
             assert not enqueuer.is_running()

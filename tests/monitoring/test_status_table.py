@@ -73,3 +73,8 @@ def test_of_a_large_fleet_the_workers_worth_a_look_are_shown() -> None:
     assert shown == ["w500", "w999", "w998"]
     assert text.endswith("… and 997 more workers (--all)") and "999 serving, 1 joining" in text
     assert len(table(replace(SNAPSHOT, rows=tuple(rows))).splitlines()) > 1_000
+
+
+def test_times_of_a_worker_without_a_batch_are_dashes() -> None:
+    row = replace(ROW, item_seconds_p50=0.0, item_seconds_p95=0.0, computing=None)
+    assert table(replace(SNAPSHOT, rows=(row,))).splitlines()[-1].split()[-3:] == ["–", "–", "–"]

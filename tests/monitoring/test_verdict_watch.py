@@ -20,6 +20,13 @@ class Training:
         self.counters = Counters()
         self.watch = VerdictWatch(lambda: self.counters, self.now)
 
+    def probe(self, seconds: int, probed_rate: float | None = None) -> None:
+        """The trainer takes no batches, and the workers fill the queue."""
+        self.watch.pause(self.now)
+        self.run(seconds, rate=0, busy=2.0)
+        self.now += 0.5
+        self.watch.resume(self.now, probed_rate)
+
     def run(
         self, seconds: int, *, rate: int = 10, waited: float = 0.0, busy: float = 1.0, slots: int = 2, item: float = 0.1
     ) -> None:
@@ -109,6 +116,47 @@ def test_the_advice_is_the_published_number_while_that_is_kept() -> None:
     assert training.watch.window.desired_slots == 3
     assert training.watch.verdict.desired_slots == training.watch.desired_slots == 5
     assert "add 3 " in training.watch.verdict.cure
+
+
+@pytest.mark.parametrize("seconds", [0, 1, 100, 2_000])
+def test_the_time_of_a_probe_is_in_no_window(seconds: int) -> None:
+    training = Training()
+    training.run(40, waited=0.5, busy=1.5)
+    before = training.watch.window
+    training.probe(seconds)
+    assert training.watch.window == before
+    assert training.watch.verdict.cause is Cause.WORKERS
+    training.run(10, waited=0.5, busy=1.5)
+    assert training.watch.window.wait_share == 0.5 and training.watch.window.busy_share == 0.75
+
+
+def test_the_verdict_goes_by_a_measured_rate_at_once_up_and_down() -> None:
+    training = Training()
+    training.run(40, waited=0.5, busy=2.0)
+    assert training.watch.verdict.desired_slots == 3
+    training.probe(10, 50.0)
+    assert training.watch.verdict.desired_slots == training.watch.desired_slots == 6
+    training.probe(10, 30.0)
+    assert training.watch.verdict.desired_slots == training.watch.desired_slots == 4
+    training.run(1, waited=0.5, busy=2.0, item=0.2)
+    training.run(1, waited=0.5, busy=2.0)
+    assert training.watch.desired_slots == 7, "later, it falls after minutes again"
+
+
+def test_a_probe_before_the_first_batch_leaves_the_window_to_begin_with_it() -> None:
+    training = Training()
+    training.probe(50, 20.0)
+    training.run(31, waited=0.5, busy=2.0)
+    assert training.watch.verdict.cause is Cause.WORKERS and training.watch.verdict.wait_share == 0.5
+
+
+def test_a_probe_without_an_end_is_over_when_the_trainer_takes_batches() -> None:
+    training = Training()
+    training.run(40)
+    training.watch.pause(training.now)
+    training.run(20, rate=0)
+    training.run(40, waited=0.5, busy=2.0)
+    assert training.watch.verdict.cause is Cause.WORKERS
 
 
 def test_a_late_batch_that_keeps_slots_idle_is_named() -> None:

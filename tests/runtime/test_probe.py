@@ -37,17 +37,17 @@ def test_each_step_gets_a_copy_of_its_own() -> None:
 def test_the_rate_is_that_of_the_median_step_without_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 9.0, 10.0, 10.5, 20.0, 20.5, 30.0, 38.0])
     monkeypatch.setattr("enqueuer.runtime.probe.time.perf_counter", lambda: next(clock))
-    rates: list[float] = []
+    rates: list[float | None] = []
     for _ in repeat(0, 4, rates.append):
         pass
     assert rates == [2.0]
 
 
-def test_a_loop_that_is_left_after_its_first_step_tells_nothing() -> None:
-    rates: list[float] = []
+def test_a_loop_that_is_left_after_its_first_step_ends_without_a_rate() -> None:
+    rates: list[float | None] = []
     for _ in repeat(0, 10, rates.append):
         break
-    assert rates == []
+    assert rates == [None]
 
 
 @pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
@@ -74,6 +74,23 @@ def test_the_verdict_goes_by_the_probed_rate() -> None:
         assert session is not None
         assert session._views._verdicts.window.probed_rate == session._views._verdicts.probed_rate
         assert session._views._verdicts.probed_rate is not None
+
+
+def test_a_probe_that_is_left_and_one_after_the_end_of_the_session_hold_up_nothing() -> None:
+    with SequenceEnqueuer(Counting()) as enqueuer:
+        enqueuer.start(workers=1)
+        session = enqueuer._session
+        assert session is not None
+        left = enqueuer.probe(5)
+        next(left)
+        assert session._views._verdicts._is_paused
+        left.close()
+        assert not session._views._verdicts._is_paused
+        assert session._views._verdicts.probed_rate is None
+        under_way = enqueuer.probe(3)
+        next(under_way)
+        enqueuer.stop()
+        assert len(list(under_way)) == 2
 
 
 def test_a_failed_batch_ends_the_probe_with_its_error() -> None:

@@ -7,6 +7,7 @@ import pytest
 from enqueuer.monitoring.worker_table import ORDERS, SeenWorker
 from enqueuer.protocol.observation import WorkerRow
 from enqueuer.top.columns import head, layout, line
+from enqueuer.top.details import facts
 from tests.monitoring.test_status_table import ROW
 
 
@@ -42,6 +43,14 @@ def test_no_line_is_wider_than_the_table(width: int, row: WorkerRow) -> None:
     assert len(title) <= width and "worker▲" in title
 
 
+@pytest.mark.parametrize("width", [76, 198])
+@pytest.mark.parametrize("order", [order.name for order in ORDERS])
+def test_the_arrow_of_the_order_is_seen_in_a_column_as_narrow_as_its_title(width: int, order: str) -> None:
+    columns = layout(width, [seen(LONG)])
+    title = head(columns, order, is_descending=True)
+    assert title.count("▼") == 1 and "…▼" not in title and len(title) <= width
+
+
 def test_what_does_not_fit_is_cut_where_the_reader_sees_it() -> None:
     text = line(layout(76, [seen(LONG)]), seen(LONG))
     assert text.startswith("data-wo") and text.count("…") >= 2
@@ -57,6 +66,7 @@ def test_what_is_not_known_is_a_dash() -> None:
         ((10.0, 0), (10.0, 0)),
     )
     assert line(layout(120, [worker]), worker).split()[3:] == ["–"] * 6
+    assert "– p50, – p95" in dict(facts(worker, 10.0)).values()
 
 
 def test_each_order_of_the_table_is_a_columns_title() -> None:

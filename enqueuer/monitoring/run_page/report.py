@@ -114,7 +114,9 @@ class Report:
 
 
 def describe_failure(error: BaseException) -> str:
-    """The error in a line, followed by its batch's: the epoch, the index and the worker."""
+    """The error and its batch's epoch, index and worker; after an empty line, the traceback on the worker, if any."""
     cause = error.__cause__
     text = f"{type(error).__name__}: {safe_text(error)}"
-    return f"{text} ({cause})" if isinstance(cause, SequenceError) else text
+    if not isinstance(cause, SequenceError):
+        return text
+    return "\n\n".join(filter(None, (f"{text} ({cause.args[0]})", cause.remote_traceback)))

@@ -162,6 +162,31 @@ def test_a_page_follows_a_training_and_its_report_says_what_failed(
     show_report(browser, report)
 
 
+def test_the_report_of_a_failed_run_has_the_traceback_as_code(browser: Any, tmp_path: Path) -> None:
+    report = tmp_path / "run.html"
+    with SequenceEnqueuer(Images(), True, report=report) as enqueuer, pytest.raises(ValueError, match="taken over"):
+        enqueuer.start(workers=2)
+        for _ in enqueuer.get():
+            pass
+    for width in (360, 1280):
+        tab = Tab(browser, report.as_uri(), width)
+        tab.wait_for("document.querySelector('#failure-text').textContent.includes('sequence[7] raised')")
+        assert HOSTILE in tab.text("#failure-text") and "Traceback" not in tab.text("#failure-text")
+        assert "raise ValueError(HOSTILE)" in tab.text("#failure-traceback")
+        style = tab.page.evaluate(
+            "(({ whiteSpace, fontFamily }) => [whiteSpace, fontFamily])"
+            "(getComputedStyle(document.querySelector('#failure-traceback')))"
+        )
+        assert style[0] == "pre" and "monospace" in style[1]
+        assert tab.has_no_sideways_scrolling() and tab.complaints == []
+        widths = tab.page.evaluate(
+            "(({ scrollWidth, clientWidth }) => [scrollWidth, clientWidth])"
+            "(document.querySelector('#summary .scrolled'))"
+        )
+        assert widths[0] <= widths[1], "the verdict by epoch fits"
+        tab.page.context.close()
+
+
 def operate(tab: Tab) -> None:
     """With the keyboard alone: the cursor of a plot, that of the strip, the table's order and its filter."""
     keyboard = tab.page.keyboard

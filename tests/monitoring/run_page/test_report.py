@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from enqueuer import ConfigurationError, SequenceEnqueuer
+from enqueuer import ConfigurationError, SequenceEnqueuer, SequenceError
 from enqueuer.monitoring.run_page import report as report_module
 from tests.support.sequences import Bare
 from tests.support.waiting import wait_until
@@ -135,6 +135,16 @@ def test_without_workers_a_report_is_warned_of(tmp_path: Path, caplog: pytest.Lo
         next(enqueuer.get())
     assert "report has no effect with workers=0 and without bind" in caplog.messages
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_is_a_line_with_its_batch_and_then_the_traceback_once() -> None:
+    error = OSError("truncated file")
+    error.__cause__ = SequenceError("sequence[7] raised OSError", remote_traceback="Traceback:\n\n  line 1\nOSError")
+    head, traceback = report_module.describe_failure(error).split("\n\n", 1)
+    assert head == "OSError: truncated file (sequence[7] raised OSError)"
+    assert traceback == "Traceback:\n\n  line 1\nOSError"
+    error.__cause__ = SequenceError("sequence[7] raised OSError")
+    assert report_module.describe_failure(error) == head
 
 
 def test_an_error_without_a_text_has_a_line_in_the_report() -> None:

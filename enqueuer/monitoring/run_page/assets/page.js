@@ -114,7 +114,15 @@ class Page {
     setText(byId("sentence"), capital(isEarly ? "too early to tell: 30 seconds and 20 batches are needed" : main.sentence));
     setCure(byId("cure"), main.cure);
     byId("failure").hidden = !(isReport && this.reason);
-    if (isReport) setText(byId("failure-text"), this.reason);
+    if (isReport) this.drawFailure();
+  }
+
+  // The traceback stands apart, since its marks fit its lines only in letters of one width.
+  drawFailure() {
+    const [text, ...traceback] = this.reason.trimEnd().split("\n\n");
+    setText(byId("failure-text"), text);
+    setText(byId("failure-traceback"), traceback.join("\n\n"));
+    byId("failure-traceback").hidden = !traceback.length;
   }
 
   drawTiles(now, history, isReport) {

@@ -227,7 +227,7 @@ class _TcpLink:
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._monitor, zmq.POLLIN)
         while not self._is_refused:
-            found = dict(poller.poll(max(0.0, deadline - time.monotonic()) * 1000))
+            found = dict(poller.poll(max(0, int((deadline - time.monotonic()) * 1000))))
             if self._socket in found:
                 return self._socket.recv()
             if not found:

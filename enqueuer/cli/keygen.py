@@ -37,7 +37,11 @@ _ANY_NAME = ""
     flag_value=_ANY_NAME,
     help="Make a token, DIR/NAME.token, that can watch the training (enqueuer status) and do nothing else.",
 )
-@click.option("--revoke-observer", metavar="NAME", help="Revoke the observer's token of this name.")
+@click.option(
+    "--revoke-observer",
+    metavar="NAME",
+    help="Revoke the observer's token of this name. A running trainer answers it no more within seconds.",
+)
 @click.option("--list", "show", is_flag=True, help="List the names of all valid tokens and the prefixes of their keys.")
 @click.option(
     "--replace",

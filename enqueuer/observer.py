@@ -252,7 +252,10 @@ class _TcpLink:
         if is_connected and self._is_refused:
             return "it wants an observer's token: --token-file, made by `enqueuer keygen DIR --add-observer`"
         if is_connected:
-            return "the connection is closed again: the trainer has just ended, or a tunnel or another program is there"
+            return (
+                "the connection is closed again: it wants an observer's token (--token-file), or the trainer has just "
+                "ended, or a tunnel or another program is there"
+            )
         if self._seen & zmq.EVENT_CONNECT_RETRIED and not self._seen & zmq.EVENT_CONNECT_DELAYED:
             return f"{self._host} is not found: no machine of that name, or no network that leads to it"
         return "nothing answers at this address: no trainer runs there, or a firewall drops it"

@@ -14,7 +14,7 @@ import pytest
 import zmq
 
 from enqueuer import SequenceEnqueuer
-from enqueuer.observer import NoTrainerError, Observer, _TcpLink, local_observers
+from enqueuer.observer import NoTrainerError, Observer, local_observers
 from enqueuer.protocol.control_codec import decode_control, encode_control
 from enqueuer.protocol.messages import NO_ID, Drain, Observe, Reject
 from enqueuer.security.curve import secure_client
@@ -248,16 +248,6 @@ def test_a_busy_trainer_a_tunnel_to_nothing_and_an_unknown_name_are_not_taken_fo
             closing.join()
     # A part of a name has up to 63 letters, so no name server is asked.
     is_told(f"tcp://{'a' * 64}.invalid:1", ".invalid is not found")
-
-
-def test_a_refused_observer_that_asks_late_is_told_as_well(keyed: str) -> None:
-    with Observer(keyed, timeout=5.0) as observer:
-        link = observer._link
-        assert isinstance(link, _TcpLink)
-        # Once the handshake has failed, there is no connection that could take a request.
-        wait_until(lambda: not link._socket.poll(0, zmq.POLLOUT), TIMEOUT)
-        with pytest.raises(NoTrainerError, match="wants an observer's token"):
-            observer.look()
 
 
 def ask(address: str, token: object, frame: bytes) -> Reject:

@@ -34,9 +34,13 @@ FIRST = -3
 
 # NumPy's stubs leave out get_bit_generator and set_bit_generator, which 1.26 and 2 both have.
 _numpy_random: Any = np.random
+# The instance behind the functions of `random`, and the method that seeds its Mersenne Twister.
+_random_instance: Any = random._inst  # type: ignore[attr-defined]
+_seed_mersenne = super(random.Random, _random_instance).seed
 _pack = struct.Struct("<QQq").pack
 _RANDOM, _NUMPY, _ENTROPY, _TORCH, _ITEM = slice(16), slice(16, 20), slice(20, 32), slice(32, 40), slice(40, 56)
-_DIGEST_BYTES = 56
+# Copied for each item, which takes half the time of a new one.
+_hash = hashlib.blake2b(digest_size=56, person=b"enqueuer")
 _TORCH_MASK = 2**63 - 1
 
 
@@ -47,7 +51,9 @@ def seed_globals(seed: int, epoch: int, index: int) -> bytes:
     key of fresh entropy (`entropy.Entropy`).
     """
     digest = _digest(seed, epoch, index)
-    random.seed(int.from_bytes(digest[_RANDOM], "little"))
+    # What random.seed does with an integer, without two calls in between.
+    _seed_mersenne(int.from_bytes(digest[_RANDOM], "little"))
+    _random_instance.gauss_next = None
     # This also seeds another kind of generator that the user has set (set_bit_generator).
     np.random.seed(int.from_bytes(digest[_NUMPY], "little"))
     generator = _torch_generator()
@@ -87,7 +93,9 @@ def seeded_globals(seed: int, epoch: int, index: int = END) -> Iterator[None]:
 
 
 def _digest(seed: int, epoch: int, index: int) -> bytes:
-    return hashlib.blake2b(_pack(seed, epoch, index), digest_size=_DIGEST_BYTES, person=b"enqueuer").digest()
+    item_hash = _hash.copy()
+    item_hash.update(_pack(seed, epoch, index))
+    return item_hash.digest()
 
 
 def _torch_generator() -> Any:

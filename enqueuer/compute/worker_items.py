@@ -72,14 +72,12 @@ class WorkerItems:
         if self._instance.is_fresh:
             self._instance.is_fresh = False
             return self._compute_first(index, out)
-        return self._compute(index, out, (self._seed, self._epoch, index))
-
-    def _compute(self, index: int, out: Any, seeds: tuple[int, int, int]) -> Any:
-        before = set_entropy(Entropy(seed_globals(*seeds)))
+        seed, epoch = self._seed, self._epoch
+        before = set_entropy(Entropy(seed_globals(seed, epoch, index)))
         try:
             if self._instance.owned:
-                self._instance.owned.seed(*seeds)
-            return compute_item(self.sequence, index, seed=self._seed, epoch=self._epoch, out=out, rng_seeds=seeds)
+                self._instance.owned.seed(seed, epoch, index)
+            return compute_item(self.sequence, index, seed=seed, epoch=epoch, out=out)
         finally:
             set_entropy(before)
 

@@ -22,6 +22,8 @@ _RUNNING = struct.Struct("@QQ")
 _WORK = struct.Struct("@QQ")
 _WORK_OFFSET = _RUNNING.size
 RUNNING_BYTES = _WORK_OFFSET + _WORK.size
+# Both at once, since each item changes both.
+_TASK_AND_WORK = struct.Struct("@QQQQ")
 # A rejection may carry the traceback of a Sequence that cannot be built.
 _REJECTION_BYTES = 16 * 1024
 SHARED_BYTES = RUNNING_BYTES + _REJECTION_BYTES
@@ -60,16 +62,16 @@ class RunningLease:
         self._items_count = self._busy_ns = 0
 
     def set(self, lease: int) -> None:
-        """Begin a task for this lease; 0: become idle."""
+        """Begin a task for this lease; 0: become idle. Shows the work so far."""
+        task = 0
         if lease:
-            self._tasks_count += 1
-        _RUNNING.pack_into(self._memory, 0, self._tasks_count if lease else 0, lease)
+            task = self._tasks_count = self._tasks_count + 1
+        _TASK_AND_WORK.pack_into(self._memory, 0, task, lease, self._items_count, self._busy_ns)
 
     def note_item(self, seconds: float) -> None:
-        """Count an item that was computed in this time."""
+        """Count an item that was computed in this time; the next `set` shows it."""
         self._items_count += 1
         self._busy_ns += int(seconds * 1e9)
-        _WORK.pack_into(self._memory, _WORK_OFFSET, self._items_count, self._busy_ns)
 
     def disown(self) -> None:
         """Let the running task go on without a lease, since its session has ended."""

@@ -71,6 +71,7 @@ def test_a_worker_leaves_its_work_in_the_file_that_it_shares() -> None:
     running.set(4711)
     running.note_item(0.5)
     running.note_item(0.25)
+    running.set(4712)
     assert read_work(os.pread(fd, 64, 0)) == Work(2, 0.75)
-    assert running.get() == 4711
+    assert running.get() == 4712
     os.close(fd)

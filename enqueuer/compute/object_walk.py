@@ -4,7 +4,8 @@
     far     the items of large containers: a list of a million rows must not hide what is beside it
     outer   globals named in the user's functions, and attributes of modules named there
 
-Each part is walked breadth first, and before the next one. Processes that hold equal objects walk in the same order.
+Each part is walked breadth first: near objects before others, far and outer ones in turns, since either may have more
+than the walk's limit. Processes that hold equal objects walk in the same order.
 """
 
 from __future__ import annotations
@@ -57,18 +58,21 @@ def walk(root: object, limit: int, is_leaf: Callable[[object], bool] = lambda no
     outer: deque[types.FunctionType] = deque()
     kinds: dict[type, _Kind] = {}
     looks_left = _LOOKS_AN_OBJECT * limit
+    is_outers_turn = True
     while len(seen) < limit and looks_left > 0:
         looks_left -= 1
         if near:
             node = near.popleft()
+        elif outer and (is_outers_turn or not far):
+            is_outers_turn = False
+            near.extend(_named_globals(outer.popleft()))
+            continue
         elif far:
+            is_outers_turn = True
             node = next(far[0], far)
             if node is far:
                 far.popleft()
                 continue
-        elif outer:
-            near.extend(_named_globals(outer.popleft()))
-            continue
         else:
             return
         if isinstance(node, _PLAIN) or id(node) in seen:

@@ -35,7 +35,7 @@ FIRST = -3
 # NumPy's stubs leave out get_bit_generator and set_bit_generator, which 1.26 and 2 both have.
 _numpy_random: Any = np.random
 # The instance behind the functions of `random`, and the method that seeds its Mersenne Twister.
-_random_instance: Any = random._inst  # type: ignore[attr-defined]
+_random_instance: Any = random._inst
 _seed_mersenne = super(random.Random, _random_instance).seed
 _pack = struct.Struct("<QQq").pack
 _RANDOM, _NUMPY, _ENTROPY, _TORCH, _ITEM = slice(16), slice(16, 20), slice(20, 32), slice(32, 40), slice(40, 56)

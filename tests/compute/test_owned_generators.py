@@ -220,7 +220,7 @@ USES = {
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
-def test_a_generator_of_another_module_of_the_users_is_found_through(use, tmp_path, monkeypatch):
+def test_a_generator_of_another_module_of_the_users_is_found_beside_many_rows_through(use, tmp_path, monkeypatch):
     names = "helpers_of_owned_generators", "sequence_of_owned_generators"
     (tmp_path / f"{names[0]}.py").write_text(HELPERS)
     (tmp_path / f"{names[1]}.py").write_text(
@@ -230,6 +230,8 @@ def test_a_generator_of_another_module_of_the_users_is_found_through(use, tmp_pa
     module = importlib.import_module(names[1])
     try:
         instance = module.Draws()
+        # More objects than the walk looks at: they must not hide what functions name.
+        instance.rows = [{"row": [number]} for number in range(NODES_LIMIT)]
         instance[0]
         owned = OwnedGenerators(instance)
         owned.seed(7, 1, 3)

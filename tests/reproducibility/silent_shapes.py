@@ -235,3 +235,21 @@ CASES = (
     *(OfAFrozensetOfBytes, OfASetOfTuples, ByHashes),
     *(WithSlots, WithStages, WithPartials, OfAThread, OfAnIterator, OfTheClass, OfAnotherModule, SpawnsForEachDraw),
 )
+
+
+class Together(Shape):
+    """All of them in one Sequence: a batch has a batch of each."""
+
+    def __init__(self) -> None:
+        self.shapes = [case() for case in CASES]
+
+    def __len__(self) -> int:
+        return min([len(shape) for shape in self.shapes])
+
+    def batch(self, index: int) -> list[Any]:
+        return [shape.batch(index) for shape in self.shapes]
+
+    def on_epoch_end(self) -> None:
+        for shape in self.shapes:
+            if hasattr(shape, "on_epoch_end"):
+                shape.on_epoch_end()

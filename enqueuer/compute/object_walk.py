@@ -1,7 +1,8 @@
 """Walks through everything in reach of an object, without a call of its code: no ``__getattr__``, no property.
 
     near    attributes, small containers, closures, defaults, bound methods, iterators; the object's classes
-    far     the items of large containers: a list of a million rows must not hide what is beside it
+    far     the items of large containers, in turns, and of small ones where a thousand items are near already: a list
+            of a million rows must not hide what is beside it
     outer   globals named in the user's functions, and attributes of modules named there
 
 Each part is walked breadth first: near objects before others, far and outer ones in turns, since either may have more
@@ -29,6 +30,8 @@ import numpy as np
 from enqueuer.compute.user_modules import SCRIPTS, is_users
 
 _SMALL_COUNT = 100
+# Items of small containers to walk as near objects of the instance, of a far object or of a function.
+_NEAR_ITEMS = 1_000
 # References to look at for each object to walk: plain values cost a look, too.
 _LOOKS_AN_OBJECT = 5
 # Neither walked nor looked into. (A SystemRandom is for secrets.)
@@ -58,21 +61,23 @@ def walk(root: object, limit: int, is_leaf: Callable[[object], bool] = lambda no
     outer: deque[types.FunctionType] = deque()
     kinds: dict[type, _Kind] = {}
     looks_left = _LOOKS_AN_OBJECT * limit
+    near_items_left = _NEAR_ITEMS
     is_outers_turn = True
     while len(seen) < limit and looks_left > 0:
         looks_left -= 1
         if near:
             node = near.popleft()
         elif outer and (is_outers_turn or not far):
-            is_outers_turn = False
+            is_outers_turn, near_items_left = False, _NEAR_ITEMS
             near.extend(_named_globals(outer.popleft()))
             continue
         elif far:
-            is_outers_turn = True
+            is_outers_turn, near_items_left = True, _NEAR_ITEMS
             node = next(far[0], far)
             if node is far:
                 far.popleft()
                 continue
+            far.rotate(-1)
         else:
             return
         if isinstance(node, _PLAIN) or id(node) in seen:
@@ -84,7 +89,11 @@ def walk(root: object, limit: int, is_leaf: Callable[[object], bool] = lambda no
         cls = type(node)
         if isinstance(node, _CONTAINERS):
             items = node.values() if isinstance(node, dict) else node
-            (near.extend(items) if len(node) <= _SMALL_COUNT else far.append(islice(items, limit)))
+            if len(node) <= min(_SMALL_COUNT, near_items_left):
+                near_items_left -= len(node)
+                near.extend(items)
+            else:
+                far.append(islice(items, limit))
             if cls in _CONTAINERS:
                 continue
         elif isinstance(node, np.ndarray):

@@ -163,6 +163,13 @@ PLACES = {
     "the last item of a large container": lambda: holder(
         rows=[types.SimpleNamespace() for _ in range(3_000)] + [Augmenter()]
     ),
+    "the last item of a container beside a larger one": lambda: holder(
+        rows=[[number] for number in range(50_000)], stages=[[number] for number in range(200)] + [Augmenter()]
+    ),
+    "what is deeper than many small containers": lambda: holder(
+        rows=[[[[number] for number in range(90)] for _ in range(90)] for _ in range(3)],
+        a=holder(b=holder(c=holder(d=holder(e=holder(f=Augmenter()))))),
+    ),
 }
 
 

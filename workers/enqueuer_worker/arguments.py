@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from enqueuer.errors import ConfigurationError
 from enqueuer.host import usable_cpus
@@ -36,45 +38,27 @@ _MOST_NAME = 200
 _TARGET = re.compile(rf"{_PACKAGE.pattern}:{_NAME}")
 
 
-def check_values(
-    *,
-    connect: str,
-    processes: int | str,
-    data_connect: str | None,
-    sequence: tuple[str, ...],
-    allow: tuple[str, ...],
-    allow_pickle: bool,
-    stdin_timeout: float | None,
-    max_memory: int | str | None,
-    name: str | None,
-    drain_timeout: float,
-    lifetime: float | str | None,
-    lifetime_stagger: float | str,
-    preemption_notice: str,
-    requeue_exit_code: int | None,
-    max_reconnect_interval: float,
-    worker_threads: int,
-    log_level: str,
-) -> None:
+def check_values(arguments: Mapping[str, Any]) -> None:
     """Raise ConfigurationError for a value that is wrong on any machine, so that a launcher finds it first.
 
-    The names are those of `run_worker`. Token, network interface and modules are the machine's own, and not checked.
+    ``arguments`` has those of `run_worker` by name. Token, network interface and modules are the machine's own, and
+    not checked.
     """
-    check_address(connect)
-    if data_connect is not None:
-        check_address(data_connect, "data_connect")
-    check_allowed(sequence, allow, allow_pickle=allow_pickle)
-    check_log_level(log_level)
-    check_limits(drain_timeout, max_reconnect_interval, worker_threads)
-    check_stdin_timeout(stdin_timeout)
-    if name is not None:
-        check_name(name)
-    read_lifetime(lifetime, lifetime_stagger)
-    check_requeue_exit_code(requeue_exit_code)
-    check_preemption_notice(preemption_notice)
-    count_processes(processes)
-    if max_memory is not None:
-        parse_size(max_memory)
+    check_address(arguments["connect"])
+    if arguments["data_connect"] is not None:
+        check_address(arguments["data_connect"], "data_connect")
+    check_allowed(arguments["sequence"], arguments["allow"], allow_pickle=arguments["allow_pickle"])
+    check_log_level(arguments["log_level"])
+    check_limits(arguments["drain_timeout"], arguments["max_reconnect_interval"], arguments["worker_threads"])
+    check_stdin_timeout(arguments["stdin_timeout"])
+    if arguments["name"] is not None:
+        check_name(arguments["name"])
+    read_lifetime(arguments["lifetime"], arguments["lifetime_stagger"])
+    check_requeue_exit_code(arguments["requeue_exit_code"])
+    check_preemption_notice(os.fspath(arguments["preemption_notice"] or ""))
+    count_processes(arguments["processes"])
+    if arguments["max_memory"] is not None:
+        parse_size(arguments["max_memory"])
 
 
 def count_processes(processes: int | str) -> int:

@@ -31,9 +31,8 @@ class WorkerCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         rest = super().parse_args(ctx, args)
-        values = {name: ctx.params[name] for name in inspect.signature(check_values).parameters}
         try:
-            check_values(**{**values, "preemption_notice": values["preemption_notice"] or ""})
+            check_values(ctx.params)
         except ConfigurationError as error:
             raise CallerError(in_option_names(str(error), self)) from error
         return rest

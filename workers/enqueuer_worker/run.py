@@ -64,37 +64,17 @@ def run_worker(
 
     Raises ConfigurationError for invalid arguments, before anything is started.
     """
-    sequences, packages = _texts(sequence), _texts(allow)
+    sequence, allow = _texts(sequence), _texts(allow)
     name = name or machine_name()
-    notice = os.fspath(preemption_notice or "")
-    check_values(
-        connect=connect,
-        processes=processes,
-        data_connect=data_connect,
-        sequence=sequences,
-        allow=packages,
-        allow_pickle=allow_pickle,
-        stdin_timeout=stdin_timeout,
-        max_memory=max_memory,
-        name=name,
-        drain_timeout=drain_timeout,
-        lifetime=lifetime,
-        lifetime_stagger=lifetime_stagger,
-        preemption_notice=notice,
-        requeue_exit_code=requeue_exit_code,
-        max_reconnect_interval=max_reconnect_interval,
-        worker_threads=worker_threads,
-        log_level=log_level,
-    )
+    check_values(locals())
     token = find_token(token_file)
     check_trust(connect, token, insecure=insecure, allow_pickle=allow_pickle)
     check_interface(interface or "")
     life_seconds, stagger_seconds = read_lifetime(lifetime, lifetime_stagger)
-    count = count_processes(processes)
     settings = Settings(
         connect=connect,
         data_connect=data_connect or "",
-        processes=count,
+        processes=count_processes(processes),
         token="" if token is None else token.to_text(),
         allow_pickle=allow_pickle,
         max_memory=None if max_memory is None else parse_size(max_memory),
@@ -106,27 +86,34 @@ def run_worker(
         drain_timeout=drain_timeout,
         max_reconnect_interval=max_reconnect_interval,
         worker_threads=worker_threads,
-        sequences=sequences,
-        packages=packages,
+        sequences=sequence,
+        packages=allow,
         allow_skew=allow_skew,
         # The user's modules are found from the current directory, also when an installed program was started there.
         sys_path=tuple(dict.fromkeys([str(Path.cwd()), *filter(None, sys.path)])),
         log_level=log_level,
         log_json=log_json,
     )
-    logger = set_up_logger(name, log_level, log_json)
-    if token is None and not is_loopback(connect):
-        logger.warning("no token (--insecure): any program that poses as %s decides what is computed here", connect)
-    _warn_of_missing_modules(settings, logger)
-    health = open_health_socket(os.environ.get(DIRECTORY_VARIABLE))
     early_leave = EarlyLeave(
         lifetime=life_seconds,
         stagger=stagger_seconds,
-        preemption_notice=notice,
+        preemption_notice=os.fspath(preemption_notice or ""),
         requeue_exit_code=requeue_exit_code,
     )
-    kind = Supervisor if stdin_timeout is None else AttendedSupervisor
-    return kind(settings, count, logger, health, early_leave).run()
+    return _serve(settings, early_leave)
+
+
+def _serve(settings: Settings, early_leave: EarlyLeave) -> int:
+    """Start the logger, the health check and the supervisor; returns the exit status at the supervisor's end."""
+    logger = set_up_logger(settings.name, settings.log_level, settings.log_json)
+    if not settings.token and not is_loopback(settings.connect):
+        logger.warning(
+            "no token (--insecure): any program that poses as %s decides what is computed here", settings.connect
+        )
+    _warn_of_missing_modules(settings, logger)
+    health = open_health_socket(os.environ.get(DIRECTORY_VARIABLE))
+    kind = Supervisor if settings.stdin_timeout == math.inf else AttendedSupervisor
+    return kind(settings, settings.processes, logger, health, early_leave).run()
 
 
 def _warn_of_missing_modules(settings: Settings, logger: logging.Logger) -> None:

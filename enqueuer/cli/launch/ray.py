@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,9 @@ from enqueuer.cli.launch.worker_options import LaunchCommand, spelled_out, worke
 from enqueuer.cli.option_names import in_option_names
 from enqueuer.errors import ConfigurationError
 from enqueuer.transport.addresses import is_loopback
+
+if TYPE_CHECKING:
+    from enqueuer.engines.ray.fixed_fleet import FixedFleet
 
 # The worker's flags that this command sets, or whose use would have each worker replaced once it has left.
 _OWN = ("--processes", "--name", "--token-file", "--insecure", "--stdin-timeout", "--once")
@@ -109,37 +112,19 @@ def ray(
     """
     from enqueuer.engines.ray.actors import import_ray
     from enqueuer.engines.ray.fixed_fleet import FixedFleet
-    from enqueuer.security.curve import find_token
 
     try:
         check_address("connect", connect)
         arguments = _arguments(connect, cpus_per_worker, worker_options)
-        token = find_token(token_file)
-        if token is None and not insecure and not is_loopback(connect):
-            raise ConfigurationError(
-                f"{connect} is another machine for the nodes: give --token-file FILE with the worker.token that "
-                "`enqueuer keygen` made; or --insecure if the network is yours alone"
-            )
-        arguments["insecure"] = token is None
+        token = _find_token(connect, token_file, insecure=insecure)
+        arguments["insecure"] = not token
         library = None if dry_run else import_ray()
     except (ConfigurationError, ModuleNotFoundError) as error:
         raise CallerError(in_option_names(str(error), context.command)) from error
+    fleet = FixedFleet(connect, workers, cpus_per_worker, f"ray-{os.getpid()}", arguments, token)
     if library is None:
-        click.echo(f"cluster:        {address}")
-        click.echo(f"actors:         {workers}, spread over the nodes")
-        click.echo(f"CPUs of each:   {cpus_per_worker:g}")
-        click.echo(f"copied modules: {working_dir or 'none'}")
-        click.echo(f"token:          {'none' if token is None else 'given; Ray carries it to the actors'}")
-        click.echo(f"each runs:      {shlex.join(spelled_out(arguments))}")
+        _print_plan(fleet, address, working_dir)
         return
-    fleet = FixedFleet(
-        connect,
-        workers,
-        cpus_per_worker,
-        f"ray-{os.getpid()}",
-        arguments,
-        "" if token is None else token.to_text(),
-    )
     logging.basicConfig(format="%(levelname)s %(message)s")
     _join(library, address, working_dir)
     click.echo(f"asking the Ray cluster for {workers} workers for {connect}; Ctrl-C drains them", err=True)
@@ -148,6 +133,28 @@ def ray(
     finally:
         library.shutdown()
     context.exit(code)
+
+
+def _find_token(connect: str, token_file: str | None, *, insecure: bool) -> str:
+    """The text of the workers' token, or ''. Raises ConfigurationError if other machines would do without one."""
+    from enqueuer.security.curve import find_token
+
+    token = find_token(token_file)
+    if token is None and not insecure and not is_loopback(connect):
+        raise ConfigurationError(
+            f"{connect} is another machine for the nodes: give --token-file FILE with the worker.token that "
+            "`enqueuer keygen` made; or --insecure if the network is yours alone"
+        )
+    return "" if token is None else token.to_text()
+
+
+def _print_plan(fleet: FixedFleet, address: str, working_dir: str | None) -> None:
+    click.echo(f"cluster:        {address}")
+    click.echo(f"actors:         {fleet.workers_count}, spread over the nodes")
+    click.echo(f"CPUs of each:   {fleet.cpus_per_worker:g}")
+    click.echo(f"copied modules: {working_dir or 'none'}")
+    click.echo(f"token:          {'given; Ray carries it to the actors' if fleet.token else 'none'}")
+    click.echo(f"each runs:      {shlex.join(spelled_out(fleet.arguments))}")
 
 
 def _arguments(connect: str, cpus_per_worker: float, worker_options: list[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -19,6 +19,8 @@ from enqueuer.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from enqueuer.engines.own_trainers import TrainerAddresses
+    from enqueuer.engines.ssh.command import SshLaunch
+    from enqueuer.engines.ssh.hosts import Host
 
 _UNPROTECTED = (
     "without a token, every user of these hosts could connect to the trainer through the tunnels, and feed it. Make "
@@ -114,7 +116,6 @@ def ssh(
           --directory project --remote-command venv/bin/enqueuer -- --allow mydata
     """
     from enqueuer.engines.ssh.command import SshLaunch, draw_ports
-    from enqueuer.engines.ssh.fleet import SshFleet
     from enqueuer.engines.ssh.hosts import parse_hosts
     from enqueuer.security.curve import find_token
 
@@ -141,7 +142,14 @@ def ssh(
         raise click.ClickException("there is no `ssh` on this machine: install the OpenSSH client")
     if trainer is None:
         click.echo(f"{_waited_for(connect)}: waiting for it", err=True)
-    width = max(len(host.name) for host in parsed)
+    context.exit(_serve(parsed, launch, find, "" if token is None else token.to_text()))
+
+
+def _serve(hosts: Sequence[Host], launch: SshLaunch, find: Callable[[], TrainerAddresses | None], token: str) -> int:
+    """Have workers on the hosts until all have ended, with their output here; returns the exit code."""
+    from enqueuer.engines.ssh.fleet import SshFleet
+
+    width = max(len(host.name) for host in hosts)
 
     def say(host: str, line: str) -> None:
         click.echo(f"{host or 'launch':{width}} | {line}", err=True)
@@ -152,11 +160,7 @@ def ssh(
         except (ConfigurationError, OSError):
             return None  # others have started beside it
 
-    async def serve() -> int:
-        text = "" if token is None else token.to_text()
-        return await SshFleet(parsed, launch, look, say, token=text, version=__version__).run()
-
-    context.exit(asyncio.run(serve()))
+    return asyncio.run(SshFleet(hosts, launch, look, say, token=token, version=__version__).run())
 
 
 def _finder(connect: str | None, data_connect: str | None) -> Callable[[], TrainerAddresses | None]:

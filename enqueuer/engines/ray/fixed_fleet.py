@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
@@ -31,7 +31,7 @@ class FixedFleet:
     cpus_per_worker: float
     name: str
     arguments: Mapping[str, Any]
-    token: str
+    token: str = field(repr=False)
 
     def run(self, say: Callable[[str], None]) -> int:
         """Serve until a signal, then drain all workers; a second signal ends them at once. The main thread calls this.

@@ -20,9 +20,20 @@ from tests.engines.slurm_cluster import SlurmCluster, slurm_cluster, why_no_slur
 from tests.support.chaos import Chaos, Run
 from tests.support.chaos_sequences import Steady
 from tests.support.remote import free_address
+from tests.support.snippets import PAGES, snippets, write_modules
 from tests.support.waiting import wait_until
 
 STEADY = Steady(length=50, seconds=0.02)
+# With a worker on each of two nodes.
+TRAINING = """
+from enqueuer import SequenceEnqueuer, SequenceSpec
+spec = SequenceSpec("mydata:Batches", count=50)
+with SequenceEnqueuer(spec, bind="{address}", key_file="keys/coordinator.key", min_workers=2) as enq:
+    enq.start(workers=0)
+    assert [int(x[0, 0]) for x in enq.epoch()] == list(range(50))
+    assert enq.stats().lost_workers_count == 0
+print("exact")
+"""
 # Slurm looks for preemptions and time limits every 30 s at most.
 SLURM_SECONDS = 90.0
 
@@ -233,3 +244,36 @@ def test_jobs_whose_walltime_or_lifetime_ends_are_requeued(training: Training) -
     training.wait_for_drain(f"{by_signal}_0")
     training.wait_for_drain(f"{by_lifetime}_0", reason="the lifetime is over")
     training.finish()
+
+
+@pytest.mark.timeout(300)
+def test_the_guides_heterogeneous_job_starts_trainer_and_workers_and_ends_with_the_trainer(
+    cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    cluster.work_directory = tmp_path
+    keys = KeyDirectory(tmp_path / "keys")
+    (tmp_path / "worker.token").write_text(keys.token_file(keys.create()).read_text())
+    (tmp_path / "worker.token").chmod(0o600)
+    write_modules(PAGES / "how-to" / "workers.md", tmp_path)  # mydata.py
+    address = free_address()
+    (tmp_path / "train.py").write_text(TRAINING.format(address=address))
+    [script] = [one.source for one in snippets(PAGES / "how-to" / "slurm.md") if "#SBATCH hetjob" in one.source]
+    for theirs, ours in (
+        ("4:00:00", "10:00"),
+        (" --gpus=1 --partition=gpu", ""),
+        ("--nodes=4", "--nodes=2"),
+        ("--processes auto", "--processes 1"),
+        (" --partition=cpu", ""),
+        ('"tcp://$trainer:5555"', address),
+        (" enqueuer ", f" {sys.executable} -m enqueuer "),
+        (" python ", f" {sys.executable} "),
+    ):
+        assert theirs in script, theirs
+        script = script.replace(theirs, ours)
+    began = time.monotonic()
+    cluster.run("sbatch", "--output=job.log", input=script)
+    wait_until(lambda: not cluster.jobs(), SLURM_SECONDS, "the end of the job")
+    print(f"trained and ended after {time.monotonic() - began:.1f} s")
+    wait_until(lambda: not cluster.job_processes(), SLURM_SECONDS, "the end of all its processes")
+    log = (tmp_path / "job.log").read_text()
+    assert "exact\n" in log, log

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -212,6 +213,10 @@ def test_a_fleet_outlives_a_cut_wire_and_its_trainer(
             trainer.finish(60)
             assert_as_local(trainer.batches)
         assert "far | the trainer has other ports now: connecting anew" in launch.output()
+        # Without a trainer, each attempt fails in the client as well, several a second; only the worker tells of it.
+        told = re.compile(r"the session has ended\n.*a port forwarding whose trainer does not run yet", re.DOTALL)
+        wait_until(lambda: told.search(launch.output()), 60.0, "the worker's own line")
+        assert "connect_to" not in launch.output()
         launch.signal(signal.SIGTERM)
         assert launch.wait() == 0, launch.output()
     print(f"workers ended {ended_after:.1f} s after the cut; recovery {recovery:.1f} s after its end")

@@ -13,6 +13,9 @@ _SIGN_OF_LIFE_SECONDS = 5.0
 _LINES_KEPT = 20
 # The first line of a worker started by `enqueuer launch ssh`.
 _STARTED = re.compile(r"enqueuer (\S+)")
+# The client's line for each attempt of a worker to reach a trainer that does not run. The worker tells of the first one
+# itself, and then counts.
+_NO_TRAINER = re.compile(r"connect_to \S+ port \d+: failed\.")
 _CHUNK = 64 * 1024
 # How long an ended client's pipes may stay open: a program that it started may hold them.
 _PIPES_SECONDS = 1.0
@@ -104,7 +107,8 @@ class Connection:
                 return
             if len(self.first_lines) < _LINES_KEPT:
                 self.first_lines.append(text)
-        self._say(text)
+        if _NO_TRAINER.fullmatch(text) is None:
+            self._say(text)
 
 
 async def open_connection(command: Sequence[str], say: Say, tell_version: Say) -> Connection:

@@ -49,7 +49,9 @@ def read_settings(sequence: object, of_thread: Mapping[str, str]) -> dict[str, t
     # Modules may hold anything, such as a proxy that raises for every name.
     with contextlib.suppress(Exception):
         modules = _modules_of(sequence)
-        settings |= {name: text for module in modules for name, text in _own_settings_in(module)}
+        # Globals of the script itself travel with its classes.
+        imported = [name for name in modules if name not in SCRIPTS]
+        settings |= {name: text for module in imported for name, text in _own_settings_in(module)}
         settings |= {name: text for library in _libraries_of(modules) for name, text in _planted_in(library)}
     return {name: (_digest(text), _shown(text)) for name, text in islice(settings.items(), _MOST_SETTINGS)}
 
@@ -86,7 +88,7 @@ def _shown(text: str) -> str:
 
 
 def _modules_of(sequence: object) -> list[str]:
-    """The user's modules with the Sequence's classes and functions, and the modules imported there."""
+    """The user's modules with the Sequence's classes and functions, the script too, and the modules imported there."""
     waiting = deque(dict.fromkeys(_homes_of(sequence)))
     seen: dict[str, None] = {}
     while waiting and len(seen) < _MOST_MODULES:
@@ -99,8 +101,7 @@ def _modules_of(sequence: object) -> list[str]:
                 waiting.append(value.__name__)
             elif isinstance(value, type | types.FunctionType) and isinstance(value.__module__, str):
                 waiting.append(value.__module__)
-    # Globals of the script itself travel with its classes.
-    return [name for name in seen if name not in SCRIPTS]
+    return list(seen)
 
 
 def _libraries_of(modules: list[str]) -> list[str]:

@@ -16,6 +16,7 @@ import pytest
 
 from enqueuer.compute.library_settings import NAMES
 from enqueuer.compute.settings_check import find_unlike, read_settings
+from tests.support.scripts import run_script
 
 HERE = __name__
 
@@ -203,6 +204,20 @@ def test_a_function_that_the_user_put_into_a_library_is_told(modules: Any, monke
     assert settings["numpy:median"][1] == f"{HERE}.elsewhere"
     monkeypatch.undo()
     assert find_unlike({"numpy:median": settings["numpy:median"][0]}) == (("numpy:median", "another object"),)
+
+
+def test_a_function_that_a_script_put_into_a_library_is_told(tmp_path: Path) -> None:
+    script = """
+import numpy as np
+from enqueuer.compute.settings_check import read_settings
+np.median = lambda values: 0
+VALUE = 3
+class Source:
+    def __getitem__(self, index):
+        return np.median([index])
+print(*(name for name in read_settings(Source(), {}) if name.startswith(("numpy:", "__main__:"))))
+"""
+    assert run_script(script, tmp_path).split() == ["numpy:median"]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
     an exception            pickling keeps ``args``, and calls the class with them
     a ``__new__`` with      pickling keeps what ``__getnewargs__`` gives: nothing, a tuple's items, a str's text;
     arguments of its own    the class that has ``__getnewargs__`` can make the object of these
-    a ``__reduce__``        names a class or function and its arguments: a clear error, here, if they do not fit
+    a ``__reduce__``        names a class or function and its arguments: a clear error, here, if they do not fit; or a
+                            global of the script, which workers do not have: the object's attributes travel
 
 The objects of the first two are made by a base class, without the user's code, and get their attributes as always.
 """
@@ -14,9 +15,14 @@ import builtins
 import copyreg
 import inspect
 import math
+import pickle
+import sys
 from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
+
+from enqueuer.protocol.plain_reduction import is_made_of_attributes, reduce_plainly
+from enqueuer.protocol.script_code import MainStandIn
 
 _REDUCTIONS = ("__reduce__", "__reduce_ex__")
 _NEW_ARGS = ("__getnewargs__", "__getnewargs_ex__")
@@ -77,12 +83,45 @@ class _Checked:
 
     def __call__(self, value: Any) -> Any:
         reduced = value.__reduce_ex__(5)
+        if type(reduced) is str:
+            return _reduce_global(value, reduced)
         if type(reduced) is tuple and type(reduced[1]) is tuple:
             function, count = reduced[0], len(reduced[1])
             if function is not self._last[0] or count != self._last[1]:
                 _check(type(value), function, count)
                 self._last = function, count
         return reduced
+
+
+def _reduce_global(value: Any, name: str) -> Any:
+    """Reduce a global that names itself, such as a sentinel: one of the script by its attributes, to a global again.
+
+    The script's functions get the same object, and so does the trainer where a batch holds it.
+    """
+    main = sys.modules["__main__"]
+    is_scripts = pickle.whichmodule(value, name) == main.__name__ == "__main__"  # type: ignore[attr-defined]
+    if not is_scripts or isinstance(main, MainStandIn):
+        return name
+    cls = type(value)
+    if not is_made_of_attributes(cls):
+        raise TypeError(
+            f"{cls.__qualname__}.__reduce__ names the global {name} of the script, which worker processes do not run: "
+            "move the class and the global to a module of their own, and import them from there"
+        )
+    _, args, *rest = reduce_plainly(value)
+    return _make_global, (name, *args), *rest
+
+
+def _make_global(name: str, cls: type, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    main = sys.modules["__main__"]
+    if not isinstance(main, MainStandIn):
+        return cls.__new__(cls, *args, **keywords)
+    # Methods of the class that name the global are unpickled before it, and have made it already.
+    found = vars(main).get(name)
+    if type(found) is not cls:
+        found = cls.__new__(cls, *args, **keywords)
+        setattr(main, name, found)
+    return found
 
 
 def _check(cls: type, function: Any, count: int) -> None:

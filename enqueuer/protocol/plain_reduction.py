@@ -24,7 +24,12 @@ def is_plain_with_getattr(cls: type) -> bool:
         return False
     if any(getattr(cls, name) is not getattr(object, name) for name in _OWN_REDUCTIONS):
         return False
-    if cls in copyreg.dispatch_table or cls.__itemsize__:
+    return cls not in copyreg.dispatch_table and is_made_of_attributes(cls)
+
+
+def is_made_of_attributes(cls: type) -> bool:
+    """Whether instances have no state that only C code knows, beside the items of a list or dict."""
+    if cls.__itemsize__:
         return False
     base = next(base for base in (list, dict, object) if issubclass(cls, base))
     # As in the standard reduction: a larger object has fields of its own.
@@ -32,7 +37,7 @@ def is_plain_with_getattr(cls: type) -> bool:
 
 
 def reduce_plainly(value: Any) -> tuple[Any, ...]:
-    """The reduction of an object; `is_plain_with_getattr` is true for its class."""
+    """The reduction of an object; `is_made_of_attributes` is true for its class."""
     cls: Any = type(value)
     args: tuple[Any, ...] = ()
     keywords: dict[str, Any] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from enqueuer.errors import ConfigurationError
 from enqueuer.protocol.classes_by_value import pickle_to_return
 from enqueuer.protocol.live_object import pack_bundle, pack_object, unpack_object, unpack_sequence
+from tests.support.scripts import run_script
 
 
 class Keyword(Exception):
@@ -176,3 +178,53 @@ def test_an_error_of_the_users_own_while_unpickling_names_the_method_and_the_cur
     for words in ("KeyError: 'camera'", "__setstate__", "test_constructors.py line", "SequenceSpec", "__getstate__"):
         assert words in str(caught.value)
     assert isinstance(caught.value.__cause__, KeyError)
+
+
+GLOBALS = """
+import sys
+from enqueuer import ConfigurationError, SequenceEnqueuer
+
+class Missing:
+    def __reduce__(self):
+        return "MISSING"
+    def is_known(self):
+        return self is MISSING
+MISSING = Missing()
+
+class Named:
+    def __init__(self, name, size):
+        self.name, self.size = name, size
+    def __reduce__(self):
+        return self.name
+LARGE = Named("LARGE", 9)
+
+class Digits(int):
+    def __reduce__(self):
+        return "TEN"
+TEN = Digits(10)
+
+class Source:
+    def __init__(self, part):
+        self.part, self.size, self.epoch = part, LARGE, 0
+    def __len__(self):
+        return 2
+    def __getitem__(self, index):
+        return self.part is MISSING and MISSING.is_known(), self.size is LARGE, self.size.size, self.epoch, [MISSING]
+    def on_epoch_end(self):
+        self.epoch += 1
+
+with SequenceEnqueuer(Source(MISSING), True) as enqueuer:
+    enqueuer.start(1)
+    for epoch in range(2):
+        for *seen, (returned,) in enqueuer.epoch():
+            assert seen == [True, True, 9, epoch] and returned is MISSING, seen
+try:
+    SequenceEnqueuer(Source(TEN), True).start(1)
+except ConfigurationError as error:
+    assert "In the way is Source.part, a Digits" in str(error) and "to a module of their own" in str(error), error
+    print("refused")
+"""
+
+
+def test_a_global_of_the_script_that_names_itself_is_that_global_in_workers(tmp_path: Path) -> None:
+    assert run_script(GLOBALS, tmp_path).strip() == "refused"

@@ -20,7 +20,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import cloudpickle
 
@@ -57,9 +57,9 @@ def made_whole(reduced: tuple[Any, ...], cls: type) -> tuple[Any, ...]:
 def _with_slots(reduced: tuple[Any, ...], cls: type) -> tuple[Any, ...]:
     """The class is made with its ``__slots__`` in its namespace."""
     slots = vars(cls).get("__slots__")
-    if slots is None:
-        return reduced
     make, (metaclass, name, bases, namespace, *others), *rest = reduced
+    if slots is None or NamedTuple in bases:  # that has its own, and refuses others
+        return reduced
     return (make, (metaclass, name, bases, {**namespace, "__slots__": slots}, *others), *rest)
 
 

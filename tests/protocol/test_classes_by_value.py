@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+
+import pytest
 
 from tests.support.scripts import run_script
 
@@ -203,3 +206,45 @@ assert list(REGISTRY) == ["flip", "crop", "new"], "the script's own classes regi
 
 def test_subclasses_register_once_and_structures_records_and_masks_come_back(tmp_path: Path) -> None:
     run_script(REGISTERED, tmp_path, timeout=120)
+
+
+NAMED_TUPLES = """
+from typing import Generic, NamedTuple, TypeVar
+from enqueuer import SequenceEnqueuer
+
+Content = TypeVar("Content")
+
+class Point(NamedTuple):
+    left: int
+    right: int = 3
+    def sum(self):
+        return self.left + self.right
+
+class Deeper(Point):
+    __slots__ = ()
+    def sum(self):
+        return 10 * super().sum()
+
+class Box(NamedTuple, Generic[Content]):
+    content: Content
+
+class Source:
+    def __init__(self):
+        self.point, self.deeper, self.box = Point(1), Deeper(2, 4), Box[int](5)
+    def __len__(self):
+        return 1
+    def __getitem__(self, index):
+        moved = self.point._replace(left=7)
+        return self.point.sum(), self.deeper.sum(), moved.sum(), self.box.content, hasattr(moved, "__dict__"), moved
+
+with SequenceEnqueuer(Source(), True) as enqueuer:
+    enqueuer.start(1)
+    *seen, moved = next(enqueuer.get())
+    assert type(moved) is Point
+    print(*seen)
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="a generic NamedTuple needs Python 3.11")
+def test_named_tuples_of_a_script_have_their_methods_and_fields(tmp_path: Path) -> None:
+    assert run_script(NAMED_TUPLES, tmp_path).strip() == "4 60 10 5 False"

@@ -18,7 +18,8 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from enqueuer.protocol.object_pickler import LargeBuffers, ObjectPickler
+from enqueuer.protocol.array_views import ArrayViews
+from enqueuer.protocol.object_pickler import ObjectPickler, pickle_whole
 from enqueuer.protocol.plain_snapshot import PlainSnapshot
 
 # Containers below this are pickled faster than they are looked up.
@@ -112,9 +113,11 @@ class _SmallPickler(ObjectPickler):
         self,
         stream: io.BytesIO,
         buffer_callback: Callable[[pickle.PickleBuffer], Any],
+        views: ArrayViews,
+        *,
         number_of: Callable[[Any], int | None],
     ) -> None:
-        super().__init__(stream, buffer_callback)
+        super().__init__(stream, buffer_callback, views)
         self._number_of = number_of
 
     def persistent_id(self, value: Any) -> int | None:
@@ -122,6 +125,5 @@ class _SmallPickler(ObjectPickler):
 
 
 def _pickle(live: Any, number_of: Callable[[Any], int | None]) -> tuple[bytes, list[memoryview]]:
-    stream, large = io.BytesIO(), LargeBuffers()
-    _SmallPickler(stream, large.keep_in_stream, number_of).dump(live)
-    return stream.getvalue(), large.views
+    stream, buffers = pickle_whole(live, lambda *parts: _SmallPickler(*parts, number_of=number_of))
+    return stream.getvalue(), buffers

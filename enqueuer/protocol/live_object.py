@@ -13,14 +13,13 @@ Unpickling runs code of the pickle's author, so the caller must make sure that t
 
 from __future__ import annotations
 
-import io
 import pickle
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from enqueuer.errors import ConfigurationError, EnqueuerError, ProtocolError, safe_text
-from enqueuer.protocol.object_pickler import LargeBuffers, ObjectPickler, pickle_alone
+from enqueuer.protocol.object_pickler import ObjectPickler, pickle_alone, pickle_whole
 from enqueuer.protocol.unpicklable import find_unpicklable
 
 # The two streams come before the buffers.
@@ -49,13 +48,12 @@ def pack_object(live: Any, *, maps_files: bool = True) -> list[memoryview]:
     is gone.
     """
     try:
-        stream, large = io.BytesIO(), LargeBuffers()
-        ObjectPickler(stream, large.keep_in_stream, maps_files=maps_files).dump(live)
+        stream, buffers = pickle_whole(live, lambda *parts: ObjectPickler(*parts, maps_files=maps_files))
     except ConfigurationError:
         raise
     except Exception as error:
         raise _cannot_pickle(live, error) from error
-    return [stream.getbuffer(), *large.views]
+    return [stream.getbuffer(), *buffers]
 
 
 def unpack_object(parts: Sequence[memoryview]) -> Any:
@@ -176,10 +174,19 @@ _CURES = (
 )
 
 
+_CURES_SHARED = (
+    "It is shared between processes, and copies in workers would not be. Use threads (use_multiprocessing=False); or "
+    "the like of multiprocessing.Manager(); or, for numbers, np.frombuffer() of a multiprocessing.Array; or leave it "
+    "out in __getstate__, if each worker may have its own"
+)
+
+
 def _cannot_pickle(live: Any, error: Exception, cures: str = _CURES) -> ConfigurationError:
     kind = live.__qualname__ if callable(live) and hasattr(live, "__qualname__") else type(live).__qualname__
     found = find_unpicklable(live)
     place = "" if found is None else f" In the way is {kind}{found[0]}, a {type(found[1]).__qualname__}."
+    if "through inheritance" in str(error) or (found is not None and hasattr(found[1], "_wrapper")):
+        cures = _CURES_SHARED  # the text and the attribute are those of multiprocessing
     return ConfigurationError(
         f"{kind} cannot be sent to worker processes: {type(error).__name__}: {safe_text(error)}.{place} {cures}"
     )

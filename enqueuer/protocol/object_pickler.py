@@ -6,6 +6,7 @@ cached_property, lru_cache and singledispatch of a script's functions (`decorato
 instances with a ``__getattr__``, which is not asked (`plain_reduction`)
 exceptions and others whose constructors do not take what pickling keeps (`constructors`)
 arrays in mapped files (`mapped_arrays`) and in shared memory (`shared_arrays`), of subclasses too (`array_subclasses`)
+arrays and tensors that share memory with one another (`array_views`)
 proxies of a `multiprocessing.Manager`, with the key that its server asks for; for processes of this host only
 plain CPU tensors of torch, as NumPy arrays
 """
@@ -26,6 +27,7 @@ import cloudpickle
 import numpy as np
 
 from enqueuer.protocol import array_subclasses, constructors
+from enqueuer.protocol.array_views import ArrayViews
 from enqueuer.protocol.classes_by_value import PROTOCOL, made_whole, note_known
 from enqueuer.protocol.decorators import (
     MemoisedFunction,
@@ -60,16 +62,21 @@ class LargeBuffers:
 
 
 class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles one object. ``maps_files``: arrays in mapped files are mapped again by the reader, on this host."""
+    """Pickles one object. ``maps_files``: arrays in mapped files are mapped again by the reader, on this host.
+
+    `pickle_whole` drives it: with ``views`` of a first pickling, arrays that share memory do so in the reader, too.
+    """
 
     def __init__(
         self,
         stream: io.BytesIO,
         buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None,
+        views: ArrayViews | None = None,
         *,
         maps_files: bool = True,
     ) -> None:
         super().__init__(stream, protocol=PROTOCOL, buffer_callback=buffer_callback)
+        self._views = ArrayViews() if views is None else views
         self._is_local = maps_files
         self._files = SourceFiles()
         self._mapped = MappedFiles(copies=not maps_files)
@@ -107,6 +114,9 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
         proxy_class = getattr(sys.modules.get("multiprocessing.managers"), "BaseProxy", None)
         if self._is_local and proxy_class is not None and issubclass(cls, proxy_class):
             return _reduce_proxy
+        connection_class = getattr(sys.modules.get("multiprocessing.connection"), "_ConnectionBase", None)
+        if connection_class is not None and issubclass(cls, connection_class):
+            return _refuse_connection
         if is_plain_with_getattr(cls):
             return reduce_plainly
         return (None if cls in self.dispatch_table else constructors.choose(cls)) or _reduce_as_usual
@@ -126,8 +136,11 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
         return with_source(self.dispatch_table[types.CodeType](value), value.co_filename, self._files)
 
     def _reduce_array(self, array: Any) -> Any:
-        reduced = self._mapped.reduce(array)
-        return self._shared.reduce(array) if reduced is NotImplemented else reduced
+        for kind in (self._mapped, self._shared, self._views):
+            reduced = kind.reduce(array)
+            if reduced is not NotImplemented:
+                return reduced
+        return NotImplemented
 
     def _reduce_array_of_subclass(self, array: Any) -> Any:
         plain = array.view(np.ndarray)
@@ -154,6 +167,21 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
         return NotImplemented if reduced is None else reduced
 
 
+def pickle_whole(
+    value: Any, make: Callable[[io.BytesIO, Callable[[pickle.PickleBuffer], Any], ArrayViews], ObjectPickler]
+) -> tuple[io.BytesIO, list[memoryview]]:
+    """Pickle a value with picklers from ``make``: the stream, and the large buffers beside it.
+
+    A value whose arrays share memory is pickled twice; the first time shows which.
+    """
+    views: ArrayViews | None = ArrayViews()
+    while views is not None:
+        stream, large = io.BytesIO(), LargeBuffers()
+        make(stream, large.keep_in_stream, views).dump(value)
+        views = views.with_blocks()
+    return stream, large.views
+
+
 def pickle_alone(value: Any) -> bytes:
     """Pickle a value for any host as one stream, with its arrays in it."""
     stream = io.BytesIO()
@@ -168,6 +196,12 @@ def _reduce_as_usual(_: object) -> Any:
 def _reduce_proxy(proxy: Any) -> Any:
     rebuild, (kind, token, serializer, options) = proxy.__reduce__()
     return rebuild, (kind, token, serializer, {**options, "authkey": bytes(proxy._authkey)})
+
+
+def _refuse_connection(connection: Any) -> Any:
+    # It holds the number of a descriptor, and pickles; in a worker the number is of another descriptor, or of none.
+    name = type(connection).__qualname__
+    raise TypeError(f"{name} objects should only be shared between processes through inheritance")
 
 
 def _reduce_missing(_: object) -> str:

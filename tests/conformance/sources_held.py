@@ -75,3 +75,31 @@ class Accommodating:
 
     def __getitem__(self, index: int) -> Any:
         return np.full((64, 256), index * self.brightness, np.float32)
+
+
+class Frame:
+    """Writes a batch into an array, and reads a slice of it."""
+
+    def __init__(self) -> None:
+        self.frame = np.zeros((2, 3_000))
+        self.top = self.frame[0]
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> Any:
+        self.frame[...] = index
+        return self.top[:2].tolist()
+
+
+class Holds:
+    """Has what the test gives it."""
+
+    def __init__(self, part: Any) -> None:
+        self.part = part
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> int:
+        return index

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 from itertools import islice
@@ -14,7 +15,7 @@ import pytest
 
 from enqueuer import SequenceEnqueuer
 from enqueuer.errors import ConfigurationError
-from tests.conformance.sources_held import Accommodating, AttachesByName, HoldsBlock, Mapped
+from tests.conformance.sources_held import Accommodating, AttachesByName, Frame, Holds, HoldsBlock, Mapped
 from tests.support.leaks import alive, descendants
 from tests.support.placement import Placement, take
 from tests.support.scripts import run_script
@@ -93,6 +94,19 @@ def _batches_of_ended_workers(sequence: Any, count: int) -> list[Any]:
         pids = descendants(os.getpid()) - before
     wait_until(lambda: not alive(pids), what="the end of all processes")
     return batches
+
+
+def test_a_write_to_an_array_is_seen_in_its_slice(live_placement: Placement) -> None:
+    batches = take(live_placement.running(Frame(), workers=1).get(), 6)
+    assert batches == [[index, index] for index in (0.0, 1.0, 2.0)] * 2
+
+
+@pytest.mark.parametrize("make", [lambda: multiprocessing.Value("i"), multiprocessing.Lock, multiprocessing.Queue])
+def test_what_processes_share_is_refused_by_start_with_its_name(processes: Placement, make: Any) -> None:
+    part = make()
+    with pytest.raises(ConfigurationError, match=rf"Holds\.part, a {type(part).__name__}\. .*Manager") as caught:
+        processes.running(Holds(part))
+    assert "SequenceSpec" not in str(caught.value)
 
 
 def test_an_attribute_that_is_there_and_is_none_is_no_method(live_placement: Placement) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sqlite3
 import threading
 from typing import Any
@@ -70,3 +71,24 @@ def test_the_error_names_the_attribute_and_the_cures() -> None:
             pack_bundle(sequence)
     for words in ("Holder cannot be sent", "Holder.source.table, a Connection", "SequenceSpec", "__getstate__"):
         assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        (multiprocessing.Value("i", 1), "Synchronized"),
+        (multiprocessing.RawValue("i", 1), "c_int"),
+        (multiprocessing.RawArray("d", 3), "c_double_Array_3"),
+        (multiprocessing.Lock(), "Lock"),
+        (multiprocessing.Event(), "Condition"),
+        (multiprocessing.SimpleQueue(), "SimpleQueue"),
+        (multiprocessing.Pipe()[0], "Connection"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_processes_share_is_refused_with_cures_that_keep_it_shared(part: Any, name: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        pack_bundle(Holder(part=part))
+    for words in (f"In the way is Holder.part{'._cond' if name == 'Condition' else ''}, a {name}.", "Manager()"):
+        assert words in str(caught.value)
+    assert "SequenceSpec" not in str(caught.value)

@@ -262,6 +262,19 @@ def test_a_supervisor_for_one_session_exits_with_it(start: Start) -> None:
         assert has_ended(worker) == 0
 
 
+def test_a_supervisor_for_one_session_ends_with_it_although_a_worker_was_just_starting(start: Start) -> None:
+    with ScriptedCoordinator(sequence=NUMBERS) as coordinator:
+        worker = start(coordinator, "--once")
+        coordinator.expect(Hello, is_worker)  # never answered
+        (route,) = coordinator.let_in(Role.SUPERVISOR)
+        coordinator.send(route, Stop())
+        assert has_ended(worker) == 0
+        coordinator.poll()
+    supervisors = [hello for hello in coordinator.all_of(Hello) if hello.role is Role.SUPERVISOR]
+    assert len({hello.incarnation for hello in supervisors}) == 1
+    assert "no trainer" not in worker.output() and "trying again" not in worker.output().lower()
+
+
 def test_a_supervisor_for_one_session_fails_if_its_worker_is_refused(start: Start) -> None:
     with ScriptedCoordinator() as coordinator:
         worker = start(coordinator, "--once")

@@ -65,6 +65,8 @@ class SupervisorLink:
         self._link = new_link(self._context, poller, settings.connect, retry_ms, token, interface=settings.interface)
         self._diagnosis = Diagnosis(notes, settings.connect, has_token=token is not None, interface=settings.interface)
         self._session = NO_ID
+        # Whether the coordinator has ended a session of this supervisor.
+        self.has_served = False
         self._incarnation = os.urandom(16)
         self._heartbeat_interval = settings.heartbeat_interval
         # The session's batch_timeout; None outside of a session: the leases may then be an earlier session's.
@@ -160,9 +162,11 @@ class SupervisorLink:
             self._open_at = now + self._settings.max_reconnect_interval
         elif isinstance(message, Stop) and session == self._session:
             self._logger.info("the session has ended")
+            self.has_served = True
             self._lose(now)
-            if not self._settings.reconnects:
-                self._open_at = math.inf  # until the trainer names the address of the next session
+            if self._settings.once or not self._settings.reconnects:
+                # Until the trainer names the address of the next session. With `once` there is none.
+                self._open_at = math.inf
 
     def _read_timeout(self, welcome: Welcome) -> float | None:
         timeout = welcome.options.get("batch_timeout")

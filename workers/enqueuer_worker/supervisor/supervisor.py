@@ -149,6 +149,8 @@ class Supervisor:
         if self.settings.once and self._link.is_refused_for_good and not self._draining:
             self.exit_status = _FAILED
             self.drain(now)
+        if self.settings.once and self._link.has_served and not self._draining:
+            self.drain(now)  # a worker that has missed the end, or is just starting, leaves as well
         self._time_limit.enforce(self._children(), self._link.batch_timeout, now)
         self._start_due(now)
         self._minute_line.look(self._children(), now, in_session=self._link.in_session)

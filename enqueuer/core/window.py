@@ -37,7 +37,7 @@ class Window:
         wait_seconds: The trainer's waiting time for batches, without the wait for the very first one.
         slots_count: Slots of workers taking leases, at the window's end.
         busy_seconds: Slot seconds in which a batch was computed.
-        item_seconds: Seconds of work a batch, of each worker.
+        item_seconds: Seconds of work a batch, of each worker or of the fleet at several moments.
         failures_count: Failed batches and lost workers.
         blocked_seconds: Seconds in which a slot was idle while at least half of the bound waited behind one late batch.
         late_batch: The batch with the most others waiting behind it.
@@ -109,7 +109,7 @@ class Window:
     @property
     def work_seconds(self) -> float:
         """``p``: the mean of the workers' times, those further off than the deviation replaced by the median."""
-        return _mean_without_outliers(self.item_seconds)
+        return mean_without_outliers(self.item_seconds)
 
     @property
     def busy_share(self) -> float:
@@ -152,7 +152,8 @@ class Window:
         return max(1, math.ceil(wanted)) if 0 < wanted < math.inf else None
 
 
-def _mean_without_outliers(values: Sequence[float]) -> float:
+def mean_without_outliers(values: Sequence[float]) -> float:
+    """The mean, with values further off than the deviation replaced by the median; 0.0 of none."""
     if not values:
         return 0.0
     mean, median = statistics.fmean(values), statistics.median(values)

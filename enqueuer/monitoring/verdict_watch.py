@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import math
+import statistics
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 from enqueuer.core.verdict import LEAST_BATCHES, LEAST_SECONDS, Cause, Verdict, judge
-from enqueuer.core.window import LateBatch, Window
+from enqueuer.core.window import LateBatch, Window, mean_without_outliers
 
 logger = logging.getLogger("enqueuer")
 
@@ -65,6 +66,8 @@ class _Moment:
     blocked_seconds: float
     # Seconds since the beginning, times the number of slots at the time.
     slot_seconds: float
+    # Seconds of work a batch; 0.0 before the first one.
+    work_seconds: float = 0.0
 
 
 class VerdictWatch:
@@ -140,7 +143,8 @@ class VerdictWatch:
         if counters.batches_count and not last.counters.batches_count:
             # The workers were starting until now: the window begins here.
             self._moments.clear()
-        self._moments.append(_Moment(at, counters, blocked, slot_seconds))
+        work_seconds = mean_without_outliers(counters.item_seconds)
+        self._moments.append(_Moment(at, counters, blocked, slot_seconds, work_seconds))
         self._forget()
 
     def _renew(self, now: float) -> None:
@@ -183,7 +187,7 @@ class VerdictWatch:
             slots_count=after.slots_count,
             slot_seconds=last.slot_seconds - first.slot_seconds,
             busy_seconds=after.busy_seconds - before.busy_seconds,
-            item_seconds=after.item_seconds,
+            item_seconds=self._work_seconds(),
             failures_count=after.failures_count - before.failures_count,
             blocked_seconds=last.blocked_seconds - first.blocked_seconds,
             late_batch=self._late_batch,
@@ -198,6 +202,14 @@ class VerdictWatch:
             computing_share=min(1.0, cpu / busy) if busy > 0 else None,
             probed_rate=self.probed_rate,
         )
+
+    def _work_seconds(self) -> tuple[float, ...]:
+        """The median, over the window, of the seconds of work a batch; empty before the first batch.
+
+        A worker's mean is of its latest batches: without the median, one slow batch raised the published number.
+        """
+        known = [moment.work_seconds for moment in self._moments if moment.work_seconds > 0.0]
+        return (statistics.median(known),) if known else ()
 
     def _publish(self, wanted: int, now: float) -> None:
         """Raise the published number at once, and lower it only after it was too high for minutes."""

@@ -55,6 +55,17 @@ def test_the_verdict_comes_after_thirty_seconds_and_is_of_the_latest_thirty() ->
     assert training.watch.verdict.wait_share == 0.0, "what was before is forgotten"
 
 
+def test_one_slow_batch_does_not_raise_the_number_of_slots() -> None:
+    training = Training()
+    training.run(40, rate=10, waited=0.5, busy=2.0, item=0.2)
+    assert training.watch.desired_slots == 5
+    training.run(2, rate=9, waited=0.5, busy=2.0, item=0.9)  # the means of both workers' latest batches
+    training.run(20, rate=10, waited=0.5, busy=2.0, item=0.2)
+    assert training.watch.desired_slots == 5
+    training.run(20, rate=10, waited=0.5, busy=2.0, item=0.4)
+    assert training.watch.desired_slots == 9, "work that stays slower counts"
+
+
 def test_the_start_of_the_workers_is_in_no_window() -> None:
     training = Training()
     training.run(20, rate=0, waited=1.0, busy=0.0, slots=0)
@@ -138,8 +149,8 @@ def test_the_verdict_goes_by_a_measured_rate_at_once_up_and_down() -> None:
     assert training.watch.verdict.desired_slots == training.watch.desired_slots == 6
     training.probe(10, 30.0)
     assert training.watch.verdict.desired_slots == training.watch.desired_slots == 4
-    training.run(1, waited=0.5, busy=2.0, item=0.2)
-    training.run(1, waited=0.5, busy=2.0)
+    training.run(20, waited=0.5, busy=2.0, item=0.2)
+    training.run(20, waited=0.5, busy=2.0)
     assert training.watch.desired_slots == 7, "later, it falls after minutes again"
 
 

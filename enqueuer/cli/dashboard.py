@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import click
 
 from enqueuer.cli.observed import address_options, connector
+from enqueuer.cli.until_interrupted import wait_until_interrupted
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -49,7 +49,7 @@ def dashboard(address: str | None, token_file: Path | None, timeout: float, port
     feed.start()
     click.echo(f"{server.url} shows the training; Ctrl-C ends this program alone")
     try:
-        threading.Event().wait()
+        wait_until_interrupted()
     finally:
         # Does not wait for an answer still under way.
         feed.stop()

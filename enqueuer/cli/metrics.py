@@ -12,6 +12,7 @@ import click
 
 from enqueuer.cli.caller_error import CallerError
 from enqueuer.cli.observed import address_options, one_observer
+from enqueuer.cli.until_interrupted import wait_until_interrupted
 from enqueuer.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def metrics(address: str | None, token_file: Path | None, timeout: float, port: 
             raise click.ClickException(f"{error.strerror or error}{hint}") from error
         click.echo(f"serving metrics at http://{host}:{port}/metrics", err=True)
         try:
-            threading.Event().wait()
+            wait_until_interrupted()
         finally:
             server.close()
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from enqueuer.cli.caller_error import CallerError
-from enqueuer.cli.observed import address_options, observer_at
+from enqueuer.cli.observed import address_options, check_connectable, observer_at
 from enqueuer.errors import ConfigurationError
 from enqueuer.transport.addresses import is_tcp_address
 
@@ -45,7 +45,12 @@ class Wanted:
 @click.option("--connect", metavar="ADDRESS", help="On a worker's host: whether a worker can join the trainer there.")
 @click.option("--bind", metavar="ADDRESS", help="Before a start: check whether the trainer can bind this address.")
 @click.option("--key-file", type=_PATH, metavar="FILE", help="Check the trainer's coordinator.key.")
-@click.option("--worker-token", type=_PATH, metavar="FILE", help="Check a worker's token; --connect tries it.")
+@click.option(
+    "--worker-token",
+    type=_PATH,
+    metavar="FILE",
+    help="Check a worker's token; --connect tries it, or else the one in ENQUEUER_TOKEN_FILE or ENQUEUER_TOKEN.",
+)
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="So many workers are to run on this machine.")
 @click.option(
     "--worker-threads", type=click.IntRange(min=1), default=1, metavar="N", help="Threads of libraries in each of them."
@@ -65,9 +70,12 @@ def doctor(context: click.Context, /, **given: Any) -> None:
       enqueuer doctor tcp://trainer:5555 --token-file grafana.token
     """
     wanted = Wanted(**given)
-    for name, address in (("--connect", wanted.connect), ("--bind", wanted.bind)):
-        if address is not None and (not is_tcp_address(address) or address.endswith(":*")):
-            raise CallerError(f"{name} {address} is no address: tcp://HOST:PORT")
+    if wanted.connect is not None:
+        check_connectable(wanted.connect, "--connect")
+    if wanted.bind is not None and (not is_tcp_address(wanted.bind) or wanted.bind.endswith(":*")):
+        raise CallerError(f"--bind {wanted.bind!r} is no address: tcp://HOST:PORT; an IPv6 address is in brackets")
+    if wanted.token_file is not None and wanted.address is None:
+        raise CallerError("--token-file is an observer's, for ADDRESS; a worker's token is --worker-token")
     is_well = True
     for finding in _check(wanted):
         is_well = is_well and not finding.cure
@@ -99,15 +107,17 @@ def _check_joining(address: str, wanted: Wanted) -> Iterator[Finding]:
     """The reason, if any, for a worker on this host not to join the trainer at this address."""
     from enqueuer.monitoring import network_checks
     from enqueuer.monitoring.surroundings import Finding
-    from enqueuer.security.keys import read_token
+    from enqueuer.security.curve import find_token
 
     name = network_checks.check_name(address)
     if name is not None:
         yield name
     try:
-        token = None if wanted.worker_token is None else read_token(wanted.worker_token)
-    except ConfigurationError:
-        return  # told by the check of the token
+        token = find_token(wanted.worker_token)
+    except ConfigurationError as error:
+        if wanted.worker_token is None:  # else told by the check of the token
+            yield Finding("token", "that of the environment cannot be used", str(error))
+        return
     reason = importlib.import_module(_JOINING).why_not(address, token, wanted.timeout)
     if reason is not None:
         yield Finding("joining", reason.summary, reason.advice)

@@ -11,12 +11,21 @@ import click
 
 from enqueuer.cli.caller_error import CallerError
 from enqueuer.errors import ConfigurationError
-from enqueuer.transport.addresses import is_tcp_address
+from enqueuer.transport.addresses import is_connectable
 
 if TYPE_CHECKING:
     from enqueuer.observer import Observer
 
 NOT_RUNNING = 2
+
+
+def check_connectable(address: str, option: str = "") -> None:
+    """Raise CallerError unless a peer can connect to the address, the value of this option or of ADDRESS."""
+    if not is_connectable(address):
+        hint = "; put the trainer's host in place of '*'" if "*" in address else ""
+        raise CallerError(
+            f"{option} {address!r} is no address: tcp://HOST:PORT, as in the trainer's bind=…{hint}".strip()
+        )
 
 
 class SeveralTrainersError(ConnectionError):
@@ -53,8 +62,8 @@ def observer_at(address: str, token_file: Path | None, timeout: float) -> Observ
     from enqueuer.observer import UNIX_SCHEME, Observer
     from enqueuer.security.curve import find_observer_token
 
-    if not address.startswith(UNIX_SCHEME) and (not is_tcp_address(address) or address.endswith(":*")):
-        raise CallerError(f"{address!r} is no address: tcp://HOST:PORT, as in the trainer's bind=…")
+    if not address.startswith(UNIX_SCHEME):
+        check_connectable(address)
     try:
         token = find_observer_token(token_file)
     except ConfigurationError as error:

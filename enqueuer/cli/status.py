@@ -45,9 +45,9 @@ def status(
       enqueuer status tcp://trainer:5555 --token-file grafana.token
       enqueuer status --json | jq '.[].desired_slots'
     """
-    observers = _observers(address, token_file, timeout)
     snapshots: list[tuple[str, Snapshot]] = []
     failures: list[str] = []
+    observers = _observers(address, token_file, timeout, failures)
     for observer in observers:
         with observer:
             try:
@@ -64,7 +64,7 @@ def status(
     context.exit(_INPUT_BOUND if any(_is_input_bound(snapshot) for _, snapshot in snapshots) else 0)
 
 
-def _observers(address: str | None, token_file: Path | None, timeout: float) -> list[Observer]:
+def _observers(address: str | None, token_file: Path | None, timeout: float, failures: list[str]) -> list[Observer]:
     from enqueuer.observer import NoTrainerError, local_observers
 
     try:
@@ -72,7 +72,7 @@ def _observers(address: str | None, token_file: Path | None, timeout: float) -> 
             return local_observers(timeout=timeout)
         return [observer_at(address, token_file, timeout)]
     except NoTrainerError as error:
-        click.echo(f"Error: {error}", err=True)
+        failures.append(str(error))
     except OSError as error:
         raise click.ClickException(str(error)) from error
     return []

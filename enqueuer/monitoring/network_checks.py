@@ -6,6 +6,7 @@ The counterpart of `surroundings`, for `enqueuer doctor --bind` and `--connect`.
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import socket
 import subprocess
@@ -33,7 +34,9 @@ def check_port(address: str) -> Finding:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             return Finding("port", f"another program has port {port}", f"ss -ltnp 'sport = :{port}' shows it: end it")
-        return Finding("port", f"{address} cannot be bound: {error.strerror}", "take an address of this machine")
+        # Python adds the address to the text, in its own form.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        return Finding("port", f"{address} cannot be bound: {reason}", "take an address of this machine")
 
 
 def check_name(address: str) -> Finding | None:

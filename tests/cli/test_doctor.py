@@ -60,9 +60,12 @@ def test_a_port_is_checked() -> None:
         address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
         assert "mend  port" in doctor("--bind", address).output
     assert doctor("--bind", address).exit_code == 0
+    assert "cannot be bound: Cannot assign requested address\n" in one_line(
+        doctor("--bind", "tcp://192.0.2.1:1").output
+    )
 
 
-def test_whether_a_worker_can_join_is_tried_with_its_token(tmp_path: Path) -> None:
+def test_whether_a_worker_can_join_is_tried_with_its_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = KeyDirectory(tmp_path)
     keys.create()
     token = ("--worker-token", str(keys.token_file("worker")))
@@ -74,6 +77,12 @@ def test_whether_a_worker_can_join_is_tried_with_its_token(tmp_path: Path) -> No
         assert result.exit_code == 0, result.output
         assert "ok    name" in result.output and "lets a worker in with this token" in one_line(result.output)
         assert "ok    path" in result.output
+        with monkeypatch.context() as environment:
+            environment.setenv("ENQUEUER_TOKEN_FILE", token[1])
+            assert "lets a worker in with this token" in one_line(doctor("--connect", address).output)
+            environment.setenv("ENQUEUER_TOKEN_FILE", "none.token")
+            result = doctor("--connect", address)
+            assert result.exit_code == 1 and "that of the environment cannot be used" in one_line(result.output)
         result = doctor("--connect", address)
         assert result.exit_code == 1 and "lets in only workers with a key" in one_line(result.output)
     result = doctor("--connect", address, *token)
@@ -95,7 +104,13 @@ def one_line(output: str) -> str:
 @pytest.mark.parametrize("option", ["--connect", "--bind"])
 def test_an_impossible_address_is_an_error_of_the_caller(option: str) -> None:
     result = doctor(option, "trainer")
-    assert result.exit_code == 2 and f"{option} trainer is no address" in result.output
+    assert result.exit_code == 2 and f"{option} 'trainer' is no address" in result.output
+    assert doctor("--connect", "tcp://*:5555").exit_code == doctor(option, "tcp://::1:5555").exit_code == 2
+
+
+def test_an_observers_token_without_an_address_is_an_error_of_the_caller() -> None:
+    result = doctor("--connect", "tcp://127.0.0.1:1", "--token-file", "worker.token")
+    assert result.exit_code == 2 and "a worker's token is --worker-token" in result.output
 
 
 def test_a_running_trainer_is_asked_for_its_verdict() -> None:

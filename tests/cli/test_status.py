@@ -47,14 +47,21 @@ def test_without_a_trainer_the_exit_code_is_two() -> None:
     assert result.exit_code == 2 and "nothing answers at this address" in result.output
     result = status("unix:///nowhere.trainer")
     assert result.exit_code == 2 and "No such file" in result.output
+    assert "you run no trainer" not in result.output, "it was not looked for"
     assert status("--json").stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("address", ["trainer", "tcp://trainer", "http://trainer:80", "tcp://trainer:*"])
+@pytest.mark.parametrize(
+    "address", ["trainer", "tcp://trainer", "http://trainer:80", "tcp://trainer:*", "tcp://*:5555", "tcp://::1:5555"]
+)
 def test_an_impossible_address_is_refused_in_one_line(address: str) -> None:
     result = status(address)
     assert result.exit_code == 2 and "is no address: tcp://HOST:PORT" in result.output
     assert result.output.count("\n") == 1
+
+
+def test_the_address_of_all_interfaces_is_refused_with_what_to_put_in_its_place() -> None:
+    assert "put the trainer's host in place of '*'" in status("tcp://*:5555").output
 
 
 def test_the_trainers_of_this_user_are_found_and_described(trainer: SequenceEnqueuer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from enqueuer.errors import ConfigurationError
-from enqueuer.transport.addresses import is_loopback, is_tcp_address
+from enqueuer.transport.addresses import is_connectable, is_loopback
 
 # Where a trainer listens on all of its addresses.
 _WILDCARDS = frozenset({"*", "0.0.0.0", "[::]"})  # noqa: S104 - compared with, not bound
@@ -32,7 +32,7 @@ def check_reachable(bound: str | None, address: str | None, here: str, nodes: It
             "key_file=…; `enqueuer keygen DIR` makes the key"
         )
     if address is not None:
-        if not is_tcp_address(address) or address.endswith(":*"):
+        if not is_connectable(address):
             raise ConfigurationError(f"address must be 'tcp://host:port', not {address!r}")
         return
     elsewhere = sorted(set(nodes) - {here})

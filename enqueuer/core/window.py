@@ -96,15 +96,20 @@ class Window:
     @property
     def demand(self) -> float:
         """``c``: the rate of a trainer without waiting, in batches a second, as far as the window can tell."""
-        if self.probed_rate is not None:
+        if self._is_probed and self.probed_rate is not None:
             return self.probed_rate
         working = self.seconds - self.wait_seconds
         return MOST_GROWTH * self.rate if self.is_demand_unseen or working <= 0 else self.batches_count / working
 
     @property
+    def _is_probed(self) -> bool:
+        """Whether a probe's rate holds: a trainer that takes more than it has changed since."""
+        return self.probed_rate is not None and self.rate <= self.probed_rate
+
+    @property
     def is_demand_unseen(self) -> bool:
         """Whether the trainer does little but wait, so the window cannot show how fast it could be."""
-        return self.probed_rate is None and MOST_GROWTH * (self.seconds - self.wait_seconds) < self.seconds
+        return not self._is_probed and MOST_GROWTH * (self.seconds - self.wait_seconds) < self.seconds
 
     @property
     def work_seconds(self) -> float:

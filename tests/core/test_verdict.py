@@ -82,6 +82,11 @@ def test_nothing_taken_at_all_is_no_reason_to_wait_for_twenty_batches() -> None:
     assert judge(replace(BUSY, batches_count=0, wait_seconds=60.0)).cause is Cause.WORKERS
 
 
+def test_a_probed_rate_below_what_the_trainer_takes_says_nothing_any_more() -> None:
+    window = replace(BUSY, probed_rate=4.0)
+    assert (window.demand, window.desired_slots) == (BUSY.demand, BUSY.desired_slots)
+
+
 def test_slots_beyond_the_need_could_go() -> None:
     window = replace(IDLE, wait_seconds=0.0, batches_count=120, slots_count=8)
     assert "7 slots of 8 could go" in judge(window).sentence

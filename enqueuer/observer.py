@@ -106,7 +106,9 @@ class Observer:
             try:
                 _, message = decode_control(frame)
             except ProtocolError as error:
-                raise NoTrainerError(f"{self.address} answers with something else: {error}") from None
+                raise NoTrainerError(
+                    f"{self.address} answers as no trainer does ({error}): is it the one in the trainer's bind=…?"
+                ) from None
             if isinstance(message, Snapshot):
                 if message.first_row == request.first_row:
                     self._may_ask_at = time.monotonic() + message.seconds_to_ask

@@ -50,7 +50,8 @@ def metrics(address: str | None, token_file: Path | None, timeout: float, port: 
         except OSError as error:
             hint = ": --port gives another one" if error.errno == errno.EADDRINUSE else ""
             raise click.ClickException(f"{error.strerror or error}{hint}") from error
-        click.echo(f"serving metrics at http://{host}:{port}/metrics", err=True)
+        shown = f"[{host}]" if ":" in host else host
+        click.echo(f"serving metrics at http://{shown}:{port}/metrics", err=True)
         try:
             wait_until_interrupted()
         finally:

@@ -6,7 +6,6 @@ The counterpart of `surroundings`, for `enqueuer doctor --bind` and `--connect`.
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import socket
 import subprocess
@@ -34,8 +33,7 @@ def check_port(address: str) -> Finding:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             return Finding("port", f"another program has port {port}", f"ss -ltnp 'sport = :{port}' shows it: end it")
-        # Python adds the address to the text, in its own form.
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        reason = str(error.strerror).partition(" (while attempting")[0]  # `create_server` adds the address in its form
         return Finding("port", f"{address} cannot be bound: {reason}", "take an address of this machine")
 
 

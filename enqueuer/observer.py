@@ -13,7 +13,6 @@ from __future__ import annotations
 import select
 import socket
 import time
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -89,7 +88,7 @@ class Observer:
             if not page.rows:
                 break  # workers have left meanwhile
             rows += page.rows
-        return replace(first, rows=tuple(rows))
+        return first._replace(rows=tuple(rows))
 
     def page(self, first_row: int, rows_count: int, *, after_event: int = 0) -> Snapshot:
         """The trainer's present Snapshot in one request, with at most ``rows_count`` workers from ``first_row`` on.

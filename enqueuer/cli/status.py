@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,10 +94,10 @@ def _print(snapshots: list[tuple[str, Snapshot]], as_json: bool, all_workers: bo
 
 
 def _to_json(address: str, snapshot: Snapshot) -> dict[str, Any]:
-    fields = dataclasses.asdict(snapshot)
+    fields = snapshot._asdict()
     for name in ("first_row", "rows_total", "seconds_to_ask"):
         del fields[name]
-    fields["workers"] = fields.pop("rows")
+    fields["workers"] = [row._asdict() for row in fields.pop("rows")]
     fields["events"] = [
         dict(zip(("number", "seconds", "what", "worker"), event, strict=True)) for event in fields["events"]
     ]

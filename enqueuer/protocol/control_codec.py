@@ -321,6 +321,6 @@ def decode_control(data: bytes | memoryview) -> tuple[bytes, m.Message]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, m.ErrorRecord | WorkerRow):
+    if isinstance(value, m.ErrorRecord):
         return [getattr(value, name) for name in _field_names(type(value))]
     raise TypeError(f"{_type_name(value)} cannot be part of a control message")

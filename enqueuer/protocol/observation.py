@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerRow:
+class WorkerRow(NamedTuple):
     """One worker in a Snapshot. Quantiles are those of its latest items, a tenth off at most.
 
     ``computing`` is the epoch and the index of its oldest lease, and for how many seconds it may have been computing
@@ -29,8 +28,7 @@ class WorkerRow:
     memory_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """A session as an observer sees it. Fields with the names of ``Stats`` have its meanings.
 
     The verdict is that of the latest ``window_seconds``, in which ``window_batches`` were taken; ``desired_slots`` is

@@ -22,7 +22,7 @@ from enqueuer.protocol.observation import Snapshot, WorkerRow
 # A worker chooses its name and its host's; the allowances count short ones.
 _MOST_NAME = 64
 _STATS_FIELDS = {field.name for field in fields(Stats)} - {"events"}
-_SHARED_FIELDS = [field.name for field in fields(Snapshot) if field.name in _STATS_FIELDS]
+_SHARED_FIELDS = [name for name in Snapshot._fields if name in _STATS_FIELDS]
 
 
 def make_snapshot(state: State, stats: Stats, verdicts: VerdictWatch, show: Show) -> Snapshot:

@@ -12,7 +12,6 @@ The bar is a fifth of a core.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import pty
 import random
@@ -152,8 +151,7 @@ def _snapshots(workers_count: int) -> Iterator[Snapshot]:
         second += 1.0
         for first in range(0, workers_count, MOST_ROWS):
             numbers = range(first, min(first + MOST_ROWS, workers_count))
-            yield dataclasses.replace(
-                last,
+            yield last._replace(
                 elapsed_seconds=second,
                 batches_total=int(500 * second * made.uniform(0.99, 1.01)),
                 ready_count=made.randrange(12),
@@ -161,8 +159,7 @@ def _snapshots(workers_count: int) -> Iterator[Snapshot]:
                 first_row=first,
                 rows_total=workers_count,
                 rows=tuple(
-                    dataclasses.replace(
-                        row,
+                    row._replace(
                         worker_id=f"data-worker-{number // 16:03}-{number % 16}",
                         host=f"data-worker-{number // 16:03}",
                         batches_count=int(second * made.uniform(40, 50)),

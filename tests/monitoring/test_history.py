@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from enqueuer.monitoring.history import LONGEST_SPAN, History, is_another_session
@@ -10,7 +8,7 @@ from tests.monitoring.test_status_table import SNAPSHOT
 
 
 def at(seconds: float, batches: int = 0, wait: float = 0.0, ready: int = 0) -> Snapshot:
-    return replace(SNAPSHOT, elapsed_seconds=seconds, batches_total=batches, wait_seconds=wait, ready_count=ready)
+    return SNAPSHOT._replace(elapsed_seconds=seconds, batches_total=batches, wait_seconds=wait, ready_count=ready)
 
 
 def history(*snapshots: Snapshot) -> History:
@@ -71,4 +69,4 @@ def test_no_more_than_the_longest_span_is_kept() -> None:
 def test_another_process_or_start_is_another_session() -> None:
     assert not is_another_session(at(1.0), at(1.0)) and not is_another_session(at(1.0), at(2.0))
     assert is_another_session(at(2.0), at(1.0))
-    assert is_another_session(at(1.0), replace(at(2.0), pid=43))
+    assert is_another_session(at(1.0), at(2.0)._replace(pid=43))

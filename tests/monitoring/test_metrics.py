@@ -6,7 +6,6 @@ import re
 import socket
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ from tests.support.sequences import Bare
 parser = pytest.importorskip("prometheus_client.parser")
 
 PAGE = Path(__file__).parents[2] / "docs" / "pages" / "reference" / "metrics.md"
-SEEN = replace(SNAPSHOT, cause=Cause.WORKERS.value, item_counts=(5, *(0,) * 13, 900, 90, 4, *(0,) * (OCTAVES - 18), 1))
+SEEN = SNAPSHOT._replace(cause=Cause.WORKERS.value, item_counts=(5, *(0,) * 13, 900, 90, 4, *(0,) * (OCTAVES - 18), 1))
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -101,7 +100,7 @@ def test_without_an_answer_of_the_trainer_up_is_zero_and_alone(served: tuple[int
     port, shown = served
     shown.append(None)
     assert scrape(port)[0] == {("enqueuer_up", ()): 0.0}
-    shown.append(replace(SEEN, desired_slots=None, item_counts=()))
+    shown.append(SEEN._replace(desired_slots=None, item_counts=()))
     samples, names = scrape(port)
     assert "enqueuer_desired_slots" not in names and samples["enqueuer_item_seconds_count", ()] == 0
 

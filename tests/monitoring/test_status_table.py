@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from enqueuer.monitoring.status_table import describe
@@ -18,7 +16,7 @@ SNAPSHOT = Snapshot(
     *(2**31, 2**32, 2**38, 70.5, 2**33, 4.5),
     *(83.3, 0.02, 0.97, 0.9, 0.0, 0.0, 0.0, 0.4, 0.7),
 )
-LONGEST = replace(ROW, worker_id="w" * 64, host="h" * 64, state="draining", batches_count=10**9, item_seconds_p95=1e9)
+LONGEST = ROW._replace(worker_id="w" * 64, host="h" * 64, state="draining", batches_count=10**9, item_seconds_p95=1e9)
 
 
 def table(snapshot: Snapshot, most_workers: int | None = None) -> str:
@@ -49,15 +47,14 @@ def test_the_table_says_what_the_training_does() -> None:
     "snapshot",
     [
         SNAPSHOT,
-        replace(SNAPSHOT, rows=(), window_seconds=0.0, desired_slots=None, bytes_total=0, queue_limit=0, length=0),
-        replace(
-            SNAPSHOT,
+        SNAPSHOT._replace(rows=(), window_seconds=0.0, desired_slots=None, bytes_total=0, queue_limit=0, length=0),
+        SNAPSHOT._replace(
             host="h" * 64,
             library_version="v" * 20,
             elapsed_seconds=1e7,
             sentence="s" * 300,
             cure="c" * 300,
-            rows=(LONGEST, replace(LONGEST, computing=(10**6, 10**12, 1e7))),
+            rows=(LONGEST, LONGEST._replace(computing=(10**6, 10**12, 1e7))),
         ),
     ],
 )
@@ -66,15 +63,15 @@ def test_no_line_is_longer_than_80_columns(snapshot: Snapshot) -> None:
 
 
 def test_of_a_large_fleet_the_workers_worth_a_look_are_shown() -> None:
-    rows = [replace(ROW, worker_id=f"w{n}", computing=(0, n, 0.01 * n)) for n in range(1_000)]
-    rows[500] = replace(rows[500], state="joining", computing=None)
-    text = table(replace(SNAPSHOT, rows=tuple(rows)), most_workers=3)
+    rows = [ROW._replace(worker_id=f"w{n}", computing=(0, n, 0.01 * n)) for n in range(1_000)]
+    rows[500] = rows[500]._replace(state="joining", computing=None)
+    text = table(SNAPSHOT._replace(rows=tuple(rows)), most_workers=3)
     shown = [line.split()[0] for line in text.splitlines()[-4:-1]]
     assert shown == ["w500", "w999", "w998"]
     assert text.endswith("… and 997 more workers (--all)") and "999 serving, 1 joining" in text
-    assert len(table(replace(SNAPSHOT, rows=tuple(rows))).splitlines()) > 1_000
+    assert len(table(SNAPSHOT._replace(rows=tuple(rows))).splitlines()) > 1_000
 
 
 def test_times_of_a_worker_without_a_batch_are_dashes() -> None:
-    row = replace(ROW, item_seconds_p50=0.0, item_seconds_p95=0.0, computing=None)
-    assert table(replace(SNAPSHOT, rows=(row,))).splitlines()[-1].split()[-3:] == ["–", "–", "–"]
+    row = ROW._replace(item_seconds_p50=0.0, item_seconds_p95=0.0, computing=None)
+    assert table(SNAPSHOT._replace(rows=(row,))).splitlines()[-1].split()[-3:] == ["–", "–", "–"]

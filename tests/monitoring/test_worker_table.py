@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from enqueuer.monitoring.worker_table import ORDERS, WorkerTable
@@ -12,12 +10,11 @@ ORDER_OF = {order.name: order for order in ORDERS}
 
 
 def worker(name: str, **fields: object) -> WorkerRow:
-    return replace(ROW, worker_id=name, **fields)  # type: ignore[arg-type]
+    return ROW._replace(worker_id=name, **fields)  # type: ignore[arg-type]
 
 
 def page(seconds: float, *rows: WorkerRow, first: int = 0, total: int | None = None) -> Snapshot:
-    return replace(
-        SNAPSHOT,
+    return SNAPSHOT._replace(
         elapsed_seconds=seconds,
         rows=rows,
         first_row=first,
@@ -69,7 +66,7 @@ def test_an_event_tells_of_the_end_at_once() -> None:
     table = WorkerTable()
     table.add(page(1.0, worker("a"), worker("b")))
     told = page(2.0, worker("a"), total=1_000)
-    table.add(replace(told, events=((7, 1.5, "died", "b on host"), (8, 0.5, "died", "a on host"))))
+    table.add(told._replace(events=((7, 1.5, "died", "b on host"), (8, 0.5, "died", "a on host"))))
     assert names(table) == ["a"], "it has come back since"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -34,7 +33,7 @@ SNAPSHOT = Snapshot(
     *("0.2.0", "host", 42, 60.5, 1.5, 3, 20, 50, 1, 0, 5, 12, 2, 2, 1, 0),
     *(4_000, 2**40, 2**39, 1.0, 12.5, 1.0, 80.0, 0.5, 0, 1, 2, 3, 4, 5, 6, 7),
     *("too few workers", 0.2, None, "a sentence", "a cure", 30.0, 2_000, (0, 7, 2**40)),
-    *(((1, 0.5, "joined", "w on host"),), 2, 0, (ROW, replace(ROW, computing=None)), 1.25),
+    *(((1, 0.5, "joined", "w on host"),), 2, 0, (ROW, ROW._replace(computing=None)), 1.25),
     *(2**31, 2**32, 2**38, 80.5, 2**33, 4.5),
     *(120.5, 0.02, 0.97, None, 0.5, 0.25, 0.1, 0.4, 0.7),
     *("tcp://0.0.0.0:5555", "tcp://0.0.0.0:41234"),

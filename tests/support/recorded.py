@@ -11,7 +11,6 @@ import os
 import signal
 import threading
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +83,10 @@ def record(path: Path) -> None:
 
 def _anonymous(page: Snapshot) -> dict[str, Any]:
     """Without the name of the machine that it was recorded on."""
-    fields = asdict(page)
+    fields = page._asdict()
     host = fields["host"]
     fields["host"] = "gpu-1"
-    for row in fields["rows"]:
-        row["host"] = row["host"].replace(host, "gpu-1")
+    fields["rows"] = [row._replace(host=row.host.replace(host, "gpu-1"))._asdict() for row in page.rows]
     fields["events"] = [
         (number, seconds, what, worker.replace(host, "gpu-1")) for number, seconds, what, worker in fields["events"]
     ]

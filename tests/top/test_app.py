@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,12 +110,12 @@ def test_the_verdict_stands_with_its_cure_in_the_colour_of_its_band() -> None:
     async def act(app: TopApp, pilot: Pilot[None]) -> None:
         verdict = app.query_one("#verdict")
         for page, band in (
-            (replace(SNAPSHOT, cause="too early to tell"), "quiet"),
-            (replace(SNAPSHOT, cause="the trainer itself", recent_wait_share=0.01), "well"),
-            (replace(SNAPSHOT, recent_wait_share=0.1), "slow"),
-            (replace(SNAPSHOT, recent_wait_share=0.3), "starved"),
-            (replace(SNAPSHOT, cause="no workers", recent_wait_share=0.1), "starved"),
-            (replace(SNAPSHOT, cause="a cause of a later version"), "starved"),
+            (SNAPSHOT._replace(cause="too early to tell"), "quiet"),
+            (SNAPSHOT._replace(cause="the trainer itself", recent_wait_share=0.01), "well"),
+            (SNAPSHOT._replace(recent_wait_share=0.1), "slow"),
+            (SNAPSHOT._replace(recent_wait_share=0.3), "starved"),
+            (SNAPSHOT._replace(cause="no workers", recent_wait_share=0.1), "starved"),
+            (SNAPSHOT._replace(cause="a cause of a later version"), "starved"),
         ):
             await show(app, pilot, page)
             assert verdict.has_class(band), (page.cause, verdict.classes)
@@ -129,10 +128,10 @@ def test_the_verdict_stands_with_its_cure_in_the_colour_of_its_band() -> None:
 
 
 def test_long_texts_are_cut_and_push_nothing_off_the_screen() -> None:
-    long = replace(SNAPSHOT, host="h" * 64, sentence="word " * 60, cure="c" * 300, queue_limit=10**6, pid=4_000_000)
+    long = SNAPSHOT._replace(host="h" * 64, sentence="word " * 60, cure="c" * 300, queue_limit=10**6, pid=4_000_000)
 
     async def act(app: TopApp, pilot: Pilot[None]) -> None:
-        await show(app, pilot, long, replace(long, elapsed_seconds=62.0))
+        await show(app, pilot, long, long._replace(elapsed_seconds=62.0))
         lines = screen(app).splitlines()
         assert len(lines) == 24 and "Quit" in lines[-1]
         assert lines[0].endswith("…") and workers(app) == ["w"]
@@ -142,10 +141,10 @@ def test_long_texts_are_cut_and_push_nothing_off_the_screen() -> None:
 
 def test_keys_sort_and_reverse() -> None:
     rows = tuple(
-        replace(SNAPSHOT.rows[0], worker_id=f"w-{number}", host=f"h-{9 - number}", item_seconds_p50=0.1 * (number % 2))
+        SNAPSHOT.rows[0]._replace(worker_id=f"w-{number}", host=f"h-{9 - number}", item_seconds_p50=0.1 * (number % 2))
         for number in range(4)
     )
-    page = replace(SNAPSHOT, rows=rows, rows_total=4)
+    page = SNAPSHOT._replace(rows=rows, rows_total=4)
 
     async def act(app: TopApp, pilot: Pilot[None]) -> None:
         await show(app, pilot, page)
@@ -180,10 +179,10 @@ def test_words_filter_while_they_are_typed_and_escape_shows_all() -> None:
 
 
 def test_a_thousand_workers_are_walked_through() -> None:
-    rows = tuple(replace(SNAPSHOT.rows[0], worker_id=f"w-{number}") for number in range(1_000))
+    rows = tuple(SNAPSHOT.rows[0]._replace(worker_id=f"w-{number}") for number in range(1_000))
 
     async def act(app: TopApp, pilot: Pilot[None]) -> None:
-        await show(app, pilot, replace(SNAPSHOT, rows=rows, rows_total=1_000))
+        await show(app, pilot, SNAPSHOT._replace(rows=rows, rows_total=1_000))
         assert workers(app)[0] == "w-0"
         await pilot.press("end")
         assert workers(app)[-1] == "w-999"
@@ -220,7 +219,7 @@ def test_without_a_trainer_the_screen_says_so_and_the_figures_stay_when_it_ends(
         app.post_message(Silence("no trainer runs here"))
         await pilot.pause()
         assert "no answer – no trainer runs here" in screen(app) and "batches/s" not in screen(app)
-        await show(app, pilot, replace(SNAPSHOT, rows=(), rows_total=0, workers_count=0))
+        await show(app, pilot, SNAPSHOT._replace(rows=(), rows_total=0, workers_count=0))
         assert "no answer" not in screen(app) and "no worker is there" in screen(app)
         await show(app, pilot, *recorded_pages())
         app.post_message(Silence("the trainer has ended"))
@@ -233,7 +232,7 @@ def test_without_a_trainer_the_screen_says_so_and_the_figures_stay_when_it_ends(
 def test_another_session_begins_anew() -> None:
     async def act(app: TopApp, pilot: Pilot[None]) -> None:
         await show(app, pilot, *recorded_pages())
-        await show(app, pilot, replace(SNAPSHOT, elapsed_seconds=0.5))
+        await show(app, pilot, SNAPSHOT._replace(elapsed_seconds=0.5))
         assert workers(app) == ["w"] and "local" not in screen(app) and "– batches/s" in screen(app)
 
     run(act)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from enqueuer.monitoring.worker_table import ORDERS, SeenWorker
@@ -15,8 +13,7 @@ def seen(row: WorkerRow) -> SeenWorker:
     return SeenWorker(row, 10.0, 0, ((5.0, row.batches_count - 50), (7.0, row.batches_count - 20)))
 
 
-LONG = replace(
-    ROW,
+LONG = ROW._replace(
     worker_id="data-worker-017-local-3",
     host="data-worker-017.cluster.example.org",
     state="draining",
@@ -29,7 +26,7 @@ LONG = replace(
 
 
 def test_a_row_says_what_the_worker_does() -> None:
-    workers = [seen(replace(ROW, memory_bytes=47 * 10**6))]
+    workers = [seen(ROW._replace(memory_bytes=47 * 10**6))]
     text = line(layout(120, workers), workers[0])
     assert text.split() == ["w", "host", "serving", "10.0", "9ms", "20ms", "1.1TB", "47MB", "250ms", "3/17"]
 
@@ -60,7 +57,7 @@ def test_what_does_not_fit_is_cut_where_the_reader_sees_it() -> None:
 
 def test_what_is_not_known_is_a_dash() -> None:
     worker = SeenWorker(
-        replace(ROW, item_seconds_p50=0.0, item_seconds_p95=0.0, computing=None, memory_bytes=0, received_bytes=0),
+        ROW._replace(item_seconds_p50=0.0, item_seconds_p95=0.0, computing=None, memory_bytes=0, received_bytes=0),
         10.0,
         0,
         ((10.0, 0), (10.0, 0)),

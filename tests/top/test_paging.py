@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from enqueuer.core.events import Route
@@ -33,11 +31,10 @@ class Trainer:
         nbytes = SNAPSHOT_BYTES + len(rows) * ROW_BYTES + len(events) * EVENT_BYTES
         seconds = self.observers.take(ROUTE, nbytes, self.now)
         assert seconds is not None, f"{len(rows)} workers and {len(events)} events are too many now"
-        return replace(
-            SNAPSHOT,
+        return SNAPSHOT._replace(
             elapsed_seconds=self.now,
             first_row=paging.first_row,
-            rows=tuple(replace(ROW, pid=number) for number in rows),
+            rows=tuple(ROW._replace(pid=number) for number in rows),
             rows_total=self.workers_count,
             events=tuple((number, self.now, "joined", f"w-{number}") for number in events),
             seconds_to_ask=seconds,

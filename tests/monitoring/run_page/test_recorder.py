@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
-from dataclasses import replace
 from typing import Any
 
 from enqueuer.monitoring.run_page.recorder import Recorder
@@ -20,7 +19,7 @@ def of_workers(at: float, names: list[str], *, first: int = 0, total: int | None
         WorkerRow(name, "node", 1, "serving", 1, 1, 5, 500, 0.02, 0.02, 0.03, (0, 1, 0.01), 1_000) for name in names
     )
     total = len(names) if total is None else total
-    return replace(PAGES[0], elapsed_seconds=at, events=(), rows=rows, first_row=first, rows_total=total)
+    return PAGES[0]._replace(elapsed_seconds=at, events=(), rows=rows, first_row=first, rows_total=total)
 
 
 def test_a_record_has_the_run_in_it() -> None:
@@ -81,7 +80,7 @@ def test_a_days_long_run_stays_as_small_as_an_hours() -> None:
     recorder = Recorder()
     for second in range(0, 200_000, 100):
         seen = of_workers(float(second), ["a", "b"])
-        recorder.add(replace(seen, epoch=second // 200, batches_total=10 * second, retries_count=second))
+        recorder.add(seen._replace(epoch=second // 200, batches_total=10 * second, retries_count=second))
         recorder.add_faults([(float(second), "x" * 3_000)], second)
     assert len(json.dumps(recorder.to_json())) < 1.5e6 and len(recorder.to_json()["faults"]) <= 400
     assert len(recorder.to_json()["epochs"]) <= 200
@@ -89,9 +88,9 @@ def test_a_days_long_run_stays_as_small_as_an_hours() -> None:
 
 def test_batches_are_counted_for_the_epochs_that_they_are_of() -> None:
     recorder = Recorder()
-    base = replace(PAGES[0], length=100, events=(), rows=(), rows_total=0)
+    base = PAGES[0]._replace(length=100, events=(), rows=(), rows_total=0)
     for second, epoch, taken, total in ((0, 0, 40, 40), (1, 0, 90, 90), (2, 1, 30, 130), (3, 4, 20, 420)):
-        recorder.add(replace(base, elapsed_seconds=float(second), epoch=epoch, taken_count=taken, batches_total=total))
+        recorder.add(base._replace(elapsed_seconds=float(second), epoch=epoch, taken_count=taken, batches_total=total))
     entries = [(one["first"], one["last"], one["batches"]) for one in recorder.to_json()["epochs"]]
     assert entries == [(0, 0, 60), (1, 1, 100), (2, 3, 200), (4, 4, 20)]
 
@@ -99,7 +98,7 @@ def test_batches_are_counted_for_the_epochs_that_they_are_of() -> None:
 def test_events_that_the_observer_has_missed_are_counted() -> None:
     recorder = Recorder()
     events = ((1, 0.5, "joined", "a on node"), (9, 2.0, "left", "a on node"))
-    recorder.add(replace(PAGES[0], events=events))
+    recorder.add(PAGES[0]._replace(events=events))
     assert [event[1] for event in recorder.to_json()["events"]] == ["joined", "more", "left"]
     assert recorder.to_json()["events"][1][2].startswith("7 earlier changes")
     assert recorder.last_event == 9

@@ -17,7 +17,6 @@ nothing (a tenth of the processor time of a worker's start).
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing.spawn
 import os
 import subprocess
 import sys
@@ -56,7 +55,9 @@ def interpreter_command(module: str) -> list[str]:
 
 
 def _find_interpreter() -> str:
-    found = multiprocessing.spawn.get_executable()
+    # While nothing has imported it, nothing has set an executable there.
+    spawn = sys.modules.get("multiprocessing.spawn")
+    found = sys.executable if spawn is None else spawn.get_executable()
     executable = os.fsdecode(found) if found else ""
     if not executable:
         raise ConfigurationError(

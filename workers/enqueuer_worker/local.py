@@ -24,7 +24,6 @@ import json
 import logging
 import math
 import os
-import shutil
 import signal
 import sys
 import time
@@ -118,6 +117,8 @@ def remove_socket_directory(address: str) -> None:
     """Remove the private directory of a killed trainer; it contains only sockets."""
     directory = Path(address.removeprefix("unix://")).parent
     if address.startswith("unix://") and directory.name.startswith("enqueuer-"):
+        import shutil  # with its compressors, for a killed trainer alone
+
         shutil.rmtree(directory, ignore_errors=True)
 
 

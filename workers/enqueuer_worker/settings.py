@@ -13,7 +13,7 @@ from typing import Any
 
 from enqueuer.errors import ProtocolError
 from enqueuer_worker.commands import parse_command
-from enqueuer_worker.core.events import Policy
+from enqueuer_worker.core.policy import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from enqueuer.protocol.messages import Epoch, ErrorRecord
 from enqueuer_worker.core import events as ev
+from enqueuer_worker.core.policy import Policy
 from enqueuer_worker.core.worker_core import WorkerCore
 from tests.support.simulation.clock import Alarm
 from tests.support.simulation.invariants import check_worker
@@ -43,7 +44,7 @@ class WorkerHost:
         self.name = name
         self.incarnation = world.new_id()
         identity = ev.Identity(name, self.incarnation, supervisor, child_number, "host", 1, "2.1.0", "0.1.0")
-        policy = ev.Policy(drain_timeout=60.0, hello_interval=world.scenario.heartbeat_interval)
+        policy = Policy(drain_timeout=60.0, hello_interval=world.scenario.heartbeat_interval)
         self.core = WorkerCore(identity, policy, world.clock.now)
         self.alive = True
         self.paused = False

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from enqueuer.protocol.messages import Welcome
-from enqueuer_worker.core.events import Policy
 from enqueuer_worker.core.link_timers import LinkTimers
+from enqueuer_worker.core.policy import Policy
 
 POLICY = Policy(first_reconnect_interval=1.0, max_reconnect_interval=5.0, hello_interval=0.5)
 WELCOME = Welcome("tcp://*:5556", 2.0, 60.0, 0, None, {})

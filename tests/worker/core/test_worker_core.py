@@ -51,7 +51,6 @@ from enqueuer_worker.core.events import (
     Note,
     OpenControl,
     OpenData,
-    Policy,
     Prepare,
     Received,
     Send,
@@ -59,6 +58,7 @@ from enqueuer_worker.core.events import (
     Tick,
 )
 from enqueuer_worker.core.phase import TRANSITIONS, Phase
+from enqueuer_worker.core.policy import Policy
 from enqueuer_worker.core.worker_core import WorkerCore
 
 SESSION, OTHER_SESSION = b"s" * 16, b"o" * 16

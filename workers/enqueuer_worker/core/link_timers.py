@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from enqueuer.protocol.messages import Welcome
-from enqueuer_worker.core.events import Policy
+from enqueuer_worker.core.policy import Policy
 
 # Before a Welcome says otherwise.
 _DEFAULT_HEARTBEAT, _DEFAULT_COORDINATOR_TIMEOUT = 1.0, 30.0

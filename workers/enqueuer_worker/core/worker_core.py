@@ -58,13 +58,13 @@ from enqueuer_worker.core.events import (
     Note,
     OpenControl,
     OpenData,
-    Policy,
     Received,
     Send,
     Tick,
 )
 from enqueuer_worker.core.link_timers import LinkTimers
 from enqueuer_worker.core.phase import LINKED, TRANSITIONS, Phase
+from enqueuer_worker.core.policy import Policy
 from enqueuer_worker.core.session import Session
 
 _DEBUG, _INFO, _WARNING, _ERROR = 10, 20, 30, 40

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +155,8 @@ def _make_shared_file() -> int:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("enqueuer-running")
     else:
+        import tempfile
+
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
     os.ftruncate(fd, SHARED_BYTES)

@@ -44,7 +44,7 @@ def test_arrays_are_writable(placement: Placement, size: int) -> None:
 
 def test_a_batch_is_never_changed_later(placement: Placement) -> None:
     """Fifty batches are held while fifty more pass through any reused memory."""
-    stream = placement.running(Arrays(length=25, size=50_000)).get()
+    stream = placement.running(Arrays(length=25, size=50_000), workers=2).get()
     held = take(stream, 50)
     take(stream, 50)
     for position, (large, small) in enumerate(held):

@@ -17,7 +17,7 @@ def test_changes_by_on_epoch_end_are_in_force_for_every_batch_of_the_next_epoch(
 
 def test_changes_by_the_caller_are_in_force_in_the_next_epoch(live_placement: Placement) -> None:
     sequence = Adjustable(length=4)
-    stream = live_placement.running(sequence).get()
+    stream = live_placement.running(sequence, workers=2).get()
     take(stream, 3)
     sequence.factor = 10
     next(stream)
@@ -26,7 +26,7 @@ def test_changes_by_the_caller_are_in_force_in_the_next_epoch(live_placement: Pl
 
 def test_processes_finish_an_epoch_with_the_state_it_began_with(processes: Placement) -> None:
     sequence = Adjustable(length=6)
-    stream = processes.running(sequence, max_queue_size=1).get()
+    stream = processes.running(sequence, workers=2, max_queue_size=1).get()
     taken = [next(stream)]
     sequence.factor = 10
     taken += take(stream, 11)
@@ -46,7 +46,7 @@ def test_an_epoch_prefetched_before_the_caller_changed_something_is_computed_aga
     processes: Placement, journal: Journal, prefetch_epochs: bool | None
 ) -> None:
     sequence = Bare(length=4, journal=journal.path)
-    stream = processes.running(sequence, prefetch_epochs=prefetch_epochs).get()
+    stream = processes.running(sequence, workers=2, prefetch_epochs=prefetch_epochs).get()
     assert take(stream, 4) == [(1, index) for index in range(4)]
     settled(lambda: len(journal.requested()))
     sequence.factor = 10
@@ -78,7 +78,7 @@ def test_a_specs_instance_lives_as_long_as_its_worker(remote: Placement, journal
 
 
 def test_replacing_the_sequence_takes_effect_at_the_next_epoch_with_its_length(live_placement: Placement) -> None:
-    running = live_placement.running(Adjustable(length=4, factor=1))
+    running = live_placement.running(Adjustable(length=4, factor=1), workers=2)
     stream = running.get()
     take(stream, 2)
     replacement = Hooked(length=6, version=100)

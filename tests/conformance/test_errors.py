@@ -122,7 +122,7 @@ def test_an_error_in_a_later_epoch_names_that_epoch(threads: Placement) -> None:
 
 
 def test_unordered_an_error_is_raised_when_it_arrives(placement: Placement, gate: Gate) -> None:
-    running = placement.running(HeldAndFailing(gate=gate.path, last_held=0), ordered=False)
+    running = placement.running(HeldAndFailing(gate=gate.path, last_held=0), workers=2, ordered=False)
     with pytest.raises(ValueError, match="not held"):
         take(running.get(), 8)
     assert not Path(gate.path).exists()

@@ -172,7 +172,7 @@ def test_defect_15_is_absent_stop_may_be_called_in_on_epoch_end(
 def test_defect_16_is_absent_batches_pending_at_stop_are_never_computed(
     placement: Placement, journal: Journal, gate: Gate
 ) -> None:
-    running = placement.running(Gated(length=20, journal=journal.path, gate=gate.path), max_queue_size=15)
+    running = placement.running(Gated(length=20, journal=journal.path, gate=gate.path), 2, max_queue_size=15)
     wait_until(lambda: len(journal.requested()) == 2, what="two calls")
     running.stop(timeout=0.3)
     gate.open()
@@ -239,7 +239,7 @@ def test_defect_19_is_absent_a_call_that_ends_after_stop_raises_nothing(
 def test_defect_20_is_absent_the_first_of_several_failures_is_raised_and_none_is_stale(
     placement: Placement, journal: Journal
 ) -> None:
-    running = placement.running(Failing(length=6, journal=journal.path, bad=(2, 3, 4)))
+    running = placement.running(Failing(length=6, journal=journal.path, bad=(2, 3, 4)), workers=2)
     wait_until(lambda: 4 in journal.requested(), what="all three failures")
     for _ in range(2):
         with pytest.raises(ValueError, match="bad") as caught:

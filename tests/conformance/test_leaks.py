@@ -21,7 +21,7 @@ from tests.support.placement import Placement, take
 from tests.support.sequences import Arrays
 from tests.support.waiting import settled, wait_until
 
-CYCLES = int(os.environ.get("ENQUEUER_LEAK_CYCLES", "15"))
+CYCLES = int(os.environ.get("ENQUEUER_LEAK_CYCLES", "8"))
 DEADLINE = pytest.mark.timeout(60 + 5 * CYCLES)
 
 
@@ -53,12 +53,12 @@ def cycle(placement: Placement, number: int) -> None:
     """One life: stopped in the middle of an epoch, after whole ones, before any batch, or after an error."""
     if number % 4 == 3:
         made = placement.forgotten(Failing(length=4))
-        placement.start(made)
+        placement.start(made, workers=1 + number // 4 % 2)
         with pytest.raises(ValueError, match="bad"):
             take(made.get(), 8)
     else:
         made = placement.forgotten(Arrays(length=5, size=100_000))
-        placement.start(made)
+        placement.start(made, workers=1 + number // 4 % 2)
         take(made.get(), (3, 10, 0)[number % 4])
     made.stop()
 
@@ -81,7 +81,7 @@ def test_many_restarts_of_one_enqueuer_leave_nothing_behind(live_placement: Plac
     live_placement.start(made)
     made.stop()
     before = resources()
-    for number in range(CYCLES // 3):
+    for number in range(max(3, CYCLES // 3)):
         live_placement.start(made, workers=1 + number % 2)
         take(made.get(), 3)
         made.stop()
@@ -89,7 +89,7 @@ def test_many_restarts_of_one_enqueuer_leave_nothing_behind(live_placement: Plac
 
 
 def test_nothing_builds_up_over_epochs(live_placement: Placement) -> None:
-    running = live_placement.running(Arrays(length=3, size=100_000))
+    running = live_placement.running(Arrays(length=3, size=100_000), workers=2)
     stream = running.get()
     wait_until(lambda: running.stats().slots_count == 2, what="two slots")
     # In the middle of an epoch: at its end the next one's state is being sent.

@@ -66,7 +66,7 @@ def test_closing_a_generator_changes_nothing(placement: Placement) -> None:
 
 
 def test_two_threads_pull_from_their_own_generators_without_loss(placement: Placement) -> None:
-    running = placement.running(Journaled(length=7))
+    running = placement.running(Journaled(length=7), workers=2)
     with ThreadPoolExecutor(2) as pool:
         shares = list(pool.map(lambda _: take(running.get(), 21), range(2)))
     assert sorted(shares[0] + shares[1]) == passes(7, 6)
@@ -100,7 +100,7 @@ def test_stop_works_while_the_queue_is_full_and_no_consumer_takes(placement: Pla
 
 
 def test_stop_comes_back_while_workers_are_in_a_slow_call(placement: Placement, journal: Journal, gate: Gate) -> None:
-    running = placement.running(Gated(journal=journal.path, gate=gate.path))
+    running = placement.running(Gated(journal=journal.path, gate=gate.path), workers=2)
     wait_until(lambda: len(journal.requested()) >= 2, what="two calls")
     began = time.monotonic()
     running.stop(timeout=0.3)

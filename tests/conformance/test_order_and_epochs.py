@@ -24,14 +24,14 @@ def test_batches_come_in_index_order_however_long_each_takes(placement: Placemen
 
 def test_a_late_first_batch_does_not_let_the_others_pass(placement: Placement, journal: Journal, gate: Gate) -> None:
     sequence = Gated(length=6, journal=journal.path, gate=gate.path, last_held=0)
-    running = placement.running(sequence)
+    running = placement.running(sequence, workers=2)
     wait_until(lambda: len(journal.entries("done")) == 5, what="the other five")
     gate.open()
     assert take(running.get(), 6) == passes(6, 1)
 
 
 def test_the_stream_is_endless(placement: Placement) -> None:
-    assert take(placement.running(Journaled(length=3)).get(), 60) == passes(3, 20)
+    assert take(placement.running(Journaled(length=3), workers=2).get(), 60) == passes(3, 20)
 
 
 def test_a_sequence_of_one_batch_is_an_epoch_each(placement: Placement) -> None:
@@ -44,7 +44,7 @@ def test_an_index_is_a_plain_int(placement: Placement) -> None:
 
 
 def test_each_index_is_requested_once_an_epoch(placement: Placement, journal: Journal) -> None:
-    running = placement.running(Journaled(length=9, journal=journal.path), max_queue_size=4)
+    running = placement.running(Journaled(length=9, journal=journal.path), workers=2, max_queue_size=4)
     take(running.get(), 27)
     running.stop()
     for version in range(3):
@@ -100,7 +100,7 @@ def test_on_epoch_end_runs_once_an_epoch_in_the_trainers_process_off_the_main_th
 
 
 def test_on_epoch_end_runs_in_no_local_worker(processes: Placement, journal: Journal) -> None:
-    running = processes.running(Journaled(length=3, journal=journal.path))
+    running = processes.running(Journaled(length=3, journal=journal.path), workers=2)
     take(running.get(), 9)
     wait_until(lambda: len(journal.epoch_ends()) == 3, what="three ends")
     assert {end.pid for end in journal.entries("epoch_end")} == {os.getpid()}
@@ -146,7 +146,7 @@ def test_unordered_delivers_each_index_once_an_epoch(placement: Placement) -> No
 
 
 def test_unordered_lets_others_pass_a_late_batch(placement: Placement, gate: Gate) -> None:
-    running = placement.running(Gated(length=6, gate=gate.path, last_held=0), ordered=False)
+    running = placement.running(Gated(length=6, gate=gate.path, last_held=0), workers=2, ordered=False)
     stream = running.get()
     assert sorted(take(stream, 5)) == passes(6, 1)[1:]
     gate.open()

@@ -23,7 +23,7 @@ def orders(running: SequenceEnqueuer, length: int, epochs: int) -> list[list[int
 
 
 def test_each_epoch_is_a_permutation_that_differs_from_the_one_before(placement: Placement) -> None:
-    epochs = orders(placement.running(Journaled(length=20), shuffle=True), 20, 4)
+    epochs = orders(placement.running(Journaled(length=20), workers=2, shuffle=True), 20, 4)
     assert all(sorted(epoch) == list(range(20)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
 
@@ -124,8 +124,17 @@ def test_a_shard_that_cannot_be_is_a_value_error(options: dict[str, Any]) -> Non
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("shard", [(0, 1), (1, 3)])
 def test_a_length_that_stands_for_without_end_is_streamed_and_resumed(
-    placement: Placement, length: int, shuffle: bool, shard: tuple[int, int]
+    threads: Placement, length: int, shuffle: bool, shard: tuple[int, int]
 ) -> None:
+    stream_and_resume(threads, length, shuffle, shard)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_separate_workers_get_indices_of_any_size(separate_placement: Placement, shuffle: bool) -> None:
+    stream_and_resume(separate_placement, sys.maxsize, shuffle, (1, 3))
+
+
+def stream_and_resume(placement: Placement, length: int, shuffle: bool, shard: tuple[int, int]) -> None:
     options: dict[str, Any] = {"shuffle": shuffle, "seed": 5, "shard": shard}
     whole = permutation(5, 0, length, shuffle=shuffle)
     expected = [whole[shard[0] + shard[1] * step] for step in range(60)]

@@ -14,7 +14,11 @@ _REMOTE_TIMING = Timing(heartbeat_interval=0.2)
 
 
 class Placement:
-    """One placement: ``name`` is "threads", "processes" or "remote". `stop_all` stops all its enqueuers."""
+    """One placement: ``name`` is "threads", "processes" or "remote". `stop_all` stops all its enqueuers.
+
+    By default two threads compute, two remote processes, or one local process: its start is most of what a test costs,
+    so a test asks for a second one where that proves more.
+    """
 
     # The remote worker program of the tests has two processes.
     remote_slots_count = 2
@@ -44,11 +48,17 @@ class Placement:
             return SequenceEnqueuer(as_spec(sequence), bind=self._address, timing=_REMOTE_TIMING, **options)
         return SequenceEnqueuer(sequence, self.name == "processes", **options)
 
-    def start(self, enqueuer: SequenceEnqueuer, workers: int = 2, max_queue_size: int = 10, **more: Any) -> None:
+    def start(
+        self, enqueuer: SequenceEnqueuer, workers: int | None = None, max_queue_size: int = 10, **more: Any
+    ) -> None:
         """Start the enqueuer. Remote workers join by themselves, as many as there are."""
+        if workers is None:
+            workers = 1 if self.name == "processes" else 2
         enqueuer.start(0 if self.name == "remote" else workers, max_queue_size, **more)
 
-    def running(self, sequence: Any, workers: int = 2, max_queue_size: int = 10, **options: Any) -> SequenceEnqueuer:
+    def running(
+        self, sequence: Any, workers: int | None = None, max_queue_size: int = 10, **options: Any
+    ) -> SequenceEnqueuer:
         made = self.enqueuer(sequence, **options)
         self.start(made, workers, max_queue_size)
         return made

@@ -8,7 +8,7 @@ from tests.support.simulation.cluster import ScheduleFailed, check_schedule, run
 from tests.support.simulation.scenario import FLAVOURS, Scenario
 from tests.support.simulation.trainer_host import TrainerHost
 
-SCHEDULES_PER_FLAVOUR = 100
+SCHEDULES_PER_FLAVOUR = 50
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)

@@ -146,7 +146,11 @@ def _connect(address: str, timeout: float) -> socket.socket:
         connection.connect(address.removeprefix(UNIX_SCHEME))
     except OSError as error:
         connection.close()
-        raise NoTrainerError(f"{address}: {error.strerror or 'no answer'}") from None
+        if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+            reason = "no trainer runs there"
+        else:
+            reason = error.strerror or "no answer: the path is too long, or the program there hangs"
+        raise NoTrainerError(f"{address}: {reason}") from None
     return connection
 
 

@@ -46,7 +46,7 @@ def test_without_a_trainer_the_exit_code_is_two() -> None:
     result = status("tcp://127.0.0.1:1", "--timeout", "0.5")
     assert result.exit_code == 2 and "nothing answers at this address" in result.output
     result = status("unix:///nowhere.trainer")
-    assert result.exit_code == 2 and "No such file" in result.output
+    assert result.exit_code == 2 and "no trainer runs there" in result.output
     assert "you run no trainer" not in result.output, "it was not looked for"
     assert status("--json").stdout.strip() == "[]"
 

@@ -232,11 +232,11 @@ def raylet_killed(made: Any) -> None:
 
 def programs_killed(made: Any) -> None:
     """kill -9 of a worker program, then of an actor's process: the fleet, and Ray, start another one."""
-    with nothing_left() as seen, trainer(noise(1000, 0.02)) as enq:
+    with nothing_left() as seen, trainer(noise(3000, 0.02)) as enq:
         enq.start(workers=0)
         with RayFleet(enq, min_workers=2, max_workers=2):
             enq.wait_for_workers(2, _LONG)
-            epoch = Epoch(enq, 1000)
+            epoch = Epoch(enq, 3000)
             for name in (b"enqueuer_worker.owned", b"ray::EnqueuerWorker"):
                 epoch.take(50)
                 seen |= own_processes()
@@ -246,11 +246,9 @@ def programs_killed(made: Any) -> None:
                 before = {worker.pid for worker in enq.stats().workers}
                 os.kill(victim, signal.SIGKILL)
                 killed = time.monotonic()
-                wait_until(
-                    lambda before=before: len({worker.pid for worker in enq.stats().workers} - before) == 1,
-                    _LONG,
-                    "another worker",
-                )
+                while not {worker.pid for worker in enq.stats().workers} - before:
+                    assert time.monotonic() - killed < _LONG, "no other worker"
+                    epoch.take(1)
                 print(f"  {name.decode()} killed: another worker after {time.monotonic() - killed:.1f} s")
             epoch.take()
             print(f"  longest gap between two batches: {epoch.longest_gap():.2f} s")
@@ -377,7 +375,7 @@ def ends_of_a_trainer(made: Any) -> None:
         with nothing_left() as seen:
             program = subprocess.Popen(
                 [sys.executable, "-c", TRAINER, made.address],
-                env=environment(),
+                env={**environment(), "PYTHONFAULTHANDLER": "1"},
                 cwd=REPOSITORY,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -391,11 +389,20 @@ def ends_of_a_trainer(made: Any) -> None:
             assert len(alive(seen)) >= 6
             os.kill(program.pid, number)
             begun = time.monotonic()
-            errors = program.communicate(timeout=_LONG)[1]
+            errors = _wait_for_end(program)
             if number == signal.SIGINT:
                 assert errors.rstrip().endswith("KeyboardInterrupt"), errors
             wait_until(lambda seen=seen: not alive(seen), _LONG, "the end of its processes")
             print(f"  {number.name}: all has ended after {time.monotonic() - begun:.1f} s")
+
+
+def _wait_for_end(program: subprocess.Popen[str]) -> str:
+    """What the program wrote to stderr; an AssertionError with the stacks of its threads if it does not end."""
+    try:
+        return program.communicate(timeout=_LONG)[1]
+    except subprocess.TimeoutExpired:
+        program.send_signal(signal.SIGABRT)
+        raise AssertionError(f"it did not end within {_LONG} s:\n{program.communicate()[1]}") from None
 
 
 PARTS = (

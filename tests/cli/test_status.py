@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,7 +79,7 @@ def test_the_exit_code_says_whether_data_is_the_limit(
     trainer: SequenceEnqueuer, monkeypatch: pytest.MonkeyPatch, cause: Cause, exit_code: int
 ) -> None:
     make = views.make_snapshot
-    monkeypatch.setattr(views, "make_snapshot", lambda *args: replace(make(*args), cause=cause.value))
+    monkeypatch.setattr(views, "make_snapshot", lambda *args: make(*args)._replace(cause=cause.value))
     assert status().exit_code == exit_code
 
 

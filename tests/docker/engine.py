@@ -143,7 +143,7 @@ def engine() -> Iterator[None]:
                 os.environ.pop("DOCKER_HOST")
                 if before is not None:
                     os.environ["DOCKER_HOST"] = before
-        _unmount_below(Path(directory))
+        unmount_below(Path(directory))
 
 
 @contextlib.contextmanager
@@ -206,7 +206,7 @@ def _bridges() -> set[str]:
     return {line.split(":")[1].strip() for line in run("ip", "-o", "link", "show", "type", "bridge").splitlines()}
 
 
-def _unmount_below(directory: Path) -> None:
+def unmount_below(directory: Path) -> None:
     """What a daemon that was killed has left mounted."""
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     for mount in sorted(mounts, reverse=True):

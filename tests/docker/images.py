@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.docker.engine import run, succeeds
+from tests.docker.engine import run, succeeds, unmount_below
 from tests.support.remote import REPOSITORY
 
 BASE = "python:3.11-slim-bookworm"
@@ -61,7 +61,11 @@ def _base() -> Iterator[None]:
         return
     if not _pulled():
         with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
-            _import_debian(Path(directory))
+            try:
+                _import_debian(Path(directory))
+            finally:
+                # A debootstrap that was cut short leaves its /proc, which must not be deleted with the directory.
+                unmount_below(Path(directory))
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -200,7 +200,7 @@ def figures() -> str:
     [observer] = local_observers(timeout=30.0)
     with observer:
         seen = observer.look(with_workers=False)
-    shares = {field.name: getattr(seen, field.name) for field in fields(seen) if field.name.endswith("_share")}
+    shares = {name: value for name, value in seen._asdict().items() if name.endswith("_share")}
     return ", ".join(f"{name.removesuffix('_share')} {value:.2f}" for name, value in shares.items() if value)
 
 

@@ -27,6 +27,11 @@ class SessionTimes:
     def __init__(self) -> None:
         self.counts = array("Q", bytes(8 * _BUCKETS))
 
+    @property
+    def total(self) -> int:
+        """How many items there were."""
+        return sum(self.counts)
+
     def octaves(self) -> list[int]:
         """How many items each octave has: up to ``OCTAVE_BOUNDS[i]`` seconds, and above the bound before it."""
         return [sum(self.counts[at : at + _PER_OCTAVE]) for at in range(0, _BUCKETS, _PER_OCTAVE)]

@@ -37,7 +37,7 @@ class Window:
         wait_seconds: The trainer's waiting time for batches, without the wait for the very first one.
         slots_count: Slots of workers taking leases, at the window's end.
         busy_seconds: Slot seconds in which a batch was computed.
-        item_seconds: Seconds of work a batch, of each worker or of the fleet at several moments.
+        item_seconds: Seconds of work a batch, in each part of the window.
         failures_count: Failed batches and lost workers.
         blocked_seconds: Seconds in which a slot was idle while at least half of the bound waited behind one late batch.
         late_batch: The batch with the most others waiting behind it.
@@ -113,7 +113,7 @@ class Window:
 
     @property
     def work_seconds(self) -> float:
-        """``p``: the mean of the workers' times, those further off than the deviation replaced by the median."""
+        """``p``: the mean of the parts' times, those further off than the deviation replaced by the median."""
         return mean_without_outliers(self.item_seconds)
 
     @property

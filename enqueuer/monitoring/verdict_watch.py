@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 import math
-import statistics
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 
 from enqueuer.core.verdict import LEAST_BATCHES, LEAST_SECONDS, Cause, Verdict, judge
-from enqueuer.core.window import LateBatch, Window, mean_without_outliers
+from enqueuer.core.window import LateBatch, Window
 
 logger = logging.getLogger("enqueuer")
 
@@ -23,6 +23,8 @@ _LONGEST_WINDOW = 600.0
 _LOG_SECONDS = 60.0
 # The published number of slots falls only after it was too high for this long: engines must not swing.
 _FALL_SECONDS = 300.0
+# The seconds of work a batch are those of most of these parts of the window.
+_PARTS = 3
 # A cause must hold for this long before the log names it.
 _SETTLED_SECONDS = 5.0
 
@@ -34,6 +36,8 @@ class Counters:
     batches_count: int = 0
     wait_seconds: float = 0.0
     busy_seconds: float = 0.0
+    # Batches computed by workers, whether taken or not.
+    computed_count: int = 0
     failures_count: int = 0
     ready_wait_seconds: float = 0.0
     received_bytes: int = 0
@@ -46,14 +50,13 @@ class Counters:
     worker_cpu_seconds: float = 0.0
     worker_busy_seconds: float = 0.0
     slots_count: int = 0
-    item_seconds: tuple[float, ...] = ()
     compression_ratio: float = 1.0
     # The late batch: half of the bound waits for it while a slot is idle. None: no batch is late now.
     late_batch: LateBatch | None = None
 
 
 # The other fields are totals, which only grow.
-_OF_THE_MOMENT = ("slots_count", "item_seconds", "compression_ratio", "late_batch")
+_OF_THE_MOMENT = ("slots_count", "compression_ratio", "late_batch")
 _TOTALS = tuple(field.name for field in fields(Counters) if field.name not in _OF_THE_MOMENT)
 
 
@@ -66,8 +69,6 @@ class _Moment:
     blocked_seconds: float
     # Seconds since the beginning, times the number of slots at the time.
     slot_seconds: float
-    # Seconds of work a batch; 0.0 before the first one.
-    work_seconds: float = 0.0
 
 
 class VerdictWatch:
@@ -143,8 +144,7 @@ class VerdictWatch:
         if counters.batches_count and not last.counters.batches_count:
             # The workers were starting until now: the window begins here.
             self._moments.clear()
-        work_seconds = mean_without_outliers(counters.item_seconds)
-        self._moments.append(_Moment(at, counters, blocked, slot_seconds, work_seconds))
+        self._moments.append(_Moment(at, counters, blocked, slot_seconds))
         self._forget()
 
     def _renew(self, now: float) -> None:
@@ -204,12 +204,17 @@ class VerdictWatch:
         )
 
     def _work_seconds(self) -> tuple[float, ...]:
-        """The median, over the window, of the seconds of work a batch; empty before the first batch.
+        """The seconds of work a batch in each part of the window with a batch.
 
-        A worker's mean is of its latest batches: without the median, one slow batch raised the published number.
+        One slow batch makes one part an outlier; work with a slow batch now and then has some in every part.
         """
-        known = [moment.work_seconds for moment in self._moments if moment.work_seconds > 0.0]
-        return (statistics.median(known),) if known else ()
+        last = len(self._moments) - 1
+        ends = [self._moments[last * part // _PARTS].counters for part in range(_PARTS + 1)]
+        return tuple(
+            (after.busy_seconds - before.busy_seconds) / (after.computed_count - before.computed_count)
+            for before, after in pairwise(ends)
+            if after.computed_count > before.computed_count
+        )
 
     def _publish(self, wanted: int, now: float) -> None:
         """Raise the published number at once, and lower it only after it was too high for minutes."""

@@ -15,12 +15,12 @@ from enqueuer.runtime.receiver import Receiver
 
 def read_counters(state: State, ready: ReadyQueue, receiver: Receiver, interpreter: InterpreterProbe) -> Counters:
     """The present counters. Called in the I/O thread, because its own processor time is among them."""
-    serving = [worker for worker in state.fleet if worker.takes_leases]
     times = ready.times
     return Counters(
         batches_count=ready.taken_total,
         wait_seconds=times.wait_seconds - times.startup_wait_seconds if ready.taken_total else times.wait_seconds,
         busy_seconds=state.busy_seconds,
+        computed_count=state.fleet.item_times.total,
         failures_count=state.retries_count + state.timeouts_count + len(state.skipped) + state.fleet.lost_count,
         ready_wait_seconds=times.late_seconds,
         received_bytes=receiver.network_bytes,
@@ -32,7 +32,6 @@ def read_counters(state: State, ready: ReadyQueue, receiver: Receiver, interpret
         worker_cpu_seconds=state.usage.cpu_seconds,
         worker_busy_seconds=state.usage.busy_seconds,
         slots_count=state.scheduler.slots_count,
-        item_seconds=tuple(worker.item_seconds for worker in serving if worker.item_seconds > 0.0),
         compression_ratio=receiver.compression_ratio,
         late_batch=_find_late_batch(state),
     )

@@ -108,7 +108,7 @@ def test_a_trainer_that_does_nothing_but_wait_is_advised_a_step_and_no_absurd_nu
     assert "add 3 " in str(judge(replace(BUSY, wait_seconds=30.0))), "a trainer that works shows its limit"
 
 
-def test_one_slow_worker_among_many_does_not_change_the_number() -> None:
+def test_one_slow_part_of_the_window_does_not_change_the_number() -> None:
     window = replace(BUSY, item_seconds=(0.4,) * 9 + (4.0,))
     assert window.work_seconds == pytest.approx(0.4)
 

@@ -39,7 +39,7 @@ class Training:
                 wait_seconds=old.wait_seconds + waited,
                 busy_seconds=old.busy_seconds + busy,
                 slots_count=slots,
-                item_seconds=(item,) * slots,
+                computed_count=old.computed_count + round(busy / item),
             )
             self.watch.look(self.now)
 
@@ -59,11 +59,27 @@ def test_one_slow_batch_does_not_raise_the_number_of_slots() -> None:
     training = Training()
     training.run(40, rate=10, waited=0.5, busy=2.0, item=0.2)
     assert training.watch.desired_slots == 5
-    training.run(2, rate=9, waited=0.5, busy=2.0, item=0.9)  # the means of both workers' latest batches
-    training.run(20, rate=10, waited=0.5, busy=2.0, item=0.2)
+    training.run(1, rate=9, waited=0.5, busy=10.0, item=5.0)  # both workers' batches took 5 s
+    training.run(40, rate=10, waited=0.5, busy=2.0, item=0.2)
     assert training.watch.desired_slots == 5
-    training.run(20, rate=10, waited=0.5, busy=2.0, item=0.4)
+    training.run(40, rate=10, waited=0.5, busy=2.0, item=0.4)
     assert training.watch.desired_slots == 9, "work that stays slower counts"
+
+
+def test_slow_batches_now_and_then_count_by_the_work_they_are() -> None:
+    training = Training()
+    for _ in range(10):
+        training.run(4, rate=10, waited=0.5, busy=1.0, item=0.1)
+        training.run(1, rate=10, waited=0.5, busy=11.0, item=1.1)  # ten batches, one of them of ten seconds
+    assert training.watch.window.work_seconds == pytest.approx(15.0 / 50)
+    assert training.watch.desired_slots == 7
+
+
+def test_fast_workers_count_by_the_batches_that_they_compute() -> None:
+    training = Training()
+    for _ in range(40):
+        training.run(1, rate=10, waited=0.5, busy=2.0, item=2.0 / 11)  # 0.1 s a batch on one of them, 1 s on the other
+    assert training.watch.desired_slots == 4
 
 
 def test_the_start_of_the_workers_is_in_no_window() -> None:

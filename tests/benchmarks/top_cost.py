@@ -69,9 +69,9 @@ def share(command: list[str], size: tuple[int, int], seconds: float) -> float:
     reading.start()
     try:
         time.sleep(_WARM_UP_SECONDS)
-        before, began = _cpu_seconds(program.pid), time.monotonic()
+        before, began = cpu_seconds(program.pid), time.monotonic()
         time.sleep(seconds)
-        return (_cpu_seconds(program.pid) - before) / (time.monotonic() - began)
+        return (cpu_seconds(program.pid) - before) / (time.monotonic() - began)
     finally:
         program.kill()
         program.wait()
@@ -87,7 +87,8 @@ def _drain(controller: int) -> None:
         pass  # the program has ended
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
+    """The processor time of the process until now."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

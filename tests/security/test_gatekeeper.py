@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ def knock() -> Iterator[Knock]:
         if token is not None:
             secure_client(socket, token)
         socket.connect(endpoint)
-        socket.send(b"hello")
+        with suppress(zmq.Again):  # refused already: libzmq has given its connection up
+            socket.send(b"hello", zmq.NOBLOCK)
         made.append(socket)
         return socket
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import heapq
+from bisect import insort
 from collections.abc import Sequence, Set
 from enum import Enum
+from operator import neg
 from typing import Any
+
+# Returned positions looked at together, since most of them may be held back.
+_LOOKED_AT = 64
 
 
 class PositionState(Enum):
@@ -49,9 +54,10 @@ class EpochRun:
         self.first_digests: dict[int, Any] = {}
         self._ordered = ordered
         self._next = 0
+        # From the highest to the lowest, which is taken first.
         self._returned: list[int] = []
-        self._held_back: list[int] = []
         self._suspects: list[int] = []
+        self._held_back: list[int] = []
         self._live: dict[int, tuple[int, ...]] = {}
         self._buffered: dict[int, Any] = {}
         # Every position below the head is delivered, and beyond it those in `_delivered` (unordered delivery only).
@@ -107,13 +113,13 @@ class EpochRun:
         """Whether the next position to deliver is pending. It is granted whatever the bound, so nothing deadlocks."""
         self._forget_answered(self._returned)
         if self._returned:
-            return not self._ordered or self._returned[0] == self._head
+            return not self._ordered or self._returned[-1] == self._head
         return self._next == self._head and self._next < self.length and not self._live and not self._buffered
 
     @property
     def head_index(self) -> int:
         """The index for which `head_is_waiting`."""
-        return self.order[self._returned[0] if self._returned else self._head]
+        return self.order[self._returned[-1] if self._returned else self._head]
 
     @property
     def complete(self) -> bool:
@@ -139,25 +145,39 @@ class EpochRun:
         Positions with an index in ``busy`` are held back until `give_back`: the next call does not look at them again.
         """
         positions: list[int] = []
-        while len(positions) < count:
-            self._forget_answered(self._returned)
-            if not self._returned:
-                break
-            position = heapq.heappop(self._returned)
-            (self._held_back if self.order[position] in busy else positions).append(position)
-        fresh = min(count - len(positions), self.length - self._next)
-        if fresh > 0 and not busy:
-            positions.extend(range(self._next, self._next + fresh))
-            self._next += fresh
-        while busy and len(positions) < count and self._next < self.length:
-            (self._held_back if self.order[self._next] in busy else positions).append(self._next)
-            self._next += 1
+        while self._returned and len(positions) < count:
+            missing = count - len(positions)
+            free = self._hold_back(self._pop_returned(max(missing, _LOOKED_AT)), busy)
+            positions += free[:missing]
+            self._returned += reversed(free[missing:])
+        while self._next < self.length and len(positions) < count:
+            end = min(self._next + count - len(positions), self.length)
+            positions += self._hold_back(range(self._next, end), busy)
+            self._next = end
         return positions
+
+    def _pop_returned(self, count: int) -> list[int]:
+        """Pop the lowest ``count`` returned positions, without those that a late answer has come for."""
+        popped = self._returned[: -count - 1 : -1]
+        del self._returned[-count:]
+        head, buffered, delivered = self._head, self._buffered, self._delivered
+        return [p for p in popped if p >= head and p not in buffered and p not in delivered]
+
+    def _hold_back(self, positions: Sequence[int], busy: Set[int]) -> Sequence[int]:
+        """Hold back the positions with an index in ``busy``; returns the others."""
+        if not busy:
+            return positions
+        order = self.order
+        held_back = [position for position in positions if order[position] in busy]
+        if not held_back:
+            return positions
+        self._held_back += held_back
+        return [position for position in positions if order[position] not in busy]
 
     def give_back(self) -> None:
         """Make the positions that `take_pending` held back pending again."""
         if self._held_back:
-            self._returned = sorted([*self._returned, *self._held_back])
+            self._returned = sorted([*self._held_back, *self._returned], reverse=True)
             self._held_back.clear()
 
     def unanswered_indices(self) -> set[int]:
@@ -175,7 +195,7 @@ class EpochRun:
     def take_suspect(self) -> int:
         """Take a suspect, to lease it at once."""
         self._forget_answered(self._suspects)
-        return heapq.heappop(self._suspects)
+        return self._suspects.pop()
 
     def lease_all(self, positions: Sequence[int], leases: Sequence[int]) -> None:
         """Put one more live lease on each of these positions."""
@@ -226,7 +246,7 @@ class EpochRun:
         del self._live[position]
         if self._has_ended_early:
             return False
-        heapq.heappush(self._suspects if position in self.deaths else self._returned, position)
+        insort(self._suspects if position in self.deaths else self._returned, position, key=neg)
         return True
 
     # ------------------------------------------------------------ answers and delivery
@@ -294,7 +314,7 @@ class EpochRun:
         assert len(states) == 1, f"position {position} of epoch {self.epoch} is {states}"
         return states[0]
 
-    def _forget_answered(self, heap: list[int]) -> None:
-        """Drop positions at the heap's top that a late answer has come for while they waited for a new lease."""
-        while heap and self.is_answered(heap[0]):
-            heapq.heappop(heap)
+    def _forget_answered(self, pending: list[int]) -> None:
+        """Drop the lowest positions that a late answer has come for while they waited for a new lease."""
+        while pending and self.is_answered(pending[-1]):
+            pending.pop()

@@ -40,6 +40,7 @@ def on_results(state: State, event: ResultsReceived) -> None:
     if state.samples.is_on:
         rest = comparing.take_samples(state, worker, event)
         if rest is None:
+            worker.changed(worker)
             leaving.let_go_if_done(state, worker)
             return
         event = rest
@@ -47,6 +48,7 @@ def on_results(state: State, event: ResultsReceived) -> None:
     state.scheduler.note_weight(event.epoch, nbytes)
     run = _current_run(state, event.epoch, event.generation)
     if not _take_all(state, worker, event, run, nbytes):
+        worker.changed(worker)
         for lease, payload in zip(event.leases, event.payloads, strict=True):
             if not _take_answer(state, worker, lease, run, payload, nbytes) and worker.peer.banned:
                 break

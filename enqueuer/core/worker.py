@@ -228,7 +228,10 @@ class Worker:
             self.changed(self)
 
     def note_batches(self, count: int, busy: float, now: float, nbytes: int = 0) -> None:
-        """Note a result message: ``count`` batches that took ``busy`` seconds and ``nbytes`` bytes together."""
+        """Note a result message: ``count`` batches that took ``busy`` seconds and ``nbytes`` bytes together.
+
+        The caller sees to `changed`: it answers their leases next, which calls it in most cases.
+        """
         self.batches_count += count
         self.received_bytes += nbytes
         self.busy_seconds += busy
@@ -238,4 +241,3 @@ class Worker:
         old = self.item_seconds
         self.item_seconds = newest if old == 0.0 else old + _NEWEST_WEIGHT * (newest - old)
         self.longest_seconds = max(newest, _FADING * self.longest_seconds)
-        self.changed(self)

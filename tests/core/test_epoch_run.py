@@ -81,6 +81,19 @@ def test_lost_positions_are_leased_before_fresh_ones_lowest_first() -> None:
     assert run.take_pending(10) == [0, 2, 3, 4]
 
 
+def test_any_number_of_lost_positions_is_leased_in_order_around_the_busy_ones() -> None:
+    run = a_run(300)
+    lease_all(run, 200)
+    for position in reversed(range(200)):
+        assert run.unlease(position, position + 1)
+    busy = set(range(0, 300, 2))
+    assert run.take_pending(3, busy) == [1, 3, 5]
+    assert run.take_pending(3, busy) == [7, 9, 11]
+    assert run.take_pending(100, busy) == list(range(13, 213, 2))
+    run.give_back()
+    assert run.take_pending(110) == [*range(0, 213, 2), 213, 214, 215]
+
+
 def test_a_second_answer_changes_nothing() -> None:
     run = a_run(2)
     lease_all(run, 1)

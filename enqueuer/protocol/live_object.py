@@ -20,7 +20,7 @@ from typing import Any
 
 from enqueuer.errors import ConfigurationError, EnqueuerError, ProtocolError, safe_text
 from enqueuer.protocol.object_pickler import ObjectPickler, pickle_alone, pickle_whole
-from enqueuer.protocol.unpicklable import find_unpicklable
+from enqueuer.protocol.unpicklable import GLOBAL, find_unpicklable
 
 # The two streams come before the buffers.
 BUNDLE_HEAD = 2
@@ -168,6 +168,10 @@ def _describe_place(error: Exception) -> str:
 
 
 _CURE_SPEC = "name it with SequenceSpec('package.module:callable', …), so that each worker makes its own"
+_CURE_GLOBAL = (
+    "Move what uses it, and it, to a module that the script imports, so that each process makes its own; or make it in "
+    "__getitem__ when it is first needed"
+)
 _CURES = (
     f"Use threads (use_multiprocessing=False); or {_CURE_SPEC}; or leave what cannot be pickled (open files, locks, "
     "connections) out in __getstate__"
@@ -185,6 +189,8 @@ def _cannot_pickle(live: Any, error: Exception, cures: str = _CURES) -> Configur
     kind = live.__qualname__ if callable(live) and hasattr(live, "__qualname__") else type(live).__qualname__
     found = find_unpicklable(live)
     place = "" if found is None else f" In the way is {kind}{found[0]}, a {type(found[1]).__qualname__}."
+    if found is not None and GLOBAL in found[0]:
+        cures = f"{_CURE_GLOBAL}; or {_CURE_SPEC}"
     if "through inheritance" in str(error) or (found is not None and hasattr(found[1], "_wrapper")):
         cures = _CURES_SHARED  # the text and the attribute are those of multiprocessing
     return ConfigurationError(

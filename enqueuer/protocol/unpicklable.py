@@ -1,7 +1,8 @@
 """Finds the innermost part of an object that cannot be pickled: `.store.tables['a'][0]`, a sqlite3.Connection.
 
-Each level tries its parts one by one and goes on in the first part to fail alone. The search runs after an error, so it
-may take a while, up to a limit.
+Each level tries its parts one by one and goes on in the first part to fail alone. A class or function of a script is
+pickled with what it uses, so a global may be in the way: `.__getitem__, which uses the global lock`. The search runs
+after an error, so it may take a while, up to a limit.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator
+from types import CodeType, FunctionType
 from typing import Any
 
 from enqueuer.protocol.object_pickler import ObjectPickler
 
+# In the path: what comes next is a global of a script, used by what came before.
+GLOBAL = ", which uses the global "
 _MOST_LEVELS = 20
 _MOST_SECONDS = 5.0
 
@@ -21,11 +25,13 @@ def find_unpicklable(live: Any) -> tuple[str, Any] | None:
     """The path from the object to the innermost part that cannot be pickled, and the part; None if it is the whole."""
     end = time.monotonic() + _MOST_SECONDS
     path, found = "", live
+    met = {id(live)}  # methods of a class name the class
     for _ in range(_MOST_LEVELS):
-        inner = next(((step, part) for step, part in _parts(found) if _fails(part)), None)
+        inner = next(((step, part) for step, part in _parts(found) if id(part) not in met and _fails(part)), None)
         if inner is None or time.monotonic() > end:
             break
         path, found = path + inner[0], inner[1]
+        met.add(id(found))
     return (path, found) if path else None
 
 
@@ -37,9 +43,39 @@ def _parts(whole: Any) -> Iterator[tuple[str, Any]]:
     elif type(whole) in (list, tuple):
         for number, value in enumerate(whole):
             yield f"[{number}]", value
+    elif isinstance(whole, FunctionType):
+        yield from _used(whole)
+    elif isinstance(whole, type):
+        for name, value in vars(whole).items():
+            yield f".{name}", getattr(value, "__func__", getattr(value, "fget", value))
+        for base in whole.__bases__:
+            yield "", base
     else:
         for name, value in _state(whole).items():
             yield f".{name}", value
+        yield "", type(whole)
+
+
+def _used(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """What the function's code uses from outside."""
+    for name in dict.fromkeys(_names(function.__code__)):
+        if name in function.__globals__:
+            yield f"{GLOBAL}{name}", function.__globals__[name]
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield f", which uses {name} of the function around it", cell.cell_contents
+        except ValueError:
+            continue  # not set yet
+    yield "'s defaults", function.__defaults__
+    yield "'s defaults", function.__kwdefaults__
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """The global names in the code, and in that of functions within it; names of attributes are among them."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
 
 
 def _state(whole: Any) -> dict[Any, Any]:

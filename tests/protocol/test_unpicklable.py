@@ -73,6 +73,62 @@ def test_the_error_names_the_attribute_and_the_cures() -> None:
         assert words in str(caught.value)
 
 
+SCRIPT = """
+import contextvars, functools, threading
+scale, guard = contextvars.ContextVar("scale"), threading.Lock()
+
+class Plain:
+    def __getitem__(self, index):
+        return [scale.get() for _ in range(index)]
+
+class Derived(Plain):
+    pass
+
+class Held:
+    @property
+    def size(self):
+        return Held, guard
+
+def count(step, lock=threading.Lock()):
+    return step
+
+def counter(lock):
+    return lambda: lock
+
+class Holder:
+    def __init__(self, part):
+        self.part = part
+"""
+
+
+@pytest.mark.parametrize(
+    ("whole", "path", "kind"),
+    [
+        ("Plain()", ".__getitem__, which uses the global scale", "ContextVar"),
+        ("Derived()", ".__getitem__, which uses the global scale", "ContextVar"),
+        ("Holder(Held())", ".part.size, which uses the global guard", "lock"),
+        ("Holder(count)", ".part's defaults[0]", "lock"),
+        ("Holder(counter(guard))", ".part, which uses lock of the function around it", "lock"),
+    ],
+)
+def test_the_path_goes_on_in_the_code_of_a_script(whole: str, path: str, kind: str) -> None:
+    script: dict[str, Any] = {"__name__": "__main__"}
+    exec(SCRIPT, script)
+    found = find_unpicklable(eval(whole, script))
+    assert found is not None
+    assert (found[0], type(found[1]).__qualname__) == (path, kind)
+
+
+def test_a_global_in_the_way_has_cures_of_its_own() -> None:
+    script: dict[str, Any] = {"__name__": "__main__"}
+    exec(SCRIPT, script)
+    with pytest.raises(ConfigurationError) as caught:
+        pack_bundle(script["Plain"]())
+    for words in ("Plain.__getitem__, which uses the global scale, a ContextVar.", "to a module", "SequenceSpec"):
+        assert words in str(caught.value)
+    assert "__getstate__" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("part", "name"),
     [

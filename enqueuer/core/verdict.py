@@ -211,7 +211,10 @@ _CAUSES: tuple[_Row, ...] = (
     (
         Cause.NO_WORKERS,
         lambda window: window.slots_count == 0,
-        lambda window: ("no worker is there", "start(workers=…), or `enqueuer worker --connect …` on another machine"),
+        lambda window: (
+            "no worker is there" + (f"; {window.refused}" if window.refused else ""),
+            "start(workers=…), or `enqueuer worker --connect …` on another machine" if not window.refused else "",
+        ),
     ),
     (
         Cause.ERRORS,

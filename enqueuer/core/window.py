@@ -52,6 +52,7 @@ class Window:
             None where they do not tell.
         read_bytes: Bytes read by workers from files and pipes.
         probed_rate: Batches a second taken by the trainer from memory, if a probe has measured it.
+        refused: Workers that came and were refused, with the reasons; '' if others serve.
         slot_seconds: The seconds that all slots were there, summed; None: those at the window's end, all of the time.
         published_slots: The number that engines go by, where it is kept for longer than a window; None: the window's.
     """
@@ -75,6 +76,7 @@ class Window:
     computing_share: float | None = None
     read_bytes: int = 0
     probed_rate: float | None = None
+    refused: str = ""
     slot_seconds: float | None = None
     published_slots: int | None = None
 

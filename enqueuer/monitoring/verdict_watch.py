@@ -51,12 +51,13 @@ class Counters:
     worker_busy_seconds: float = 0.0
     slots_count: int = 0
     compression_ratio: float = 1.0
+    refused: str = ""
     # The late batch: half of the bound waits for it while a slot is idle. None: no batch is late now.
     late_batch: LateBatch | None = None
 
 
 # The other fields are totals, which only grow.
-_OF_THE_MOMENT = ("slots_count", "compression_ratio", "late_batch")
+_OF_THE_MOMENT = ("slots_count", "compression_ratio", "refused", "late_batch")
 _TOTALS = tuple(field.name for field in fields(Counters) if field.name not in _OF_THE_MOMENT)
 
 
@@ -194,6 +195,7 @@ class VerdictWatch:
             ready_wait_seconds=after.ready_wait_seconds - before.ready_wait_seconds,
             received_bytes=after.received_bytes - before.received_bytes,
             compression_ratio=after.compression_ratio,
+            refused=after.refused,
             io_thread_seconds=after.io_thread_seconds - before.io_thread_seconds,
             probes_count=after.probes_count - before.probes_count,
             held_count=after.held_count - before.held_count,

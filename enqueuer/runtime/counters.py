@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 import time
+from textwrap import shorten
 
+from enqueuer.core import refusals
 from enqueuer.core.state import State
 from enqueuer.core.window import LateBatch
 from enqueuer.monitoring.interpreter import InterpreterProbe
 from enqueuer.monitoring.verdict_watch import Counters
 from enqueuer.runtime.ready_queue import ReadyQueue
 from enqueuer.runtime.receiver import Receiver
+
+# Of the reasons why workers were refused, in the verdict's sentence, which observers get.
+_MOST_TEXT = 200
 
 
 def read_counters(state: State, ready: ReadyQueue, receiver: Receiver, interpreter: InterpreterProbe) -> Counters:
@@ -33,8 +38,14 @@ def read_counters(state: State, ready: ReadyQueue, receiver: Receiver, interpret
         worker_busy_seconds=state.usage.busy_seconds,
         slots_count=state.scheduler.slots_count,
         compression_ratio=receiver.compression_ratio,
+        refused=_describe_refused(state),
         late_batch=_find_late_batch(state),
     )
+
+
+def _describe_refused(state: State) -> str:
+    """Why no worker serves, as far as workers came and were refused."""
+    return "" if state.scheduler.slots_count else shorten(refusals.describe(state), _MOST_TEXT, placeholder=" …")
 
 
 def _find_late_batch(state: State) -> LateBatch | None:

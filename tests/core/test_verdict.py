@@ -27,6 +27,11 @@ IDLE = replace(BUSY, busy_seconds=60.0)
             Cause.NO_WORKERS,
             "enqueuer worker --connect",
         ),
+        (
+            replace(BUSY, slots_count=0, wait_seconds=60.0, refused="worker w was refused: another length"),
+            Cause.NO_WORKERS,
+            "no worker is there; worker w was refused: another length",
+        ),
         (replace(BUSY, failures_count=301), Cause.ERRORS, "301 failures for 300 batches"),
         (replace(IDLE, wait_seconds=2.9), Cause.NOTHING, "data is not the limit"),
         (BUSY, Cause.WORKERS, "2 slots compute 99% of the time, 400 ms a batch: add 3 "),

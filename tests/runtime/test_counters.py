@@ -1,10 +1,11 @@
-"""Which batch keeps others waiting, as the verdict's counters say."""
+"""Which batch keeps others waiting, and which workers were refused, as the verdict's counters say."""
 
 from __future__ import annotations
 
+from enqueuer.core import refusals
 from enqueuer.core.window import LateBatch
-from enqueuer.runtime.counters import _find_late_batch
-from tests.core.driver import serving
+from enqueuer.runtime.counters import _describe_refused, _find_late_batch
+from tests.core.driver import Driver, serving
 
 
 def test_the_head_is_late_once_half_of_the_bound_waits_behind_it_and_a_slot_is_idle_or_computes_it_too() -> None:
@@ -39,3 +40,14 @@ def test_the_head_is_late_once_half_of_the_bound_waits_behind_it_and_a_slot_is_i
     assert _find_late_batch(state) == late
     slow.answer([head])
     assert _find_late_batch(state) is None
+
+
+def test_refused_workers_are_told_while_no_other_serves_in_words_of_a_bounded_length() -> None:
+    state = Driver(max_queue_size=10).core.state
+    assert _describe_refused(state) == ""
+    refusals.note(state, "w on far", "its Sequence has another length " + 50 * "and so on ")
+    text = _describe_refused(state)
+    assert text.startswith("worker w on far was refused: its Sequence has another length") and len(text) <= 200
+    serving_state = serving(10)[0].core.state
+    refusals.note(serving_state, "w on far", "its Sequence has another length")
+    assert _describe_refused(serving_state) == ""

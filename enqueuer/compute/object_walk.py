@@ -66,7 +66,7 @@ def walk(root: object, limit: int, is_leaf: Callable[[object], bool] = lambda no
     while len(seen) < limit and looks_left > 0:
         looks_left -= 1
         if near:
-            node = near.popleft()
+            node: Any = near.popleft()
         elif outer and (is_outers_turn or not far):
             is_outers_turn, near_items_left = False, _NEAR_ITEMS
             near.extend(_named_globals(outer.popleft()))
@@ -80,38 +80,48 @@ def walk(root: object, limit: int, is_leaf: Callable[[object], bool] = lambda no
             far.rotate(-1)
         else:
             return
-        if isinstance(node, _PLAIN) or id(node) in seen:
+        cls = type(node)
+        kind = kinds.get(cls) or kinds.setdefault(cls, _Kind(cls))
+        if kind.is_plain or id(node) in seen:
             continue
         seen[id(node)] = node
         yield node
         if is_leaf(node):
             continue
-        cls = type(node)
-        if isinstance(node, _CONTAINERS):
-            items = node.values() if isinstance(node, dict) else node
-            if len(node) <= min(_SMALL_COUNT, near_items_left):
-                near_items_left -= len(node)
+        if kind.container is not None:
+            count, items = kind.container.__len__(node), _items_of(node, kind.container)
+            if count <= min(_SMALL_COUNT, near_items_left):
+                near_items_left -= count
                 near.extend(items)
             else:
                 far.append(islice(items, limit))
-            if cls in _CONTAINERS:
+            if cls is kind.container:
                 continue
-        elif isinstance(node, np.ndarray):
+        elif issubclass(cls, np.ndarray):
             if node.dtype.hasobject:
                 far.append(islice(node.flat, limit))
             continue
-        elif isinstance(node, types.FunctionType) and is_users(str(node.__module__)):
+        elif cls is types.FunctionType and is_users(str(node.__module__)):
             outer.append(node)
-        if cls not in kinds:
-            kinds[cls] = _Kind(cls)
-            near.extend(kinds[cls].users_classes)
-        near.extend(_parts_of(node, kinds[cls], is_leaf))
+        if not kind.is_met:
+            kind.is_met = True
+            near.extend(kind.users_classes)
+        near.extend(_parts_of(node, kind, is_leaf))
 
 
 class _Kind:
-    """The facts common to all objects of one class."""
+    """The facts common to all objects of one class.
+
+    They come from the class alone: `isinstance` asks an object for its ``__class__``, which a proxy or the ``f`` of an
+    ``.npz`` file answers with an error, or with code of its own.
+    """
 
     def __init__(self, cls: type) -> None:
+        self.is_plain = issubclass(cls, _PLAIN)
+        # The built-in container that the class is or extends. Its own methods see the items, not the class's.
+        self.container: Any = next((base for base in _CONTAINERS if issubclass(cls, base)), None)
+        # Whether an object of the class was looked into.
+        self.is_met = False
         self.users_classes = [base for base in cls.__mro__ if not _is_foreign(base.__module__)]
         self.slots = [
             slot
@@ -119,26 +129,29 @@ class _Kind:
             for name, slot in vars(base).items()
             if isinstance(slot, types.MemberDescriptorType) and name != "__dict__"
         ]
-        self.is_built_in = issubclass(cls, threading.local) or (
-            cls.__module__ in _BUILT_IN and not issubclass(cls, _CONTAINERS)
-        )
+        self.is_built_in = issubclass(cls, threading.local) or (cls.__module__ in _BUILT_IN and self.container is None)
 
 
-def _parts_of(node: object, kind: _Kind, is_leaf: Callable[[object], bool]) -> Iterator[object]:
+def _items_of(node: Any, container: Any) -> Iterator[object]:
+    return iter(dict.values(node)) if container is dict else container.__iter__(node)
+
+
+def _parts_of(node: Any, kind: _Kind, is_leaf: Callable[[object], bool]) -> Iterator[object]:
     """The object's references, apart from a container's items and its classes."""
-    if isinstance(node, types.FunctionType):
+    cls = type(node)
+    if cls is types.FunctionType:
         yield from node.__defaults__ or ()
         yield from (node.__kwdefaults__ or {}).values()
         yield from filter(None, map(_content, node.__closure__ or ()))
         yield from _module_leaves(node.__module__, is_leaf)
         # Such as a decorator's ``__wrapped__``.
         yield from list(vars(node).values())
-    elif isinstance(node, type):
+    elif issubclass(cls, type):
         if not _is_foreign(node.__module__):
             yield from list(vars(node).values())
             yield from _module_leaves(node.__module__, is_leaf)
     else:
-        if isinstance(node, contextvars.ContextVar):
+        if cls is contextvars.ContextVar:
             yield node.get(None)
         elif kind.is_built_in:
             yield from gc.get_referents(node)
@@ -150,7 +163,7 @@ def _attributes(node: object, slots: list[types.MemberDescriptorType]) -> Iterat
         found = object.__getattribute__(node, "__dict__")
     except AttributeError:
         found = {}
-    if isinstance(found, dict):
+    if issubclass(type(found), dict):
         yield from list(found.values())
     for slot in slots:
         try:
@@ -185,8 +198,8 @@ def _named_globals(function: types.FunctionType) -> Iterator[object]:
     """The globals named in the function's code, and the attributes of the user's modules named there."""
     names = _names_in(function.__code__)
     for name in names:
-        value = function.__globals__.get(name, sys.modules.get(name))
-        if not isinstance(value, types.ModuleType):
+        value: Any = function.__globals__.get(name, sys.modules.get(name))
+        if not issubclass(type(value), types.ModuleType):
             yield value
         elif is_users(value.__name__):
             yield from [vars(value)[inner] for inner in names if inner in vars(value)]

@@ -73,23 +73,25 @@ def _is_seedable(node: object) -> bool:
     return _reseed_of(node) is not None
 
 
-def _reseed_of(node: object) -> Reseed | None:
+def _reseed_of(node: Any) -> Reseed | None:
     """The function to seed this object; None if it is no generator."""
-    if isinstance(node, random.Random):
+    # The class alone: `isinstance` would ask a proxy for its ``__class__``.
+    cls = type(node)
+    if issubclass(cls, random.Random):
         return partial(_seed_random, node)
-    if isinstance(node, np.random.Generator):
+    if issubclass(cls, np.random.Generator):
         return partial(_seed_bits, node.bit_generator)
-    if isinstance(node, np.random.RandomState):
+    if issubclass(cls, np.random.RandomState):
         return partial(_seed_bits, node._bit_generator)
-    if isinstance(node, np.random.BitGenerator):
+    if issubclass(cls, np.random.BitGenerator):
         return partial(_seed_bits, node)
-    if type(node) is np.random.SeedSequence:
+    if cls is np.random.SeedSequence:
         return partial(_seed_sequence, node)
-    if type(node).__module__ == "torch._C" and type(node).__name__ == "Generator":
+    if cls.__module__ == "torch._C" and cls.__name__ == "Generator":
         return partial(_seed_torch, node)
-    if not isinstance(node, type):
+    if not issubclass(cls, type):
         for name in _SEEDING_METHODS:
-            if callable(getattr(type(node), name, None)):
+            if callable(getattr(cls, name, None)):
                 return partial(_seed_by_method, node, name)
     return None
 

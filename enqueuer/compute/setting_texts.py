@@ -58,7 +58,8 @@ def flatten(name: str, value: object, depth: int = 0) -> Iterator[tuple[str, str
 def _is_namespace(value: object) -> bool:
     # Not imported here: a process without it has no namespace of its.
     argparse = sys.modules.get("argparse")
-    return isinstance(value, types.SimpleNamespace) or (argparse is not None and isinstance(value, argparse.Namespace))
+    kinds = (types.SimpleNamespace,) if argparse is None else (types.SimpleNamespace, argparse.Namespace)
+    return issubclass(type(value), kinds)
 
 
 def is_users_instance(value: object) -> bool:
@@ -77,31 +78,32 @@ def _settings_of(instance: object) -> list[tuple[str, object]]:
         for name, part in vars(instance).items()
         if not name.startswith("_")
         and name not in left_out
-        and (isinstance(part, _SCALARS) or is_users_instance(part) or home_of(part) is not None)
+        and (issubclass(type(part), _SCALARS) or is_users_instance(part) or home_of(part) is not None)
     ]
 
 
-def home_of(value: object) -> tuple[str, str] | None:
+def home_of(value: Any) -> tuple[str, str] | None:
     """Module and name in it that a function or class says it has; None for any other value."""
-    if isinstance(value, staticmethod | classmethod):
+    kind = type(value)
+    if issubclass(kind, staticmethod | classmethod):
         value = value.__func__
-    elif isinstance(value, property):
+    elif issubclass(kind, property):
         value = value.fget
-    elif isinstance(value, functools.cached_property):
+    elif issubclass(kind, functools.cached_property):
         value = value.func
-    return (str(value.__module__), value.__qualname__) if isinstance(value, (*_FUNCTIONS, type)) else None
+    return (str(value.__module__), value.__qualname__) if issubclass(type(value), (*_FUNCTIONS, type)) else None
 
 
-def _text_of(value: object, depth: int) -> str | None:
+def _text_of(value: Any, depth: int) -> str | None:
     """A plain value as text; None for any other."""
     kind = type(value)
     if value is None or kind in (bool, int, float, complex, str, bytes):
         return repr(value)
-    if isinstance(value, enum.Enum):
+    if issubclass(kind, enum.Enum):
         return f"{kind.__qualname__}.{value.name}"
-    if isinstance(value, PurePath):
+    if issubclass(kind, PurePath):
         return repr(str(value))
-    if isinstance(value, np.bool_ | np.number):
+    if issubclass(kind, np.bool_ | np.number):
         return repr(value.item())
     if kind is np.ndarray:
         return _text_of_array(value)
@@ -111,14 +113,14 @@ def _text_of(value: object, depth: int) -> str | None:
     if depth > _DEPTH_LIMIT:
         return None
     if kind is functools.partial:
-        parts: tuple[Any, ...] = (value.func, *value.args, value.keywords)  # type: ignore[attr-defined]
+        parts: tuple[Any, ...] = (value.func, *value.args, value.keywords)
         return f"partial{_joined(_texts_of(parts, depth), '()')}"
-    if kind is dict and len(value) <= _MOST_ITEMS:  # type: ignore[arg-type]
-        return _joined(sorted(_texts_of(value.items(), depth)), "{}")  # type: ignore[attr-defined]
-    if kind in (list, tuple) and len(value) <= _MOST_ITEMS:  # type: ignore[arg-type]
-        return _joined(_texts_of(value, depth), "[]" if kind is list else "()")  # type: ignore[arg-type]
-    if kind in (set, frozenset) and len(value) <= _MOST_ITEMS:  # type: ignore[arg-type]
-        return _joined(sorted(_texts_of(value, depth)), "{}")  # type: ignore[arg-type]
+    if kind is dict and len(value) <= _MOST_ITEMS:
+        return _joined(sorted(_texts_of(value.items(), depth)), "{}")
+    if kind in (list, tuple) and len(value) <= _MOST_ITEMS:
+        return _joined(_texts_of(value, depth), "[]" if kind is list else "()")
+    if kind in (set, frozenset) and len(value) <= _MOST_ITEMS:
+        return _joined(sorted(_texts_of(value, depth)), "{}")
     if is_users_instance(value) and depth < _INSTANCES_DEPTH_LIMIT:
         return f"{kind.__qualname__}{_joined(_texts_of(map(list, _settings_of(value)), depth), '()')}"
     return None

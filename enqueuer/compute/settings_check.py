@@ -97,9 +97,9 @@ def _modules_of(sequence: object) -> list[str]:
             continue
         seen[name] = None
         for value in list(vars(sys.modules[name]).values()):
-            if isinstance(value, types.ModuleType):
+            if issubclass(type(value), types.ModuleType):
                 waiting.append(value.__name__)
-            elif isinstance(value, type | types.FunctionType) and isinstance(value.__module__, str):
+            elif issubclass(type(value), type | types.FunctionType) and isinstance(value.__module__, str):
                 waiting.append(value.__module__)
     return list(seen)
 
@@ -110,7 +110,7 @@ def _libraries_of(modules: list[str]) -> list[str]:
     Not the standard library's: a script has hooks there for itself, such as `warnings.showwarning`.
     """
     named = (value for name in modules for value in list(vars(sys.modules[name]).values()))
-    names = dict.fromkeys(value.__name__ for value in named if isinstance(value, types.ModuleType))
+    names = dict.fromkeys(value.__name__ for value in named if issubclass(type(value), types.ModuleType))
     return [
         name
         for name in names
@@ -121,7 +121,7 @@ def _libraries_of(modules: list[str]) -> list[str]:
 def _homes_of(sequence: object) -> Iterator[str]:
     """The modules of all classes and functions in reach of the Sequence."""
     for node in walk(sequence, _MOST_NODES):
-        if isinstance(node, type | types.FunctionType) and isinstance(node.__module__, str):
+        if issubclass(type(node), type | types.FunctionType) and isinstance(node.__module__, str):
             yield node.__module__
 
 
@@ -153,7 +153,7 @@ def _planted_in(module: str) -> Iterator[tuple[str, str]]:
     """Functions and classes of the user's that took the place of a library's own."""
     for name, value in list(vars(sys.modules[module]).items()):
         home = home_of(value)
-        if isinstance(value, functools.partial) or (home is not None and is_users(home[0])):
+        if issubclass(type(value), functools.partial) or (home is not None and is_users(home[0])):
             yield from flatten(f"{module}:{name}", value)
 
 
@@ -162,7 +162,7 @@ def _variables_of(module: str) -> Iterator[tuple[str, type | None, object]]:
     for name, value in list(vars(sys.modules[module]).items()):
         if not name.startswith("_") or home_of(value) is not None:
             yield f"{module}:{name}", None, value
-        if isinstance(value, type) and value.__module__ == module and not issubclass(value, enum.Enum):
+        if issubclass(type(value), type) and value.__module__ == module and not issubclass(value, enum.Enum):
             for attribute, content in list(vars(value).items()):
                 if not attribute.startswith("_") or home_of(content) is not None:
                     yield f"{module}:{value.__qualname__}.{attribute}", value, content

@@ -66,7 +66,7 @@ def _has_large_container(live: Any) -> bool:
     found = [live]
     while found and len(seen) < _MOST_LOOKS:
         value = found.pop()
-        if id(value) in seen or isinstance(value, (type, types.ModuleType, types.FunctionType)):
+        if id(value) in seen or issubclass(type(value), (type, types.ModuleType, types.FunctionType)):
             continue
         if _is_large(value):
             return True

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import types
+import weakref
 from collections import UserDict, deque
 from contextvars import ContextVar
 from functools import lru_cache, partial
@@ -312,3 +313,59 @@ def test_the_walk_ends():
 def test_nothing_is_found_in_plain_values():
     for value in (None, 3, "text", np.zeros(3), {"a": [1, 2]}, print, len):
         assert count(value) == 0
+
+
+class NoClass:
+    """Answers no question, like the ``f`` of an ``.npz`` file, and a proxy of something that is gone."""
+
+    def __init__(self):
+        object.__setattr__(self, "generator", random.Random())
+
+    def __getattribute__(self, name):
+        raise LookupError(name)
+
+
+class Pretender:
+    """Says that it is a dict, as a mock does."""
+
+    __class__ = dict
+
+    def __init__(self):
+        self.generator = random.Random()
+
+
+class LazyList(list):
+    """Loads its items when it is asked for them, which must not be done here."""
+
+    def __init__(self, items):
+        super().__init__(items)
+        self.generator = random.Random()
+
+    def __len__(self):
+        raise AssertionError("asked")
+
+    __iter__ = __len__
+
+
+class Gone:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        (NoClass, 2),  # with the module's own
+        (Pretender, 2),
+        (lambda: LazyList([random.Random()]), 3),
+        (lambda: weakref.proxy(Gone()), 0),
+    ],
+    ids=["no class", "another class", "a lazy list", "a proxy of nothing"],
+)
+def test_objects_are_walked_by_what_they_are_and_are_not_asked(make, count):
+    assert len(OwnedGenerators([make()])) == count
+
+
+def test_the_members_of_an_archive_are_no_trouble(tmp_path):
+    np.savez(tmp_path / "rows.npz", rows=np.arange(3))
+    with np.load(tmp_path / "rows.npz") as archive:
+        assert len(OwnedGenerators([archive])) == 0

@@ -36,6 +36,11 @@ _MAX_YOUNG_DEATHS = 3
 _LEAVE_SECONDS = 0.3
 # The least time for the supervisor to kill its children itself.
 _KILL_SECONDS = 0.1
+# Held while the pipes of a start are open. A fork in another thread, such as a `multiprocessing.Manager` in the user's
+# constructor, waits for it: the fork would keep its copies of both pipes open, so neither the end of the start nor the
+# supervisor's death could be seen. Reentrant, for signal handlers.
+_starting = threading.RLock()
+os.register_at_fork(before=_starting.acquire, after_in_parent=_starting.release, after_in_child=_starting.release)
 # Errors for a file that is no program, or no program for this user or this machine.
 _NO_PROGRAM = (errno.ENOENT, errno.ENOEXEC, errno.EACCES, errno.EPERM)
 
@@ -129,6 +134,25 @@ class LocalProcesses:
             self._watch_logs()
 
     def _start(self) -> None:
+        with _starting:
+            self._start_program()
+        assert self._surroundings is not None
+        assert self._logs is not None
+        self._tell(
+            {
+                **self._session,
+                "supervisor": self._id.hex(),
+                "sys_path": self._surroundings.sys_path,
+                "worker_threads": self._worker_threads,
+                "heartbeat_interval": self._heartbeat_interval,
+                "trainer_pid": os.getpid(),
+                "log_fd": self._logs.sending.fileno(),
+                "logging": self._surroundings.logging,
+            }
+        )
+        self._watch(self._life_reader, self._died)
+
+    def _start_program(self) -> None:
         surroundings = self._surroundings
         assert surroundings is not None
         self._close_pipes()
@@ -161,18 +185,6 @@ class LocalProcesses:
             raise
         finally:
             os.close(life_writer)
-        first_line = {
-            **self._session,
-            "supervisor": self._id.hex(),
-            "sys_path": surroundings.sys_path,
-            "worker_threads": self._worker_threads,
-            "heartbeat_interval": self._heartbeat_interval,
-            "trainer_pid": os.getpid(),
-            "log_fd": self._logs.sending.fileno(),
-            "logging": surroundings.logging,
-        }
-        self._tell(first_line)
-        self._watch(self._life_reader, self._died)
 
     def _tell(self, line: dict[str, Any]) -> None:
         assert self._process is not None

@@ -7,9 +7,11 @@ import os
 import select
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,6 +106,40 @@ def test_the_death_of_a_supervisor_is_reported_and_its_successor_has_another_id(
     _, second = coordinator.expect(Hello, lambda hello: hello.supervisor != first.supervisor)
     assert (second.pid, second.secret) == (trainer.pid, SECRET)
     assert trainer.hopeless == []
+
+
+def test_a_fork_in_another_thread_keeps_no_end_of_the_pipes_open(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forked: list[int] = []
+    threads: list[threading.Thread] = []
+
+    def fork() -> None:
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(2 * DEADLINE)
+            os._exit(0)
+        forked.append(pid)
+
+    class Popen(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            threads.append(threading.Thread(target=fork))
+            threads[-1].start()
+            threads[-1].join(0.5)  # it waits until the start is over
+            super().__init__(*arguments, **options)
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(subprocess, "Popen", Popen)
+            trainer.attach()
+        threads[0].join(DEADLINE)
+        os.kill(trainer.pid, signal.SIGKILL)
+        trainer.look()
+        assert len(trainer.deaths) == 1
+    finally:
+        for pid in forked:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 def test_three_early_deaths_in_a_row_are_reported_as_hopeless(trainer: Trainer) -> None:

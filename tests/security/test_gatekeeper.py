@@ -72,12 +72,12 @@ def knock() -> Iterator[Knock]:
 
     def connect(endpoint: str, token: Token | None, kind: int = zmq.DEALER) -> zmq.Socket[bytes]:
         socket = configure(others.socket(kind))
+        made.append(socket)
         if token is not None:
             secure_client(socket, token)
         socket.connect(endpoint)
         with suppress(zmq.Again):  # refused already: libzmq has given its connection up
             socket.send(b"hello", zmq.NOBLOCK)
-        made.append(socket)
         return socket
 
     yield connect

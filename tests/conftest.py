@@ -68,7 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """``-n auto``."""
     cores_count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores_count + 2  # the two that begin with what asserts times leave half of the cores idle meanwhile
+    return cores_count + 3  # the two that begin with what asserts times leave half of the cores idle meanwhile
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:

@@ -6,6 +6,7 @@ import pytest
 
 from enqueuer import PoisonedBatchError, SequenceEnqueuer
 from tests.support.mistaken_sequences import Batches, Deadly, Partial, Returnless, train
+from tests.support.waiting import wait_until
 
 
 def test_each_death_of_a_worker_is_told_once(
@@ -16,6 +17,20 @@ def test_each_death_of_a_worker_is_told_once(
         train(Deadly(), True, max_worker_deaths=2)
     assert len([text for text in caplog.messages if "ended with exit code 7" in text]) == 2
     assert "exit code 7" not in capfd.readouterr().err
+
+
+def test_no_worker_dies_of_the_next_epoch_before_the_trainer_hears_of_this_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The failed batch is ready for a trainer that is slow to take it, and a third worker serves meanwhile."""
+    with SequenceEnqueuer(Deadly(), True, max_worker_deaths=2) as enqueuer:
+        enqueuer.start(workers=1)
+        epoch = enqueuer.epoch()
+        next(epoch)
+        wait_until(lambda: enqueuer.stats().ready_count + enqueuer.stats().received_count >= 6)
+        with pytest.raises(PoisonedBatchError):
+            list(epoch)
+    assert len([text for text in caplog.messages if "ended with exit code 7" in text]) == 2
 
 
 def test_a_skipped_batch_says_how_it_ended_its_workers(caplog: pytest.LogCaptureFixture) -> None:

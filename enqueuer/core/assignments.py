@@ -59,7 +59,7 @@ class Assignments:
 
         They do not change within it: the run's positions are assigned only after those of all earlier runs.
         """
-        if run is self.runs[0] and not self._ledger.ended:
+        if run is self.runs[0] and not self._ledger.holds_back(run):
             return frozenset()
         busy = self._busy.get(run.epoch)
         if busy is None:

@@ -181,16 +181,17 @@ class EpochRun:
             self._held_back.clear()
 
     def unanswered_indices(self) -> set[int]:
-        """Indices of all positions that were leased and have no answer yet, or that killed workers.
-
-        An index that ended a worker would end more of them in the next epoch, before the trainer hears of this one.
-        """
+        """Indices of all positions that were leased and have no answer yet, or that ended workers."""
         pending = [
             position
             for position in (*self._returned, *self._held_back, *self._suspects)
             if not self.is_answered(position)
         ]
-        return {self.order[position] for position in (*self._live, *pending, *self.deaths)}
+        return {self.order[position] for position in (*self._live, *pending)} | self.harmful_indices()
+
+    def harmful_indices(self) -> set[int]:
+        """Indices that ended workers, and would end more of them in the next epoch."""
+        return {self.order[position] for position in (*self.deaths, *self.timeouts)}
 
     def take_suspect(self) -> int:
         """Take a suspect, to lease it at once."""

@@ -67,6 +67,8 @@ class Ledger:
         self._leases: dict[int, LeaseEntry] = {}
         self.next_lease = 1
         self._held = HeldBytes() if weighs else None
+        # Indices that ended workers in the epoch closed last.
+        self._harmful: set[int] = set()
         # Leases on samples are in the table as well, under this run of no epoch: they answer no position.
         self.samples = EpochRun(-1, -1, (), ordered=True, confirmed=False)
 
@@ -97,12 +99,17 @@ class Ledger:
         """Whether any position can be leased."""
         return any(run.has_pending or run.has_suspects for run in self.runs.values())
 
+    def holds_back(self, run: EpochRun) -> bool:
+        """Whether `busy_indices` may name any for the earliest open run."""
+        return bool(self.ended or (self._harmful and not run.confirmed))
+
     def busy_indices(self, run: EpochRun) -> set[int]:
         """Indices not to be leased in this run yet, because an earlier epoch's item of the same index is not done.
 
-        Two workers computing one index at once would both write its cache file, say.
+        Two workers computing one index at once would both write its cache file, say. An index that ended workers waits
+        for the trainer as well: it hears of the failed batch first, and may stop there.
         """
-        busy: set[int] = set()
+        busy: set[int] = set() if run.confirmed else set(self._harmful)
         for earlier in (*self.runs.values(), *self.ended.values()):
             if earlier.epoch < run.epoch:
                 busy |= earlier.unanswered_indices()
@@ -135,6 +142,7 @@ class Ledger:
         for runs in (self.runs, self.ended):
             if runs.get(run.epoch) is run:
                 del runs[run.epoch]
+        self._harmful = run.harmful_indices()
         if self._held is not None:
             self._held.forget(run.epoch)
         for lease in [lease for lease, (owner, _, _) in self._leases.items() if owner is run]:

@@ -280,10 +280,8 @@ class Scheduler:
         return max(self.bound - undelivered_count, int(may_grant_head))
 
     def _is_held_up(self, current: EpochRun) -> bool:
-        """Whether the head of the order waits for the same index of an epoch that ended early: nothing is granted in
-        its place.
-        """
-        return bool(self._ledger.ended) and current.head_index in self._ledger.busy_indices(current)
+        """Whether the head of the order waits for an earlier epoch's same index: nothing is granted in its place."""
+        return self._ledger.holds_back(current) and current.head_index in self._ledger.busy_indices(current)
 
     def review_depth(self) -> None:
         """Let an automatic depth give up its unused part. Without work or workers, no use can be seen."""

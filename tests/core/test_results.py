@@ -183,6 +183,27 @@ def test_a_batch_that_kills_too_many_workers_raises_instead_of_eating_the_fleet(
     assert driver.delivered == [BatchFailed(0, 0, "w2", "host", None, deaths=(-9, -9))]
 
 
+@pytest.mark.parametrize("timed_out", [False, True])
+def test_an_index_that_ended_workers_is_not_computed_ahead_for_the_epoch_after(timed_out: bool) -> None:
+    """Its failure is ready for the trainer, which has not asked for the epoch after yet, and may never do so."""
+    driver = Driver(max_queue_size=10, max_worker_deaths=2)
+    driver.open(2)
+    boss = supervisor(driver)
+    for number in (1, 2):
+        victim = Peer(driver, number).join(2)
+        boss.say(m.WorkerExited(victim.incarnation, 0, -9, victim.leases[0], timed_out, ""))
+    other = Peer(driver, 3).join(2)
+    driver.open(2, epoch=1, gated=True)
+    other.ready(2, epoch=1)
+    other.answer()
+    assert [type(outcome) for outcome in driver.delivered] == [BatchFailed, str]
+    assert positions_of(other) == [1]
+    other.answer(epoch=1)
+    assert not other.leases
+    driver.step(ev.EpochConfirmed(1))
+    assert positions_of(other) == [0]
+
+
 @pytest.mark.parametrize("exit_code", [0, 3, 4])
 def test_a_batch_that_ends_its_process_with_a_deliberate_looking_exit_code_is_deadly_too(exit_code: int) -> None:
     driver = Driver(max_worker_deaths=1)

@@ -6,6 +6,7 @@ import heapq
 from bisect import insort
 from collections.abc import Sequence, Set
 from enum import Enum
+from itertools import chain, repeat
 from operator import neg
 from typing import Any
 
@@ -47,8 +48,8 @@ class EpochRun:
         # Exceptions of ``__getitem__``, and computations longer than the time-out, by position.
         self.failures: dict[int, int] = {}
         self.timeouts: dict[int, int] = {}
-        # Positions with more than one live lease.
-        self.hedged: set[int] = set()
+        # Positions with more than one live lease, with those beside the one in `_live`.
+        self.hedged: dict[int, tuple[int, ...]] = {}
         # Positions without an answer that two workers may have computed, and digests of the answers to such positions.
         self.twice: set[int] = set()
         self.first_digests: dict[int, Any] = {}
@@ -58,7 +59,8 @@ class EpochRun:
         self._returned: list[int] = []
         self._suspects: list[int] = []
         self._held_back: list[int] = []
-        self._live: dict[int, tuple[int, ...]] = {}
+        # A live lease of each leased position.
+        self._live: dict[int, int] = {}
         self._buffered: dict[int, Any] = {}
         # Every position below the head is delivered, and beyond it those in `_delivered` (unordered delivery only).
         self._head = 0
@@ -135,7 +137,7 @@ class EpochRun:
 
     def live_leases(self) -> list[int]:
         """All live leases."""
-        return [lease for leases in self._live.values() for lease in leases]
+        return [*self._live.values(), *chain.from_iterable(self.hedged.values())]
 
     # ------------------------------------------------------------ leasing
 
@@ -201,14 +203,14 @@ class EpochRun:
     def lease_all(self, positions: Sequence[int], leases: Sequence[int]) -> None:
         """Put one more live lease on each of these positions."""
         if self._live.keys().isdisjoint(positions):
-            self._live.update(zip(positions, zip(leases, strict=True), strict=True))
+            self._live.update(zip(positions, leases, strict=True))
             return
         for position, lease in zip(positions, leases, strict=True):
-            others = self._live.get(position, ())
-            if others:
-                self.hedged.add(position)
+            if position in self._live:
+                self.hedged[position] = (*self.hedged.get(position, ()), lease)
                 self.twice.add(position)
-            self._live[position] = (*others, lease)
+            else:
+                self._live[position] = lease
 
     @property
     def head_in_waiting(self) -> int | None:
@@ -223,26 +225,27 @@ class EpochRun:
 
     def only_lease(self, position: int) -> int | None:
         """The live lease of a position with exactly one."""
-        leases = self._live.get(position, ())
-        return leases[0] if len(leases) == 1 else None
+        return None if position in self.hedged else self._live.get(position)
 
     def leases_of(self, position: int) -> tuple[int, ...]:
         """The live leases of a position."""
-        return self._live.get(position, ())
+        lease = self._live.get(position)
+        return () if lease is None else (lease, *self.hedged.get(position, ()))
 
     def is_live(self, position: int, lease: int) -> bool:
         """Whether the lease still counts."""
-        return lease in self._live.get(position, ())
+        return self._live.get(position) == lease or lease in self.hedged.get(position, ())
 
     def unlease(self, position: int, lease: int) -> bool:
         """End a lost, expired or revoked lease. True if the position is pending again for it."""
-        leases = self._live.get(position, ())
+        leases = self.leases_of(position)
         if lease not in leases:
             return False
-        rest = tuple(other for other in leases if other != lease)
-        if rest:
-            self._live[position] = rest
-            self.hedged.discard(position)
+        self.hedged.pop(position, None)
+        if len(leases) > 1:
+            self._live[position], *others = [other for other in leases if other != lease]
+            if others:
+                self.hedged[position] = tuple(others)
             return False
         del self._live[position]
         if self._has_ended_early:
@@ -261,17 +264,20 @@ class EpochRun:
         if self._live.pop(position, None) is None and self.is_answered(position):
             return False
         self._buffered[position] = outcome
-        self.hedged.discard(position)
+        self.hedged.pop(position, None)
         self.twice.discard(position)
         return True
 
-    def answer_all(self, positions: Sequence[int], outcomes: Sequence[Any]) -> list[int]:
+    def answer_all(self, positions: Sequence[int], outcomes: Sequence[Any]) -> Sequence[int]:
         """Give each position its outcome, none of them hedged; returns the positions that had none yet."""
-        live, buffered = self._live, self._buffered
+        live = list(map(self._live.pop, positions, repeat(None)))
+        if all(live):  # in most cases; so no Python code runs for each position
+            self._buffered.update(zip(positions, outcomes, strict=True))
+            return positions
         taken = []
-        for position, outcome in zip(positions, outcomes, strict=True):
-            if live.pop(position, None) is not None or not self.is_answered(position):
-                buffered[position] = outcome
+        for position, lease, outcome in zip(positions, live, outcomes, strict=True):
+            if lease is not None or not self.is_answered(position):
+                self._buffered[position] = outcome
                 taken.append(position)
         return taken
 
@@ -290,12 +296,13 @@ class EpochRun:
         return positions, outcomes
 
     def _pop_in_order(self) -> tuple[Sequence[int], list[Any]]:
-        first = self._head
-        outcomes = []
-        while self._head in self._buffered:
-            outcomes.append(self._buffered.pop(self._head))
-            self._head += 1
-        return range(first, self._head), outcomes
+        buffered, head = self._buffered, self._head
+        end = head
+        while end in buffered:
+            end += 1
+        self._head = end
+        positions = range(head, end)
+        return positions, list(map(buffered.pop, positions))
 
     # ------------------------------------------------------------ for invariants
 

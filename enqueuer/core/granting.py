@@ -111,7 +111,8 @@ def _book(state: State, assignment: Assignment) -> None:
     if was_idle:
         worker.last_answer = state.now
     # A tuple made from a list: `_indices` of the control codec says why.
-    indices = tuple([run.order[position] for position in positions])
+    order = run.order
+    indices = tuple([order[position] for position in positions])
     state.send(worker, Grant(run.epoch, run.generation, worker.received_seq, first, indices))
 
 

@@ -194,13 +194,14 @@ class Ledger:
 
     def answer_all(self, worker: Worker, leases: Sequence[int], run: EpochRun) -> list[int] | None:
         """The positions of these answers if each of them counts; otherwise None, and nothing changes."""
-        entries = [self._leases.get(lease) for lease in leases]
+        # A lease named twice is gone the second time.
+        entries = list(map(self._leases.pop, leases, repeat(None)))
         positions = [entry[1] for entry in entries if entry is not None and entry[0] is run and entry[2] is worker]
-        if len(positions) != len(set(leases)) or len(positions) != len(leases):
+        if len(positions) != len(entries):
+            found = zip(leases, entries, strict=True)
+            self._leases.update({lease: entry for lease, entry in found if entry is not None})
             return None
-        for lease in leases:
-            del self._leases[lease]
-            worker.leases.pop(lease, None)
+        deque(map(worker.leases.pop, leases, repeat(None)), maxlen=0)
         worker.changed(worker)
         return positions
 

@@ -176,7 +176,7 @@ def test_a_hedge_that_is_lost_leaves_the_first_lease_and_is_granted_anew() -> No
     driver.wait(0.065)
     (fast,) = hedges(driver, others)
     fast.heartbeat(held=())
-    assert driver.core.state.ledger.runs[0].hedged == {0}, "it went to the other one, or to the same again"
+    assert driver.core.state.ledger.runs[0].hedged.keys() == {0}, "it went to the other one, or to the same again"
     assert driver.core.state.hedges_count == 2
 
 

@@ -75,9 +75,9 @@ class CoordinatorInvariants:
     def _check_leases(self, run: EpochRun) -> None:
         """Every live lease is in the table and in its worker's record, and the worker is there."""
         core = self._core.state
-        for position, leases in run._live.items():
-            assert leases, f"position {position} is leased by nobody"
-            for lease in leases:
+        assert run.hedged.keys() <= run._live.keys(), "a position that is leased to nobody is hedged"
+        for position in run._live:
+            for lease in run.leases_of(position):
                 entry = core.ledger.find(lease)
                 assert entry is not None and entry[:2] == (run, position), f"lease {lease} is not in the table"
                 worker = entry[2]

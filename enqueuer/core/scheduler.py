@@ -157,7 +157,7 @@ class Scheduler:
 
     def note_load(self, worker: Worker) -> None:
         """Put the worker into the queues it belongs to: the hook of every worker record."""
-        load = worker.load
+        load = len(worker.leases)
         if not load:
             worker.reserved = False
         slots = worker.slots if worker.takes_leases else 0
@@ -197,6 +197,8 @@ class Scheduler:
 
     def assign(self) -> list[Assignment]:
         """Positions for workers; the caller books all of them before it does anything else."""
+        if not self.has_takers and not self._ledger.has_suspects:
+            return []
         assignments = Assignments(self._ledger)
         self._assign_suspects(assignments)
         if self.has_takers:  # rarely

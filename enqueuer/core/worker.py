@@ -201,6 +201,9 @@ class Worker:
 
     def take_result_number(self, seq: int) -> bool:
         """Note that this result message has come; False if it had come before, or its number makes no sense."""
+        if seq == self.received_seq + 1 and not self.received_ahead:  # as in most cases
+            self.received_seq = seq
+            return True
         if seq <= self.received_seq or seq in self.received_ahead or self.is_beyond(seq):
             return False
         self.received_ahead.add(seq)

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from enqueuer.compute.user_modules import SCRIPTS, is_users
+from enqueuer.protocol.code_names import names_in
 
 _SMALL_COUNT = 100
 # Items of small containers to walk as near objects of the instance, of a far object or of a function.
@@ -196,19 +197,10 @@ def _module_leaves(name: str, is_leaf: Callable[[object], bool]) -> Iterable[obj
 
 def _named_globals(function: types.FunctionType) -> Iterator[object]:
     """The globals named in the function's code, and the attributes of the user's modules named there."""
-    names = _names_in(function.__code__)
+    names = names_in(function.__code__)
     for name in names:
         value: Any = function.__globals__.get(name, sys.modules.get(name))
         if not issubclass(type(value), types.ModuleType):
             yield value
         elif is_users(value.__name__):
             yield from [vars(value)[inner] for inner in names if inner in vars(value)]
-
-
-def _names_in(code: types.CodeType) -> dict[str, Any]:
-    """All names in the code, and in functions defined in it, in order."""
-    names = dict.fromkeys(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names.update(_names_in(constant))
-    return names

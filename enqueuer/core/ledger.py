@@ -102,7 +102,7 @@ class Ledger:
     @property
     def has_suspects(self) -> bool:
         """Whether any position that ended a worker can be leased."""
-        return any([run.has_suspects for run in self.runs.values()])
+        return any(run.has_suspects for run in self.runs.values())
 
     def holds_back(self, run: EpochRun) -> bool:
         """Whether `busy_indices` may name any for the earliest open run."""

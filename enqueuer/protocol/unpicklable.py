@@ -10,9 +10,10 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator
-from types import CodeType, FunctionType
+from types import FunctionType
 from typing import Any
 
+from enqueuer.protocol.code_names import names_in
 from enqueuer.protocol.object_pickler import ObjectPickler
 
 # In the path: what comes next is a global of a script, used by what came before.
@@ -58,7 +59,7 @@ def _parts(whole: Any) -> Iterator[tuple[str, Any]]:
 
 def _used(function: FunctionType) -> Iterator[tuple[str, Any]]:
     """What the function's code uses from outside."""
-    for name in dict.fromkeys(_names(function.__code__)):
+    for name in names_in(function.__code__):
         if name in function.__globals__:
             yield f"{GLOBAL}{name}", function.__globals__[name]
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
@@ -68,14 +69,6 @@ def _used(function: FunctionType) -> Iterator[tuple[str, Any]]:
             continue  # not set yet
     yield "'s defaults", function.__defaults__
     yield "'s defaults", function.__kwdefaults__
-
-
-def _names(code: CodeType) -> Iterator[str]:
-    """The global names in the code, and in that of functions within it; names of attributes are among them."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names(constant)
 
 
 def _state(whole: Any) -> dict[Any, Any]:

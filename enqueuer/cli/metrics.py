@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from enqueuer.cli.caller_error import CallerError
-from enqueuer.cli.observed import address_options, one_observer
+from enqueuer.cli.observed import address_options, connector
 from enqueuer.cli.until_interrupted import wait_until_interrupted
 from enqueuer.errors import ConfigurationError
 
@@ -61,14 +61,14 @@ def metrics(address: str | None, token_file: Path | None, timeout: float, port: 
 class TrainerSource:
     """Snapshots of a trainer that may come and go. Any thread may call `snapshot`.
 
-    Raises `CallerError` if the address or the token cannot be used.
+    Raises `CallerError` if the address or the token cannot be used, or if it is unclear which trainer is meant.
     """
 
     def __init__(self, address: str | None, token_file: Path | None, timeout: float) -> None:
-        self._address, self._token_file, self._timeout = address, token_file, timeout
+        self._connect = connector(address, token_file, timeout)
         self._lock = threading.Lock()
         self._told = ""
-        # Made at once, so that an impossible address or token is an error of the command.
+        # Made at once, so that the command says at its start that no trainer runs.
         self._observer: Observer | None = None
         try:
             self._observer = self._connect()
@@ -84,7 +84,7 @@ class TrainerSource:
                 seen = self._observer.look(with_workers=False)
                 self._told = ""
                 return seen
-            except (OSError, CallerError) as error:  # the token may go while the command runs
+            except OSError as error:
                 self._tell(str(error))
                 self._close()
             return None
@@ -99,9 +99,6 @@ class TrainerSource:
         if self._observer is not None:
             self._observer.close()
             self._observer = None
-
-    def _connect(self) -> Observer:
-        return one_observer(self._address, self._token_file, self._timeout)
 
     def _tell(self, reason: str) -> None:
         """Say once why there is no answer."""

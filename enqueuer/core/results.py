@@ -71,7 +71,7 @@ def _take_all(state: State, worker: Worker, event: ResultsReceived, run: EpochRu
         for position, payload in zip(positions, event.payloads, strict=True):
             comparing.compare_twice(state, run, position, worker, payload)
     state.ledger.note_buffered(run, taken, nbytes)
-    if state.samples.is_on and taken:
+    if taken and state.samples.looks_at(run.epoch, run.generation):
         comparing.note_answers(state, worker, run, positions, event.payloads, event.busy / len(positions))
     return True
 
@@ -86,7 +86,7 @@ def _take_answer(state: State, worker: Worker, lease: int, run: EpochRun | None,
             state.ledger.note_buffered(run, (position,), nbytes)
             if is_watched:
                 run.first_digests[position] = sampling.digest_of(state, outcome)
-            if state.samples.is_on:
+            if state.samples.looks_at(run.epoch, run.generation):
                 comparing.note_answers(state, worker, run, (position,), (outcome,), worker.item_seconds)
         else:
             state.ledger.stale_count += 1
@@ -117,11 +117,12 @@ def _take_result_message(state: State, event: ResultsReceived | ResultsRefused) 
     worker = _sender_of(state, event)
     if worker is None or not event.leases:
         return None
+    if worker.take_result_number(event.seq):
+        return worker
     if worker.is_beyond(event.seq):
         text = f"sent result message {event.seq} after {worker.received_seq}"
         offences.report_offence(state, worker, text)
-        return None
-    return worker if worker.take_result_number(event.seq) else None
+    return None
 
 
 # ---------------------------------------------------------------- unreadable results

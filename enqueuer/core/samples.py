@@ -81,6 +81,8 @@ class Samples:
         self.known: dict[tuple[int, int], list[Known]] = {}
         # Batches differ each time they are computed, so no sample says anything.
         self.is_random = False
+        # A host may compute while nobody is trusted yet.
+        self.is_founding = False
         # A difference between two answers to one position is reported once.
         self.has_told_of_twice = False
 
@@ -103,6 +105,10 @@ class Samples:
         """Whether the worker is ready and waits for its host to be trusted."""
         host = self.hosts.get(worker.supervisor or worker.incarnation)
         return host is not None and worker in host.waiting
+
+    def looks_at(self, epoch: int, generation: int) -> bool:
+        """Whether answers of this epoch say anything that is not known yet."""
+        return self.is_on and (self.is_founding or self.wants(epoch, generation))
 
     def wants(self, epoch: int, generation: int) -> bool:
         """Whether one more known batch of this epoch is wanted."""

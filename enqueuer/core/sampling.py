@@ -156,6 +156,7 @@ def _found(state: State, host: Host) -> None:
         # None of their workers is here; a returning one has to agree with the batches computed meanwhile.
         other.is_trusted = False
     host.founding_since, host.has_failed = state.now, False
+    state.samples.is_founding = True
     _serve_waiting(state, host)
 
 
@@ -176,14 +177,15 @@ def _give_up_founding(state: State, chosen: Host) -> None:
             host.waiting_since = state.now
     for host in state.samples.hosts.values():
         host.founding_since = None
+    state.samples.is_founding = False
 
 
 # ---------------------------------------------------------------- use of answers
 
 
 def may_answer(state: State, worker: Worker) -> bool:
-    """Whether the worker's answers may be used."""
-    if not is_sampled(state, worker):
+    """Whether the worker's answers may be used: those of one that serves, and of others by their host."""
+    if worker.state is WorkerState.SERVING or not is_sampled(state, worker):
         return True
     host = state.samples.host_of(worker)
     return host.is_trusted or host.founding_since is not None

@@ -166,7 +166,7 @@ class Scheduler:
         idle_slots = slots - load if load < slots else 0
         if idle_slots != self._idle.get(worker, 0):
             self._note_idle_slots(worker, idle_slots)
-        is_thirsty = slots > 0 and idle_slots == 0 and worker.wants_more
+        is_thirsty = slots > 0 and idle_slots == 0 and load <= worker.target_load // 2
         _put(self._thirsty, worker, is_thirsty)
         _put(self._urgent, worker, is_thirsty and worker.runs_dry)
         # The trainer's own threads share one queue: no lease waits behind another's.

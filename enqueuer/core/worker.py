@@ -168,29 +168,22 @@ class Worker:
 
     @property
     def target_load(self) -> int:
-        """How many leases it should hold: one a slot, and enough to cover the round trip and to share messages."""
+        """How many leases it should hold: one a slot, and enough to cover the round trip and to share messages.
+
+        It is refilled at half, so that several leases travel in each message.
+        """
         if self.in_process or self.item_seconds <= 0.0:
             return self.slots
         # The worker itself reports both times, so the quotient can be anything.
         to_cover = min(_MOST_QUEUED, (self.round_trip + _QUEUED_SECONDS) / self.item_seconds)
-        return self.slots + 1 + int(max(to_cover, self._shared_count))
-
-    @property
-    def _shared_count(self) -> float:
-        """How many batches to queue so that several travel in a message."""
         longest = self.longest_seconds
-        return min(_MOST_SHARED, _SHARED_SECONDS / longest) if 0.0 < longest < _SHARED_SECONDS / 2 else 0
+        to_share = min(_MOST_SHARED, _SHARED_SECONDS / longest) if 0.0 < longest < _SHARED_SECONDS / 2 else 0
+        return self.slots + 1 + int(max(to_cover, to_share))
 
     @property
     def runs_dry(self) -> bool:
         """Whether its queue may end before a grant sent now arrives."""
         return (len(self.leases) - self.slots) * self.item_seconds < self.round_trip + _QUEUED_SECONDS / 2
-
-    @property
-    def wants_more(self) -> bool:
-        """Whether to refill it: at half, so that several leases travel in each message."""
-        target = self.target_load
-        return len(self.leases) <= target // 2
 
     def move_to(self, state: WorkerState) -> None:
         """Change its state; raises ValueError, and changes nothing, for an illegal transition."""

@@ -50,6 +50,8 @@ class CoordinatorInvariants:
 
     def _check_workers(self) -> None:
         core, queues, slots = self._core.state, self._core.state.scheduler, 0
+        is_founding = any(host.founding_since is not None for host in core.samples.hosts.values())
+        assert core.samples.is_founding or not is_founding, "a founding host would never become trusted"
         for worker in core.fleet:
             assert worker.state not in (WorkerState.LOST, WorkerState.GONE), f"{worker.name} is {worker.state}"
             assert worker.route is None or core.fleet.at(worker.route) is worker, f"{worker.name} has another's route"
@@ -60,7 +62,7 @@ class CoordinatorInvariants:
                 assert host.is_trusted or host.founding_since is not None, f"{worker.name} serves without a sample"
             has_idle_slot = worker.load < worker.slots
             assert (worker in queues._idle) == (serves and has_idle_slot), f"{worker.name} in the idle queue"
-            thirsty = serves and not has_idle_slot and worker.wants_more
+            thirsty = serves and not has_idle_slot and worker.load <= worker.target_load // 2
             assert (worker in queues._thirsty) == thirsty, f"{worker.name} in the thirsty queue"
             assert (worker in queues._urgent) == (thirsty and worker.runs_dry), f"{worker.name} in the urgent queue"
             waiting = serves and not worker.in_process and worker.load > worker.slots

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from enqueuer import SequenceEnqueuer
+from enqueuer.cli.caller_error import CallerError
 from enqueuer.cli.main import main
 from enqueuer.cli.metrics import TrainerSource
 from enqueuer.security.key_directory import KeyDirectory
@@ -44,6 +45,10 @@ def test_the_one_trainer_of_this_machine_is_served_whenever_it_runs(capsys: pyte
             other.start(workers=1)
             assert source.snapshot() is None
             assert "several trainers run here" in capsys.readouterr().err
+            with pytest.raises(
+                CallerError, match="several trainers run here: give the address of one of them: unix://"
+            ):
+                TrainerSource(None, None, TIMEOUT)
 
 
 def test_a_token_that_is_revoked_while_it_serves_is_told_and_the_trainer_counts_as_silent(

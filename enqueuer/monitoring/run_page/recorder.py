@@ -47,7 +47,7 @@ _NOW = (
     *("library_version", "host", "pid", "elapsed_seconds", "startup_seconds", "epoch", "taken_count", "length"),
     *("ready_count", "received_count", "leased_count", "queue_limit", "workers_count", "slots_count"),
     *("joining_count", "draining_count", "batches_total", "bytes_total", "shared_bytes_total", "compression_ratio"),
-    *("wait_seconds", "startup_wait_seconds", "busy_seconds", "io_thread_seconds", "skipped_count", "retries_count"),
+    *("wait_seconds", "startup_wait_seconds", "io_thread_seconds", "skipped_count", "retries_count"),
     *("hedges_count", "timeouts_count", "stale_count", "malformed_count", "offences_count", "lost_workers_count"),
     *("cause", "recent_wait_share", "desired_slots", "sentence", "cure", "window_seconds", "window_batches"),
     *("item_counts", "rows_total", "memory_bytes", "workers_memory_bytes", "network_bytes_total"),
@@ -68,8 +68,8 @@ class Recorder:
         self._events: deque[list[Any]] = deque(maxlen=_MOST_EVENTS)
         self._faults: deque[list[Any]] = deque(maxlen=_MOST_FAULTS)
         self._faults_count = 0
-        # The slots' time so far; the latest snapshot has the computed part of it.
-        self._slot_seconds = 0.0
+        # The slots' time since the first snapshot, and the part of it in which they computed.
+        self._slot_seconds = self._computed_seconds = 0.0
         self._last_event = 0
         self._new_events: list[list[Any]] = []
         # The versions of the parts at the last `take_changes`; None before the first one.
@@ -121,6 +121,7 @@ class Recorder:
     def _add_growth(self, before: Snapshot, seen: Snapshot) -> None:
         seconds = seen.elapsed_seconds - before.elapsed_seconds
         self._slot_seconds += seconds * before.slots_count
+        self._computed_seconds += seen.busy_seconds - before.busy_seconds
         waited = min(seconds, max(0.0, _waited(seen) - _waited(before)))
         for epoch, batches, share in _by_epoch(before, seen):
             part = CauseTime(seen.cause, share * seconds, share * waited, seen.sentence, seen.cure, seen.desired_slots)
@@ -210,6 +211,7 @@ class Recorder:
         return {
             **{name: getattr(self.latest, name) for name in _NOW},
             "slot_seconds": round(self._slot_seconds, 2),
+            "computed_seconds": round(min(self._computed_seconds, self._slot_seconds), 2),
             "left_out_count": self.workers.left_out_count,
             "causes": self._causes.run.to_json(),
         }

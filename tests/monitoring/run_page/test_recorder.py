@@ -95,6 +95,15 @@ def test_batches_are_counted_for_the_epochs_that_they_are_of() -> None:
     assert entries == [(0, 0, 60), (1, 1, 100), (2, 3, 200), (4, 4, 20)]
 
 
+def test_an_observer_that_comes_late_shows_the_part_of_the_slots_time_that_it_has_seen() -> None:
+    recorder = Recorder()
+    base = PAGES[0]._replace(slots_count=2, events=(), rows=(), rows_total=0)
+    for at, busy in ((1_000.0, 1_900.0), (1_010.0, 1_905.0)):
+        recorder.add(base._replace(elapsed_seconds=at, busy_seconds=busy))
+    now = recorder.to_json()["now"]
+    assert (now["slot_seconds"], now["computed_seconds"]) == (20.0, 5.0)
+
+
 def test_events_that_the_observer_has_missed_are_counted() -> None:
     recorder = Recorder()
     events = ((1, 0.5, "joined", "a on node"), (9, 2.0, "left", "a on node"))

@@ -182,7 +182,7 @@ class Page {
   drawTime(now) {
     const startup = now.startup_seconds, waited = waitedSeconds(now);
     const rest = Math.max(0, now.elapsed_seconds - startup - waited);
-    const computed = Math.min(now.busy_seconds, now.slot_seconds), idle = Math.max(0, now.slot_seconds - computed);
+    const computed = now.computed_seconds, idle = now.slot_seconds - computed;
     byId("time").replaceChildren(
       bar("Trainer", [["starting", startup, "grey"], ["waiting for data", waited, "amber"], ["training", rest, "blue"]]),
       bar("Slots", [["computing", computed, "teal"], ["idle", idle, "grey"]]));

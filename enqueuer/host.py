@@ -20,6 +20,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from enqueuer.errors import ConfigurationError
+
+# The least that a worker process has to itself: a third of what the interpreter, NumPy and this library take.
+_LEAST_WORKER_BYTES = 16_000_000
 # More than any fleet needs. select() in user code fails for descriptors from 1024 on, but only large fleets, or batches
 # of many sizes on many workers, open so many.
 _WANTED_FILES = 65_536
@@ -60,6 +64,17 @@ def total_bytes(root: Path = Path("/")) -> int:
     """The machine's memory or a control group's limit, whichever is least."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # macOS knows only this
     return min([machine, *_machine(root, "MemTotal:"), *(limit for limit, _ in _groups(root))])
+
+
+def check_room(processes: int) -> None:
+    """Raise ConfigurationError if so many worker processes cannot fit this machine's memory, whatever they load."""
+    memory = total_bytes()
+    most = memory // _LEAST_WORKER_BYTES
+    if processes > most:
+        raise ConfigurationError(
+            f"{processes} worker processes do not fit this machine: each takes {_LEAST_WORKER_BYTES // 10**6} MB or "
+            f"more, and it has {memory / 1e9:.1f} GB, so {most} at most; one a CPU ({usable_cpus()}) is usual"
+        )
 
 
 def resident_bytes() -> int:

@@ -26,7 +26,7 @@ from enqueuer.compute.spec import SequenceSpec
 from enqueuer.core.verdict import Verdict, judge
 from enqueuer.core.window import Window
 from enqueuer.errors import ConfigurationError, NoWorkersError
-from enqueuer.host import usable_cpus
+from enqueuer.host import check_room, usable_cpus
 from enqueuer.monitoring.stats import Stats
 from enqueuer.options import (
     DEFAULT_TIMING,
@@ -177,6 +177,8 @@ class SequenceEnqueuer:
         Errors of later calls of the Sequence come out of ``next()``.
         """
         count = usable_cpus() if workers is None else read_count("workers", workers, none="one worker a CPU")
+        if self.use_multiprocessing:
+            check_room(count)
         queue_size = read_queue_size(max_queue_size)
         first_epoch = None if epoch is None else read_count("epoch", epoch, none="the next epoch")
         least = self._options.min_workers

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from enqueuer.host import available_bytes, total_bytes
+from enqueuer.errors import ConfigurationError
+from enqueuer.host import available_bytes, check_room, total_bytes
 from tests.support.scripts import run_script
 
 GROUPS = "sys/fs/cgroup"
@@ -91,6 +92,12 @@ def test_total_memory_is_the_machines_or_the_tightest_groups_limit(available, tm
 
 def test_total_memory_is_known_without_proc(tmp_path):
     assert total_bytes(tmp_path) >= total_bytes()
+
+
+def test_more_processes_than_the_machine_can_hold_are_refused_with_the_most_that_it_can():
+    check_room(1)
+    with pytest.raises(ConfigurationError, match=r"do not fit this machine: .* GB, so \d+ at most"):
+        check_room(10**7)
 
 
 def run(source: str, directory: Path) -> object:

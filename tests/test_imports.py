@@ -26,7 +26,7 @@ ALLOWED = {
     "enqueuer.memory": {"enqueuer.host", "enqueuer.errors"},
     "enqueuer.transport": {"enqueuer.security", "enqueuer.host", "enqueuer.errors", "enqueuer.rate_limit"},
     "enqueuer.security": {"enqueuer.errors", "enqueuer.rate_limit"},
-    "enqueuer.host": set(),
+    "enqueuer.host": {"enqueuer.errors"},
     "enqueuer.fresh_interpreter": {"enqueuer.errors"},
     "enqueuer.started_programs": set(),
     "enqueuer.compute": {"enqueuer.stream", "enqueuer.protocol", "enqueuer.errors"},

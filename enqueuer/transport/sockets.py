@@ -66,7 +66,7 @@ def poll_timeout_ms(deadline: float, now: float) -> int | None:
 
     Rounded up, so a poll never ends just before its deadline and has to be repeated.
     """
-    return None if deadline == math.inf else max(0, math.ceil((deadline - now) * 1000))
+    return None if deadline == math.inf else math.ceil(max(0.0, deadline - now) * 1000)
 
 
 class CoordinatorSockets:

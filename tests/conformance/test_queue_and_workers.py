@@ -93,6 +93,13 @@ def test_negative_workers_are_a_value_error(live_placement: Placement) -> None:
     assert next(made.get()) == (0, 0)
 
 
+def test_more_processes_than_fit_the_machine_are_a_value_error() -> None:
+    enqueuer = SequenceEnqueuer(Journaled(), use_multiprocessing=True)
+    with pytest.raises(ValueError, match="do not fit this machine"):
+        enqueuer.start(10**7)
+    assert not enqueuer.is_running()
+
+
 def test_workers_0_computes_in_the_consumers_own_thread_on_demand(threads: Placement, journal: Journal) -> None:
     made = threads.enqueuer(Journaled(length=3, journal=journal.path))
     made.start(0)

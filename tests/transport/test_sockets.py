@@ -39,6 +39,7 @@ def test_a_context_is_private(context: zmq.Context[zmq.Socket[bytes]]) -> None:
 def test_a_poll_timeout_is_rounded_up_and_none_without_a_deadline() -> None:
     assert poll_timeout_ms(10.0001, 10.0) == 1
     assert poll_timeout_ms(9.0, 10.0) == 0
+    assert poll_timeout_ms(-math.inf, 10.0) == 0
     assert poll_timeout_ms(math.inf, 10.0) is None
 
 

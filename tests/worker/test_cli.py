@@ -144,6 +144,7 @@ def test_a_module_that_cannot_be_imported_here_is_told_at_the_start() -> None:
         (("--allow", "p", "--preemption-notice", "ftp://x/y"), "a URL that begins with http:// or https://"),
         (("--allow", "p", "--preemption-notice", "http://"), "a URL that begins with http:// or https://"),
         (("--allow", "p", "--processes", "0"), "'auto' or a number of at least 1"),
+        (("--allow", "p", "--processes", "10000000"), "do not fit this machine"),
         (("--allow", "p", "--processes", "many"), "'auto' or a number of at least 1"),
         (("--allow", "p", "--data-connect", "trainer:5556"), "--data-connect must be the trainer's address"),
     ],

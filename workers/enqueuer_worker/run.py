@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from enqueuer.host import check_room
 from enqueuer.monitoring.health import DIRECTORY_VARIABLE, open_health_socket
 from enqueuer.security.curve import find_token
 from enqueuer.transport.addresses import is_loopback
@@ -70,11 +71,13 @@ def run_worker(
     token = find_token(token_file)
     check_trust(connect, token, insecure=insecure, allow_pickle=allow_pickle)
     check_interface(interface or "")
+    count = count_processes(processes)
+    check_room(count)
     life_seconds, stagger_seconds = read_lifetime(lifetime, lifetime_stagger)
     settings = Settings(
         connect=connect,
         data_connect=data_connect or "",
-        processes=count_processes(processes),
+        processes=count,
         token="" if token is None else token.to_text(),
         allow_pickle=allow_pickle,
         max_memory=None if max_memory is None else parse_size(max_memory),

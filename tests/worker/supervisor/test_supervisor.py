@@ -31,6 +31,9 @@ from enqueuer.protocol.messages import (
     WhoAreYou,
     WorkerExited,
 )
+from enqueuer_worker.settings import Settings
+from enqueuer_worker.supervisor import supervisor as supervisor_module
+from enqueuer_worker.supervisor.supervisor import Supervisor
 from tests.support.leaks import alive, descendants
 from tests.support.remote import REPOSITORY, RemoteWorker, environment
 from tests.support.waiting import wait_until
@@ -210,6 +213,22 @@ def test_a_preemption_notice_drains_and_a_signal_after_it_does_not_stop_at_once(
         coordinator.send(route, Bye())
         assert has_ended(worker) == 75
     assert f"preemption notice: {notice} is there: draining, for 30 s at most" in worker.output()
+
+
+def test_a_signal_need_not_wait_until_all_of_many_processes_are_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_module, "_STARTING_SECONDS", 0.0)
+    settings = Settings(connect="tcp://127.0.0.1:1", supervisor="00" * 16, name="many")
+
+    class Signalled(Supervisor):
+        def step(self, ready: dict[Any, int]) -> None:
+            if len(self._children()) == 2:
+                os.kill(os.getpid(), signal.SIGINT)  # twice in a row: the second one stops at once
+            super().step(ready)
+            numbers.update(child.number for child in self._children())
+
+    numbers: set[int] = set()
+    assert Signalled(settings, 10_000, logging.getLogger("many")).run() in (0, 128 + signal.SIGINT)
+    assert numbers and max(numbers) < 10
 
 
 def test_the_end_of_a_lifetime_drains(start: Start) -> None:

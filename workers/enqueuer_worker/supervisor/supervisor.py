@@ -43,6 +43,8 @@ _DRAIN_GRACE_SECONDS = 10.0
 # How often the children are checked where no SIGCHLD arrives.
 _BLIND_POLL_SECONDS = 0.1
 _LEAST_RETRY_SECONDS = 0.5
+# How long processes are started before signals and commands get their turn.
+_STARTING_SECONDS = 0.2
 # How long to wait for killed children; one that hangs in the kernel must not hold up the exit.
 _REAP_SECONDS = 2.0
 _FAILED = 1
@@ -161,23 +163,21 @@ class Supervisor:
 
     def drain(self, now: float) -> None:
         """Have every worker finish its leases and leave; those that do not are killed some time after the deadline."""
-        self._draining = True
+        self._start_no_more()
         self._kill_at = now + self.settings.drain_timeout + _DRAIN_GRACE_SECONDS
-        for slot in list(self._slots.values()):
-            if slot.child is None:
-                del self._slots[slot.number]
-            else:
+        for slot in self._slots.values():
+            if slot.child is not None:
                 slot.child.send({"drain": True})
 
     def ask_to_leave(self) -> None:
         """Have every worker end now and cleanly: it closes its Sequence and runs its exit handlers."""
-        self._draining = True
+        self._start_no_more()
         for child in self._children():
             child.send({"leave": True})
 
     def kill_all(self) -> None:
         """Send SIGKILL to every child; none is started again."""
-        self._draining = True
+        self._start_no_more()
         self._kill_at = math.inf
         for child in self._children():
             child.kill()
@@ -212,7 +212,14 @@ class Supervisor:
             "ready": self._link.in_session,
         }
 
+    def _start_no_more(self) -> None:
+        self._draining = True
+        for number in [number for number, slot in self._slots.items() if slot.child is None]:
+            del self._slots[number]
+
     def _start_due(self, now: float) -> None:
+        """Start processes that are due, for `_STARTING_SECONDS`: signals and commands must not wait for hundreds."""
+        began = time.monotonic()
         for slot in self._slots.values():
             if slot.child is not None or now < slot.start_at:
                 continue
@@ -224,6 +231,8 @@ class Supervisor:
                 slot.start_at = now + max(slot.backoff.delay(_FAILED, 0.0), _LEAST_RETRY_SECONDS)
             else:
                 self._logger.debug("worker %d started as process %d", slot.number, slot.child.pid)
+            if time.monotonic() - began > _STARTING_SECONDS:
+                return
 
     def _reap(self, now: float) -> None:
         for child in [child for child in self._leaving if child.exit_code() is not None]:

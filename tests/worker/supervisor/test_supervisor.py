@@ -284,8 +284,8 @@ def test_a_supervisor_for_one_session_exits_with_it(start: Start) -> None:
 def test_a_supervisor_for_one_session_ends_with_it_although_a_worker_was_just_starting(start: Start) -> None:
     with ScriptedCoordinator(sequence=NUMBERS) as coordinator:
         worker = start(coordinator, "--once")
-        coordinator.expect(Hello, is_worker)  # never answered
         (route,) = coordinator.let_in(Role.SUPERVISOR)
+        coordinator.expect(Hello, is_worker)  # never answered
         coordinator.send(route, Stop())
         assert has_ended(worker) == 0
         coordinator.poll()

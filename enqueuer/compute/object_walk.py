@@ -11,6 +11,7 @@ than the walk's limit. Processes that hold equal objects walk in the same order.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import gc
 import io
@@ -22,7 +23,7 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, filterfalse, islice
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ def walk(root: object, limit: int, is_leaf: Callable[[object], bool] = lambda no
         if is_leaf(node):
             continue
         if kind.container is not None:
-            count, items = kind.container.__len__(node), _items_of(node, kind.container)
+            count, items = kind.container.__len__(node), _items_of(node, kind.container, limit)
             if count <= min(_SMALL_COUNT, near_items_left):
                 near_items_left -= count
                 near.extend(items)
@@ -133,8 +134,15 @@ class _Kind:
         self.is_built_in = issubclass(cls, threading.local) or (cls.__module__ in _BUILT_IN and self.container is None)
 
 
-def _items_of(node: Any, container: Any) -> Iterator[object]:
-    return iter(dict.values(node)) if container is dict else container.__iter__(node)
+def _items_of(node: Any, container: Any, limit: int) -> Iterator[object]:
+    if container is not dict:
+        return container.__iter__(node)  # type: ignore[no-any-return]
+    # Augmenters are keys where a dict has their weights.
+    return chain(dict.values(node), filterfalse(_is_plain_key, islice(dict.keys(node), limit)))
+
+
+def _is_plain_key(key: object) -> bool:
+    return type(key) in (str, int, bytes)
 
 
 def _parts_of(node: Any, kind: _Kind, is_leaf: Callable[[object], bool]) -> Iterator[object]:
@@ -153,7 +161,9 @@ def _parts_of(node: Any, kind: _Kind, is_leaf: Callable[[object], bool]) -> Iter
             yield from _module_leaves(node.__module__, is_leaf)
     else:
         if cls is contextvars.ContextVar:
-            yield node.get(None)
+            # Not `get(None)`, which hides the variable's default.
+            with contextlib.suppress(LookupError):
+                yield node.get()
         elif kind.is_built_in:
             yield from gc.get_referents(node)
         yield from _attributes(node, kind.slots)

@@ -41,8 +41,10 @@ class OwnedGenerators:
 
     @property
     def has_opaque(self) -> bool:
-        """Whether any object has a seeding method of its own: `states` does not show its draws."""
-        return any(reseed.func is _seed_by_method for reseed in self._reseeds)
+        """Whether `states` does not show all draws: from an object with a seeding method or an algorithm of its own, or
+        from a seed sequence, which code reads to make generators.
+        """
+        return any(_state_of(reseed) is None for reseed in self._reseeds)
 
     def has_same_objects(self, other: OwnedGenerators) -> bool:
         """Whether both are the same generators."""
@@ -82,7 +84,7 @@ def _reseed_of(node: Any) -> Reseed | None:
     if issubclass(cls, np.random.Generator):
         return partial(_seed_bits, node.bit_generator)
     if issubclass(cls, np.random.RandomState):
-        return partial(_seed_bits, node._bit_generator)
+        return partial(_seed_legacy, node)
     if issubclass(cls, np.random.BitGenerator):
         return partial(_seed_bits, node)
     if cls is np.random.SeedSequence:
@@ -102,13 +104,21 @@ def _seed_random(generator: random.Random, key: bytes) -> None:
 
 def _seed_bits(bits: Any, key: bytes) -> None:
     # A new state in the same object: a Generator and a RandomState may share it.
+    bits.state = _new_state(bits, key)
+
+
+def _seed_legacy(generator: np.random.RandomState, key: bytes) -> None:
+    # It draws normal numbers in pairs, and keeps the second one beside the bits.
+    generator.set_state({**_new_state(generator._bit_generator, key), "has_gauss": 0, "gauss": 0.0})
+
+
+def _new_state(bits: Any, key: bytes) -> Any:
     sequence = _sequence_of(bits)
     if sequence is None:
-        bits.state = type(bits)(int.from_bytes(key[:16], "little")).state
-    else:
-        # Generators made by `spawn` follow from this one.
-        _seed_sequence(sequence, key)
-        bits.state = type(bits)(sequence).state
+        return type(bits)(int.from_bytes(key[:16], "little")).state
+    # Generators made by `spawn` follow from this one.
+    _seed_sequence(sequence, key)
+    return type(bits)(sequence).state
 
 
 def _sequence_of(bits: Any) -> Any:
@@ -126,15 +136,20 @@ def _seed_torch(generator: Any, key: bytes) -> None:
 
 
 def _state_of(reseed: partial[Any]) -> object:
+    """The generator's state; None if that does not show its draws."""
     node: Any = reseed.args[0]
-    if isinstance(node, random.Random):
-        return node.getstate()
-    if isinstance(node, np.random.BitGenerator):
-        return node.state, getattr(_sequence_of(node), "n_children_spawned", 0)
-    if reseed.func is _seed_sequence:
-        return node.entropy, node.n_children_spawned
+    if reseed.func is _seed_random:
+        return node.getstate() if type(node) is random.Random else None
+    if reseed.func is _seed_legacy:
+        return node.get_state(legacy=False), _spawned_count(node._bit_generator)
+    if reseed.func is _seed_bits:
+        return node.state, _spawned_count(node)
     get_state = getattr(node, "get_state", None)
     return get_state().numpy().tobytes() if reseed.func is _seed_torch and get_state is not None else None
+
+
+def _spawned_count(bits: Any) -> int:
+    return getattr(_sequence_of(bits), "n_children_spawned", 0)
 
 
 def _seed_by_method(node: Any, name: str, key: bytes) -> None:

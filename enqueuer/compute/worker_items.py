@@ -28,6 +28,13 @@ from enqueuer.compute.item import compute_item
 from enqueuer.compute.owned_generators import OwnedGenerators
 from enqueuer.compute.seeding import FIRST, seed_globals
 
+# Functions that give a global generator's seed or state.
+_READERS = (
+    *(("random", "getstate"), ("numpy.random", "get_state")),
+    *(("torch", "initial_seed"), ("torch.random", "initial_seed")),
+    *(("torch", "get_rng_state"), ("torch.random", "get_rng_state")),
+)
+
 
 @dataclass(slots=True)
 class Instance:
@@ -109,7 +116,7 @@ class WorkerItems:
 
 
 class DrawWatch:
-    """Runs a call under these seeds, and sees whether it drew from any seeded generator, or asked for torch's seed."""
+    """Runs a call under these seeds, and sees whether it drew from any seeded generator, or read a seed or a state."""
 
     def __init__(self, seeds: tuple[int, int, int], owned: OwnedGenerators) -> None:
         self.seeds = seeds
@@ -123,13 +130,13 @@ class DrawWatch:
         states, rngs_count = self._states(), item_rngs_count()
         before = set_entropy(entropy)
         try:
-            with _seed_reads() as seed_reads:
+            with _watched_reads() as reads:
                 return call()
         finally:
             set_entropy(before)
             self.has_drawn = (
                 entropy.count > 0
-                or bool(seed_reads)
+                or bool(reads)
                 or item_rngs_count() != rngs_count
                 or self._owned.has_opaque
                 or self._states() != states
@@ -143,22 +150,26 @@ class DrawWatch:
 
 
 @contextmanager
-def _seed_reads() -> Iterator[list[int]]:
-    """The seeds that the caller is given by ``torch.initial_seed()``, from which code makes generators of its own."""
-    torch: Any = sys.modules.get("torch")
-    candidates: list[Any] = [torch, getattr(torch, "random", None)]
-    modules = [module for module in candidates if hasattr(module, "initial_seed")]
-    originals = [module.initial_seed for module in modules]
-    reads: list[int] = []
+def _watched_reads() -> Iterator[list[str]]:
+    """The calls of functions that give a global generator's seed or state.
 
-    def initial_seed() -> int:
-        reads.append(int(torch.default_generator.initial_seed()))
-        return reads[-1]
+    Code makes generators from the seed, or draws and then puts the state back (``torch.random.fork_rng``).
+    """
+    reads: list[str] = []
 
-    for module in modules:
-        module.initial_seed = initial_seed
+    def watched(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def read(*args: Any, **kwargs: Any) -> Any:
+            reads.append(name)
+            return original(*args, **kwargs)
+
+        return read
+
+    found = [(sys.modules.get(module), name) for module, name in _READERS]
+    originals = [(module, name, getattr(module, name)) for module, name in found if hasattr(module, name)]
+    for module, name, original in originals:
+        setattr(module, name, watched(name, original))
     try:
         yield reads
     finally:
-        for module, original in zip(modules, originals, strict=True):
-            module.initial_seed = original
+        for module, name, original in originals:
+            setattr(module, name, original)

@@ -93,6 +93,7 @@ class Memoises:
 
 
 in_context = ContextVar("in_context")
+by_default = ContextVar("by_default", default=random.Random())  # noqa: B039
 
 
 class ReadsItsContext:
@@ -101,6 +102,11 @@ class ReadsItsContext:
 
     def __getitem__(self, index):
         return in_context.get().random()
+
+
+class ReadsADefault:
+    def __getitem__(self, index):
+        return by_default.get().random()
 
 
 def thread_local():
@@ -156,6 +162,8 @@ PLACES = {
     "a generator function that has begun": lambda: holder(a=started(draws())),
     "a thread-local": lambda: holder(a=thread_local()),
     "a context variable": lambda: ReadsItsContext(),
+    "the default of a context variable": ReadsADefault,
+    "the keys of a dict of weights": lambda: holder(a={Augmenter(): 0.5}),
     "a memoised function that the class calls": lambda: remembered(Memoises()),
     "a SeedSequence": lambda: holder(a=np.random.SeedSequence()),
     "what comes after large containers": lambda: holder(
@@ -277,9 +285,26 @@ def test_each_generator_gets_a_seed_of_its_own():
     assert len(set(draws)) == 4
 
 
-def test_a_bit_generator_that_two_generators_share_is_seeded_once():
+def test_a_bit_generator_that_two_generators_share_is_seeded_for_both():
     bits = np.random.PCG64()
-    assert count(holder(a=np.random.Generator(bits), b=np.random.RandomState(bits), c=bits)) == 1
+    instance = holder(a=np.random.Generator(bits), b=np.random.RandomState(bits), c=bits)
+    owned = OwnedGenerators(instance)
+
+    def draws(index):
+        owned.seed(7, 1, index)
+        return instance.a.random(), instance.b.normal(), instance.c.random_raw()
+
+    assert draws(3) == draws(3) != draws(4)
+
+
+@pytest.mark.parametrize("bits", [np.random.MT19937, np.random.SFC64])
+def test_a_legacy_generator_forgets_the_second_of_two_normal_numbers(bits):
+    instance = holder(a=np.random.RandomState(bits()))
+    owned = OwnedGenerators(instance)
+    owned.seed(7, 1, 3)
+    first = instance.a.normal()
+    owned.seed(7, 1, 3)
+    assert instance.a.normal() == first
 
 
 def test_an_object_that_seeds_itself_is_seeded_by_its_method_and_not_looked_into():

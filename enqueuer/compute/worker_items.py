@@ -12,6 +12,7 @@ only if something was kept. But it fails for values kept outside of the instance
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import random
 import sys
@@ -42,21 +43,54 @@ class Instance:
 
     ``since`` is the first epoch of its present state, the same on all workers. It is fresh until its first item is
     computed, in any epoch. ``drawn_seed`` is the stream's seed under which that item drew, and may have kept a result;
-    None: it drew nothing.
+    None: it drew nothing. ``keeps``: whether first items may keep what they draw; None: none was computed.
     """
 
     sequence: Any
     since: int = 0
     is_fresh: bool = True
     drawn_seed: int | None = None
+    keeps: bool | None = None
     owned: OwnedGenerators = field(init=False)
 
     def __post_init__(self) -> None:
-        self.find_generators()
-
-    def find_generators(self) -> None:
-        """Walk the instance: after it was loaded, and after its first item, since that may have made generators."""
         self.owned = OwnedGenerators(self.sequence)
+
+    def find_generators(self) -> OwnedGenerators:
+        """Walk the instance again: its first item, or a hook, may have made generators."""
+        self.owned = OwnedGenerators(self.sequence, self.owned)
+        return self.owned
+
+    def renew(self, since: int) -> None:
+        """Note that a hook has brought the instance into a new state, perhaps with other generators."""
+        self.since, self.is_fresh = since, True
+
+    def settle(self, seed: int) -> None:
+        """Have a fresh instance keep what its first item keeps on other workers, before a hook changes it.
+
+        The very first is computed a second time: it draws less than before if anything was kept.
+        """
+        if not self.is_fresh or self.keeps is False:
+            return
+        self.is_fresh = False
+        draws = self._draws_of_first(seed)
+        if draws is None:
+            self.keeps = False
+        else:
+            self.drawn_seed = seed
+            self.keeps = self.keeps or draws != self._draws_of_first(seed)
+
+    def _draws_of_first(self, seed: int) -> object:
+        """Compute an item as the first one of this state. Returns what it drew; None for nothing."""
+        watch = DrawWatch((seed, self.since, FIRST), self.owned)
+        with contextlib.suppress(Exception):  # of which the item's own computation tells
+            watch.run(lambda: compute_item(self.sequence, 0, seed=seed, epoch=self.since, rng_seeds=watch.seeds))
+        return (watch.draws,) if self.has_drawn(watch) else None
+
+    def has_drawn(self, watch: DrawWatch) -> bool:
+        """Whether the first item drew anything, or made generators: these have the seeds common to all workers."""
+        before = self.owned
+        return not self.find_generators().has_same_objects(before) or watch.draws is not None
 
 
 class WorkerItems:
@@ -98,29 +132,29 @@ class WorkerItems:
                 )
             )
         except Exception:
-            if not self._has_drawn(watch):
+            if not self._instance.has_drawn(watch):
                 raise
         else:
-            if not self._has_drawn(watch):
+            if not self._instance.has_drawn(watch):
+                self._instance.keeps = False
                 return batch
             del batch
         self._instance.drawn_seed = self._seed
+        if self._instance.keeps is None:
+            self._instance.keeps = True
         self._on_repeat()
         return self.compute(index, out)
 
-    def _has_drawn(self, watch: DrawWatch) -> bool:
-        """Whether the first item drew anything, or made generators: these have the seeds common to all workers."""
-        before = self._instance.owned
-        self._instance.find_generators()
-        return watch.has_drawn or not self._instance.owned.has_same_objects(before)
-
 
 class DrawWatch:
-    """Runs a call under these seeds, and sees whether it drew from any seeded generator, or read a seed or a state."""
+    """Runs a call under these seeds, and sees whether it drew from any seeded generator, or read a seed or a state.
+
+    ``draws`` tells one amount of draws from another; None: none.
+    """
 
     def __init__(self, seeds: tuple[int, int, int], owned: OwnedGenerators) -> None:
         self.seeds = seeds
-        self.has_drawn = False
+        self.draws: object = None
         self._owned = owned
 
     def run(self, call: Callable[[], Any]) -> Any:
@@ -134,13 +168,10 @@ class DrawWatch:
                 return call()
         finally:
             set_entropy(before)
-            self.has_drawn = (
-                entropy.count > 0
-                or bool(reads)
-                or item_rngs_count() != rngs_count
-                or self._owned.has_opaque
-                or self._states() != states
-            )
+            counts = entropy.count, len(reads), item_rngs_count() - rngs_count
+            states_after = self._states()
+            if any(counts) or self._owned.has_opaque or states_after != states:
+                self.draws = counts, states_after
 
     def _states(self) -> bytes:
         torch = getattr(sys.modules.get("torch"), "default_generator", None)

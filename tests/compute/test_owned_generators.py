@@ -278,6 +278,50 @@ def test_what_a_generator_or_a_seed_sequence_spawns_follows_the_item():
     assert spawned(3) == first
 
 
+def draw_after(instance, change=lambda instance: None):
+    """What a generator draws for one item if the instance was changed after it was loaded."""
+    loaded = OwnedGenerators(instance)
+    change(instance)
+    OwnedGenerators(instance, loaded).seed(7, 1, 3)
+    return instance.parts["a"][0].generator.random()
+
+
+CHANGES = {
+    "a new generator before it": lambda instance: setattr(instance.lazy, "coin", random.Random()),
+    "a shorter way to it": lambda instance: setattr(instance, "last", instance.parts["a"][0]),
+    "other parts of a dict": lambda instance: instance.parts.update(c=[Augmenter()], a=instance.parts.pop("a")),
+    "many objects": lambda instance: setattr(instance, "cache", [[[number]] for number in range(500)]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_generator_draws_the_same_whatever_else_an_item_left_in_the_instance(change):
+    def make():
+        return holder(lazy=holder(), parts={"b": [Augmenter()], "a": [Augmenter()]}, last=None)
+
+    assert draw_after(make(), change) == draw_after(make())
+
+
+def test_members_of_a_set_without_order_draw_by_what_they_are():
+    def draws(sizes):
+        members = {size: holder(size=size, generator=random.Random()) for size in sizes}
+        OwnedGenerators(holder(a=set(members.values()))).seed(7, 1, 3)
+        return [members[size].generator.random() for size in range(9)]
+
+    # Their order in a set follows from their addresses.
+    assert draws(range(9)) == draws(reversed(range(9)))
+    assert len(set(draws(range(9)))) == 9
+
+
+def test_keys_of_a_dict_draw_by_what_they_are():
+    def draws(kinds):
+        weights = {holder(kind=kind, generator=random.Random()): 0.5 for kind in kinds}
+        OwnedGenerators(holder(a=weights)).seed(7, 1, 3)
+        return sorted((part.kind, part.generator.random()) for part in weights)
+
+    assert draws("abc") == draws("cab")
+
+
 def test_each_generator_gets_a_seed_of_its_own():
     instance = holder(a=random.Random(), b=random.Random(), c=np.random.default_rng(), d=np.random.default_rng())
     OwnedGenerators(instance).seed(1, 2, 3)

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from enqueuer.compute.framework_generators import is_frameworks, read_state, seed_generator
 from enqueuer.compute.object_walk import Trail, path_of, walk
 
 NODES_LIMIT = 10_000
@@ -120,8 +121,8 @@ def _reseed_of(node: Any) -> Reseed | None:
         return partial(_seed_bits, node)
     if cls is np.random.SeedSequence:
         return partial(_seed_sequence, node)
-    if cls.__module__ == "torch._C" and cls.__name__ == "Generator":
-        return partial(_seed_torch, node)
+    if is_frameworks(cls):
+        return partial(seed_generator, node)
     if not issubclass(cls, type):
         for name in _SEEDING_METHODS:
             if callable(getattr(cls, name, None)):
@@ -162,10 +163,6 @@ def _seed_sequence(sequence: Any, key: bytes) -> None:
     sequence.__init__(int.from_bytes(key[:16], "little"))
 
 
-def _seed_torch(generator: Any, key: bytes) -> None:
-    generator.manual_seed(int.from_bytes(key[:8], "little") >> 1)
-
-
 def _state_of(reseed: partial[Any]) -> object:
     """The generator's state; None if that does not show its draws."""
     node: Any = reseed.args[0]
@@ -175,8 +172,7 @@ def _state_of(reseed: partial[Any]) -> object:
         return node.get_state(legacy=False), _spawned_count(node._bit_generator)
     if reseed.func is _seed_bits:
         return node.state, _spawned_count(node)
-    get_state = getattr(node, "get_state", None)
-    return get_state().numpy().tobytes() if reseed.func is _seed_torch and get_state is not None else None
+    return read_state(node) if reseed.func is seed_generator else None
 
 
 def _spawned_count(bits: Any) -> int:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 # Keras keeps seeds as 32-bit integers, signed ones with torch.
 _SEEDS_COUNT = 2**31
 
@@ -25,23 +27,24 @@ def seed_generator(generator: Any, key: bytes) -> None:
 def read_state(generator: Any) -> bytes:
     """The generator's state, to see whether it was drawn from."""
     _, read = _KINDS[type(generator).__module__, type(generator).__name__]
-    return read(generator)
+    state: np.ndarray = read(generator)
+    return state.tobytes()
 
 
 def _seed_torch(generator: Any, number: int) -> None:
     generator.manual_seed(number >> 1)
 
 
-def _read_torch(generator: Any) -> bytes:
-    return generator.get_state().numpy().tobytes()
+def _read_torch(generator: Any) -> Any:
+    return generator.get_state().numpy()
 
 
 def _seed_tensorflow(generator: Any, number: int) -> None:
     generator.reset_from_seed(number >> 1)
 
 
-def _read_tensorflow(generator: Any) -> bytes:
-    return generator.state.numpy().tobytes()
+def _read_tensorflow(generator: Any) -> Any:
+    return generator.state.numpy()
 
 
 def _seed_keras(generator: Any, number: int) -> None:
@@ -49,8 +52,8 @@ def _seed_keras(generator: Any, number: int) -> None:
     generator.state.assign([number % _SEEDS_COUNT, 0])
 
 
-def _read_keras(generator: Any) -> bytes:
-    return generator.backend.convert_to_numpy(generator.state).tobytes()
+def _read_keras(generator: Any) -> Any:
+    return generator.backend.convert_to_numpy(generator.state)
 
 
 _KINDS = {

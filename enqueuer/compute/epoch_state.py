@@ -66,24 +66,32 @@ def read_epoch_ends(runs: Any) -> EpochEnds:
 
 
 def catch_up(
-    sequence: Any, epoch: int, seed: int, missing: Iterable[EpochEnd], note: Callable[[EpochEnd], None]
+    sequence: Any,
+    epoch: int,
+    seed: int,
+    missing: Iterable[EpochEnd],
+    note: Callable[[EpochEnd], None],
+    prepare: Callable[[int], OwnedGenerators] | None = None,
 ) -> None:
     """Bring the Sequence to the beginning of ``epoch``.
 
     Calls its ``set_epoch``, if it has one; otherwise replays the ``missing`` calls of ``on_epoch_end``, and calls
-    ``note`` after each.
+    ``note`` after each. ``prepare`` is called before each with its seed, and gives the generators to seed.
     """
+    if prepare is None:
+
+        def prepare(seed: int) -> OwnedGenerators:
+            return OwnedGenerators(sequence)
+
     set_epoch = optional_method(sequence, "set_epoch")
     if set_epoch is not None:
-        run_seeded(set_epoch, OwnedGenerators(sequence), (seed, epoch), epoch)
+        run_seeded(set_epoch, prepare(seed), (seed, epoch), epoch)
         return
     hook = own_on_epoch_end(sequence)
     if hook is None:
         return
-    owned = None
     for end in missing:
-        owned = OwnedGenerators(sequence) if owned is None else owned
-        run_seeded(hook, owned, end)
+        run_seeded(hook, prepare(end[0]), end)
         note(end)
 
 

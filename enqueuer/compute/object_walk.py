@@ -6,11 +6,13 @@
     outer   globals named in the user's functions, and attributes of modules named there
 
 Each part is walked breadth first: near objects before others, far and outer ones in turns, since either may have more
-than the walk's limit. Processes that hold equal objects walk in the same order.
+than the walk's limit. Each object comes with its trail, the names that lead to it: processes that hold equal objects
+find them by the same names, whatever else one of them holds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import gc
 import io
@@ -22,7 +24,7 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, filterfalse, islice
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,9 @@ _PLAIN = (
     *(np.generic, types.ModuleType, types.CodeType, random.SystemRandom),
     *(logging.Filterer, logging.Manager, threading.Thread, io.IOBase, weakref.ref),
 )
+# Their texts are the same in each process.
+_PLAIN_NAMES = frozenset({type(None), bool, int, float, complex, str, bytes})
+_NAME_LIMIT = 200
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 # Objects of these have no attributes of the user's, but refer to others: iterators, generators, bound methods.
 _BUILT_IN = frozenset({"builtins", "functools", "itertools"})
@@ -50,15 +55,23 @@ _FOREIGN = frozenset(sys.stdlib_module_names) | {
 }
 
 
-def walk(root: object, limit: int, is_leaf: Callable[[object], bool] = lambda node: False) -> Iterator[object]:
-    """Yield the object and everything in its reach, each once, at most ``limit``. Leaves are not looked into.
+# The trail before, and an attribute's name, a key or a number; a class or a global begins one by its full name.
+Trail = tuple["Trail | None", object]
+_Step = tuple[object, Trail]
+
+
+def walk(
+    root: object, limit: int, is_leaf: Callable[[object], bool] = lambda node: False
+) -> Iterator[tuple[object, Trail]]:
+    """Yield the object and everything in its reach, each once, at most ``limit``, with its trail. Leaves are not looked
+    into.
 
     A leaf among the globals of a class's module is found as well, as if it were an attribute of the class.
     """
     # Objects stay referenced until the end, or an id could come twice.
     seen: dict[int, object] = {}
-    near: deque[object] = deque([root])
-    far: deque[Iterator[object]] = deque()
+    near: deque[_Step] = deque([(root, (None, ""))])
+    far: deque[Iterator[_Step]] = deque()
     outer: deque[types.FunctionType] = deque()
     kinds: dict[type, _Kind] = {}
     looks_left = _LOOKS_AN_OBJECT * limit
@@ -67,30 +80,33 @@ def walk(root: object, limit: int, is_leaf: Callable[[object], bool] = lambda no
     while len(seen) < limit and looks_left > 0:
         looks_left -= 1
         if near:
-            node: Any = near.popleft()
+            step: Any = near.popleft()
         elif outer and (is_outers_turn or not far):
             is_outers_turn, near_items_left = False, _NEAR_ITEMS
             near.extend(_named_globals(outer.popleft()))
             continue
         elif far:
             is_outers_turn, near_items_left = True, _NEAR_ITEMS
-            node = next(far[0], far)
-            if node is far:
+            step = next(far[0], None)
+            if step is None:
                 far.popleft()
                 continue
             far.rotate(-1)
         else:
             return
+        node, trail = step
         cls = type(node)
         kind = kinds.get(cls) or kinds.setdefault(cls, _Kind(cls))
         if kind.is_plain or id(node) in seen:
             continue
         seen[id(node)] = node
-        yield node
+        if issubclass(cls, type):
+            trail = (None, _name_of(node))
+        yield node, trail
         if is_leaf(node):
             continue
         if kind.container is not None:
-            count, items = kind.container.__len__(node), _items_of(node, kind.container)
+            count, items = kind.container.__len__(node), _items_of(node, kind.container, trail, limit)
             if count <= min(_SMALL_COUNT, near_items_left):
                 near_items_left -= count
                 near.extend(items)
@@ -100,14 +116,14 @@ def walk(root: object, limit: int, is_leaf: Callable[[object], bool] = lambda no
                 continue
         elif issubclass(cls, np.ndarray):
             if node.dtype.hasobject:
-                far.append(islice(node.flat, limit))
+                far.append(_numbered(trail, islice(node.flat, limit)))
             continue
         elif cls is types.FunctionType and is_users(str(node.__module__)):
             outer.append(node)
         if not kind.is_met:
             kind.is_met = True
-            near.extend(kind.users_classes)
-        near.extend(_parts_of(node, kind, is_leaf))
+            near.extend((base, trail) for base in kind.users_classes)
+        near.extend(_parts_of(node, kind, trail, is_leaf))
 
 
 class _Kind:
@@ -133,42 +149,63 @@ class _Kind:
         self.is_built_in = issubclass(cls, threading.local) or (cls.__module__ in _BUILT_IN and self.container is None)
 
 
-def _items_of(node: Any, container: Any) -> Iterator[object]:
-    return iter(dict.values(node)) if container is dict else container.__iter__(node)
+def _items_of(node: Any, container: Any, trail: Trail, limit: int) -> Iterator[_Step]:
+    if container is dict:
+        # Augmenters are keys where a dict has their weights.
+        keys = filterfalse(_is_plain_key, islice(dict.keys(node), limit))
+        return chain(((value, (trail, key)) for key, value in dict.items(node)), ((key, (trail, key)) for key in keys))
+    if container in (set, frozenset):
+        # They have no order: a member is named by itself.
+        return ((item, (trail, item)) for item in container.__iter__(node))
+    return _numbered(trail, container.__iter__(node))
 
 
-def _parts_of(node: Any, kind: _Kind, is_leaf: Callable[[object], bool]) -> Iterator[object]:
+def _is_plain_key(key: object) -> bool:
+    return type(key) in (str, int, bytes)
+
+
+def _numbered(trail: Trail, items: Iterable[object]) -> Iterator[_Step]:
+    return ((item, (trail, number)) for number, item in enumerate(items))
+
+
+def _named(trail: Trail | None, items: Iterable[tuple[str, object]]) -> Iterator[_Step]:
+    return ((item, (trail, name)) for name, item in items)
+
+
+def _parts_of(node: Any, kind: _Kind, trail: Trail, is_leaf: Callable[[object], bool]) -> Iterator[_Step]:
     """The object's references, apart from a container's items and its classes."""
     cls = type(node)
     if cls is types.FunctionType:
-        yield from node.__defaults__ or ()
-        yield from (node.__kwdefaults__ or {}).values()
-        yield from filter(None, map(_content, node.__closure__ or ()))
+        yield from _numbered(trail, node.__defaults__ or ())
+        yield from _named(trail, (node.__kwdefaults__ or {}).items())
+        yield from _named(trail, zip(node.__code__.co_freevars, map(_content, node.__closure__ or ()), strict=False))
         yield from _module_leaves(node.__module__, is_leaf)
         # Such as a decorator's ``__wrapped__``.
-        yield from list(vars(node).values())
+        yield from _named(trail, list(vars(node).items()))
     elif issubclass(cls, type):
         if not _is_foreign(node.__module__):
-            yield from list(vars(node).values())
+            yield from _named(trail, list(vars(node).items()))
             yield from _module_leaves(node.__module__, is_leaf)
     else:
         if cls is contextvars.ContextVar:
-            yield node.get(None)
+            # Not `get(None)`, which hides the variable's default.
+            with contextlib.suppress(LookupError):
+                yield node.get(), (trail, "get")
         elif kind.is_built_in:
-            yield from gc.get_referents(node)
-        yield from _attributes(node, kind.slots)
+            yield from _numbered(trail, gc.get_referents(node))
+        yield from _named(trail, _attributes(node, kind.slots))
 
 
-def _attributes(node: object, slots: list[types.MemberDescriptorType]) -> Iterator[object]:
+def _attributes(node: object, slots: list[types.MemberDescriptorType]) -> Iterator[tuple[str, object]]:
     try:
         found = object.__getattribute__(node, "__dict__")
     except AttributeError:
         found = {}
     if issubclass(type(found), dict):
-        yield from list(found.values())
+        yield from list(found.items())
     for slot in slots:
         try:
-            yield slot.__get__(node)
+            yield slot.__name__, slot.__get__(node)
         except AttributeError:
             continue  # not set
 
@@ -187,20 +224,58 @@ def _is_foreign(module: object) -> bool:
 # ---------------------------------------------------------------- globals
 
 
-def _module_leaves(name: str, is_leaf: Callable[[object], bool]) -> Iterable[object]:
+def _module_leaves(name: str, is_leaf: Callable[[object], bool]) -> Iterable[_Step]:
     """The leaves among the globals of a module; a script's are its own affair, unless a function names them."""
     module = sys.modules.get(name)
     if module is None or name in SCRIPTS or _is_foreign(name):
         return ()
-    return [value for value in list(vars(module).values()) if is_leaf(value)]
+    return [(value, _global(name, own)) for own, value in list(vars(module).items()) if is_leaf(value)]
 
 
-def _named_globals(function: types.FunctionType) -> Iterator[object]:
+def _named_globals(function: types.FunctionType) -> Iterator[_Step]:
     """The globals named in the function's code, and the attributes of the user's modules named there."""
     names = names_in(function.__code__)
     for name in names:
         value: Any = function.__globals__.get(name, sys.modules.get(name))
         if not issubclass(type(value), types.ModuleType):
-            yield value
+            yield value, _global(str(function.__module__), name)
         elif is_users(value.__name__):
-            yield from [vars(value)[inner] for inner in names if inner in vars(value)]
+            yield from ((vars(value)[own], _global(value.__name__, own)) for own in names if own in vars(value))
+
+
+def _global(module: str, name: str) -> Trail:
+    return None, f"{module}:{name}"
+
+
+# ---------------------------------------------------------------- trails
+
+
+def path_of(trail: Trail) -> str:
+    """The trail as a text, the same in each process."""
+    names = []
+    step: Trail | None = trail
+    while step is not None:
+        step, name = step
+        names.append(_described(name))
+    return "/".join(reversed(names))
+
+
+def _described(name: object, depth: int = 3) -> str:
+    """A key, or a member of a set, by its plain values: its address and its hash are others in each process."""
+    cls = type(name)
+    if cls in _PLAIN_NAMES or issubclass(cls, np.generic):
+        return repr(name)[:_NAME_LIMIT]
+    if issubclass(cls, type):
+        return _name_of(name)
+    if depth == 0:
+        return cls.__qualname__
+    if cls is tuple:
+        parts: Iterator[object] = islice(tuple.__iter__(name), _SMALL_COUNT)  # type: ignore[arg-type]
+        return f"({', '.join(_described(part, depth - 1) for part in parts)})"
+    slots = _Kind(cls).slots
+    attributes = sorted(f"{own}={_described(part, depth - 1)}" for own, part in _attributes(name, slots))
+    return f"{cls.__qualname__}({', '.join(attributes)})"
+
+
+def _name_of(cls: Any) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"

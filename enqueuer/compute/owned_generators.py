@@ -2,8 +2,11 @@
 
 Seeding the global generators is not enough for an augmenter with a generator of its own: its draws would depend on the
 items that this very worker computed before. So the instance is walked once after it was loaded (`object_walk`), and
-each generator is seeded anew for each item and each hook, from (seed, epoch, index, its number in the walk). The walk
-ends after `NODES_LIMIT` objects: 16 ms.
+each generator is seeded anew for each item and each hook, from (seed, epoch, index, its name). The walk ends after
+`NODES_LIMIT` objects: 24 ms.
+
+A generator's name is the trail by which it was found first. Its number among all would not do: an item may make or
+remember generators that another worker's instance lacks, and all behind them would draw otherwise.
 
 An object with a seeding method of its own (``set_random_seed``, ``set_random_state``) is seeded by that, and not looked
 into. Measured: 6 µs an item for a `random.Random`, 10 to 20 µs for a NumPy generator.
@@ -12,6 +15,7 @@ into. Measured: 6 µs an item for a `random.Random`, 10 to 20 µs for a NumPy ge
 from __future__ import annotations
 
 import hashlib
+import itertools
 import operator
 import random
 import struct
@@ -21,28 +25,47 @@ from typing import Any
 
 import numpy as np
 
-from enqueuer.compute.object_walk import walk
+from enqueuer.compute.framework_generators import is_frameworks, read_state, seed_generator
+from enqueuer.compute.object_walk import Trail, path_of, walk
 
 NODES_LIMIT = 10_000
 _SEEDING_METHODS = ("set_random_seed", "set_random_state")
 
-_pack = struct.Struct("<QQqQ").pack
+_pack = struct.Struct("<QQq").pack
 Reseed = partial[Any]
 
 
 class OwnedGenerators:
-    """The generators of one instance. Found when it is made."""
+    """The generators of one instance, found when this is made. Those in ``before`` keep their names."""
 
-    def __init__(self, instance: object) -> None:
-        self._reseeds = list(_find(instance))
+    def __init__(self, instance: object, before: OwnedGenerators | None = None) -> None:
+        self._reseeds: list[Reseed] = []
+        # The digests of their names.
+        self._names: list[bytes] = []
+        known = {} if before is None else dict(zip(map(_identity, before._reseeds), before._names, strict=True))
+        taken = set(known.values())
+        seen: set[int] = set()
+        for reseed, trail in _find(instance):
+            identity = _identity(reseed)
+            if identity in seen:
+                continue
+            seen.add(identity)
+            name = known.get(identity)
+            if name is None:
+                name = _free_name(path_of(trail), taken)
+                taken.add(name)
+            self._reseeds.append(reseed)
+            self._names.append(name)
 
     def __len__(self) -> int:
         return len(self._reseeds)
 
     @property
     def has_opaque(self) -> bool:
-        """Whether any object has a seeding method of its own: `states` does not show its draws."""
-        return any(reseed.func is _seed_by_method for reseed in self._reseeds)
+        """Whether `states` does not show all draws: from an object with a seeding method or an algorithm of its own, or
+        from a seed sequence, which code reads to make generators.
+        """
+        return any(_state_of(reseed) is None for reseed in self._reseeds)
 
     def has_same_objects(self, other: OwnedGenerators) -> bool:
         """Whether both are the same generators."""
@@ -55,18 +78,29 @@ class OwnedGenerators:
 
     def seed(self, seed: int, epoch: int, index: int) -> None:
         """Seed each generator for this item, or for a hook (`seeding.END`, …)."""
-        for number, reseed in enumerate(self._reseeds):
-            key = _pack(seed, epoch, index, number)
-            reseed(hashlib.blake2b(key, digest_size=32, person=b"owned").digest())
+        item = _pack(seed, epoch, index)
+        for name, reseed in zip(self._names, self._reseeds, strict=True):
+            reseed(hashlib.blake2b(item + name, digest_size=32, person=b"owned").digest())
 
 
-def _find(instance: object) -> Iterator[Reseed]:
-    seen: set[int] = set()
-    for node in walk(instance, NODES_LIMIT, _is_seedable):
+def _find(instance: object) -> Iterator[tuple[Reseed, Trail]]:
+    for node, trail in walk(instance, NODES_LIMIT, _is_seedable):
         reseed = _reseed_of(node)
-        if reseed is not None and id(reseed.args[0]) not in seen:
-            seen.add(id(reseed.args[0]))
-            yield reseed
+        if reseed is not None:
+            yield reseed, trail
+
+
+def _identity(reseed: Reseed) -> int:
+    return id(reseed.args[0])
+
+
+def _free_name(path: str, taken: set[bytes]) -> bytes:
+    """The digest of this path; of a numbered one if another generator has it, such as a member of one set."""
+    for number in itertools.count():
+        name = hashlib.blake2b(f"{number}:{path}".encode(errors="surrogatepass"), digest_size=16).digest()
+        if name not in taken:
+            break
+    return name
 
 
 def _is_seedable(node: object) -> bool:
@@ -82,13 +116,13 @@ def _reseed_of(node: Any) -> Reseed | None:
     if issubclass(cls, np.random.Generator):
         return partial(_seed_bits, node.bit_generator)
     if issubclass(cls, np.random.RandomState):
-        return partial(_seed_bits, node._bit_generator)
+        return partial(_seed_legacy, node)
     if issubclass(cls, np.random.BitGenerator):
         return partial(_seed_bits, node)
     if cls is np.random.SeedSequence:
         return partial(_seed_sequence, node)
-    if cls.__module__ == "torch._C" and cls.__name__ == "Generator":
-        return partial(_seed_torch, node)
+    if is_frameworks(cls):
+        return partial(seed_generator, node)
     if not issubclass(cls, type):
         for name in _SEEDING_METHODS:
             if callable(getattr(cls, name, None)):
@@ -102,13 +136,21 @@ def _seed_random(generator: random.Random, key: bytes) -> None:
 
 def _seed_bits(bits: Any, key: bytes) -> None:
     # A new state in the same object: a Generator and a RandomState may share it.
+    bits.state = _new_state(bits, key)
+
+
+def _seed_legacy(generator: np.random.RandomState, key: bytes) -> None:
+    # It draws normal numbers in pairs, and keeps the second one beside the bits.
+    generator.set_state({**_new_state(generator._bit_generator, key), "has_gauss": 0, "gauss": 0.0})
+
+
+def _new_state(bits: Any, key: bytes) -> Any:
     sequence = _sequence_of(bits)
     if sequence is None:
-        bits.state = type(bits)(int.from_bytes(key[:16], "little")).state
-    else:
-        # Generators made by `spawn` follow from this one.
-        _seed_sequence(sequence, key)
-        bits.state = type(bits)(sequence).state
+        return type(bits)(int.from_bytes(key[:16], "little")).state
+    # Generators made by `spawn` follow from this one.
+    _seed_sequence(sequence, key)
+    return type(bits)(sequence).state
 
 
 def _sequence_of(bits: Any) -> Any:
@@ -121,20 +163,20 @@ def _seed_sequence(sequence: Any, key: bytes) -> None:
     sequence.__init__(int.from_bytes(key[:16], "little"))
 
 
-def _seed_torch(generator: Any, key: bytes) -> None:
-    generator.manual_seed(int.from_bytes(key[:8], "little") >> 1)
-
-
 def _state_of(reseed: partial[Any]) -> object:
+    """The generator's state; None if that does not show its draws."""
     node: Any = reseed.args[0]
-    if isinstance(node, random.Random):
-        return node.getstate()
-    if isinstance(node, np.random.BitGenerator):
-        return node.state, getattr(_sequence_of(node), "n_children_spawned", 0)
-    if reseed.func is _seed_sequence:
-        return node.entropy, node.n_children_spawned
-    get_state = getattr(node, "get_state", None)
-    return get_state().numpy().tobytes() if reseed.func is _seed_torch and get_state is not None else None
+    if reseed.func is _seed_random:
+        return node.getstate() if type(node) is random.Random else None
+    if reseed.func is _seed_legacy:
+        return node.get_state(legacy=False), _spawned_count(node._bit_generator)
+    if reseed.func is _seed_bits:
+        return node.state, _spawned_count(node)
+    return read_state(node) if reseed.func is seed_generator else None
+
+
+def _spawned_count(bits: Any) -> int:
+    return getattr(_sequence_of(bits), "n_children_spawned", 0)
 
 
 def _seed_by_method(node: Any, name: str, key: bytes) -> None:

@@ -120,7 +120,7 @@ def _libraries_of(modules: list[str]) -> list[str]:
 
 def _homes_of(sequence: object) -> Iterator[str]:
     """The modules of all classes and functions in reach of the Sequence."""
-    for node in walk(sequence, _MOST_NODES):
+    for node, _ in walk(sequence, _MOST_NODES):
         if issubclass(type(node), type | types.FunctionType) and isinstance(node.__module__, str):
             yield node.__module__
 

@@ -12,6 +12,7 @@ only if something was kept. But it fails for values kept outside of the instance
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import random
 import sys
@@ -28,6 +29,13 @@ from enqueuer.compute.item import compute_item
 from enqueuer.compute.owned_generators import OwnedGenerators
 from enqueuer.compute.seeding import FIRST, seed_globals
 
+# Functions that give a global generator's seed or state.
+_READERS = (
+    *(("random", "getstate"), ("numpy.random", "get_state")),
+    *(("torch", "initial_seed"), ("torch.random", "initial_seed")),
+    *(("torch", "get_rng_state"), ("torch.random", "get_rng_state")),
+)
+
 
 @dataclass(slots=True)
 class Instance:
@@ -35,21 +43,54 @@ class Instance:
 
     ``since`` is the first epoch of its present state, the same on all workers. It is fresh until its first item is
     computed, in any epoch. ``drawn_seed`` is the stream's seed under which that item drew, and may have kept a result;
-    None: it drew nothing.
+    None: it drew nothing. ``keeps``: whether first items may keep what they draw; None: none was computed.
     """
 
     sequence: Any
     since: int = 0
     is_fresh: bool = True
     drawn_seed: int | None = None
+    keeps: bool | None = None
     owned: OwnedGenerators = field(init=False)
 
     def __post_init__(self) -> None:
-        self.find_generators()
-
-    def find_generators(self) -> None:
-        """Walk the instance: after it was loaded, and after its first item, since that may have made generators."""
         self.owned = OwnedGenerators(self.sequence)
+
+    def find_generators(self) -> OwnedGenerators:
+        """Walk the instance again: its first item, or a hook, may have made generators."""
+        self.owned = OwnedGenerators(self.sequence, self.owned)
+        return self.owned
+
+    def renew(self, since: int) -> None:
+        """Note that a hook has brought the instance into a new state, perhaps with other generators."""
+        self.since, self.is_fresh = since, True
+
+    def settle(self, seed: int) -> None:
+        """Have a fresh instance keep what its first item keeps on other workers, before a hook changes it.
+
+        The very first is computed a second time: it draws less than before if anything was kept.
+        """
+        if not self.is_fresh or self.keeps is False:
+            return
+        self.is_fresh = False
+        draws = self._draws_of_first(seed)
+        if draws is None:
+            self.keeps = False
+        else:
+            self.drawn_seed = seed
+            self.keeps = self.keeps or draws != self._draws_of_first(seed)
+
+    def _draws_of_first(self, seed: int) -> object:
+        """Compute an item as the first one of this state. Returns what it drew; None for nothing."""
+        watch = DrawWatch((seed, self.since, FIRST), self.owned)
+        with contextlib.suppress(Exception):  # of which the item's own computation tells
+            watch.run(lambda: compute_item(self.sequence, 0, seed=seed, epoch=self.since, rng_seeds=watch.seeds))
+        return (watch.draws,) if self.has_drawn(watch) else None
+
+    def has_drawn(self, watch: DrawWatch) -> bool:
+        """Whether the first item drew anything, or made generators: these have the seeds common to all workers."""
+        before = self.owned
+        return not self.find_generators().has_same_objects(before) or watch.draws is not None
 
 
 class WorkerItems:
@@ -91,29 +132,29 @@ class WorkerItems:
                 )
             )
         except Exception:
-            if not self._has_drawn(watch):
+            if not self._instance.has_drawn(watch):
                 raise
         else:
-            if not self._has_drawn(watch):
+            if not self._instance.has_drawn(watch):
+                self._instance.keeps = False
                 return batch
             del batch
         self._instance.drawn_seed = self._seed
+        if self._instance.keeps is None:
+            self._instance.keeps = True
         self._on_repeat()
         return self.compute(index, out)
 
-    def _has_drawn(self, watch: DrawWatch) -> bool:
-        """Whether the first item drew anything, or made generators: these have the seeds common to all workers."""
-        before = self._instance.owned
-        self._instance.find_generators()
-        return watch.has_drawn or not self._instance.owned.has_same_objects(before)
-
 
 class DrawWatch:
-    """Runs a call under these seeds, and sees whether it drew from any seeded generator, or asked for torch's seed."""
+    """Runs a call under these seeds, and sees whether it drew from any seeded generator, or read a seed or a state.
+
+    ``draws`` tells one amount of draws from another; None: none.
+    """
 
     def __init__(self, seeds: tuple[int, int, int], owned: OwnedGenerators) -> None:
         self.seeds = seeds
-        self.has_drawn = False
+        self.draws: object = None
         self._owned = owned
 
     def run(self, call: Callable[[], Any]) -> Any:
@@ -123,17 +164,14 @@ class DrawWatch:
         states, rngs_count = self._states(), item_rngs_count()
         before = set_entropy(entropy)
         try:
-            with _seed_reads() as seed_reads:
+            with _watched_reads() as reads:
                 return call()
         finally:
             set_entropy(before)
-            self.has_drawn = (
-                entropy.count > 0
-                or bool(seed_reads)
-                or item_rngs_count() != rngs_count
-                or self._owned.has_opaque
-                or self._states() != states
-            )
+            counts = entropy.count, len(reads), item_rngs_count() - rngs_count
+            states_after = self._states()
+            if any(counts) or self._owned.has_opaque or states_after != states:
+                self.draws = counts, states_after
 
     def _states(self) -> bytes:
         torch = getattr(sys.modules.get("torch"), "default_generator", None)
@@ -143,22 +181,26 @@ class DrawWatch:
 
 
 @contextmanager
-def _seed_reads() -> Iterator[list[int]]:
-    """The seeds that the caller is given by ``torch.initial_seed()``, from which code makes generators of its own."""
-    torch: Any = sys.modules.get("torch")
-    candidates: list[Any] = [torch, getattr(torch, "random", None)]
-    modules = [module for module in candidates if hasattr(module, "initial_seed")]
-    originals = [module.initial_seed for module in modules]
-    reads: list[int] = []
+def _watched_reads() -> Iterator[list[str]]:
+    """The calls of functions that give a global generator's seed or state.
 
-    def initial_seed() -> int:
-        reads.append(int(torch.default_generator.initial_seed()))
-        return reads[-1]
+    Code makes generators from the seed, or draws and then puts the state back (``torch.random.fork_rng``).
+    """
+    reads: list[str] = []
 
-    for module in modules:
-        module.initial_seed = initial_seed
+    def watched(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def read(*args: Any, **kwargs: Any) -> Any:
+            reads.append(name)
+            return original(*args, **kwargs)
+
+        return read
+
+    found = [(sys.modules.get(module), name) for module, name in _READERS]
+    originals = [(module, name, getattr(module, name)) for module, name in found if hasattr(module, name)]
+    for module, name, original in originals:
+        setattr(module, name, watched(name, original))
     try:
         yield reads
     finally:
-        for module, original in zip(modules, originals, strict=True):
-            module.initial_seed = original
+        for module, name, original in originals:
+            setattr(module, name, original)

@@ -64,6 +64,14 @@ def test_an_image_data_generator_is_a_source_by_its_spec(address: str) -> None:
     assert_equal_batches([(y,) for _, y in in_threads], [(y,) for _, y in batches])
 
 
+def test_random_layers_draw_the_same_for_an_index_on_any_number_of_workers(address: str) -> None:
+    spec = SequenceSpec("tests.adapters.keras_sources:Augmented", length=6)
+    expected = received(spec, True)
+    assert len({batch[0].tobytes() for batch in expected}) == 12
+    remote = received(spec, False, bind=address, timing=Timing(heartbeat_interval=0.2))
+    assert_equal_batches(remote, expected)
+
+
 def test_a_live_image_data_generator_trains_with_threads_and_is_refused_by_processes() -> None:
     with SequenceEnqueuer(image_iterator(shuffle=False)) as enq:
         enq.start(2)

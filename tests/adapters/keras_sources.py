@@ -30,6 +30,18 @@ def make_dataset(length: int) -> Dataset:
     return Dataset(length)
 
 
+class Augmented(Dataset):
+    """Images that random layers change, each with a generator of its own."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self.layers = keras.Sequential([keras.layers.RandomBrightness(0.2), keras.layers.RandomFlip()])
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        images = np.arange(60, 108, dtype=np.float32).reshape(1, 4, 4, 3)
+        return (np.asarray(self.layers(images, training=True)),)
+
+
 def image_iterator(shuffle: bool) -> Any:
     """Keras' iterator over 20 images in memory; it holds a lock, and cannot be pickled."""
     if hasattr(keras.utils, "PyDataset"):

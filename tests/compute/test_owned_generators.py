@@ -93,6 +93,7 @@ class Memoises:
 
 
 in_context = ContextVar("in_context")
+by_default = ContextVar("by_default", default=random.Random())  # noqa: B039
 
 
 class ReadsItsContext:
@@ -101,6 +102,11 @@ class ReadsItsContext:
 
     def __getitem__(self, index):
         return in_context.get().random()
+
+
+class ReadsADefault:
+    def __getitem__(self, index):
+        return by_default.get().random()
 
 
 def thread_local():
@@ -156,6 +162,8 @@ PLACES = {
     "a generator function that has begun": lambda: holder(a=started(draws())),
     "a thread-local": lambda: holder(a=thread_local()),
     "a context variable": lambda: ReadsItsContext(),
+    "the default of a context variable": ReadsADefault,
+    "the keys of a dict of weights": lambda: holder(a={Augmenter(): 0.5}),
     "a memoised function that the class calls": lambda: remembered(Memoises()),
     "a SeedSequence": lambda: holder(a=np.random.SeedSequence()),
     "what comes after large containers": lambda: holder(
@@ -270,6 +278,50 @@ def test_what_a_generator_or_a_seed_sequence_spawns_follows_the_item():
     assert spawned(3) == first
 
 
+def draw_after(instance, change=lambda instance: None):
+    """What a generator draws for one item if the instance was changed after it was loaded."""
+    loaded = OwnedGenerators(instance)
+    change(instance)
+    OwnedGenerators(instance, loaded).seed(7, 1, 3)
+    return instance.parts["a"][0].generator.random()
+
+
+CHANGES = {
+    "a new generator before it": lambda instance: setattr(instance.lazy, "coin", random.Random()),
+    "a shorter way to it": lambda instance: setattr(instance, "last", instance.parts["a"][0]),
+    "other parts of a dict": lambda instance: instance.parts.update(c=[Augmenter()], a=instance.parts.pop("a")),
+    "many objects": lambda instance: setattr(instance, "cache", [[[number]] for number in range(500)]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_generator_draws_the_same_whatever_else_an_item_left_in_the_instance(change):
+    def make():
+        return holder(lazy=holder(), parts={"b": [Augmenter()], "a": [Augmenter()]}, last=None)
+
+    assert draw_after(make(), change) == draw_after(make())
+
+
+def test_members_of_a_set_without_order_draw_by_what_they_are():
+    def draws(sizes):
+        members = {size: holder(size=size, generator=random.Random()) for size in sizes}
+        OwnedGenerators(holder(a=set(members.values()))).seed(7, 1, 3)
+        return [members[size].generator.random() for size in range(9)]
+
+    # Their order in a set follows from their addresses.
+    assert draws(range(9)) == draws(reversed(range(9)))
+    assert len(set(draws(range(9)))) == 9
+
+
+def test_keys_of_a_dict_draw_by_what_they_are():
+    def draws(kinds):
+        weights = {holder(kind=kind, generator=random.Random()): 0.5 for kind in kinds}
+        OwnedGenerators(holder(a=weights)).seed(7, 1, 3)
+        return sorted((part.kind, part.generator.random()) for part in weights)
+
+    assert draws("abc") == draws("cab")
+
+
 def test_each_generator_gets_a_seed_of_its_own():
     instance = holder(a=random.Random(), b=random.Random(), c=np.random.default_rng(), d=np.random.default_rng())
     OwnedGenerators(instance).seed(1, 2, 3)
@@ -277,9 +329,26 @@ def test_each_generator_gets_a_seed_of_its_own():
     assert len(set(draws)) == 4
 
 
-def test_a_bit_generator_that_two_generators_share_is_seeded_once():
+def test_a_bit_generator_that_two_generators_share_is_seeded_for_both():
     bits = np.random.PCG64()
-    assert count(holder(a=np.random.Generator(bits), b=np.random.RandomState(bits), c=bits)) == 1
+    instance = holder(a=np.random.Generator(bits), b=np.random.RandomState(bits), c=bits)
+    owned = OwnedGenerators(instance)
+
+    def draws(index):
+        owned.seed(7, 1, index)
+        return instance.a.random(), instance.b.normal(), instance.c.random_raw()
+
+    assert draws(3) == draws(3) != draws(4)
+
+
+@pytest.mark.parametrize("bits", [np.random.MT19937, np.random.SFC64])
+def test_a_legacy_generator_forgets_the_second_of_two_normal_numbers(bits):
+    instance = holder(a=np.random.RandomState(bits()))
+    owned = OwnedGenerators(instance)
+    owned.seed(7, 1, 3)
+    first = instance.a.normal()
+    owned.seed(7, 1, 3)
+    assert instance.a.normal() == first
 
 
 def test_an_object_that_seeds_itself_is_seeded_by_its_method_and_not_looked_into():

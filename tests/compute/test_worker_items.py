@@ -29,6 +29,17 @@ def items(sequence, *, epoch=0, since=0, is_fresh=True, repeats=None):
     return WorkerItems(Instance(sequence, since, is_fresh), seed=7, epoch=epoch, on_repeat=on_repeat)
 
 
+class Congruential(random.Random):
+    """A generator with an algorithm of its own, whose `getstate` knows nothing of it."""
+
+    def seed(self, a=None, version=2):
+        self.state = int(a or 1) % 2**32
+
+    def random(self):
+        self.state = (self.state * 1_664_525 + 1_013_904_223) % 2**32
+        return self.state / 2**32
+
+
 class Calls:
     """Counts its calls; ``draw`` is what each of them draws."""
 
@@ -36,11 +47,19 @@ class Calls:
         self.draw = draw
         self.calls = []
         self.own = np.random.RandomState()
+        self.held = None
         self.late = None
 
     def __getitem__(self, index):
         self.calls.append(index)
         return self.draw(self)
+
+
+def draw_and_put_back(module, get_state, set_state):
+    state = getattr(module, get_state)()
+    drawn = float(module.random())
+    getattr(module, set_state)(state)
+    return drawn
 
 
 DRAWS = {
@@ -49,6 +68,9 @@ DRAWS = {
     "item_rng": lambda _: item_rng().random(),
     "a generator on the spot": lambda _: random.Random().random(),
     "an owned generator": lambda self: self.own.rand(),
+    "random, and puts its state back": lambda _: draw_and_put_back(random, "getstate", "setstate"),
+    "np.random, and puts its state back": lambda _: draw_and_put_back(np.random, "get_state", "set_state"),
+    "a generator made from NumPy's state": lambda _: np.random.RandomState(np.random.get_state()[1][:9]).rand(),
 }
 
 
@@ -71,6 +93,23 @@ def test_the_first_item_is_computed_twice_if_it_draws(draw):
     made.compute(4)
     assert sequence.calls == [3, 3, 4]
     assert repeats == [1]
+
+
+HELD = {
+    "a generator with an algorithm of its own": (Congruential, lambda self: self.held.random()),
+    "a seed sequence that is read": (np.random.SeedSequence, lambda self: int(self.held.generate_state(1)[0])),
+}
+
+
+@pytest.mark.parametrize(("make", "draw"), HELD.values(), ids=HELD)
+def test_an_item_is_the_same_first_or_later_where_no_state_shows_its_draws(make, draw):
+    made = []
+    for _ in range(2):
+        sequence = Calls(draw)
+        sequence.held = make()
+        made.append(items(sequence))
+    expected = [made[0].compute(index) for index in (3, 4)]
+    assert [made[1].compute(index) for index in (4, 3)] == expected[::-1]
 
 
 def test_an_item_that_draws_nothing_is_computed_once():

@@ -69,6 +69,24 @@ class AtTheFirstItem(Shuffled):
         self.dealt = None
 
 
+class OverTheEpochs(AtTheFirstItem):
+    """Deals at its first item for good; its hook shuffles what was dealt, with a helper's generator."""
+
+    def __init__(self, samples: int) -> None:
+        super().__init__(samples)
+        self.lazy: list[random.Random] = []
+        self.helpers = [Grain(1)]
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        if not self.lazy:
+            self.lazy.append(random.Random())
+        return super().__getitem__(index)
+
+    def on_epoch_end(self) -> None:
+        if self.dealt is not None:  # as in the trainer, which computes no item
+            self.helpers[0].grain.shuffle(self.dealt)
+
+
 class InItsModule(Shuffled):
     """Deals once a process, into a global of its module."""
 

@@ -17,7 +17,15 @@ from tests.support.remote import RemoteWorker, free_address
 SAMPLES = 64
 LENGTH = SAMPLES // 4
 EPOCHS = 3
-DRAWN = ["InTheConstructor", "WithItsOwnGenerator", "AtTheFirstItem", "InItsModule", "InACache", "OfASet"]
+DRAWN = [
+    "InTheConstructor",
+    "WithItsOwnGenerator",
+    "AtTheFirstItem",
+    "InItsModule",
+    "InACache",
+    "OfASet",
+    "OverTheEpochs",
+]
 
 
 @contextmanager
@@ -74,16 +82,20 @@ def test_owned_generators_give_the_same_bits_on_any_number_of_workers_and_no_two
     assert len(set(streams[0])) == 24
 
 
-def test_a_worker_that_joins_an_epoch_later_agrees_on_what_was_drawn_before() -> None:
-    with SequenceEnqueuer(spec("InItsModule", samples=SAMPLES), True, seed=5, max_batches_per_worker=5) as enqueuer:
+@pytest.mark.parametrize("name", ["InItsModule", "OverTheEpochs"])
+def test_a_worker_that_joins_an_epoch_later_agrees_on_what_was_drawn_before(name: str) -> None:
+    with running(spec(name, samples=SAMPLES), 1, seed=5) as stream:
+        expected = samples_of(stream)
+    with SequenceEnqueuer(spec(name, samples=SAMPLES), True, seed=5, max_batches_per_worker=5) as enqueuer:
         enqueuer.start(2, 2)
         epochs = samples_of(enqueuer.get())
+    assert epochs == expected
     assert [sorted(epoch) for epoch in epochs] == [list(range(SAMPLES))] * EPOCHS
-    assert epochs[0] == epochs[1] == epochs[2]
 
 
-def test_a_resumed_stream_goes_on_in_the_order_that_was_drawn() -> None:
-    sequence = spec("AtTheFirstItem", samples=SAMPLES)
+@pytest.mark.parametrize("name", ["AtTheFirstItem", "OverTheEpochs"])
+def test_a_resumed_stream_goes_on_in_the_order_that_was_drawn(name: str) -> None:
+    sequence = spec(name, samples=SAMPLES)
     with running(sequence, 2, seed=5) as stream:
         expected = samples_of(stream)
     with SequenceEnqueuer(sequence, True, seed=5) as enqueuer:

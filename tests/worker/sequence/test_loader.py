@@ -1,6 +1,7 @@
 import logging
 import random
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -445,6 +446,27 @@ def items_of(loader, state, epoch, index):
     return loader.make_items(epoch, lambda: None).compute(index)
 
 
+living = weakref.WeakSet()
+
+
+class Living(Live):
+    """Knows how many of its class there are when it is unpickled."""
+
+    def __setstate__(self, state):
+        vars(self).update(state, others=len(living))
+        living.add(self)
+
+
+def test_the_old_copy_of_a_live_object_is_gone_when_the_new_one_is_made(publish):
+    loader = SequenceLoader(Allowance(local=True))
+    for epoch in range(3):
+        message = Epoch(epoch, epoch, 7, publish(Living()))
+        sequence = loader.load(SESSION, message, Welcome("", 1.0, 30.0, 0, None, {}))
+        loader.make_items(message, lambda: None).compute(0)
+        assert sequence.others == 0
+        del sequence
+
+
 @pytest.mark.parametrize("epoch", [0, 5])
 def test_workers_that_start_with_different_items_agree_on_what_a_live_object_draws_and_keeps(publish, epoch):
     state = {**publish(Deals()), "since": 3}
@@ -480,6 +502,149 @@ def test_a_spec_that_has_drawn_is_made_again_for_another_seed_and_kept_for_the_s
     assert second is not first
     assert dealt_anew != dealt
     assert computed(b"four", 7)[1] == dealt
+
+
+class Keeps:
+    """Deals at its first item and keeps that over the epochs, and over a hook that only counts."""
+
+    def __init__(self):
+        self.epoch = 0
+        self.dealt = None
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if self.dealt is None:
+            self.dealt = np.random.permutation(40)
+        return int(self.dealt[index]), random.random()
+
+    def on_epoch_end(self):
+        self.epoch += 1
+
+
+class KeepsForTwo(Keeps):
+    def on_epoch_end(self):
+        super().on_epoch_end()
+        self.dealt = None if self.epoch % 2 == 0 else self.dealt
+
+
+class ShufflesWhatItKeeps(Keeps):
+    def on_epoch_end(self):
+        np.random.shuffle(self.dealt)
+
+
+class IsToldTheEpoch(Keeps):
+    def set_epoch(self, epoch):
+        self.dealt = None if epoch % 2 == 0 and epoch != self.epoch else self.dealt
+        self.epoch = epoch
+
+
+class ShufflesByAHelper(Keeps):
+    """Its hook draws from a helper's generator; its items make one before it, and remember another one of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.lazy = Lazy()
+        self.helpers = [[Helper()], [Helper()]]
+        self.last = None
+        self.dealt = np.arange(40)
+
+    def __getitem__(self, index):
+        self.last = self.helpers[index % 2][0]
+        return int(self.dealt[index]), self.lazy.draw()
+
+    def on_epoch_end(self):
+        for helper in self.helpers:
+            helper[0].coin.shuffle(self.dealt)
+
+
+class Helper:
+    def __init__(self):
+        self.coin = random.Random(3)
+
+
+class Lazy:
+    coin = None
+
+    def draw(self):
+        self.coin = self.coin or random.Random()
+        return self.coin.random()
+
+
+KEEPING = [Keeps, KeepsForTwo, ShufflesWhatItKeeps, IsToldTheEpoch, ShufflesByAHelper]
+
+
+def spec_items(sequence, epochs, indices, seed=7):
+    """The items of one worker in these epochs, and the worker's instance."""
+    loader = SequenceLoader(Allowance(local=True))
+    welcome = Welcome("e", 1.0, 1.0, 0, [f"{__name__}:{sequence.__name__}", {}], {})
+    found = {}
+    for epoch in epochs:
+        message = Epoch(epoch, epoch, seed, {"epoch_ends": [[seed, 0, epoch]]})
+        instance = loader.load(b"s", message, welcome)
+        made = loader.make_items(message, lambda: None)
+        found |= {(epoch, index): made.compute(index) for index in indices(epoch)}
+    return found, instance
+
+
+PLACES = {
+    "has some items of each epoch": (range(5), lambda epoch: [3, 1]),
+    "joins in the second epoch": (range(1, 5), lambda epoch: [2, 0, 1]),
+    "joins in the last epoch": ([4], lambda epoch: [3, 2, 1, 0]),
+    "has no item in some epochs": (range(5), lambda epoch: [2, 3] if epoch in (1, 4) else []),
+    "skips epochs": ([0, 3, 4], lambda epoch: [1, 0]),
+}
+
+
+@pytest.mark.parametrize("sequence", KEEPING)
+@pytest.mark.parametrize(("epochs", "indices"), PLACES.values(), ids=PLACES)
+def test_a_worker_agrees_on_what_items_of_earlier_epochs_drew_and_keep_if_it(sequence, epochs, indices):
+    expected = spec_items(sequence, range(5), lambda _: range(4))[0]
+    found = spec_items(sequence, epochs, indices)[0]
+    assert found == {place: expected[place] for place in found}
+
+
+class Counts(Keeps):
+    """Counts its items; draws and keeps nothing, or draws only."""
+
+    items = 0
+
+    def __init__(self):
+        super().__init__()
+        self.dealt = []
+
+    def __getitem__(self, index):
+        self.items += 1
+        return 0
+
+
+class CountsAndDraws(Counts):
+    def __getitem__(self, index):
+        self.items += 1
+        return random.random()
+
+
+def test_a_worker_that_joins_later_computes_few_items_before_if_none_keeps_what_it_draws():
+    assert spec_items(Counts, [50], lambda _: [])[1].items == 1
+    assert spec_items(CountsAndDraws, [50], lambda _: [])[1].items == 2
+    assert spec_items(Counts, range(50), lambda _: [0])[1].items == 50
+
+
+def test_an_instance_with_draws_under_other_seeds_is_made_once_for_this_seed():
+    loader, welcome = SequenceLoader(Allowance(local=True)), Welcome("e", 1.0, 1.0, 0, [f"{__name__}:Keeps", {}], {})
+
+    def loaded(session, epoch, seed, ends):
+        message = Epoch(epoch, epoch, seed, {"epoch_ends": ends})
+        sequence = loader.load(session, message, welcome)
+        loader.make_items(message, lambda: None).compute(0)
+        return sequence
+
+    first = loaded(b"one", 0, 7, [])
+    assert loaded(b"one", 1, 7, [[7, 0, 1]]) is first
+    second = loaded(b"two", 2, 8, [[7, 0, 2]])
+    assert second is not first
+    assert loaded(b"two", 3, 8, [[7, 0, 2], [8, 2, 1]]) is second
 
 
 @pytest.mark.parametrize("since", [-1, 2**63, "3", 1.5, True])

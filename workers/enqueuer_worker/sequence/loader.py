@@ -13,7 +13,7 @@ first.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
@@ -22,6 +22,7 @@ from enqueuer.compute.digest import sequence_digest
 from enqueuer.compute.drawn_epochs import follow_order
 from enqueuer.compute.entropy import install_hooks
 from enqueuer.compute.epoch_state import EpochEnd, catch_up, read_epoch_ends
+from enqueuer.compute.owned_generators import OwnedGenerators
 from enqueuer.compute.seeding import BUILD, seeded_globals
 from enqueuer.compute.sequence_checks import batch_count, optional_method
 from enqueuer.compute.spec import SequenceSpec, call_factory
@@ -72,9 +73,9 @@ class SequenceLoader:
             self._current = None
             enter_epoch(epoch.seed, epoch.epoch)
             self._run_init(welcome.options.get("worker_init"), self._allowed.resolve)
-            if self._live is None or self._live != (session, epoch.generation):
-                self._load(session, epoch, welcome)
             order = self._read_order(epoch.state)
+            if self._live is None or self._live != (session, epoch.generation):
+                self._load(session, epoch, welcome, settles=order is None)
             if order is not None:
                 follow_order(self._sequence, epoch.epoch, order)
             self._current = wanted
@@ -84,12 +85,12 @@ class SequenceLoader:
         """The items of the epoch loaded last."""
         return WorkerItems(self._instance, seed=epoch.seed, epoch=epoch.epoch, on_repeat=on_repeat)
 
-    def _load(self, session: bytes, epoch: Epoch, welcome: Welcome) -> None:
+    def _load(self, session: bytes, epoch: Epoch, welcome: Welcome, *, settles: bool) -> None:
         self._live = None
         parts = self._read_bundle(epoch.state)
         if parts is None:
-            self._load_spec(_read_spec(welcome.sequence), epoch)
-        elif self._load_bundle(parts, epoch):
+            self._load_spec(_read_spec(welcome.sequence), epoch, settles=settles)
+        elif self._load_bundle(parts, epoch, settles=settles):
             self._live = (session, epoch.generation)
 
     def length(self) -> int:
@@ -103,7 +104,7 @@ class SequenceLoader:
 
     def close(self) -> None:
         """Drop the Sequence and call its ``close()``, if it has one; an error there is only logged."""
-        sequence, self._sequence = self._sequence, None
+        sequence, self._sequence, self._instance = self._sequence, None, Instance(None)
         self._current, self._spec, self._replayed, self._live = None, None, [], None
         close = optional_method(sequence, "close")
         if close is not None:
@@ -131,7 +132,7 @@ class SequenceLoader:
         self._allowed.check_segment()
         return read_named_order(path)
 
-    def _load_bundle(self, parts: list[memoryview], epoch: Epoch) -> bool:
+    def _load_bundle(self, parts: list[memoryview], epoch: Epoch, *, settles: bool) -> bool:
         """Unpack a bundle; False if it holds a spec (beside a live ``worker_init``)."""
         init = unpack_worker_init(parts)
         if init is not None:
@@ -139,41 +140,71 @@ class SequenceLoader:
         if self._spec is None:
             # The old copy goes before the new one is made: both may need the same file or device. It is not closed:
             # ``close()`` is for the end, and may end something that all copies share.
-            self._sequence = None
+            self._sequence, self._instance = None, Instance(None)
         since = _read_since(epoch.state)
         with seeded_globals(epoch.seed, since, BUILD):
             unpacked = unpack_sequence(parts)
         if isinstance(unpacked, SequenceSpec):
-            self._load_spec(unpacked, epoch)
+            self._load_spec(unpacked, epoch, settles=settles)
             return False
         self.close()
         self._sequence, self._instance = unpacked, Instance(unpacked, since)
         return True
 
-    def _load_spec(self, spec: SequenceSpec, epoch: Epoch) -> None:
+    def _load_spec(self, spec: SequenceSpec, epoch: Epoch, *, settles: bool) -> None:
+        """``settles``: items of earlier epochs may be computed. Those of a drawn order need the order."""
         with seeded_globals(0, 0, BUILD):  # its module may draw something, too
             factory = self._allowed.resolve(spec.target)
         state = epoch.state
         ends = read_epoch_ends(state.get("epoch_ends", []) if isinstance(state, dict) else [])
-        is_new = False
         # Another history (a new session, another trainer) needs a new instance: replayed calls cannot be undone, and
         # neither can anything drawn under another seed.
         has_other_draws = self._instance.drawn_seed not in (None, epoch.seed)
-        if spec != self._spec or has_other_draws or list(islice(ends, len(self._replayed))) != self._replayed:
+        is_new = spec != self._spec or has_other_draws or list(islice(ends, len(self._replayed))) != self._replayed
+        if is_new:
             self.close()
             self._sequence = call_factory(factory, spec.target, spec.kwargs)
-            self._spec, is_new = spec, True
-        replayed_count = len(self._replayed)
+            self._spec, self._instance = spec, Instance(self._sequence)
         try:
-            missing = islice(ends, replayed_count, None)
-            catch_up(self._sequence, epoch.epoch, epoch.seed, missing, self._replayed.append)
+            if optional_method(self._sequence, "set_epoch") is not None:
+                self._follow_epochs(epoch, is_new=is_new, settles=settles)
+            else:
+                missing = islice(ends, len(self._replayed), None)
+                self._catch_up(epoch.epoch, epoch.seed, missing, settles=settles)
+                self._instance.since = ends.since
         except BaseException:
             # This instance is half-way between two epochs, so it can neither be used nor brought up to date.
             self.close()
             raise
-        follows_epochs = optional_method(self._sequence, "set_epoch") is not None
-        if is_new or follows_epochs or len(self._replayed) > replayed_count:
-            self._instance = Instance(self._sequence, epoch.epoch if follows_epochs else ends.since)
+        if self._instance.is_fresh:
+            self._instance.find_generators()
+        if self._instance.drawn_seed is not None:
+            self._instance.drawn_seed = epoch.seed
+
+    def _follow_epochs(self, epoch: Epoch, *, is_new: bool, settles: bool) -> None:
+        """Call ``set_epoch``: for the epochs before, too, as long as items keep what they draw there."""
+        instance = self._instance
+        for earlier in range(0 if is_new else instance.since + 1, epoch.epoch if settles else 0):
+            if instance.keeps is False:
+                break
+            self._catch_up(earlier, epoch.seed, (), settles=settles)
+            instance.renew(earlier)
+        self._catch_up(epoch.epoch, epoch.seed, (), settles=settles)
+        instance.renew(epoch.epoch)
+
+    def _catch_up(self, epoch: int, seed: int, missing: Iterable[EpochEnd], *, settles: bool) -> None:
+        instance = self._instance
+
+        def prepare(seed: int) -> OwnedGenerators:
+            if settles:
+                instance.settle(seed)
+            return instance.find_generators()
+
+        def note(end: EpochEnd) -> None:
+            self._replayed.append(end)
+            instance.renew(end[1] + 1)
+
+        catch_up(self._sequence, epoch, seed, missing, note, prepare)
 
     def _run_init(self, name: str | None, resolve: Callable[[str], Callable[[], Any]]) -> None:
         """Run a ``worker_init`` before the first Sequence is built; each name once in the worker's life."""

@@ -235,12 +235,28 @@ def _module_leaves(name: str, is_leaf: Callable[[object], bool]) -> Iterable[_St
 def _named_globals(function: types.FunctionType) -> Iterator[_Step]:
     """The globals named in the function's code, and the attributes of the user's modules named there."""
     names = names_in(function.__code__)
+    package = function.__globals__.get("__package__")
+    modules: list[types.ModuleType | None] = []
     for name in names:
         value: Any = function.__globals__.get(name, sys.modules.get(name))
-        if not issubclass(type(value), types.ModuleType):
+        if issubclass(type(value), types.ModuleType):
+            modules.append(value)
+        else:
             yield value, _global(str(function.__module__), name)
-        elif is_users(value.__name__):
-            yield from ((vars(value)[own], _global(value.__name__, own)) for own in names if own in vars(value))
+        # ``from .name import …`` within the function.
+        modules.append(sys.modules.get(f"{package}.{name}"))
+    seen: set[str] = set()
+    while modules:
+        module = modules.pop()
+        if module is None or module.__name__ in seen or not is_users(module.__name__):
+            continue
+        seen.add(module.__name__)
+        for name in names:
+            value = vars(module).get(name)
+            if issubclass(type(value), types.ModuleType):
+                modules.append(value)
+            elif name in vars(module):
+                yield value, _global(module.__name__, name)
 
 
 def _global(module: str, name: str) -> Trail:

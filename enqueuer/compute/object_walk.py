@@ -140,13 +140,23 @@ class _Kind:
         # Whether an object of the class was looked into.
         self.is_met = False
         self.users_classes = [base for base in cls.__mro__ if not _is_foreign(base.__module__)]
-        self.slots = [
-            slot
-            for base in cls.__mro__
-            for name, slot in vars(base).items()
-            if isinstance(slot, types.MemberDescriptorType) and name != "__dict__"
-        ]
+        self.slots = slots_of(cls)
         self.is_built_in = issubclass(cls, threading.local) or (cls.__module__ in _BUILT_IN and self.container is None)
+
+
+def slots_of(cls: type) -> list[types.MemberDescriptorType]:
+    """The slots of a class and of its bases."""
+    return [
+        slot
+        for base in cls.__mro__
+        for name, slot in vars(base).items()
+        if isinstance(slot, types.MemberDescriptorType) and name != "__dict__"
+    ]
+
+
+def attributes_of(node: object) -> list[tuple[str, object]]:
+    """The object's own attributes, in its ``__dict__`` or in slots."""
+    return list(_attributes(node, slots_of(type(node))))
 
 
 def _items_of(node: Any, container: Any, trail: Trail, limit: int) -> Iterator[_Step]:
@@ -288,8 +298,7 @@ def _described(name: object, depth: int = 3) -> str:
     if cls is tuple:
         parts: Iterator[object] = islice(tuple.__iter__(name), _SMALL_COUNT)  # type: ignore[arg-type]
         return f"({', '.join(_described(part, depth - 1) for part in parts)})"
-    slots = _Kind(cls).slots
-    attributes = sorted(f"{own}={_described(part, depth - 1)}" for own, part in _attributes(name, slots))
+    attributes = sorted(f"{own}={_described(part, depth - 1)}" for own, part in attributes_of(name))
     return f"{cls.__qualname__}({', '.join(attributes)})"
 
 

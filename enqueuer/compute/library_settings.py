@@ -23,7 +23,11 @@ def _reads_texts_as_str(pandas: Any) -> bool:
 _OF_A_THREAD: dict[str, Read] = {
     "decimal:getcontext().prec": lambda module: module.getcontext().prec,
     "decimal:getcontext().rounding": lambda module: module.getcontext().rounding,
+    "decimal:getcontext().traps": lambda module: sorted(
+        signal.__name__ for signal, is_trapped in module.getcontext().traps.items() if is_trapped
+    ),
     "numpy:geterr()": lambda module: sorted(module.geterr().items()),
+    "sklearn:get_config()['transform_output']": lambda module: module.get_config()["transform_output"],
 }
 _OF_THE_PROCESS: dict[str, Read] = {
     "csv:field_size_limit()": lambda module: module.field_size_limit(),

@@ -140,13 +140,23 @@ class _Kind:
         # Whether an object of the class was looked into.
         self.is_met = False
         self.users_classes = [base for base in cls.__mro__ if not _is_foreign(base.__module__)]
-        self.slots = [
-            slot
-            for base in cls.__mro__
-            for name, slot in vars(base).items()
-            if isinstance(slot, types.MemberDescriptorType) and name != "__dict__"
-        ]
+        self.slots = slots_of(cls)
         self.is_built_in = issubclass(cls, threading.local) or (cls.__module__ in _BUILT_IN and self.container is None)
+
+
+def slots_of(cls: type) -> list[types.MemberDescriptorType]:
+    """The slots of a class and of its bases."""
+    return [
+        slot
+        for base in cls.__mro__
+        for name, slot in vars(base).items()
+        if isinstance(slot, types.MemberDescriptorType) and name != "__dict__"
+    ]
+
+
+def attributes_of(node: object) -> list[tuple[str, object]]:
+    """The object's own attributes, in its ``__dict__`` or in slots."""
+    return list(_attributes(node, slots_of(type(node))))
 
 
 def _items_of(node: Any, container: Any, trail: Trail, limit: int) -> Iterator[_Step]:
@@ -235,12 +245,28 @@ def _module_leaves(name: str, is_leaf: Callable[[object], bool]) -> Iterable[_St
 def _named_globals(function: types.FunctionType) -> Iterator[_Step]:
     """The globals named in the function's code, and the attributes of the user's modules named there."""
     names = names_in(function.__code__)
+    package = function.__globals__.get("__package__")
+    modules: list[types.ModuleType | None] = []
     for name in names:
         value: Any = function.__globals__.get(name, sys.modules.get(name))
-        if not issubclass(type(value), types.ModuleType):
+        if issubclass(type(value), types.ModuleType):
+            modules.append(value)
+        else:
             yield value, _global(str(function.__module__), name)
-        elif is_users(value.__name__):
-            yield from ((vars(value)[own], _global(value.__name__, own)) for own in names if own in vars(value))
+        # ``from .name import …`` within the function.
+        modules.append(sys.modules.get(f"{package}.{name}"))
+    seen: set[str] = set()
+    while modules:
+        module = modules.pop()
+        if module is None or module.__name__ in seen or not is_users(module.__name__):
+            continue
+        seen.add(module.__name__)
+        for name in names:
+            value = vars(module).get(name)
+            if issubclass(type(value), types.ModuleType):
+                modules.append(value)
+            elif name in vars(module):
+                yield value, _global(module.__name__, name)
 
 
 def _global(module: str, name: str) -> Trail:
@@ -272,8 +298,7 @@ def _described(name: object, depth: int = 3) -> str:
     if cls is tuple:
         parts: Iterator[object] = islice(tuple.__iter__(name), _SMALL_COUNT)  # type: ignore[arg-type]
         return f"({', '.join(_described(part, depth - 1) for part in parts)})"
-    slots = _Kind(cls).slots
-    attributes = sorted(f"{own}={_described(part, depth - 1)}" for own, part in _attributes(name, slots))
+    attributes = sorted(f"{own}={_described(part, depth - 1)}" for own, part in attributes_of(name))
     return f"{cls.__qualname__}({', '.join(attributes)})"
 
 

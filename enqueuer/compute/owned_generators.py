@@ -43,17 +43,13 @@ class OwnedGenerators:
         # The digests of their names.
         self._names: list[bytes] = []
         known = {} if before is None else dict(zip(map(_identity, before._reseeds), before._names, strict=True))
-        taken = set(known.values())
-        seen: set[int] = set()
+        found: dict[int, tuple[Reseed, Trail]] = {}
         for reseed, trail in _find(instance):
-            identity = _identity(reseed)
-            if identity in seen:
-                continue
-            seen.add(identity)
-            name = known.get(identity)
-            if name is None:
-                name = _free_name(path_of(trail), taken)
-                taken.add(name)
+            found.setdefault(_identity(reseed), (reseed, trail))
+        taken = {known[identity] for identity in found if identity in known}
+        for identity, (reseed, trail) in found.items():
+            name = known.get(identity) or _free_name(path_of(trail), taken)
+            taken.add(name)
             self._reseeds.append(reseed)
             self._names.append(name)
 

@@ -1,7 +1,7 @@
 """Settings as texts that are the same in every process, so that a change can be seen and shown.
 
-plain values                        themselves; of dicts, namespaces, dataclasses and instances of the user's
-                                    classes each part by a name of its own
+plain values                        themselves; of dicts, namespaces, dataclasses, named tuples and instances of the
+                                    user's classes each part by a name of its own
 functions, classes, partials        where they come from: a function that the script has put in another's place
 small arrays                        type, shape and a digest
 """
@@ -13,13 +13,14 @@ import functools
 import hashlib
 import sys
 import types
-from collections import OrderedDict, defaultdict
+from collections import ChainMap, OrderedDict, UserDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
+from enqueuer.compute.object_walk import attributes_of, slots_of
 from enqueuer.compute.source_names import names_in_source
 from enqueuer.compute.user_modules import is_users
 
@@ -39,20 +40,46 @@ def flatten(name: str, value: object, depth: int = 0) -> Iterator[tuple[str, str
     """Name and text of the value, or of each part of it that has a name of its own; nothing if it has no text."""
     if len(name) > _NAME_LIMIT or not name.isprintable() or depth > _DEPTH_LIMIT:
         return
-    if type(value) in (dict, OrderedDict, defaultdict) and value and len(value) <= _MOST_ITEMS:  # type: ignore[arg-type]
-        for key, part in list(value.items()):  # type: ignore[attr-defined]
+    items = _items_of(value)
+    if items and len(items) <= _MOST_ITEMS:
+        for key, part in items:
             if type(key) in (str, int, bool):
                 yield from flatten(f"{name}[{key!r}]", part, depth + 1)
-    elif _is_namespace(value) or (hasattr(type(value), "__dataclass_fields__") and hasattr(value, "__dict__")):
-        for attribute, part in list(vars(value).items()):
+    elif _is_namespace(value) or hasattr(type(value), "__dataclass_fields__"):
+        for attribute, part in attributes_of(value):
             if not attribute.startswith("_"):
                 yield from flatten(f"{name}.{attribute}", part, depth + 1)
+    elif issubclass(type(value), tuple) and hasattr(type(value), "_fields"):
+        fields: tuple[str, ...] = type(value)._fields  # type: ignore[attr-defined]
+        for attribute, part in zip(fields, tuple.__iter__(value), strict=False):  # type: ignore[arg-type]
+            yield from flatten(f"{name}.{attribute}", part, depth + 1)
     elif is_users_instance(value):
         if depth < _INSTANCES_DEPTH_LIMIT:
             for attribute, part in _settings_of(value):
                 yield from flatten(f"{name}.{attribute}", part, depth + 1)
     elif (text := _text_of(value, depth)) is not None:
         yield name, text
+
+
+def _items_of(value: Any) -> list[tuple[object, object]]:
+    """The items of a mapping that may hold settings; none for any other value."""
+    kind = type(value)
+    if kind in (dict, OrderedDict, defaultdict) or (issubclass(kind, dict) and _has_items_as_attributes(value)):
+        return list(dict.items(value))
+    if kind in (ChainMap, UserDict):
+        return list(value.items())
+    # Not imported here: a process without it has no parser.
+    configparser = sys.modules.get("configparser")
+    if configparser is not None and kind in (configparser.ConfigParser, configparser.RawConfigParser):
+        sections = [value.default_section, *value.sections()]
+        return [(name, {key: value[name].get(key, raw=True) for key in value[name]}) for name in sections]
+    return []
+
+
+def _has_items_as_attributes(value: Any) -> bool:
+    """Whether the dict is a configuration, whose items are read as attributes. Other dicts of the user's are caches."""
+    kind = type(value)
+    return hasattr(kind, "__getattr__") or getattr(value, "__dict__", None) is value
 
 
 def _is_namespace(value: object) -> bool:
@@ -67,7 +94,7 @@ def is_users_instance(value: object) -> bool:
     cls = type(value)
     if not is_users(str(cls.__module__)) or issubclass(cls, enum.Enum | type) or hasattr(cls, "__getitem__"):
         return False
-    return hasattr(value, "__dict__")
+    return hasattr(value, "__dict__") or bool(slots_of(cls))
 
 
 def _settings_of(instance: object) -> list[tuple[str, object]]:
@@ -75,7 +102,7 @@ def _settings_of(instance: object) -> list[tuple[str, object]]:
     left_out = names_in_source(type(instance).__module__).state
     return [
         (name, part)
-        for name, part in vars(instance).items()
+        for name, part in attributes_of(instance)
         if not name.startswith("_")
         and name not in left_out
         and (issubclass(type(part), _SCALARS) or is_users_instance(part) or home_of(part) is not None)
@@ -117,8 +144,8 @@ def _text_of(value: Any, depth: int) -> str | None:
         return f"partial{_joined(_texts_of(parts, depth), '()')}"
     if kind is dict and len(value) <= _MOST_ITEMS:
         return _joined(sorted(_texts_of(value.items(), depth)), "{}")
-    if kind in (list, tuple) and len(value) <= _MOST_ITEMS:
-        return _joined(_texts_of(value, depth), "[]" if kind is list else "()")
+    if kind in (list, tuple, deque) and len(value) <= _MOST_ITEMS:
+        return _joined(_texts_of(value, depth), "()" if kind is tuple else "[]")
     if kind in (set, frozenset) and len(value) <= _MOST_ITEMS:
         return _joined(sorted(_texts_of(value, depth)), "{}")
     if is_users_instance(value) and depth < _INSTANCES_DEPTH_LIMIT:

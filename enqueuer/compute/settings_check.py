@@ -23,6 +23,7 @@ import types
 from collections import deque
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from typing import Any
 
 from enqueuer.compute.library_settings import NAMES as LIBRARY_SETTINGS
 from enqueuer.compute.library_settings import read_process_settings, read_thread_settings
@@ -162,7 +163,15 @@ def _variables_of(module: str) -> Iterator[tuple[str, type | None, object]]:
     for name, value in list(vars(sys.modules[module]).items()):
         if not name.startswith("_") or home_of(value) is not None:
             yield f"{module}:{name}", None, value
-        if issubclass(type(value), type) and value.__module__ == module and not issubclass(value, enum.Enum):
-            for attribute, content in list(vars(value).items()):
-                if not attribute.startswith("_") or home_of(content) is not None:
-                    yield f"{module}:{value.__qualname__}.{attribute}", value, content
+        yield from _variables_of_class(module, value)
+
+
+def _variables_of_class(module: str, cls: Any) -> Iterator[tuple[str, type | None, object]]:
+    """Attributes of a class of this module, and of the classes in it."""
+    if not issubclass(type(cls), type) or cls.__module__ != module or issubclass(cls, enum.Enum):
+        return
+    for attribute, content in list(vars(cls).items()):
+        if not attribute.startswith("_") or home_of(content) is not None:
+            yield f"{module}:{cls.__qualname__}.{attribute}", cls, content
+        if home_of(content) == (module, f"{cls.__qualname__}.{attribute}"):
+            yield from _variables_of_class(module, content)

@@ -232,18 +232,24 @@ USES = {
     "an object": "from {0} import flips\ndraw = lambda: flips()",
     "an object of a module": "import {0}\ndraw = lambda: {0}.flips()",
     "an import in the call": "def draw():\n    from {0} import flips\n    return flips()",
+    "a module of a package": "import {1}.{0}\ndraw = lambda: {1}.{0}.noise()",
+    "a package's module imported in the call": "def draw():\n    from {1} import {0}\n    return {0}.flips()",
+    "a relative import in the call": "def draw():\n    from .{0} import noise\n    return noise()",
+    "a module imported relatively in the call": "def draw():\n    from . import {0}\n    return {0}.rng.random()",
 }
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_a_generator_of_another_module_of_the_users_is_found_beside_many_rows_through(use, tmp_path, monkeypatch):
-    names = "helpers_of_owned_generators", "sequence_of_owned_generators"
-    (tmp_path / f"{names[0]}.py").write_text(HELPERS)
-    (tmp_path / f"{names[1]}.py").write_text(
-        f"{use.format(names[0])}\nclass Draws:\n    def __getitem__(self, index):\n        return draw()\n"
+    helpers, package = "helpers_of_owned_generators", "package_of_owned_generators"
+    (tmp_path / package).mkdir()
+    (tmp_path / f"{helpers}.py").write_text(HELPERS)
+    (tmp_path / package / f"{helpers}.py").write_text(HELPERS)
+    (tmp_path / package / "draws.py").write_text(
+        f"{use.format(helpers, package)}\nclass Draws:\n    def __getitem__(self, index):\n        return draw()\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    module = importlib.import_module(names[1])
+    module = importlib.import_module(f"{package}.draws")
     try:
         instance = module.Draws()
         # More objects than the walk looks at: they must not hide what functions name.
@@ -257,7 +263,7 @@ def test_a_generator_of_another_module_of_the_users_is_found_beside_many_rows_th
         owned.seed(7, 1, 4)
         assert instance[0] not in first
     finally:
-        for name in names:
+        for name in [name for name in sys.modules if name.startswith((helpers, package))]:
             del sys.modules[name]
 
 
@@ -300,6 +306,19 @@ def test_a_generator_draws_the_same_whatever_else_an_item_left_in_the_instance(c
         return holder(lazy=holder(), parts={"b": [Augmenter()], "a": [Augmenter()]}, last=None)
 
     assert draw_after(make(), change) == draw_after(make())
+
+
+def test_a_generator_that_takes_anothers_place_draws_as_the_first_does():
+    draws = []
+    for count in range(4):
+        instance = holder(a=random.Random())
+        owned = OwnedGenerators(instance)
+        for _ in range(count):
+            instance.a = random.Random()
+            owned = OwnedGenerators(instance, owned)
+        owned.seed(7, 1, 3)
+        draws.append(instance.a.random())
+    assert len(set(draws)) == 1
 
 
 def test_members_of_a_set_without_order_draw_by_what_they_are():

@@ -30,7 +30,7 @@ class Elsewhere:
 
 
 MODULE = """
-import dataclasses, enum, functools, os, time, types, uuid
+import collections, configparser, dataclasses, enum, functools, os, time, types, uuid
 import numpy as np
 import {other}
 from math import floor as PURE
@@ -55,6 +55,34 @@ class Settings:
     rate: float = 0.1
 
 SETTINGS = Settings()
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    rate: float = 0.1
+
+class WithSlots:
+    __slots__ = ("rate",)
+    def __init__(self):
+        self.rate = 0.1
+
+class AttributeDict(dict):
+    __getattr__ = dict.__getitem__
+
+class Memo(dict):
+    def keep(self, key):
+        self[key] = key
+
+class Settled:
+    class Deep:
+        rate = 0.1
+
+SLOTTED, WITH_SLOTS, MEMO = Slotted(), WithSlots(), Memo()
+ATTRIBUTES = AttributeDict(deep=AttributeDict(rate=0.1))
+ROW = collections.namedtuple("ROW", "rate size")(0.1, 3)
+LAYERS = collections.ChainMap({{}}, {{"rate": 0.1}})
+LAST = collections.deque([1, 2])
+INI = configparser.ConfigParser()
+INI.read_dict({{"data": {{"rate": "0.1", "root": "%(home)s/data"}}}})
 MEAN = np.zeros(3)
 LARGE = np.zeros(30)
 STAGES = []
@@ -157,6 +185,14 @@ def test_nothing_changed_is_nothing_told(modules: Any) -> None:
         (lambda module, _: setattr(module.OPTIONS, "size", (32, 32)), {"OPTIONS.size": "(32, 32)/(224, 224)"}),
         (lambda module, _: setattr(module.OPTIONS, "root", Path("/x")), {"OPTIONS.root": "'/x'/'/data'"}),
         (lambda module, _: setattr(module.SETTINGS, "rate", 0.2), {"SETTINGS.rate": "0.2/0.1"}),
+        (lambda module, _: setattr(module.SLOTTED, "rate", 0.2), {"SLOTTED.rate": "0.2/0.1"}),
+        (lambda module, _: setattr(module.WITH_SLOTS, "rate", 0.2), {"WITH_SLOTS.rate": "0.2/0.1"}),
+        (lambda module, _: module.ATTRIBUTES.deep.update(rate=0.2), {"ATTRIBUTES['deep']['rate']": "0.2/0.1"}),
+        (lambda module, _: setattr(module, "ROW", module.ROW._replace(rate=0.2)), {"ROW.rate": "0.2/0.1"}),
+        (lambda module, _: module.LAYERS.update(rate=0.2), {"LAYERS['rate']": "0.2/0.1"}),
+        (lambda module, _: module.LAST.append(3), {"LAST": "[1, 2, 3]/[1, 2]"}),
+        (lambda module, _: module.INI.set("data", "rate", "0.2"), {"INI['data']['rate']": "'0.2'/'0.1'"}),
+        (lambda module, _: setattr(module.Settled.Deep, "rate", 0.2), {"Settled.Deep.rate": "0.2/0.1"}),
         (lambda module, _: setattr(module.Source, "size", 32), {"Source.size": "32/224"}),
         (lambda module, _: setattr(module.Source, "flag", True), {"Source.flag": "True/not set"}),
         (lambda module, _: setattr(module, "ADDED", "x"), {"ADDED": "'x'/not set"}),
@@ -232,6 +268,7 @@ print(*(name for name in read_settings(Source(), {}) if name.startswith(("numpy:
         lambda module, _: setattr(module, "PURE", math.ceil),
         lambda module, _: module.ROWS.__init__(5),
         lambda module, _: module.CONFIG.update(none=object()),
+        lambda module, _: module.MEMO.keep(3),
         lambda module, _: setattr(module, "ARRAY", [[0] * 100] * 100),
     ],
 )

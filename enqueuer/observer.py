@@ -219,8 +219,8 @@ class _TcpLink:
             raise
 
     def send(self, frame: bytes) -> None:
-        # It is kept until the connection is there. After a refused handshake libzmq has nowhere to keep it, for ever: a
-        # send that waits would never end.
+        # The request is kept until the connection is there. After a refused handshake libzmq never has a place to keep
+        # it: a send that waits would never end.
         try:
             self._socket.send(frame, zmq.NOBLOCK)
         except zmq.Again:

@@ -237,9 +237,10 @@ class SequenceEnqueuer:
         self._stop(None, keep_processes=self._options.persistent_workers, reason=reason)
 
     def close(self) -> None:
-        """Stop, end the processes that ``persistent_workers`` keeps over ``stop()`` and a fleet that was made for this
-        enqueuer, and close the instance that was built from a `SequenceSpec`: its ``close()`` is called, if it has one.
-        The enqueuer can be started again.
+        """Stop, and release what outlasts ``stop()``. The enqueuer can be started again.
+
+        Ends the processes of ``persistent_workers`` and a fleet that was made for this enqueuer. Closes the instance
+        that was built from a `SequenceSpec`: its ``close()`` is called, if it has one.
         """
         self._stop(None, keep_processes=False)
         with self._companions.pop_all():
@@ -518,9 +519,9 @@ class SequenceEnqueuer:
             if self._options.bind is None and n > self.workers:
                 raise NoWorkersError(f"{n} workers will never be there: start() was called for {self.workers}")
             if deadline is not None and time.monotonic() >= deadline:
-                refused = session.refusals
                 raise TimeoutError(
-                    f"{session.workers_count} of {n} workers after {timeout} s{refused and f'; {refused}'}"
+                    f"{session.workers_count} of {n} workers after {timeout:g} s; "
+                    f"{session.refusals or _how_to_get_workers(session.endpoint)}"
                 )
             time.sleep(_POLL_SECONDS)
 
@@ -539,6 +540,12 @@ class SequenceEnqueuer:
         self._processes.disarm()
         if session is not None:
             session.disarm()
+
+
+def _how_to_get_workers(endpoint: str | None) -> str:
+    if endpoint is None:
+        return "the local ones still start, or wait for the Sequence to be built"
+    return f"the trainer listens at {endpoint}: start `enqueuer worker --connect …` on other machines"
 
 
 class OrderedEnqueuer(SequenceEnqueuer):

@@ -180,6 +180,12 @@ MISTAKES = {
     "a negative number of workers": Mistake(
         lambda: SequenceEnqueuer(Batches()).start(workers=-1), ValueError, "workers must be 0 or more", "not -1"
     ),
+    "more threads than any machine has": Mistake(
+        lambda: SequenceEnqueuer(Batches()).start(workers=10**9),
+        ValueError,
+        "workers must be at most 10000",
+        "not 1000000000",
+    ),
     "a queue of unknown depth": Mistake(
         lambda: SequenceEnqueuer(Batches()).start(max_queue_size="deep"),  # type: ignore[arg-type]
         ValueError,

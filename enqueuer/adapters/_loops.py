@@ -38,7 +38,7 @@ class StartArguments(TypedDict, total=False):
 def start_arguments(
     workers: int | NotGiven | None, max_queue_size: QueueSize | None, epoch: int | None
 ) -> StartArguments:
-    """The given ones: ``workers`` unless it is `NOT_GIVEN`, the others unless they are None."""
+    """The arguments that the caller gave: ``workers`` unless it is `NOT_GIVEN`, the others unless they are None."""
     given = StartArguments()
     if workers is not NOT_GIVEN:
         given["workers"] = workers

@@ -134,7 +134,7 @@ class ToldEpoch:
             set_epoch = optional_method(self._dataset, "set_epoch")
             self._is_told_by_trainer = _epoch_marks(self._dataset) != self._marks
             if set_epoch is not None and epoch != self._epoch and not self._is_told_by_trainer:
-                # It may draw something, which must be the same in every copy.
+                # The call may draw something, which must be the same in every copy.
                 with seeded_globals(item_seed(), epoch, BUILD):
                     set_epoch(epoch)
                 self._marks = _epoch_marks(self._dataset)

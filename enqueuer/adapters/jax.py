@@ -77,7 +77,10 @@ def device_iterator(
 
 
 class DeviceStream(EpochLoops):
-    """Made by `device_iterator`; has ``len()``, ``epoch``, ``state_dict()`` and ``load_state_dict()``."""
+    """The batches of an enqueuer on a device, made by `device_iterator`.
+
+    It has ``len()``, ``epoch``, ``state_dict()`` and ``load_state_dict()``.
+    """
 
     def __init__(self, enqueuer: SequenceEnqueuer, size: int, target: Any, start: StartArguments) -> None:
         super().__init__(enqueuer, start=start)

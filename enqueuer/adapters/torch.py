@@ -214,7 +214,10 @@ def _has_accelerator() -> bool:
 
 
 class TensorStream(EpochLoops, IterableDataset[Any]):
-    """Made by `as_iterable`; has ``len()``, ``epoch``, ``state_dict()`` and ``load_state_dict()``."""
+    """The batches of an enqueuer as tensors, made by `as_iterable`.
+
+    It has ``len()``, ``epoch``, ``state_dict()`` and ``load_state_dict()``.
+    """
 
     def __init__(self, enqueuer: SequenceEnqueuer, pin_memory: bool, start: StartArguments) -> None:
         super().__init__(enqueuer, start=start)

@@ -14,7 +14,7 @@ import click
 from enqueuer.cli.caller_error import CallerError
 from enqueuer.cli.observed import address_options, check_connectable, observer_at
 from enqueuer.errors import ConfigurationError
-from enqueuer.transport.addresses import is_tcp_address
+from enqueuer.transport.addresses import is_loopback, is_tcp_address
 
 if TYPE_CHECKING:
     from enqueuer.monitoring.surroundings import Finding
@@ -44,7 +44,12 @@ class Wanted:
 @address_options
 @click.option("--connect", metavar="ADDRESS", help="On a worker's host: whether a worker can join the trainer there.")
 @click.option("--bind", metavar="ADDRESS", help="Before a start: check whether the trainer can bind this address.")
-@click.option("--key-file", type=_PATH, metavar="FILE", help="Check the trainer's coordinator.key.")
+@click.option(
+    "--key-file",
+    type=_PATH,
+    metavar="FILE",
+    help="Check the trainer's coordinator.key; --bind also checks the one in ENQUEUER_KEY_FILE.",
+)
 @click.option(
     "--worker-token",
     type=_PATH,
@@ -86,17 +91,26 @@ def doctor(context: click.Context, /, **given: Any) -> None:
 def _check(wanted: Wanted) -> Iterator[Finding]:
     from enqueuer.host import usable_cpus
     from enqueuer.monitoring import network_checks, surroundings
+    from enqueuer.monitoring.surroundings import Finding
+    from enqueuer.security.curve import find_key_file
     from enqueuer.security.keys import read_coordinator_key, read_token
 
     yield from surroundings.check_machine()
     if wanted.workers is not None:
         yield surroundings.check_threads(wanted.workers, wanted.worker_threads, usable_cpus())
-    if wanted.key_file is not None:
-        yield surroundings.check_key_file("key file", wanted.key_file, read_coordinator_key)
+    key_file = wanted.key_file if wanted.bind is None else find_key_file(wanted.key_file)
+    if key_file is not None:
+        yield surroundings.check_key_file("key file", Path(key_file), read_coordinator_key)
     if wanted.worker_token is not None:
         yield surroundings.check_key_file("token", wanted.worker_token, read_token)
     if wanted.bind is not None:
         yield network_checks.check_port(wanted.bind)
+        if key_file is None and not is_loopback(wanted.bind):
+            yield Finding(
+                "keys",
+                f"{wanted.bind} can be reached from other machines, so the training needs keys",
+                "`enqueuer keygen DIR`, then key_file='DIR/coordinator.key', here --key-file DIR/coordinator.key",
+            )
     if wanted.connect is not None:
         yield from _check_joining(wanted.connect, wanted)
     if wanted.address is not None:

@@ -36,7 +36,8 @@ def health(context: click.Context, directory: Path, timeout: float, ready: bool,
 
     Asks the loops that move batches. A loop that hangs does not answer and counts as unhealthy, even if its process
     looks alive. The processes must have been started with ENQUEUER_RUNTIME_DIR set to a private directory of their
-    user. Exit codes: 0 if all are healthy, 1 if one is not or none is running, 2 for impossible options.
+    user. Exit codes: 0 if all are healthy, 1 if one is not, none is running or DIR cannot be used, 2 for impossible
+    options.
 
     \b
     Example, as a container's health check:

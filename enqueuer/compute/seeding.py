@@ -51,7 +51,7 @@ def seed_globals(seed: int, epoch: int, index: int) -> bytes:
     key of fresh entropy (`entropy.Entropy`).
     """
     digest = _digest(seed, epoch, index)
-    # What random.seed does with an integer, without two calls in between.
+    # The work of random.seed for an integer, without two calls in between.
     _seed_mersenne(int.from_bytes(digest[_RANDOM], "little"))
     _random_instance.gauss_next = None
     # This also seeds another kind of generator that the user has set (set_bit_generator).

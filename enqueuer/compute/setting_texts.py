@@ -26,7 +26,7 @@ from enqueuer.compute.user_modules import is_users
 
 _MOST_ITEMS = 1_000
 _DEPTH_LIMIT = 6
-# Of instances in instances.
+# Instances in instances are looked into this deep.
 _INSTANCES_DEPTH_LIMIT = 3
 _NAME_LIMIT = 200
 _MOST_ARRAY_BYTES = 1 << 16

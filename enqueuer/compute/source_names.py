@@ -30,11 +30,11 @@ class SourceNames(NamedTuple):
     """Names in one module.
 
     Attributes:
-        varying: Of variables and of attributes of classes: left out.
-        state: Of attributes of instances: what methods compute, beside `varying`. A method that assigns its argument
-            makes a setting.
-        imported: Bound by an import.
-        made: Bound to a value other than None.
+        varying: Variables and attributes of classes that are no settings.
+        state: Attributes of instances that methods compute, beside `varying`. A method that assigns its argument makes
+            a setting.
+        imported: Names bound by an import.
+        made: Names bound to a value other than None.
     """
 
     varying: frozenset[str] = frozenset()

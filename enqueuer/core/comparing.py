@@ -173,7 +173,7 @@ def _refuse(state: State, host: Host, worker: Worker, sample: Sample, difference
         f"{difference.field} differs. Both must read the same data in the same order: sort what os.listdir() and "
         "glob() give, install the same versions, or start the worker with --allow-skew"
     )
-    # Those that serve, too: the host may have founded since it was asked.
+    # Serving workers leave, too: the host may have founded since it was asked.
     turned_away = [
         other
         for other in state.fleet

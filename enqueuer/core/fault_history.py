@@ -10,7 +10,10 @@ _LONGEST_TEXT = 2_000
 
 
 class Fault(NamedTuple):
-    """``number`` counts the session's faults from 1; ``seconds`` are those since its start."""
+    """One fault of a session, as a text.
+
+    ``number`` counts the session's faults from 1; ``seconds`` are those since the session's start.
+    """
 
     number: int
     seconds: float

@@ -53,7 +53,7 @@ def settle(state: State, run: EpochRun, position: int, outcome: Outcome) -> bool
 
 
 def revoke_all_of(state: State, run: EpochRun) -> None:
-    """Revoke the run's leases: hedged, late, or of an outdated state, nobody waits for them."""
+    """Revoke all leases of the run: its epoch has ended, or its state is outdated."""
     for worker in state.fleet:
         if worker.in_process or worker.route is None:
             continue
@@ -77,7 +77,7 @@ def _is_of(state: State, lease: int, run: EpochRun) -> bool:
 
 
 def _waits_for_room(state: State) -> bool:
-    """Whether to grant more at once in a moment. Not for long, since the trainer may take nothing more."""
+    """Whether to wait for more room, so that one message grants more. The wait is short: no take may follow."""
     if state.scheduler.room_wanted == 0 or state.now >= state.collecting_until:
         state.collecting_until = math.inf
         return False
@@ -94,7 +94,7 @@ def _hedge(state: State) -> None:
 def _rebalance(state: State) -> None:
     for move in state.scheduler.moves(state.now):
         state.send(move.loser, Revoke((move.lease,)))
-        # It queues there and does not run: its place is free at once.
+        # The lease queues there and does not run, so its place is free at once.
         state.ledger.expire(move.loser, (move.lease,))
         positions = move.run.take_pending(1, state.ledger.busy_indices(move.run))
         move.run.give_back()

@@ -82,7 +82,10 @@ class _Late(NamedTuple):
 
 
 class Hedger:
-    """Decides; `granting` books and sends. ``factor`` times the 95th percentile is late; None: never."""
+    """Decides which late batches a second worker computes; `granting` books and sends the leases.
+
+    A batch is late after ``factor`` times the 95th percentile of compute times; None: never.
+    """
 
     def __init__(self, factor: float | None, ledger: Ledger, scheduler: Scheduler) -> None:
         self._factor = factor

@@ -138,7 +138,7 @@ def _join(state: State, route: Route, session: bytes, hello: Hello, key: str) ->
     if worker is None:
         worker = Worker.from_hello(hello, route, key, record, state.now)
         if is_ours:
-            # It was lost for long, and forgotten: other workers have computed its leases again.
+            # The worker was lost for long, and forgotten: others have computed its leases again.
             worker.received_seq = hello.sent_seq
         state.fleet.add(worker)
         _warn_of_other_versions(state, worker, hello)
@@ -149,7 +149,7 @@ def _join(state: State, route: Route, session: bytes, hello: Hello, key: str) ->
         if state.announced:
             send_epochs(state, worker, welcome=True)
     elif worker.last_word is not None:
-        # It did not hear the last word, or it would not be here.
+        # The worker did not hear the last word, or it would not be here.
         state.send(route, worker.last_word)
 
 
@@ -173,7 +173,7 @@ def _warn_of_other_versions(state: State, worker: Worker, hello: Hello) -> None:
 
 
 def _change_link(state: State, worker: Worker, route: Route, held: tuple[int, ...]) -> None:
-    """Reach the worker over its new link. Leases it did not get or keep over the old one are granted again."""
+    """Reach the worker over its new link. Leases lost with the old link are granted again."""
     if worker.state is WorkerState.LOST:
         state.fleet.return_to(worker)
     elif worker.state is not WorkerState.JOINING:

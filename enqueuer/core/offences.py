@@ -95,8 +95,8 @@ def _ban_worker(state: State, worker: Worker, offence: str) -> None:
 def _impersonation(state: State, route: Route, hello: Hello, key: str) -> str | None:
     """The false claim of a Hello.
 
-    An incarnation and a supervisor's id are random and known to their owners alone. So a repeated one is believed if
-    everything else in the Hello is the same, the key above all.
+    An incarnation and a supervisor's id are random and known to their owners alone. A Hello that repeats one
+    is believed if everything else in it is the same, the key above all.
     """
     fleet = state.fleet
     worker = fleet.find(hello.incarnation)

@@ -49,11 +49,11 @@ class PeerRecord:
 
     @property
     def is_identified(self) -> bool:
-        """Whether it has said Hello."""
+        """Whether the peer has said Hello."""
         return self.limit != UNIDENTIFIED_LIMIT
 
     def identify(self, name: str) -> None:
-        """Note its Hello: its name is known, and earlier offences still count."""
+        """Note the peer's Hello, and with it the peer's name. Earlier offences still count."""
         self.name, self.limit, self.talk = name, OFFENCES_LIMIT, RateLimit(_TALK_BURST, _TALK_PER_SECOND)
 
 

@@ -59,10 +59,10 @@ class Host:
     """The workers of one remote supervisor; a worker without one is a host by itself."""
 
     is_trusted: bool = False
-    # It may compute while nobody is trusted yet: since when, and whether it has failed to compute an item since.
+    # The time since when the host may compute without any trusted host; None: it may not. And whether an item failed.
     founding_since: float | None = None
     has_failed: bool = False
-    # Its workers, ready to serve once it is trusted, and the time since when there are any.
+    # The workers that are ready to serve once the host is trusted, and the time since when there are any.
     waiting: dict[Worker, None] = field(default_factory=dict)
     waiting_since: float = 0.0
     asked_at: float = 0.0
@@ -72,7 +72,10 @@ class Host:
 
 
 class Samples:
-    """The books. ``is_on``: the session may have remote workers, and batches can be compared."""
+    """The trusted hosts and the known batches of one session.
+
+    ``is_on``: the session may have remote workers, and batches can be compared.
+    """
 
     def __init__(self, *, is_on: bool) -> None:
         self.is_on = is_on

@@ -62,7 +62,10 @@ class _Wait(NamedTuple):
 
 
 class Scheduler:
-    """Decides; `granting` books and sends. ``max_queue_size`` None finds the depth by itself."""
+    """Decides which workers get the next leases; `granting` books and sends them.
+
+    ``max_queue_size`` None finds the depth by itself.
+    """
 
     def __init__(
         self, ledger: Ledger, *, ordered: bool, max_queue_size: int | None, max_bytes: int | None = None

@@ -65,7 +65,8 @@ def on_worker_exited(state: State, route: Route, message: WorkerExited) -> None:
         if worker.state is not WorkerState.LOST:  # its broken connection was counted before
             state.fleet.lost_count += 1
         state.note("died", worker)
-        state.report(WARNING, f"worker {worker.name} (pid {worker.pid}) {describe_exit(message.exit_code)}")
+        end = describe_exit(message.exit_code, at_work=message.running != 0)
+        state.report(WARNING, f"worker {worker.name} (pid {worker.pid}) {end}")
     state.remove(worker, WorkerState.GONE)
 
 

@@ -164,6 +164,6 @@ def mean_without_outliers(values: Sequence[float]) -> float:
     if not values:
         return 0.0
     mean, median = statistics.fmean(values), statistics.median(values)
-    # Of two values, both are one deviation off; rounding must not make them outliers.
+    # Two values are one deviation off each; rounding must not make them outliers.
     furthest = (1 + 1e-9) * statistics.pstdev(values)
     return statistics.fmean(median if abs(value - mean) > furthest else value for value in values)

@@ -31,7 +31,7 @@ _QUEUED_SECONDS = 0.004
 # the longest lately. Where two of them take longer, none waits for another.
 _SHARED_SECONDS = 0.03
 _MOST_SHARED = 4
-# What the longest time counts for after the next message.
+# The longest time counts for this much after the next message.
 _FADING = 0.97
 _MOST_QUEUED = 4096
 # No network takes longer; a larger claim would make every lease look early.
@@ -82,32 +82,32 @@ class Worker:
     peer: PeerRecord = field(default_factory=lambda: PeerRecord(""))
     # The fleet sets it: called after each change of state, route, leases or speed.
     changed: Callable[[Worker], None] = _ignore
-    # The name of the key that its connections proved; '' without keys.
+    # The name of the key that the worker's connections proved; '' without keys.
     key: str = ""
     known_since: float = 0.0
-    # When its connection broke; infinite while it has one. It may come back.
+    # When the worker's connection broke; infinite while there is one. A new one may come.
     unlinked_at: float = math.inf
     in_process: bool = False
     state: WorkerState = WorkerState.JOINING
-    # Leases that occupy it, and when each was granted, oldest first; the first `slots` of them run. The ledger writes
-    # them.
+    # Leases that occupy the worker, and when each was granted, oldest first; the first `slots` of them run. The ledger
+    # writes them.
     leases: dict[int, float] = field(default_factory=dict)
-    # Leases missing from its last heartbeat's list.
+    # Leases missing from the last heartbeat's list.
     unlisted: set[int] = field(default_factory=set)
-    # It computes a suspect, or is kept free for one, and gets nothing else. The scheduler writes it.
+    # Whether the worker computes a suspect, or is kept free for one, and gets nothing else. The scheduler writes it.
     reserved: bool = False
     # All result messages up to this number have come, and these beyond it.
     received_seq: int = 0
     received_ahead: set[int] = field(default_factory=set)
-    # The number of its last result message, once it has said goodbye.
+    # The number of the last result message, once the worker has said goodbye.
     goodbye_seq: int | None = None
-    # Sent to it at the end, and again if it comes back without having heard it.
+    # Sent to the worker at the end, and again to one that comes back without having heard it.
     last_word: Bye | Reject | None = None
     asked_for_frames: bool = False
     batches_count: int = 0
     received_bytes: int = 0
     busy_seconds: float = 0.0
-    # The figures of its last heartbeat after its first batch; `liveness` writes this and `memory_bytes`.
+    # The figures of the last heartbeat after the first batch; `liveness` writes this and `memory_bytes`.
     told: Told | None = None
     memory_bytes: int = 0
     # Running means, and the longest time lately, in seconds; 0.0 before the first measurement.
@@ -115,12 +115,12 @@ class Worker:
     longest_seconds: float = 0.0
     round_trip: float = 0.0
     item_times: ItemTimes = field(default_factory=ItemTimes)
-    # When it answered last, or got its first lease after being idle.
+    # When the worker answered last, or got its first lease after being idle.
     last_answer: float = 0.0
-    # Indices that it computes to be compared, by lease, until each is answered; `sampling` writes both.
+    # Indices that the worker computes to be compared, by lease, until each is answered; `sampling` writes both.
     samples: dict[int, Sample] = field(default_factory=dict)
     allows_skew: bool = False
-    # When it was told of the epochs last.
+    # When the worker was told of the epochs last.
     epochs_sent_at: float = -math.inf
 
     @classmethod
@@ -149,28 +149,31 @@ class Worker:
 
     @property
     def name(self) -> str:
-        """For a human: id and host."""
+        """The worker's id and host, for logs and errors."""
         return f"{self.worker_id} on {self.host}"
 
     @property
     def load(self) -> int:
-        """Leases that occupy it."""
+        """The number of leases that occupy the worker."""
         return len(self.leases)
 
     @property
     def takes_leases(self) -> bool:
-        """Whether it serves, and has a connection for grants."""
+        """Whether the worker serves, and has a connection for grants."""
         return self.state is WorkerState.SERVING and self.route is not None
 
     def busy_since(self, lease: int) -> float:
-        """Earliest time it can have started the item that delays this lease: at the grant or at its last answer."""
+        """The earliest time at which the worker can have started the item that delays this lease.
+
+        That is the later one of the grant and the worker's last answer.
+        """
         return max(self.leases.get(lease, math.inf), self.last_answer)
 
     @property
     def target_load(self) -> int:
-        """How many leases it should hold: one a slot, and enough to cover the round trip and to share messages.
+        """How many leases the worker should hold: one a slot, and enough to cover the round trip and share messages.
 
-        It is refilled at half, so that several leases travel in each message.
+        The worker is refilled at half, so that several leases travel in each message.
         """
         if self.in_process or self.item_seconds <= 0.0:
             return self.slots
@@ -182,11 +185,11 @@ class Worker:
 
     @property
     def runs_dry(self) -> bool:
-        """Whether its queue may end before a grant sent now arrives."""
+        """Whether the worker's queue may end before a grant sent now arrives."""
         return (len(self.leases) - self.slots) * self.item_seconds < self.round_trip + _QUEUED_SECONDS / 2
 
     def move_to(self, state: WorkerState) -> None:
-        """Change its state; raises ValueError, and changes nothing, for an illegal transition."""
+        """Change the worker's state. Raises ValueError, and changes nothing, for an illegal transition."""
         if state not in TRANSITIONS[self.state]:
             raise ValueError(f"worker {self.name} cannot go from {self.state} to {state}")
         self.state = state
@@ -226,7 +229,7 @@ class Worker:
     def note_batches(self, count: int, busy: float, now: float, nbytes: int = 0) -> None:
         """Note a result message: ``count`` batches that took ``busy`` seconds and ``nbytes`` bytes together.
 
-        The caller sees to `changed`: it answers their leases next, which calls it in most cases.
+        The caller calls `changed`: in most cases by answering the batches' leases next.
         """
         self.batches_count += count
         self.received_bytes += nbytes

@@ -35,7 +35,7 @@ ELASTIC_SHIFT = 1 / 48
 # The field is drawn on a grid of this many points in each direction and smoothed between them.
 ELASTIC_POINTS = 6
 MAX_CONTRAST = 0.2
-# Of the enlarged image; the mean of a block has less.
+# The deviation in the enlarged image; the mean of a block has less.
 NOISE = 0.4
 
 

@@ -69,7 +69,7 @@ class Block:
         self.ref = BlockRef(slab.id, offset, use)
 
     def release(self) -> None:
-        """Free the block; for a ``ref`` that was not sent and never will be."""
+        """Free the block. Only for a ``ref`` that was not sent and never will be."""
         self._slab.release(self.ref.offset)
 
 

@@ -19,7 +19,10 @@ _SCHEDULE = Path("/proc/thread-self/schedstat")
 
 
 class InterpreterProbe:
-    """The I/O thread calls `look` in each of its turns."""
+    """Counts the probes, and those that found the interpreter held by another thread.
+
+    The I/O thread calls `look` in each of its turns.
+    """
 
     def __init__(self, now: float) -> None:
         self.probes_count = self.held_count = 0

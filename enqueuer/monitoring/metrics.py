@@ -63,7 +63,7 @@ class _Collector:
         self._snapshot = snapshot
 
     def describe(self) -> list[Metric]:
-        """Nothing: otherwise the registry would scrape once to learn the names."""
+        """Describe nothing. Without this method the registry would scrape once to learn the names."""
         return []
 
     def collect(self) -> Iterator[Metric]:

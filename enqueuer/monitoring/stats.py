@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from enqueuer.core.fleet_history import FleetEvent
 from enqueuer.core.verdict import Cause, Verdict
+from enqueuer.monitoring.short_texts import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,7 @@ def _describe(stats: Stats) -> Iterator[tuple[str, str]]:
         "offences": stats.offences_count,
     }
     if any(faults.values()):
-        yield "faults", ", ".join(f"{count} {name}" for name, count in faults.items() if count)
+        yield "faults", ", ".join(counted(count, name) for name, count in faults.items() if count)
     if stats.verdict is not None and stats.verdict.cause is not Cause.TOO_EARLY:
         yield "verdict", str(stats.verdict)
     yield "workers", f"{stats.workers_count} ({stats.slots_count} slot{'' if stats.slots_count == 1 else 's'})"

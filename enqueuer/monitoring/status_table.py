@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from enqueuer.monitoring.session_texts import faults, memory, progress, slots
-from enqueuer.monitoring.short_texts import cut, duration, known_seconds, short_seconds
+from enqueuer.monitoring.short_texts import counted, cut, duration, known_seconds, short_seconds
 from enqueuer.protocol.observation import Snapshot, WorkerRow
 
 _WIDTH = 80
@@ -52,7 +52,7 @@ def _facts(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
         yield "memory", memory(snapshot)
     counts = faults(snapshot)
     if any(counts.values()):
-        yield "faults", ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        yield "faults", ", ".join(counted(count, name) for name, count in counts.items() if count)
     yield "verdict", f"{snapshot.sentence}: {snapshot.cure}" if snapshot.cure else snapshot.sentence
     yield "slots", slots(snapshot)
     states = Counter(row.state for row in snapshot.rows)

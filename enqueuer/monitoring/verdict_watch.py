@@ -85,7 +85,7 @@ class VerdictWatch:
         # Batches a second, as measured by a probe.
         self.probed_rate: float | None = None
         self._is_paused = False
-        # What all pauses took, and what was counted in them: in no window.
+        # The length of all pauses, and the counts in them: no window has them.
         self._paused_seconds = 0.0
         self._paused_counters = Counters()
         self._too_many_since = math.inf
@@ -115,7 +115,11 @@ class VerdictWatch:
             self._is_paused = True
 
     def resume(self, now: float, probed_rate: float | None) -> None:
-        """Judge again, and by this rate in batches a second, unless it is None: what was before the pause at once."""
+        """Judge again after a pause.
+
+        ``probed_rate``, in batches a second, counts from now on, and the time before the pause is judged by it at once.
+        None: no rate was measured.
+        """
         if self._is_paused:
             self._leave_out(now, self._read())
             self._is_paused = False

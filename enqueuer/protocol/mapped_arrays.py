@@ -76,7 +76,7 @@ class _Mapping(NamedTuple):
     mode: str
     start: int
     length: int
-    # Of the memmap's first element in the file.
+    # The place of the memmap's first element in the file, in bytes.
     offset: int
     address: int
 

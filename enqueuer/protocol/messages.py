@@ -199,11 +199,14 @@ class ExitCode(IntEnum):
     RECYCLE = 4
 
 
-def describe_exit(exit_code: int) -> str:
-    """How a worker process ended, in words: "was killed by SIGKILL". The code of a signal is negative."""
-    if exit_code == ExitCode.RECYCLE:
+def describe_exit(exit_code: int, *, at_work: bool = False) -> str:
+    """How a worker process ended, in words: "was killed by SIGKILL". The code of a signal is negative.
+
+    ``at_work``: the worker was computing a batch, so user code has chosen the exit code.
+    """
+    if exit_code == ExitCode.RECYCLE and not at_work:
         return "has computed its share"
-    if exit_code == ExitCode.REFUSED:
+    if exit_code == ExitCode.REFUSED and not at_work:
         return "was refused, or could not build the Sequence"
     if exit_code >= 0:
         return f"ended with exit code {exit_code}"
@@ -215,8 +218,8 @@ def describe_exit(exit_code: int) -> str:
 
 
 def describe_exits(exit_codes: Sequence[int]) -> str:
-    """How several workers ended: "was killed by SIGSEGV (3 times)"."""
-    counts = Counter(map(describe_exit, exit_codes))
+    """How several workers ended while they computed a batch: "was killed by SIGSEGV (3 times)"."""
+    counts = Counter(describe_exit(code, at_work=True) for code in exit_codes)
     return ", ".join(f"{words} ({count} times)" if count > 1 else words for words, count in counts.items())
 
 

@@ -203,7 +203,7 @@ def _reduce_proxy(proxy: Any) -> Any:
 
 
 def _refuse_connection(connection: Any) -> Any:
-    # It holds the number of a descriptor, and pickles; in a worker the number is of another descriptor, or of none.
+    # A connection's pickle has the number of a descriptor; in a worker that is another descriptor, or none.
     name = type(connection).__qualname__
     raise TypeError(f"{name} objects should only be shared between processes through inheritance")
 

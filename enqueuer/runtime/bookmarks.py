@@ -23,7 +23,10 @@ Saved = tuple[Bookmark | None, ResumePoint | None, int]
 
 
 class Bookmarks:
-    """The enqueuer writes under its start lock. Any thread may call `state`."""
+    """The last session's bookmark, and the next session's beginning.
+
+    The enqueuer writes under its start lock. Any thread may call `state`.
+    """
 
     def __init__(self, own: TrainerSequence, options: Options) -> None:
         self._own = own

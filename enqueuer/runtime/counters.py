@@ -14,7 +14,7 @@ from enqueuer.monitoring.verdict_watch import Counters
 from enqueuer.runtime.ready_queue import ReadyQueue
 from enqueuer.runtime.receiver import Receiver
 
-# Of the reasons why workers were refused, in the verdict's sentence, which observers get.
+# Characters of the reasons why workers were refused, in the verdict's sentence: observers get it.
 _MOST_TEXT = 200
 
 

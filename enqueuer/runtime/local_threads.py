@@ -32,6 +32,8 @@ from enqueuer.runtime.outcomes import InPlaceError, weigh
 ROUTE = Route("threads", b"")
 # Enough for idle threads to end; `join` does not wait for a thread inside a user's call.
 _JOIN_SECONDS = 0.2
+# A larger number is a typing error, and would take the system's last thread.
+_MOST_THREADS = 10_000
 
 # Instance, epoch, generation, lease, index. A plain tuple, since one is made for every batch.
 _Task = tuple[Any, int, int, int, int]
@@ -91,10 +93,21 @@ class LocalThreads:
     def start(self) -> None:
         """Start the threads and report them to the core, which may call `handle` from then on.
 
-        Raises RuntimeError if the system has no more threads; `stop` ends those that were started.
+        Raises ValueError for more threads than any system has, and RuntimeError if this one has no more; `stop` ends
+        those that were started.
         """
+        if self._count > _MOST_THREADS:
+            raise ValueError(
+                f"workers must be at most {_MOST_THREADS}, not {self._count}: they are threads of this process"
+            )
         for number in range(self._count):
-            self._start_one(number)
+            try:
+                self._start_one(number)
+            except RuntimeError as error:
+                raise RuntimeError(
+                    f"worker thread {number + 1} of {self._count} cannot be started, {error}: the system has no more "
+                    "threads for this user (`ulimit -u`); call start() with fewer workers"
+                ) from error
         if self._watcher is not None:
             self._watcher.name = "enqueuer-watch"
             self._watcher.start()

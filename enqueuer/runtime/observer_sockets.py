@@ -49,9 +49,10 @@ def open_observer_sockets(
 
 
 class ObserverSockets:
-    """Used by the I/O thread once the loop runs. ``watch`` and ``post`` are those of the loop.
+    """A listening socket, and a stream for each observer. The I/O thread uses it once the loop runs.
 
-    ``ignores`` tells which peers are banned. Raises OSError if the socket cannot be made.
+    ``watch`` and ``post`` are those of the loop. ``ignores`` tells which peers are banned. Raises OSError if the socket
+    cannot be made.
     """
 
     def __init__(self, watch: Watch, post: Callable[[Event], None], ignores: Callable[[Route], bool]) -> None:

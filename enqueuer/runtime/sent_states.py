@@ -51,8 +51,8 @@ class SentState:
     # In place of ``wire`` for remote workers. None: they get ``wire`` too, or nothing, for the reason in the refusal.
     remote_wire: dict[str, Any] | None = None
     remote_refusal: str = ""
-    # What it was packed from: a spec or a live object, how often hooks had run on it, and its fingerprint. One that
-    # cannot be made is not tried again until the object has changed: the try costs half a pickling.
+    # The source of the state: a spec or a live object, how often hooks had run on it, and its fingerprint. If none can
+    # be made, none is tried again until the object has changed: the try costs half a pickling.
     source: Any = None
     hooks_count: int = 0
     fingerprint: Fingerprint | None = None

@@ -97,7 +97,7 @@ class Session:
         channels = self._bind()
         self.facts = session_facts(os.urandom(ID_BYTES), bookmark, channels, max_queue_size)
         self.coordinator = Coordinator(options, self.facts, time.monotonic())
-        # These five need each other: a lambda looks up an object that is made below it.
+        # These objects need each other: a lambda looks up one that is made below it.
         self.ready = ReadyQueue(
             bookmark.first_epoch,
             wake=lambda: self.io.wake(),

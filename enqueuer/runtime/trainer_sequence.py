@@ -200,11 +200,12 @@ class TrainerSequence:
         """Close the instance that was built, in its thread, and end the thread.
 
         Waits up to ``timeout`` seconds, but not for an instance that is still being built: no thread can be
-        interrupted. A later `read` builds another one.
+        interrupted. Nor does it wait for late threads that compute items of the caller's own object, which is not
+        closed. A later `read` builds another instance.
         """
-        is_building = self._built.is_building
+        has_use = not self._built.is_building and (self._built.exists or not self._late_threads)
         closing = self._close()
-        if closing is not None and not is_building and not self.hook_thread.is_current:
+        if closing is not None and has_use and not self.hook_thread.is_current:
             futures.wait([closing], timeout)
 
     def _close(self) -> futures.Future[Any] | None:

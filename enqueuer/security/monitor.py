@@ -19,7 +19,7 @@ _address_numbers = itertools.count()
 
 
 class MonitorEvent(NamedTuple):
-    """``number`` is one of zmq's EVENT constants, which also defines the meaning of ``value``."""
+    """One event of a socket: ``number`` is one of zmq's EVENT constants, each with its own meaning of ``value``."""
 
     number: int
     value: int

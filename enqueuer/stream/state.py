@@ -123,7 +123,10 @@ class _Reader:
     def read(self) -> ResumeState:
         version = self._get("version")
         if type(version) is not int or version != STATE_VERSION:
-            raise self._error(f"version {_shown(version)}, but this library reads version {STATE_VERSION}")
+            raise self._error(
+                f"version {_shown(version)}, but this library reads version {STATE_VERSION}: resume with the release "
+                "of enqueuer that saved the state"
+            )
         length = self._int("length", least=1)
         state = ResumeState(
             seed=self._int("seed", optional=True),

@@ -9,7 +9,7 @@ from textual.widgets import Static
 
 from enqueuer.core.verdict import FIX_FIRST, Cause
 from enqueuer.monitoring.session_texts import faults, memory, progress, received, slots, workers
-from enqueuer.monitoring.short_texts import duration
+from enqueuer.monitoring.short_texts import counted, duration
 from enqueuer.monitoring.verdict_word import limit_word
 from enqueuer.protocol.observation import Snapshot
 
@@ -40,7 +40,7 @@ class Facts(Static):
     def show(self, snapshot: Snapshot, note: str, events: list[str]) -> None:
         """Show this snapshot; ``note`` is about the table, ``events`` are the latest ones, newest first."""
         counts = faults(snapshot)
-        faults_text = " · ".join(f"{n} {name}" for name, n in counts.items() if n or name in _SHOWN_AT_ZERO)
+        faults_text = " · ".join(counted(n, name) for name, n in counts.items() if n or name in _SHOWN_AT_ZERO)
         lines = [
             f"slots {slots(snapshot)} · workers {workers(snapshot)} · {note}",
             f"received {received(snapshot)} · memory {memory(snapshot)}",

@@ -28,7 +28,10 @@ _ROUTE = struct.Struct("<Q")
 
 
 class LocalSockets:
-    """Used by the I/O thread only. Raises OSError if the path cannot be bound."""
+    """A listening socket, and a stream for each process. The I/O thread alone uses it.
+
+    Raises OSError if the path cannot be bound.
+    """
 
     ports: frozenset[int] = frozenset()
 
@@ -142,7 +145,7 @@ class LocalSockets:
         return (self._data.popleft(), NO_KEY) if self._data else None
 
     def wait_for_disconnects(self, peers_count: int, timeout: float) -> None:
-        """Nothing to wait for: what is sent stays readable after the close."""
+        """Return at once: peers can read what was sent after the close, too."""
 
     def close(self, linger_seconds: float = 0.0) -> None:
         """Close all; ``linger_seconds`` gives the last control messages time to leave."""

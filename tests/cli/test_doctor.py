@@ -23,7 +23,7 @@ from tests.support.waiting import wait_until
 def sound_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine without fault; `tests/monitoring/test_surroundings.py` has its checks."""
     monkeypatch.setattr(surroundings, "check_machine", lambda: iter([Finding("machine", "sound")]))
-    for name in ("ENQUEUER_TOKEN", "ENQUEUER_TOKEN_FILE"):
+    for name in ("ENQUEUER_TOKEN", "ENQUEUER_TOKEN_FILE", "ENQUEUER_KEY_FILE"):
         monkeypatch.delenv(name, raising=False)
     with own_directory(monkeypatch):
         yield
@@ -63,6 +63,21 @@ def test_a_port_is_checked() -> None:
     assert "cannot be bound: Cannot assign requested address\n" in one_line(
         doctor("--bind", "tcp://192.0.2.1:1").output
     )
+
+
+def test_an_address_for_other_machines_needs_keys_as_it_does_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("", 0)) as server:
+        address = f"tcp://0.0.0.0:{server.getsockname()[1]}"
+    result = doctor("--bind", address)
+    assert result.exit_code == 1 and "mend  keys" in result.output and "enqueuer keygen DIR" in result.output
+    keys = KeyDirectory(tmp_path)
+    keys.create()
+    assert doctor("--bind", address, "--key-file", str(keys.key_file)).exit_code == 0
+    monkeypatch.setenv("ENQUEUER_KEY_FILE", str(keys.key_file))
+    result = doctor("--bind", address)
+    assert result.exit_code == 0 and "ok    key file" in result.output
 
 
 def test_whether_a_worker_can_join_is_tried_with_its_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

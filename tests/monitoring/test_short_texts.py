@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from enqueuer.monitoring.short_texts import cut, duration, short_bytes, short_rate, short_seconds
+from enqueuer.monitoring.short_texts import counted, cut, duration, short_bytes, short_rate, short_seconds
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,11 @@ def test_durations_have_two_units() -> None:
 
 def test_what_does_not_fit_is_cut() -> None:
     assert (cut("worker", 6), cut("worker", 4), cut("worker", 1), cut("worker", 0)) == ("worker", "wor…", "…", "")
+
+
+@pytest.mark.parametrize(
+    ("number", "plural", "text"),
+    [(0, "hedges", "0 hedges"), (1, "hedges", "1 hedge"), (1, "retries", "1 retry"), (1, "skipped", "1 skipped")],
+)
+def test_a_noun_after_one_is_singular(number: int, plural: str, text: str) -> None:
+    assert counted(number, plural) == text

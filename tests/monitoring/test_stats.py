@@ -55,7 +55,7 @@ def test_printed_statistics_are_a_table_with_rate_elapsed_time_and_wait_share() 
 
 def test_faults_are_in_the_table_if_there_were_any() -> None:
     table = str(Stats(retries_count=2, lost_workers_count=1, skipped=((0, 4),)))
-    assert "faults      1 skipped, 2 retries, 1 lost workers" in table.splitlines()
+    assert "faults      1 skipped, 2 retries, 1 lost worker" in table.splitlines()
 
 
 @pytest.mark.parametrize("stats", [Stats(), Stats(batches_total=1, elapsed_seconds=1.0, startup_seconds=1.0)])

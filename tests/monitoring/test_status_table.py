@@ -33,7 +33,7 @@ def test_the_table_says_what_the_training_does() -> None:
         "queue     1 ready, 0 ahead of turn, 5 leased of at most 12",
         "50% of it through shared memory",
         "memory    2.15 GB, and 4.29 GB of workers",
-        "faults    1 retries, 7 lost workers",
+        "faults    1 retry, 7 lost workers",
         "verdict   the training waits for data 20% of its time: add 2",
         "slots     2, 4 would keep up",
         "workers   1 serving",

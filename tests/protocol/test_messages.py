@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from enqueuer.protocol.messages import ExitCode, describe_exit
+from enqueuer.protocol.messages import ExitCode, describe_exit, describe_exits
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,10 @@ from enqueuer.protocol.messages import ExitCode, describe_exit
 )
 def test_an_exit_code_is_described_in_words(exit_code: int, words: str) -> None:
     assert describe_exit(exit_code) == words
+
+
+def test_the_exit_code_of_a_worker_that_was_computing_is_the_users_own() -> None:
+    assert describe_exit(ExitCode.REFUSED, at_work=True) == "ended with exit code 3"
+    assert describe_exits([ExitCode.REFUSED, ExitCode.REFUSED, -11]) == (
+        "ended with exit code 3 (2 times), was killed by SIGSEGV"
+    )

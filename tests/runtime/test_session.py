@@ -237,7 +237,8 @@ def test_a_thread_that_cannot_be_started_is_an_error_of_start(
         begin(thread)
 
     monkeypatch.setattr(threading.Thread, "start", limited)
-    with pytest.raises(RuntimeError, match="can't start new thread"):
+    problem = f"worker thread {fail_at} of 3 cannot be started, can't start new thread: .*fewer workers"
+    with pytest.raises(RuntimeError, match=problem):
         start(Bare(), threads=3)
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -16,7 +17,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from enqueuer import SequenceEnqueuer, SequenceSpec, worker_info
+from enqueuer import SequenceEnqueuer, SequenceSpec, Timing, worker_info
 from enqueuer.compute.epoch_state import EpochEnds
 from enqueuer.runtime.trainer_sequence import Histories
 from tests.support.sequences import Bare
@@ -180,6 +181,24 @@ def test_close_is_called_once_and_a_later_start_builds_anew() -> None:
     del enqueuer
     gc.collect()
     assert (len(calls("build")), len(calls("close"))) == (3, 3)
+
+
+def test_close_does_not_wait_for_an_item_of_the_callers_own_object() -> None:
+    gate, entered = threading.Event(), threading.Event()
+
+    class Stuck(Bare):
+        def __getitem__(self, index: int) -> int:
+            entered.set()
+            gate.wait(DEADLINE)
+            return index
+
+    enqueuer = SequenceEnqueuer(Stuck(length=2), timing=Timing(stop=DEADLINE))
+    enqueuer.start(workers=1)
+    assert entered.wait(DEADLINE)
+    begun = time.monotonic()
+    enqueuer.close()
+    assert not gate.is_set() and time.monotonic() - begun < DEADLINE / 2
+    gate.set()
 
 
 def test_another_spec_closes_the_instance_before_it() -> None:

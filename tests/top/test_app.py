@@ -91,7 +91,7 @@ def test_a_recorded_training_is_on_the_screen(size: tuple[int, int]) -> None:
             f"slots {last.slots_count}",
             "3 of 3 workers shown",
             "100% shared",
-            "1 lost workers",
+            "1 lost worker",
             "0 retries",
             "q Quit",
             "? Help",

@@ -120,7 +120,10 @@ def parse_duration(name: str, duration: float | str) -> float:
 
 
 def read_lifetime(lifetime: float | str | None, stagger: float | str) -> tuple[float, float]:
-    """Return both in seconds; a lifetime of None has no end. Raises ConfigurationError unless a time is left."""
+    """Return lifetime and stagger in seconds; a lifetime of None is infinite.
+
+    Raises ConfigurationError unless a time is left.
+    """
     shortened = parse_duration("lifetime_stagger", stagger)
     if lifetime is None:
         if shortened:

@@ -202,7 +202,7 @@ class Connection:
             if event == zmq.EVENT_CONNECTED:
                 self.fd = value
             elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                # What another of the name's addresses refused is no longer of interest.
+                # The refusal of another one of the name's addresses is no longer of interest.
                 self.connected, self.refusal = True, None
                 self.flush()
             elif event in _REFUSALS:

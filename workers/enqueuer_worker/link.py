@@ -69,7 +69,7 @@ class Link:
         """Connect the data socket; returns the address used, with the coordinator's host filled in."""
         if self.data is not None:
             self.data.close()
-        # Of a name's addresses, the one at which the coordinator was found.
+        # The one of a name's addresses at which the coordinator was found.
         host = self.address if self.control is None else self.control.address
         address = self._given_data_address or fill_in_host(endpoint, host)
         if self.address.startswith("tcp://") and not address.startswith("tcp://"):

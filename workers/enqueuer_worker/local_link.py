@@ -26,7 +26,7 @@ def is_local(address: str) -> bool:
 
 
 class LocalLink:
-    """``address`` is the trainer's, for the next connection."""
+    """A local worker's link over one Unix stream. ``address`` is the trainer's, for the next connection."""
 
     control = None
     refusal = None
@@ -57,7 +57,7 @@ class LocalLink:
         self._poller.register(self._stream.fd, _POLLIN)
 
     def open_data(self, _endpoint: str, _now: float) -> str:
-        """Results take the same stream."""
+        """Open nothing, since results take the stream of control messages; returns that stream's address."""
         return self.address
 
     def close(self, *, flush: bool = False) -> None:

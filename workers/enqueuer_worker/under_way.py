@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 
-# Of `struct tcp_info` in linux/tcp.h: segments without an acknowledgement, and bytes not sent even once.
+# Fields of `struct tcp_info` in linux/tcp.h: segments without an acknowledgement, and bytes not sent even once.
 _UNACKNOWLEDGED = struct.Struct("=24xI")
 _NOT_SENT = struct.Struct("=144xI")
 _PUT_OFF = 2

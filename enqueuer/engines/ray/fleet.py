@@ -25,7 +25,7 @@ from enqueuer.security.keys import TOKEN_FILE
 from enqueuer.sequence_enqueuer import SequenceEnqueuer
 
 _POLL_SECONDS = 0.2
-# What the fleet says itself: to the actors, and to their worker programs.
+# Options that the fleet sets itself: those of the actors, and those of their worker programs.
 _OWN_ACTOR_OPTIONS = frozenset({"num_cpus", "max_restarts", "max_task_retries", "max_concurrency", "lifetime", "name"})
 _OWN_WORKER_OPTIONS = frozenset(
     {"connect", "processes", "sequence", "allow", "allow_pickle", "token_file", "insecure", "name", "once"}

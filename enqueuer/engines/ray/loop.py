@@ -18,7 +18,9 @@ _SHORT_TURN_SECONDS = 0.1
 
 
 class FleetLoop:
-    """One thread runs it; any other may call `close` and `kill`.
+    """Keeps the actors of one fleet at the number that the trainer needs.
+
+    One thread runs it; any other may call `close` and `kill`.
 
     ``ask`` returns the trainer's demand; None: the trainer is gone for good.
     """

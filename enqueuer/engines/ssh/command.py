@@ -32,7 +32,7 @@ _HOME = re.compile(r"~[\w-]*(/|$)", re.ASCII)
 # The tunnels are this client's own, and end with it: a shared connection would keep them. The host gets neither the
 # agent nor the display of this user.
 _REQUIRED = ("ControlMaster=no", "ControlPath=none", "ExitOnForwardFailure=yes", "RemoteCommand=none")
-# What the user's -o may change. There is no terminal for questions, and the errors are to be seen.
+# Defaults that the user's -o may change. There is no terminal for questions, and errors are to be seen.
 _DEFAULTS = (
     *("BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=3"),
     *("LogLevel=INFO", "TCPKeepAlive=yes"),

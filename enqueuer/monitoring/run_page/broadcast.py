@@ -22,7 +22,10 @@ _QUIET_SECONDS = 5.0
 
 
 class Broadcast:
-    """One thread calls `take` and `note_silence`; each open page's thread reads its own `messages`."""
+    """Numbered messages about one trainer, for any number of open pages.
+
+    One thread calls `take` and `note_silence`; each open page's thread reads its own `messages`.
+    """
 
     def __init__(self) -> None:
         # Guards the attributes below; each message, and the end, notifies it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import math
 import os
@@ -48,7 +49,10 @@ class Report:
     def _try_path(self, path: str | os.PathLike[str]) -> None:
         try:
             if self._path.is_dir():
-                raise IsADirectoryError(None, "it is a directory")
+                raise IsADirectoryError(errno.EISDIR, "it is a directory")
+            if self._path.exists() and not self._path.is_file():
+                # A device or pipe would be replaced by the report: for root also /dev/null, for the whole machine.
+                raise OSError(errno.EINVAL, "it is there and no regular file")
             with self._beside().open("x"):
                 pass
         except OSError as error:

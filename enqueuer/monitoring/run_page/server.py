@@ -117,4 +117,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Cross-Origin-Opener-Policy", "same-origin")
 
     def log_message(self, format: str, *args: object) -> None:
-        """Requests are no news."""
+        """Log nothing: requests are no news."""

@@ -45,17 +45,17 @@ class StandIn:
         return self
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Made in `__new__`, since a pickle may leave this out."""
+        """Do nothing: `__new__` sets the parts, since a pickle may leave ``__init__`` out."""
 
     def __setstate__(self, state: Any) -> None:
         self.parts.append(state)
 
     def append(self, value: Any) -> None:
-        """An item of a subclass of list."""
+        """Keep an item that a pickle appends to an object of a subclass of list."""
         self.parts.append(value)
 
     def extend(self, values: Any) -> None:
-        """Items of a subclass of list."""
+        """Keep the items that a pickle appends to an object of a subclass of list."""
         self.parts.extend(values)
 
     def __setitem__(self, key: Any, value: Any) -> None:

@@ -85,15 +85,21 @@ def test_the_error_that_ends_a_run_is_in_its_report_and_a_later_run_replaces_it(
 def test_a_path_that_cannot_be_written_is_an_error_of_start_and_nothing_runs(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
     for path, reason in (
         (tmp_path / "nowhere" / "run.html", "No such file or directory"),
         (tmp_path / "file" / "run.html", "Not a directory"),
         (tmp_path / "directory", "it is a directory"),
+        (tmp_path / "pipe", "it is there and no regular file"),
+        (tmp_path / "link", "it is there and no regular file"),
     ):
         enqueuer = SequenceEnqueuer(Bare(length=6), report=path)
-        with pytest.raises(OSError, match=f"report='{re.escape(str(path))}' cannot be written: {reason}"):
+        with pytest.raises(OSError, match=f"report='{re.escape(str(path))}' cannot be written: {reason}") as raised:
             enqueuer.start(workers=1)
+        assert raised.value.errno
         assert not enqueuer.is_running()
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_disk_that_fails_at_the_end_is_told_and_stop_goes_on(

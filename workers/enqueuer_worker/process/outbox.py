@@ -30,7 +30,7 @@ from enqueuer_worker.core.events import Computed, Event
 COALESCE_SECONDS = 0.03
 # Where items take this long, a message at half of the leases costs less than a pause until new ones come.
 _WORTH_A_MESSAGE = 0.0005
-# What an item's time counts for after the next one.
+# An item's time counts for this much after the next item.
 _FADING = 0.97
 COALESCE_BYTES = 64 * 1024
 COALESCE_COUNT = 1024
@@ -76,7 +76,7 @@ class Followup(Enum):
 
 
 class Outbox:
-    """The compute thread fills it, and logging in any thread; the I/O loop empties it."""
+    """Events for the I/O loop, which empties it. The compute thread and the loggers of any thread fill it."""
 
     def __init__(self, waker: Waker) -> None:
         self.waker = waker

@@ -18,7 +18,7 @@ from enqueuer_worker.process.tasks import TaskQueue
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """One of each for the life of the process."""
+    """The task queue, outbox and batch memory of a worker process, one of each for its life."""
 
     tasks: TaskQueue
     outbox: Outbox

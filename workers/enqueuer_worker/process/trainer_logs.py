@@ -34,7 +34,7 @@ def log_to_trainer(fd: int, description: str) -> None:
         (root if name == root.name else logging.getLogger(name)).setLevel(level)
     logging.disable(trainer["disable"])
     sink = _Sink(socket.socket(fileno=fd))
-    # Else `basicConfig` and the module's functions `logging.info` … would make a handler for stderr here.
+    # Without a handler `basicConfig` and the module's functions `logging.info` … would make a handler for stderr here.
     root.addHandler(logging.NullHandler())
     _call_handlers_of_trainer(sink, frozenset(trainer["handled"]) | {root.name})
     _take_over_filters(trainer["filters"])

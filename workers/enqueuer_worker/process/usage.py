@@ -13,7 +13,7 @@ from pathlib import Path
 from enqueuer.host import resident_bytes
 from enqueuer.protocol.messages import Heartbeat
 
-# Of each thread: nanoseconds with a processor, nanoseconds of waiting for one, time slices.
+# The files `schedstat` of each thread have: nanoseconds with a processor, nanoseconds of waiting for one, time slices.
 _THREADS = Path("/proc/self/task")
 _READS = Path("/proc/self/io")
 

@@ -30,7 +30,7 @@ _CONFIRMATIONS = 3
 
 
 class Diagnosis:
-    """Only the supervisor's thread uses it. ``address`` is the trainer's."""
+    """Finds and logs the reason why no trainer answers at ``address``. Only the supervisor's thread uses it."""
 
     def __init__(self, notes: RepeatedNotes, address: str, *, has_token: bool, interface: str = "") -> None:
         self.address = address

@@ -22,7 +22,7 @@ def why_not(address: str, token: WorkerToken | None, timeout: float) -> Finding 
 
     ``timeout`` is for the handshake, in seconds; a look at what answers there takes some seconds more.
     """
-    # What a plain connection tells needs no patience with a handshake.
+    # A plain connection shows most reasons at once, without the patience that a handshake needs.
     reason = look(address, None, has_token=token is not None)
     if reason is not None:
         return reason

@@ -251,7 +251,11 @@ class Supervisor:
                 if code == ExitCode.REFUSED:
                     self.exit_status = _FAILED
             else:
-                self._plan_restart(slot, code, slot.backoff.delay(code, now - child.started_at, at_work=at_work), now)
+                delay = slot.backoff.delay(code, now - child.started_at, at_work=at_work)
+                slot.start_at = now + delay
+                level = _RESTART_LEVELS.get(code, self.death_level)
+                end, when = describe_exit(code, at_work=at_work), f"in {delay:g} s" if delay else "at once"
+                self._logger.log(level, "worker %d %s; starting it again %s", slot.number, end, when)
 
     def _report(self, child: Child) -> None:
         """Report a child's end to the coordinator, which would otherwise wait for a time-out."""
@@ -263,12 +267,6 @@ class Supervisor:
         )
         child.end_programs()
         child.close()
-
-    def _plan_restart(self, slot: _Slot, code: int, delay: float, now: float) -> None:
-        slot.start_at = now + delay
-        level = _RESTART_LEVELS.get(code, self.death_level)
-        when = f"in {delay:g} s" if delay else "at once"
-        self._logger.log(level, "worker %d %s; starting it again %s", slot.number, describe_exit(code), when)
 
     # ------------------------------------------------------------ the end
 

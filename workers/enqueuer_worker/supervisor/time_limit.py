@@ -80,7 +80,7 @@ class TimeLimit:
         if overdue is None:
             return LastItem(running.lease)
         if running.task != overdue.running.task:
-            # It finished the overdue item just before it was killed; the next item is not to blame.
+            # The worker finished the overdue item just before it was killed; the next item is not to blame.
             return LastItem(0)
         return LastItem(running.lease, timed_out=True, stack=overdue.stack or child.stack()[0])
 

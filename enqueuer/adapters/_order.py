@@ -38,6 +38,9 @@ class Order(ABC):
         """The order of this epoch, if it must be drawn in the trainer. Unless something has changed, the same again."""
         return None
 
+    def renew(self, epoch: int) -> None:  # noqa: B027 - an order that is not drawn is always up to date
+        """The epoch begins: draw it again if it may have changed since it was drawn."""
+
     def follow(self, epoch: int, drawn: DrawnOrder) -> None:  # noqa: B027 - an order that is not drawn has no use for it
         """Use for this epoch what the trainer has drawn."""
 
@@ -52,6 +55,9 @@ class OrderedSource(Sequence):
 
     def _enqueuer_draw_order(self, epoch: int) -> DrawnOrder | None:
         return self._order.draw(epoch)
+
+    def _enqueuer_renew_order(self, epoch: int) -> None:
+        self._order.renew(epoch)
 
     def _enqueuer_follow_order(self, epoch: int, drawn: DrawnOrder) -> None:
         self._order.follow(epoch, drawn)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -60,11 +61,13 @@ def _to_array(leaf: Any) -> Any:
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether an array holds all of the tensor. Others (sparse, nested, quantized, of a subclass, with attributes) stay
-    tensors: they are sent as pickles, as any object that is no array.
+    """Whether an array holds all of the tensor. Others (sparse, nested, quantized, of a type that NumPy lacks, of a
+    subclass, with attributes) stay tensors: they are sent as pickles, as any object that is no array.
     """
+    if type(tensor) is not torch.Tensor or tensor.__dict__:
+        return False
     is_strided = tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_quantized
-    return type(tensor) is torch.Tensor and is_strided and not tensor.__dict__
+    return is_strided and (tensor.dtype in _EXTENSIONS or _numpy_type(tensor.dtype) is not None)
 
 
 def collate_into_arrays(samples: Any) -> Any:
@@ -83,8 +86,9 @@ def _stack(samples: Any, *, collate_fn_map: Any = None) -> Any:
         type(first) is not torch.Tensor
         or first.layout != torch.strided
         or first.is_nested
+        or first.is_quantized
         or first.device.type != "cpu"
-        or first.dtype in _EXTENSIONS
+        or _numpy_type(first.dtype) is None
         or any(one.requires_grad or one.dtype != first.dtype or one.shape != first.shape for one in samples)
     ):
         return collate_tensor_fn(samples, collate_fn_map=collate_fn_map)
@@ -93,8 +97,13 @@ def _stack(samples: Any, *, collate_fn_map: Any = None) -> Any:
     return stacked
 
 
-def _numpy_type(dtype: torch.dtype) -> np.dtype[Any]:
-    found: np.dtype[Any] = torch.empty(0, dtype=dtype, device="cpu").numpy().dtype
+@cache
+def _numpy_type(dtype: torch.dtype) -> np.dtype[Any] | None:
+    """NumPy's own type for the same values; None if there is none, as for half-precision complex numbers."""
+    try:
+        found: np.dtype[Any] = torch.empty(0, dtype=dtype, device="cpu").numpy().dtype
+    except (TypeError, RuntimeError):
+        return None
     return found
 
 
@@ -108,7 +117,7 @@ def to_tensors(batch: Any, *, pin_memory: bool = False) -> Any:
     """The batch with each array as a tensor on the same memory, kept alive by it; on request a pinned copy.
 
     Read-only arrays are copied, and so are those that torch cannot describe (negative strides, another byte order).
-    Values that no tensor can hold (text, objects, dates) and plain Python values stay as they are.
+    Values that no tensor can hold (text, objects, dates, masked arrays) and plain Python values stay as they are.
     """
     return map_leaves(_to_pinned_tensor if pin_memory else _to_tensor, batch)
 
@@ -124,7 +133,7 @@ def _tensor_of(array: np.ndarray[Any, Any]) -> Any:
     if dtype.isbuiltin == 2 and dtype.name in _EXTENSION_OF_NAME:
         extension, bits = _EXTENSION_OF_NAME[dtype.name]
         return _tensor_of(array.view(_numpy_type(bits))).view(extension)
-    if dtype.kind not in "biufc":
+    if dtype.kind not in "biufc" or isinstance(array, np.ma.MaskedArray):
         return array
     if not dtype.isnative:
         array = array.astype(dtype.newbyteorder("="))

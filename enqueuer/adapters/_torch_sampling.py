@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 from enqueuer.adapters._order import Order, read_seed
 from enqueuer.adapters._torch_arrays import on_cpu
@@ -111,13 +112,28 @@ class SampledOrder(Order):
             if found is not None and self._is_worker:
                 return found[1]
             parts = self._look()
-            fingerprint = b"".join(part.fingerprint() for part in parts)
+            fingerprint = _fingerprint(parts)
             if found is not None and found[0] == fingerprint:
                 return found[1]
             with on_cpu():
                 drawn = self._draw(epoch, parts)
             self._keep(epoch, fingerprint, drawn)
             return drawn
+
+    def renew(self, epoch: int) -> None:
+        """Draw an epoch again that was drawn ahead, if its sampler has code of the user's.
+
+        Such code may read what is no part of the sampler (losses in a module, a closure), which no fingerprint shows.
+        """
+        with self._lock:
+            found = self._drawn.get(epoch)
+            parts = self._look()
+            if found is None or self._is_worker or all(part.is_known for part in parts):
+                return
+            with on_cpu():
+                drawn = self._draw(epoch, parts)
+            if drawn.digest != found[1].digest:
+                self._keep(epoch, _fingerprint(parts), drawn)
 
     def set_random_seed(self, seed: int) -> None:
         """Do nothing. The method tells `OwnedGenerators` not to seed the sampler's generators for each item."""
@@ -160,11 +176,18 @@ class SampledOrder(Order):
         return sampler
 
     def _look(self) -> list[_Part]:
-        return [_Part(part, self._dataset) for part in _sampler_chain(self._sampler)]
+        shared = _datasets_of(self._sampler, self._dataset)
+        return [_Part(part, shared) for part in _sampler_chain(self._sampler)]
 
     def _copy(self, sampler: Any) -> Any:
-        # Copies share the dataset that a sampler may refer to.
-        return copy.deepcopy(sampler, {id(self._dataset): self._dataset})
+        shared = _datasets_of(sampler, self._dataset)
+        try:
+            return copy.deepcopy(sampler, dict(shared))
+        except Exception as error:
+            raise ConfigurationError(
+                f"{_uncopyable(sampler, shared)} cannot be copied ({error}), and each epoch is drawn from a copy of "
+                "the sampler: let __iter__ make it, or __deepcopy__ of the sampler share it"
+            ) from error
 
     def _iterate(self, sampler: Any, epoch: int) -> DrawnOrder:
         parts = list(_sampler_chain(sampler))
@@ -197,7 +220,7 @@ class SampledOrder(Order):
 class _Part:
     """One sampler of the caller's chain as it is now, by digests of its attributes."""
 
-    def __init__(self, sampler: Any, dataset: Any) -> None:
+    def __init__(self, sampler: Any, shared: dict[int, Any]) -> None:
         self.sampler = sampler
         self.is_container = isinstance(sampler, _CONTAINERS)
         following = _next_sampler(sampler)
@@ -207,9 +230,14 @@ class _Part:
             for name, value in _attributes(sampler).items()
             if value is not following or isinstance(value, _CONTAINERS)
         }
-        self.digests = {name: _digest(value, dataset) for name, value in own.items()}
+        self.digests = {name: _digest(value, shared) for name, value in own.items()}
         if self.is_container:
-            self.digests[""] = _digest(sampler, dataset)
+            self.digests[""] = _digest(sampler, shared)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its iteration depends on its attributes alone."""
+        return self.is_container or _is_from_torch(self.sampler)
 
     @property
     def begins_anew(self) -> bool:
@@ -223,6 +251,10 @@ class _Part:
         """The attributes that were changed, set or deleted."""
         names = dict.fromkeys([*self.digests, *old.digests])
         return [name for name in names if name and self.digests.get(name) != old.digests.get(name)]
+
+
+def _fingerprint(parts: list[_Part]) -> bytes:
+    return b"".join(part.fingerprint() for part in parts)
 
 
 def _are_same_objects(old: list[_Part], new: list[_Part]) -> bool:
@@ -255,13 +287,13 @@ def _names(slots: Any) -> tuple[str, ...]:
     return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
-def _digest(value: Any, dataset: Any) -> bytes:
+def _digest(value: Any, shared: dict[int, Any]) -> bytes:
     if isinstance(value, torch.Generator):
         state: bytes = value.get_state().numpy().tobytes()
         return state
     hashed = hashlib.blake2b(digest_size=_FINGERPRINT_BYTES)
     try:
-        _DigestPickler(hashed, dataset).dump(value)
+        _DigestPickler(hashed, shared).dump(value)
     except Exception:
         return b"object %d" % id(value)  # it has no content that can be read
     digest: bytes = hashed.digest()
@@ -269,14 +301,14 @@ def _digest(value: Any, dataset: Any) -> bytes:
 
 
 class _DigestPickler(ObjectPickler):
-    """Pickles into a hash. Of the dataset, which a sampler may refer to, only the length counts."""
+    """Pickles into a hash. Of the datasets that a sampler refers to, only the length counts."""
 
-    def __init__(self, hashed: Any, dataset: Any) -> None:
+    def __init__(self, hashed: Any, shared: dict[int, Any]) -> None:
         super().__init__(_HashStream(hashed))  # type: ignore[arg-type]
-        self._dataset = dataset
+        self._datasets = shared
 
     def persistent_id(self, value: Any) -> Any:
-        if value is not self._dataset:
+        if id(value) not in self._datasets:
             return None
         return len(value) if hasattr(value, "__len__") else 0
 
@@ -303,6 +335,31 @@ def _sampler_chain(sampler: Any) -> Iterator[Any]:
     while sampler is not None:
         yield sampler
         sampler = None if isinstance(sampler, _CONTAINERS) else _next_sampler(sampler)
+
+
+def _datasets_of(sampler: Any, dataset: Any) -> dict[int, Any]:
+    """The datasets that a sampler refers to, by id: copies of it share them, since they may be large."""
+    found = {id(dataset): dataset}
+    for part in _sampler_chain(sampler):
+        # Of these, torch's own samplers ask for nothing but the length.
+        names = ("data_source", "dataset") if _is_from_torch(part) else ()
+        for name, value in _attributes(part).items():
+            if name in names or isinstance(value, Dataset):
+                found[id(value)] = value
+    return found
+
+
+def _uncopyable(sampler: Any, shared: dict[int, Any]) -> str:
+    """Names what keeps a sampler from being copied."""
+    for part in _sampler_chain(sampler):
+        for name, value in _attributes(part).items():
+            if value is _next_sampler(part):
+                continue
+            try:
+                copy.deepcopy(value, dict(shared))
+            except Exception:
+                return f"the {name} of {with_article(type(part).__qualname__)}"
+    return with_article(type(sampler).__qualname__)
 
 
 def _is_from_torch(part: Any) -> bool:

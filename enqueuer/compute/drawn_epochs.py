@@ -4,6 +4,7 @@ A sampler may be random, keep a state, be changed by the training, or give anoth
 If each worker iterated a copy of its own, two workers' batches could overlap.
 
     _enqueuer_draw_order(epoch)            trainer   the DrawnOrder of this epoch, or None; the same until a change
+    _enqueuer_renew_order(epoch)           trainer   the epoch begins: draw it again where a change cannot be seen
     _enqueuer_follow_order(epoch, order)   worker    use this order for the items of that epoch
     _enqueuer_describe_order()             trainer   kind, seed and sizes as JSON values: they belong to a resume state
 
@@ -27,6 +28,13 @@ def draw_order(sequence: Any, epoch: int) -> DrawnOrder | None:
     draw = optional_method(sequence, "_enqueuer_draw_order")
     order = None if draw is None else draw(epoch)
     return order if isinstance(order, DrawnOrder) else None
+
+
+def renew_order(sequence: Any, epoch: int) -> None:
+    """Bring the drawn order of this epoch up to date before its first batch: it may have been drawn ahead."""
+    renew = optional_method(sequence, "_enqueuer_renew_order")
+    if renew is not None:
+        renew(epoch)
 
 
 def length_of(sequence: Any, epoch: int) -> int:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from enqueuer.compute.digest import sequence_digest
-from enqueuer.compute.drawn_epochs import draw_order
+from enqueuer.compute.drawn_epochs import draw_order, renew_order
 from enqueuer.compute.library_settings import read_thread_settings
 from enqueuer.compute.sequence_checks import own_on_epoch_end
 from enqueuer.compute.settings_check import read_settings
@@ -44,6 +44,8 @@ class _Opened:
     event: EpochOpened
     spec: SequenceSpec | None
     instance: Any
+    # Of its drawn order; '' without one.
+    order_digest: str
 
 
 class EpochKeeper:
@@ -106,12 +108,16 @@ class EpochKeeper:
         if state is None or not (can_check and length == self._length and self._states.is_presumed_unchanged()):
             state = self._states.make()
         self._length = length
+        drawn = draw_order(own.instance, epoch)
+        order_digest = "" if drawn is None else drawn.digest
+        ahead = self._opened.get(epoch)
+        if ahead is not None and order_digest != ahead.order_digest and state.generation == ahead.event.generation:
+            state = self._states.renumber()
         order = plan.order(self._seed, epoch, shuffle=self._options.shuffle)
         digest = b""
         if own.spec is not None and self._placement.remote:
             digest = sequence_digest(own.spec.target, own.spec.kwargs)
         wire, remote_wire, remote_refusal = state.wire, state.remote_wire, state.remote_refusal
-        drawn = draw_order(own.instance, epoch)
         if drawn is not None:
             is_spec = own.spec is not None
             wire, remote_wire, refusal = self._orders.add_to(wire, remote_wire, epoch, drawn, is_spec=is_spec)
@@ -131,7 +137,7 @@ class EpochKeeper:
             remote_refusal,
             self._read_settings(),
         )
-        self._opened[epoch] = _Opened(opened, own.spec, own.instance)
+        self._opened[epoch] = _Opened(opened, own.spec, own.instance, order_digest)
         own.enter(epoch, own.spec, own.instance)
         self._set_length(epoch, plan.left_count)
         self._post(opened)
@@ -190,14 +196,21 @@ class EpochKeeper:
             self._wanted = epoch  # its hook has failed, or is still to run: `ended_early` comes back to this
             return
         opened = self._opened.get(epoch)
-        if opened is None or self._bookmark.goes_on(epoch):
+        if self._bookmark.goes_on(epoch):
             self.open(epoch)
             return
-        if not opened.event.gated:
+        if opened is not None and not opened.event.gated:
             return
-        self._own.read()
+        instance = self._own.read()
+        renew_order(instance, epoch)
+        if opened is None:
+            self.open(epoch)
+            return
         state = self._states.make()
-        if state.generation == opened.event.generation and self._own.length(epoch) == opened.event.length:
+        drawn = draw_order(instance, epoch)
+        digest = "" if drawn is None else drawn.digest
+        is_same = digest == opened.order_digest and self._own.length(epoch) == opened.event.length
+        if is_same and state.generation == opened.event.generation:
             self._own.enter(epoch, self._own.spec, self._own.instance)
             self._post(EpochConfirmed(epoch))
             self._prefetch(epoch + 1)

@@ -90,6 +90,12 @@ class SentStates:
         self.newest = state
         return state
 
+    def renumber(self) -> SentState:
+        """The newest state under the next generation: what was computed under the old one is given up."""
+        assert self.newest is not None
+        self.newest = dataclasses.replace(self.newest, generation=self.newest.generation + 1)
+        return self.newest
+
     def is_presumed_unchanged(self) -> bool:
         """Whether the Sequence has the newest state, unless the trainer has changed it without a hook."""
         state, own = self.newest, self._own

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, WeightedRandomSampler
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, WeightedRandomSampler
 
 from enqueuer import ConfigurationError, SequenceEnqueuer, SequenceSpec, StateError
 from enqueuer.adapters.torch import as_iterable, from_dataset
-from tests.adapters.torch_odd_sources import Counted, Named, Selected, Told
+from tests.adapters.torch_odd_sources import LOSSES, Counted, Hardest, Named, Selected, Told
 
 PROCESSES = pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
 FIRST, SECOND = list(range(8)), list(range(20, 28))
@@ -71,6 +71,57 @@ def test_a_generator_that_the_training_seeds_each_epoch_gives_the_orders_of_a_da
     wanted = run(DataLoader(Counted(40), 8, sampler=theirs), theirs)
     with SequenceEnqueuer(from_dataset(Counted(40), 8, sampler=ours), use_multiprocessing=True) as enq:
         assert run(as_iterable(enq, workers=2), ours) == wanted
+
+
+@PROCESSES
+def test_a_sampler_that_reads_what_is_no_part_of_it_gives_the_orders_of_a_data_loader(processes: bool) -> None:
+    def train(loader: Any) -> list[list[int]]:
+        LOSSES[:] = map(float, range(40))
+        seen: list[list[int]] = []
+        for _ in range(4):
+            seen.append([])
+            for batch in loader:
+                seen[-1] += batch.tolist()
+                for number in batch.tolist():
+                    LOSSES[number] = -float(len(seen))
+        return seen
+
+    wanted = train(DataLoader(Counted(40), 2, sampler=Hardest()))
+    assert len({number for epoch in wanted for number in epoch}) == 4 * 8, "each epoch has others"
+    with SequenceEnqueuer(from_dataset(Counted(40), 2, sampler=Hardest()), use_multiprocessing=processes) as enq:
+        assert train(as_iterable(enq, workers=2)) == wanted
+
+
+def test_a_dataset_that_a_sampler_refers_to_is_not_copied() -> None:
+    class Large(Counted):
+        def __deepcopy__(self, memo: Any) -> Any:
+            raise AssertionError("copied")
+
+        def __reduce__(self) -> Any:
+            raise AssertionError("pickled")
+
+    class Own(Selected):
+        def __init__(self, chosen: list[int]) -> None:
+            super().__init__(chosen)
+            self.dataset = Large(40)
+
+    for sampler in (RandomSampler(Large(40)), BatchSampler(SequentialSampler(Large(40)), 4, False), Own(FIRST)):
+        arguments = {"batch_sampler" if isinstance(sampler, BatchSampler) else "sampler": sampler}
+        with SequenceEnqueuer(from_dataset(Counted(40), **arguments)) as enq:
+            seen = epochs_of(as_iterable(enq, workers=1), 2)
+        assert [len(set(epoch)) for epoch in seen] == [len(FIRST) if isinstance(sampler, Own) else 40] * 2
+
+
+def test_a_sampler_that_cannot_be_copied_is_refused_with_the_name_of_what_is_in_the_way() -> None:
+    class Streaming(Selected):
+        def __init__(self) -> None:
+            super().__init__(FIRST)
+            self.numbers = (number for number in range(40))
+
+    text = r"^the numbers of a .*Streaming cannot be copied \(.*generator.*\), and .* let __iter__ make it"
+    source = from_dataset(Counted(40), batch_sampler=BatchSampler(Streaming(), 2, False))
+    with SequenceEnqueuer(source) as enq, pytest.raises(ConfigurationError, match=text):
+        list(as_iterable(enq, workers=1))
 
 
 # ---------------------------------------------------------------- lengths

@@ -68,6 +68,20 @@ def test_long_doubles_remain_arrays() -> None:
     assert isinstance(to_tensors(np.zeros(2, np.longdouble)), np.ndarray)
 
 
+def test_masked_arrays_keep_their_masks() -> None:
+    masked = np.ma.masked_array([1.0, 2.0], [False, True])
+    (got,) = to_tensors([masked])
+    assert got is masked
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
+def test_tensors_of_a_type_that_numpy_lacks_stay_tensors_with_threads() -> None:
+    original = torch.ones(4, 3, dtype=torch.complex32)
+    with enqueuer(from_dataset(original, 2)) as enq:
+        batches = list(as_iterable(enq, workers=1))
+    assert [(batch.dtype, tuple(batch.shape)) for batch in batches] == [(torch.complex32, (2, 3))] * 2
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2], ids=str)
 def test_types_that_numpy_lacks_come_back_as_they_were(dtype: torch.dtype) -> None:
     pytest.importorskip("ml_dtypes")

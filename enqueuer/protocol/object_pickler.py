@@ -1,6 +1,7 @@
 """The pickler of live objects: cloudpickle's, and reductions of what that cannot send, or sends at too high a price.
 
 classes, functions, code   by value, with their file names and lines, and their names in ``__main__`` (`script_code`)
+globals of a script that a function looks up by other means than their names in its code (`script_globals`)
 classes with slots, enumerations, registered subclasses, types of ctypes (`classes_by_value`)
 cached_property, lru_cache and singledispatch of a script's functions (`decorators`)
 instances with a ``__getattr__``, which is not asked (`plain_reduction`)
@@ -40,6 +41,7 @@ from enqueuer.protocol.decorators import (
 from enqueuer.protocol.mapped_arrays import MappedFiles
 from enqueuer.protocol.plain_reduction import is_plain_with_getattr, reduce_plainly
 from enqueuer.protocol.script_code import SourceFiles, with_name, with_source
+from enqueuer.protocol.script_globals import LIMIT_BYTES, ScriptGlobals
 from enqueuer.protocol.shared_arrays import SharedMappings, not_shared
 
 # A smaller buffer stays in the stream: as a view it costs more (opcode, table entry, alignment) than a copy a worker.
@@ -80,6 +82,7 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._views = ArrayViews() if views is None else views
         self._is_local = maps_files
         self._files = SourceFiles()
+        self._globals = ScriptGlobals(pickle_small)
         self._mapped = MappedFiles(copies=not maps_files)
         self._shared = SharedMappings(copies=not maps_files)
         # By class: choosing costs more than most reductions, and a Sequence may hold a million objects of one class.
@@ -131,9 +134,11 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return reduced
         if isinstance(value, type):
             note_known(value)
-            reduced = made_whole(reduced, value)
+            reduced = self._globals.complete_class(made_whole(reduced, value), value)
         elif is_dispatcher(value):
             reduced = reduce_dispatcher(value)
+        else:
+            reduced = self._globals.complete(reduced, value)
         return with_name(reduced, value)
 
     def _reduce_code(self, value: types.CodeType) -> Any:
@@ -190,6 +195,43 @@ def pickle_alone(value: Any) -> bytes:
     """Pickle a value for any host as one stream, with its arrays in it."""
     stream = io.BytesIO()
     ObjectPickler(stream, maps_files=False).dump(value)
+    return stream.getvalue()
+
+
+class _SmallPickler(ObjectPickler):
+    """Pickles a definition of a script alone, without the text of its file. Raises _TooLargeError for a large one."""
+
+    def __init__(self, stream: io.BytesIO) -> None:
+        super().__init__(stream, self._refuse, maps_files=False)
+        self._globals = ScriptGlobals(None)
+
+    def _reduce_code(self, value: types.CodeType) -> Any:
+        return self.dispatch_table[types.CodeType](value)
+
+    def _refuse(self, buffer: pickle.PickleBuffer) -> bool:
+        if buffer.raw().nbytes > LIMIT_BYTES:
+            raise _TooLargeError
+        return True
+
+
+class _TooLargeError(Exception):
+    pass
+
+
+class _SmallStream(io.BytesIO):
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > LIMIT_BYTES:
+            raise _TooLargeError
+        return super().write(data)
+
+
+def pickle_small(value: Any) -> bytes | None:
+    """The pickle of a definition of a script alone; None if it cannot be pickled, or is large."""
+    stream = _SmallStream()
+    try:
+        _SmallPickler(stream).dump(value)
+    except Exception:
+        return None
     return stream.getvalue()
 
 

@@ -92,6 +92,8 @@ def unpack_sequence(parts: Sequence[memoryview]) -> Any:
     """
     try:
         return unpack_object(parts[1:])
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{safe_text(error)}; {_CURE_MODULE}", name=error.name) from error
     except (EnqueuerError, ImportError):
         raise
     except Exception as error:
@@ -168,6 +170,10 @@ def _describe_place(error: Exception) -> str:
 
 
 _CURE_SPEC = "name it with SequenceSpec('package.module:callable', …), so that each worker makes its own"
+_CURE_MODULE = (
+    "a worker process imports modules afresh: install it, put its folder on sys.path before start(), or, if the "
+    "trainer's program has made it, make it in worker_init=, too"
+)
 _CURE_GLOBAL = (
     "Move what uses it, and it, to a module that the script imports, so that each process makes its own; or make it in "
     "__getitem__ when it is first needed"

@@ -1,6 +1,7 @@
 """The pickler of live objects: cloudpickle's, and reductions of what that cannot send, or sends at too high a price.
 
 classes, functions, code   by value, with their file names and lines, and their names in ``__main__`` (`script_code`)
+classes, functions of modules that a fresh interpreter does not find: by value, too (`made_modules`)
 globals of a script that a function looks up by other means than their names in its code (`script_globals`)
 classes with slots, enumerations, registered subclasses, types of ctypes (`classes_by_value`)
 cached_property, lru_cache and singledispatch of a script's functions (`decorators`)
@@ -38,6 +39,7 @@ from enqueuer.protocol.decorators import (
     reduce_dispatcher,
     reduce_memoised,
 )
+from enqueuer.protocol.made_modules import send_made_modules_by_value
 from enqueuer.protocol.mapped_arrays import MappedFiles
 from enqueuer.protocol.plain_reduction import is_plain_with_getattr, reduce_plainly
 from enqueuer.protocol.script_code import SourceFiles, with_name, with_source
@@ -183,6 +185,7 @@ def pickle_whole(
 
     A value whose arrays share memory is pickled twice; the first time shows which.
     """
+    send_made_modules_by_value()
     views: ArrayViews | None = ArrayViews()
     while views is not None:
         stream, large = io.BytesIO(), LargeBuffers()
@@ -193,6 +196,7 @@ def pickle_whole(
 
 def pickle_alone(value: Any) -> bytes:
     """Pickle a value for any host as one stream, with its arrays in it."""
+    send_made_modules_by_value()
     stream = io.BytesIO()
     ObjectPickler(stream, maps_files=False).dump(value)
     return stream.getvalue()

@@ -148,3 +148,33 @@ def test_what_is_missing_there_is_told_with_the_cure(tmp_path: Path) -> None:
 def test_classes_within_functions_keep_their_names(tmp_path: Path) -> None:
     name = "__main__.build.<locals>.Rows"
     assert run_script(LOCAL, tmp_path) == f"<class '{name}'> <class '{name}.Row'>\n"
+
+
+STUB = """
+import pathlib
+import sys
+import types
+from enqueuer import SequenceEnqueuer
+
+sys.modules["heavy_of_test"] = types.SimpleNamespace(load=abs)
+pathlib.Path("light_of_test.py").write_text(
+    "import heavy_of_test\\n"
+    "class Rows:\\n"
+    "    def __len__(self): return 1\\n"
+    "    def __getitem__(self, index): return heavy_of_test.load(index)\\n"
+)
+from light_of_test import Rows
+
+with SequenceEnqueuer(Rows(), use_multiprocessing=True) as enq:
+    enq.start(1)
+    try:
+        next(enq.epoch())
+    except ModuleNotFoundError as error:
+        print(error.name, error)
+"""
+
+
+def test_a_module_that_only_the_script_has_made_is_named_with_the_cure(tmp_path: Path) -> None:
+    told = run_script(STUB, tmp_path)
+    assert told.startswith("heavy_of_test No module named 'heavy_of_test'; ")
+    assert "worker_init=" in told

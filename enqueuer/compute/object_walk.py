@@ -143,7 +143,7 @@ def _parts_of(node: Any, kind: _Kind, is_leaf: Callable[[object], bool]) -> Iter
     if cls is types.FunctionType:
         yield from node.__defaults__ or ()
         yield from (node.__kwdefaults__ or {}).values()
-        yield from filter(None, map(_content, node.__closure__ or ()))
+        yield from map(_content, node.__closure__ or ())
         yield from _module_leaves(node.__module__, is_leaf)
         # Such as a decorator's ``__wrapped__``.
         yield from list(vars(node).values())

@@ -178,6 +178,10 @@ _CURE_GLOBAL = (
     "Move what uses it, and it, to a module that the script imports, so that each process makes its own; or make it in "
     "__getitem__ when it is first needed"
 )
+_CURE_DEEP = (
+    "It is nested too deep for pickle: keep the parts in one list, and links as numbers in that list. Or use threads "
+    f"(use_multiprocessing=False); or {_CURE_SPEC}"
+)
 _CURES = (
     f"Use threads (use_multiprocessing=False); or {_CURE_SPEC}; or leave what cannot be pickled (open files, locks, "
     "connections) out in __getstate__"
@@ -197,6 +201,8 @@ def _cannot_pickle(live: Any, error: Exception, cures: str = _CURES) -> Configur
     place = "" if found is None else f" In the way is {kind}{found[0]}, a {type(found[1]).__qualname__}."
     if found is not None and GLOBAL in found[0]:
         cures = f"{_CURE_GLOBAL}; or {_CURE_SPEC}"
+    if "recursion" in str(error):
+        cures = _CURE_DEEP
     if "through inheritance" in str(error) or (found is not None and hasattr(found[1], "_wrapper")):
         cures = _CURES_SHARED  # the text and the attribute are those of multiprocessing
     return ConfigurationError(

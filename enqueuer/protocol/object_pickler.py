@@ -10,12 +10,14 @@ exceptions and others whose constructors do not take what pickling keeps (`const
 arrays in mapped files (`mapped_arrays`) and in shared memory (`shared_arrays`), of subclasses too (`array_subclasses`)
 arrays and tensors that share memory with one another (`array_views`)
 proxies of a `multiprocessing.Manager`, with the key that its server asks for; for processes of this host only
+libraries that ctypes has loaded, by their path (`c_libraries`)
 files opened for reading, by their path (`open_files`); for processes of this host only
 plain CPU tensors of torch, as NumPy arrays
 """
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import functools
 import io
@@ -31,6 +33,7 @@ import numpy as np
 
 from enqueuer.protocol import array_subclasses, constructors, open_files
 from enqueuer.protocol.array_views import ArrayViews
+from enqueuer.protocol.c_libraries import reduce_library
 from enqueuer.protocol.classes_by_value import PROTOCOL, made_whole, note_known
 from enqueuer.protocol.decorators import (
     MemoisedFunction,
@@ -126,6 +129,8 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
         reduce_handle = open_files.choose(cls) if self._is_local else None
         if reduce_handle is not None:
             return reduce_handle
+        if issubclass(cls, ctypes.CDLL):
+            return reduce_library
         if is_plain_with_getattr(cls):
             return reduce_plainly
         return (None if cls in self.dispatch_table else constructors.choose(cls)) or _reduce_as_usual

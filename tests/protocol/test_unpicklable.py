@@ -64,6 +64,15 @@ def test_an_object_that_holds_itself_has_an_end() -> None:
     assert found is not None and found[0] == ".lock"
 
 
+def test_what_is_nested_too_deep_for_pickle_has_cures_of_its_own() -> None:
+    first = last = Holder()
+    for _ in range(10_000):
+        last.next = Holder()  # type: ignore[attr-defined]
+        last = last.next
+    with pytest.raises(ConfigurationError, match=r"Holder\.first\.next.*in one list, and links as numbers"):
+        pack_bundle(Holder(first=first))
+
+
 class Owner:
     def __init__(self) -> None:
         self.child = Holder(parent=self)

@@ -1,13 +1,15 @@
 """Classes that travel by value, where cloudpickle's own way loses something.
 
 slots         cloudpickle makes the class without them, and its instances cannot come back
-enumerations  members lose the attributes that ``__init__`` or ``__new__`` gave them; aliases are an error
+enumerations  members lose the attributes that ``__init__`` or ``__new__`` gave them, and those that are functions
+              become methods; aliases are an error
 classes that come back in a batch or an error
               cloudpickle finds the trainer's own class, and sets the worker's copies of all attributes on it: methods,
               counters, another `dataclasses.MISSING`. Here a process keeps the classes that it has
 ``__init_subclass__``
               cloudpickle calls it again, without the arguments of the class statement. What it did travels anyway
-ctypes        ``_fields_`` makes a structure's fields; an array type is its element's type, times a number
+ctypes        ``_fields_`` makes a structure's fields; an array type is its element's type, times a number; types of
+              pointers and functions are made of others (`c_libraries`)
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
-from enqueuer.protocol import constructors
+from enqueuer.protocol import c_libraries, constructors
 from enqueuer.protocol.script_code import can_be_imported
 
 PROTOCOL = 5
@@ -49,6 +51,9 @@ def made_whole(reduced: tuple[Any, ...], cls: type) -> tuple[Any, ...]:
     if issubclass(cls, ctypes.Array):
         element: Any = cls._type_
         return (operator.mul, (element, cls._length_)) if cls is element * cls._length_ else reduced
+    made = c_libraries.reduce_type(cls)
+    if made is not None:
+        return made
     if issubclass(cls, ctypes.Structure | ctypes.Union):
         reduced = _with_c_fields(reduced)
     return _made_silently(_with_slots(reduced, cls), cls)
@@ -111,7 +116,7 @@ _DO_NOTHING: Any = classmethod(lambda cls, **_: None)
 
 def _with_members(reduced: tuple[Any, ...], cls: type[enum.Enum]) -> tuple[Any, ...]:
     make, (bases, name, qualname, _, *others), (namespace, slots), items, pairs, setter = reduced
-    members = {alias: member.value for alias, member in cls.__members__.items()}
+    members = {alias: _as_member(member.value) for alias, member in cls.__members__.items()}
     attributes = {
         member.name: {key: value for key, value in vars(member).items() if not (key[0] == key[-1] == "_")}
         for member in cls
@@ -119,6 +124,11 @@ def _with_members(reduced: tuple[Any, ...], cls: type[enum.Enum]) -> tuple[Any, 
     without_aliases = {key: value for key, value in namespace.items() if key not in members}
     whole_state = setter, (without_aliases, slots), attributes
     return make, (bases, name, qualname, members, *others), whole_state, items, pairs, _set_enumeration
+
+
+def _as_member(value: Any) -> Any:
+    make_member: Any = getattr(enum, "member", None)  # since Python 3.11
+    return make_member(value) if make_member is not None and hasattr(value, "__get__") else value
 
 
 def _set_enumeration(cls: Any, whole_state: tuple[Callable[[type, Any], object], Any, dict[str, Any]]) -> None:

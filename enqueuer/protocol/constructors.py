@@ -60,9 +60,13 @@ def _make_exception(native: Any, cls: type, *args: Any) -> Any:
 def _reduce_by_base(value: Any) -> Any:
     reduced = value.__reduce_ex__(4)
     function, (cls, *args), *rest = reduced
-    if function is not copyreg.__newobj__ or _binds(cls.__new__, 1 + len(args)):  # type: ignore[attr-defined]
+    if function is not copyreg.__newobj__:  # type: ignore[attr-defined]
         return reduced
     owners = [base for base in cls.__mro__ if any(name in vars(base) for name in _NEW_ARGS)]
+    # A built-in's are for its own constructor: a tuple's are one tuple, which a ``__new__(cls, *items)`` would wrap.
+    is_for_base = owners and not any(isinstance(vars(owners[0]).get(name), FunctionType) for name in _NEW_ARGS)
+    if not is_for_base and _binds(cls.__new__, 1 + len(args)):
+        return reduced
     makes = (
         owners[0] if owners else next(base for base in cls.__mro__ if isinstance(_new_of(base), BuiltinFunctionType))
     )

@@ -92,6 +92,8 @@ def unpack_sequence(parts: Sequence[memoryview]) -> Any:
     """
     try:
         return unpack_object(parts[1:])
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{safe_text(error)}; {_CURE_MODULE}", name=error.name) from error
     except (EnqueuerError, ImportError):
         raise
     except Exception as error:
@@ -168,9 +170,17 @@ def _describe_place(error: Exception) -> str:
 
 
 _CURE_SPEC = "name it with SequenceSpec('package.module:callable', …), so that each worker makes its own"
+_CURE_MODULE = (
+    "a worker process imports modules afresh: install it, put its folder on sys.path before start(), or, if the "
+    "trainer's program has made it, make it in worker_init=, too"
+)
 _CURE_GLOBAL = (
     "Move what uses it, and it, to a module that the script imports, so that each process makes its own; or make it in "
     "__getitem__ when it is first needed"
+)
+_CURE_DEEP = (
+    "It is nested too deep for pickle: keep the parts in one list, and links as numbers in that list. Or use threads "
+    f"(use_multiprocessing=False); or {_CURE_SPEC}"
 )
 _CURES = (
     f"Use threads (use_multiprocessing=False); or {_CURE_SPEC}; or leave what cannot be pickled (open files, locks, "
@@ -191,6 +201,8 @@ def _cannot_pickle(live: Any, error: Exception, cures: str = _CURES) -> Configur
     place = "" if found is None else f" In the way is {kind}{found[0]}, a {type(found[1]).__qualname__}."
     if found is not None and GLOBAL in found[0]:
         cures = f"{_CURE_GLOBAL}; or {_CURE_SPEC}"
+    if "recursion" in str(error):
+        cures = _CURE_DEEP
     if "through inheritance" in str(error) or (found is not None and hasattr(found[1], "_wrapper")):
         cures = _CURES_SHARED  # the text and the attribute are those of multiprocessing
     return ConfigurationError(

@@ -214,7 +214,11 @@ def describe_exit(exit_code: int, *, at_work: bool = False) -> str:
         name = signal.Signals(-exit_code).name
     except ValueError:
         name = f"signal {-exit_code}"
-    return f"was killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}"
+    return f"was killed by {name}{_HINTS.get(name, '')}"
+
+
+_NO_HANDLER = " (a handler that the script sets by signal.signal() is set in workers by worker_init=)"
+_HINTS = {"SIGKILL": " (out of memory?)", **dict.fromkeys(("SIGALRM", "SIGVTALRM", "SIGPROF"), _NO_HANDLER)}
 
 
 def describe_exits(exit_codes: Sequence[int]) -> str:

@@ -1,6 +1,8 @@
 """The pickler of live objects: cloudpickle's, and reductions of what that cannot send, or sends at too high a price.
 
 classes, functions, code   by value, with their file names and lines, and their names in ``__main__`` (`script_code`)
+classes, functions of modules that a fresh interpreter does not find: by value, too (`made_modules`)
+globals of a script that a function looks up by other means than their names in its code (`script_globals`)
 classes with slots, enumerations, registered subclasses, types of ctypes (`classes_by_value`)
 cached_property, lru_cache and singledispatch of a script's functions (`decorators`)
 instances with a ``__getattr__``, which is not asked (`plain_reduction`)
@@ -8,12 +10,14 @@ exceptions and others whose constructors do not take what pickling keeps (`const
 arrays in mapped files (`mapped_arrays`) and in shared memory (`shared_arrays`), of subclasses too (`array_subclasses`)
 arrays and tensors that share memory with one another (`array_views`)
 proxies of a `multiprocessing.Manager`, with the key that its server asks for; for processes of this host only
+libraries that ctypes has loaded, by their path (`c_libraries`)
 files opened for reading, by their path (`open_files`); for processes of this host only
 plain CPU tensors of torch, as NumPy arrays
 """
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import functools
 import io
@@ -29,6 +33,7 @@ import numpy as np
 
 from enqueuer.protocol import array_subclasses, constructors, open_files
 from enqueuer.protocol.array_views import ArrayViews
+from enqueuer.protocol.c_libraries import reduce_library
 from enqueuer.protocol.classes_by_value import PROTOCOL, made_whole, note_known
 from enqueuer.protocol.decorators import (
     MemoisedFunction,
@@ -37,9 +42,11 @@ from enqueuer.protocol.decorators import (
     reduce_dispatcher,
     reduce_memoised,
 )
+from enqueuer.protocol.made_modules import send_made_modules_by_value
 from enqueuer.protocol.mapped_arrays import MappedFiles
 from enqueuer.protocol.plain_reduction import is_plain_with_getattr, reduce_plainly
 from enqueuer.protocol.script_code import SourceFiles, with_name, with_source
+from enqueuer.protocol.script_globals import LIMIT_BYTES, ScriptGlobals
 from enqueuer.protocol.shared_arrays import SharedMappings, not_shared
 
 # A smaller buffer stays in the stream: as a view it costs more (opcode, table entry, alignment) than a copy a worker.
@@ -80,6 +87,7 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._views = ArrayViews() if views is None else views
         self._is_local = maps_files
         self._files = SourceFiles()
+        self._globals = ScriptGlobals(pickle_small)
         self._mapped = MappedFiles(copies=not maps_files)
         self._shared = SharedMappings(copies=not maps_files)
         # By class: choosing costs more than most reductions, and a Sequence may hold a million objects of one class.
@@ -121,6 +129,8 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
         reduce_handle = open_files.choose(cls) if self._is_local else None
         if reduce_handle is not None:
             return reduce_handle
+        if issubclass(cls, ctypes.CDLL):
+            return reduce_library
         if is_plain_with_getattr(cls):
             return reduce_plainly
         return (None if cls in self.dispatch_table else constructors.choose(cls)) or _reduce_as_usual
@@ -131,9 +141,11 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return reduced
         if isinstance(value, type):
             note_known(value)
-            reduced = made_whole(reduced, value)
+            reduced = self._globals.complete_class(made_whole(reduced, value), value)
         elif is_dispatcher(value):
             reduced = reduce_dispatcher(value)
+        else:
+            reduced = self._globals.complete(reduced, value)
         return with_name(reduced, value)
 
     def _reduce_code(self, value: types.CodeType) -> Any:
@@ -178,6 +190,7 @@ def pickle_whole(
 
     A value whose arrays share memory is pickled twice; the first time shows which.
     """
+    send_made_modules_by_value()
     views: ArrayViews | None = ArrayViews()
     while views is not None:
         stream, large = io.BytesIO(), LargeBuffers()
@@ -188,8 +201,46 @@ def pickle_whole(
 
 def pickle_alone(value: Any) -> bytes:
     """Pickle a value for any host as one stream, with its arrays in it."""
+    send_made_modules_by_value()
     stream = io.BytesIO()
     ObjectPickler(stream, maps_files=False).dump(value)
+    return stream.getvalue()
+
+
+class _SmallPickler(ObjectPickler):
+    """Pickles a definition of a script alone, without the text of its file. Raises _TooLargeError for a large one."""
+
+    def __init__(self, stream: io.BytesIO) -> None:
+        super().__init__(stream, self._refuse, maps_files=False)
+        self._globals = ScriptGlobals(None)
+
+    def _reduce_code(self, value: types.CodeType) -> Any:
+        return self.dispatch_table[types.CodeType](value)
+
+    def _refuse(self, buffer: pickle.PickleBuffer) -> bool:
+        if buffer.raw().nbytes > LIMIT_BYTES:
+            raise _TooLargeError
+        return True
+
+
+class _TooLargeError(Exception):
+    pass
+
+
+class _SmallStream(io.BytesIO):
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > LIMIT_BYTES:
+            raise _TooLargeError
+        return super().write(data)
+
+
+def pickle_small(value: Any) -> bytes | None:
+    """The pickle of a definition of a script alone; None if it cannot be pickled, or is large."""
+    stream = _SmallStream()
+    try:
+        _SmallPickler(stream).dump(value)
+    except Exception:
+        return None
     return stream.getvalue()
 
 

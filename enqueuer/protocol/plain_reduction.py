@@ -1,4 +1,4 @@
-"""Reduces objects of classes with a ``__getattr__``, without asking it.
+"""Reduces objects of classes with a ``__getattr__`` or ``__getattribute__``, without asking it.
 
 The standard reduction asks the instance for ``__getnewargs_ex__`` and the like, and at the other end an instance
 without any attribute for ``__setstate__``. A ``__getattr__`` with an answer to every name is wrong there, and one that
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copyreg
 import struct
+from types import FunctionType
 from typing import Any
 
 _POINTER_BYTES = struct.calcsize("P")
@@ -19,8 +20,9 @@ _OWN_REDUCTIONS = ("__reduce__", "__reduce_ex__")
 
 
 def is_plain_with_getattr(cls: type) -> bool:
-    """Whether instances have a ``__getattr__``, the standard reduction, and no state that only C code knows."""
-    if issubclass(cls, type) or _of_class(cls, "__getattr__") is None:
+    """Whether instances answer for attributes, have the standard reduction, and no state that only C code knows."""
+    asks = _of_class(cls, "__getattr__") is not None or isinstance(_of_class(cls, "__getattribute__"), FunctionType)
+    if issubclass(cls, type) or not asks:
         return False
     if any(getattr(cls, name) is not getattr(object, name) for name in _OWN_REDUCTIONS):
         return False

@@ -117,9 +117,12 @@ def add_source(name: str, text: str) -> str:
 
 
 def with_name(reduced: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
-    """cloudpickle's reduction of a class or function; one with a name in ``__main__`` gets that name again."""
-    is_nested_function = "." in value.__qualname__ and not isinstance(value, type)
-    if len(reduced) == 6 and reduced[5] is not None and not is_nested_function and is_of_main(value):
+    """cloudpickle's reduction of a class or function; one with a name in ``__main__`` gets that name again.
+
+    So does a class within a class or function, by its qualified name.
+    """
+    has_name = isinstance(value, type) if "." in value.__qualname__ else is_of_main(value)
+    if len(reduced) == 6 and reduced[5] is not None and has_name:
         return (*reduced[:5], named_setter(reduced[5], value))
     return reduced
 
@@ -169,7 +172,47 @@ def _set_and_name(setter: Callable[[Any, Any], Any], name: str, value: Any, stat
 
 
 class MainStandIn(types.ModuleType):
-    """Stands for the script in a process that does not run it."""
+    """Stands for the script in a process that does not run it.
+
+    Its names are the globals of all functions of the script in this process, whichever pickle they came with. Only the
+    script's ``__file__`` is no attribute: `multiprocessing` would run that file in each child.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._globals: dict[str, Any] = {"__name__": name}
+        # Makes values that no function has named when they are asked for.
+        self._late: dict[str, Callable[[], Any]] = {}
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        return self._globals
+
+    def __getattr__(self, name: str) -> Any:
+        is_special = name.startswith("__") and name.endswith("__")
+        if name in self._globals and not is_special:
+            return self._globals[name]
+        make = None if is_special else self._late.pop(name, None)
+        if make is None:
+            raise AttributeError(f"{self!r} has no attribute {name!r}")
+        value = make()
+        return self._globals.setdefault(name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("_globals", "_late"):
+            super().__setattr__(name, value)
+        else:
+            self._globals[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        self._globals.pop(name, None)
+
+    def __repr__(self) -> str:
+        # Unpickling shows this, and not the text of an AttributeError.
+        return (
+            f"module {self.__name__!r} in a worker process, which does not run the script (move what is "
+            "looked up there to a module that the script imports)"
+        )
 
 
 def stand_in_for_main() -> None:

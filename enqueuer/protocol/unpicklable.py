@@ -26,9 +26,11 @@ def find_unpicklable(live: Any) -> tuple[str, Any] | None:
     """The path from the object to the innermost part that cannot be pickled, and the part; None if it is the whole."""
     end = time.monotonic() + _MOST_SECONDS
     path, found = "", live
-    met = {id(live)}  # methods of a class name the class
+    # What has been met fails for the part that is looked for: methods of a class name the class, and children hold
+    # their parent.
+    met = {id(live)}
     for _ in range(_MOST_LEVELS):
-        inner = next(((step, part) for step, part in _parts(found) if id(part) not in met and _fails(part)), None)
+        inner = next(((step, part) for step, part in _parts(found) if id(part) not in met and _fails(part, met)), None)
         if inner is None or time.monotonic() > end:
             break
         path, found = path + inner[0], inner[1]
@@ -84,9 +86,20 @@ def _state(whole: Any) -> dict[Any, Any]:
     return state if isinstance(state, dict) else {}
 
 
-def _fails(part: Any) -> bool:
+class _PartPickler(ObjectPickler):
+    """Passes over the objects that have been met."""
+
+    def __init__(self, met: set[int]) -> None:
+        super().__init__(io.BytesIO(), lambda _: False)
+        self._met = met
+
+    def persistent_id(self, obj: Any) -> Any:
+        return "met" if id(obj) in self._met else None
+
+
+def _fails(part: Any, met: set[int]) -> bool:
     try:
-        ObjectPickler(io.BytesIO(), lambda _: False).dump(part)
+        _PartPickler(met).dump(part)
     except Exception:
         return True
     return False

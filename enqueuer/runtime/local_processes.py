@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from enqueuer.compute.interpreter_settings import describe_settings
 from enqueuer.errors import ConfigurationError
 from enqueuer.fresh_interpreter import interpreter_command
 from enqueuer.runtime.worker_logs import WorkerLogs, describe_logging
@@ -47,7 +48,7 @@ _NO_PROGRAM = (errno.ENOENT, errno.ENOEXEC, errno.EACCES, errno.EPERM)
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The trainer's surroundings, as local workers get them: `sys.path`, environment, directory, and levels of logging.
+    """The trainer's surroundings, as local workers get them: `sys.path`, environment, directory, logging, interpreter.
 
     They are read before any user code runs, since it may change all of them (importing OpenCV does).
     """
@@ -56,6 +57,7 @@ class Surroundings:
     environment: dict[str, str]
     directory: str
     logging: str = ""
+    interpreter: str = ""
 
     @classmethod
     def now(cls) -> Surroundings:
@@ -63,7 +65,11 @@ class Surroundings:
         directory = str(Path.cwd())
         path = [entry or directory for entry in sys.path]
         return cls(
-            tuple(dict.fromkeys([*path, *_folders_of_modules()])), dict(os.environ), directory, describe_logging()
+            tuple(dict.fromkeys([*path, *_folders_of_modules()])),
+            dict(os.environ),
+            directory,
+            describe_logging(),
+            describe_settings(),
         )
 
 
@@ -148,6 +154,7 @@ class LocalProcesses:
                 "trainer_pid": os.getpid(),
                 "log_fd": self._logs.sending.fileno(),
                 "logging": self._surroundings.logging,
+                "interpreter": self._surroundings.interpreter,
             }
         )
         self._watch(self._life_reader, self._died)

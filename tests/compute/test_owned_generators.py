@@ -439,6 +439,11 @@ class Gone:
     pass
 
 
+def calls_with_arrays():
+    rows, generator = np.arange(3), random.Random()
+    return lambda: rows[generator.randrange(3)]
+
+
 @pytest.mark.parametrize(
     ("make", "count"),
     [
@@ -446,8 +451,9 @@ class Gone:
         (Pretender, 2),
         (lambda: LazyList([random.Random()]), 3),
         (lambda: weakref.proxy(Gone()), 0),
+        (calls_with_arrays, 2),
     ],
-    ids=["no class", "another class", "a lazy list", "a proxy of nothing"],
+    ids=["no class", "another class", "a lazy list", "a proxy of nothing", "an array in a closure"],
 )
 def test_objects_are_walked_by_what_they_are_and_are_not_asked(make, count):
     assert len(OwnedGenerators([make()])) == count

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import codecs
 import importlib
+import multiprocessing
 import os
 import re
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +40,26 @@ class Encoded:
 
     def __getitem__(self, index: int) -> bytes:
         return f"{index}!".encode(CODEC)
+
+
+class Settings:
+    """The settings of the interpreter that computes."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, _: int) -> tuple[object, ...]:
+        return interpreter_settings()
+
+
+def interpreter_settings() -> tuple[object, ...]:
+    return (
+        sys.argv,
+        sys.getrecursionlimit(),
+        sys.get_int_max_str_digits() if sys.version_info >= (3, 11) else None,
+        multiprocessing.get_start_method(),
+        socket.getdefaulttimeout(),
+    )
 
 
 class Alarmed:
@@ -98,6 +120,26 @@ def test_a_module_from_a_folder_that_has_left_the_path_is_named_with_a_cure(
                 assert re.search("path|worker_init|install", told)
     finally:
         del sys.modules["momentary_of_test"]
+
+
+def test_settings_of_the_interpreter_are_the_trainers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "--size", "5"])
+    before = interpreter_settings()
+    try:
+        sys.setrecursionlimit(4321)
+        if sys.version_info >= (3, 11):
+            sys.set_int_max_str_digits(0)
+        multiprocessing.set_start_method("forkserver", force=True)
+        socket.setdefaulttimeout(3.5)
+        with SequenceEnqueuer(Settings(), True) as enqueuer:
+            enqueuer.start(1)
+            assert next(enqueuer.get()) == interpreter_settings() != before
+    finally:
+        sys.setrecursionlimit(before[1])  # type: ignore[arg-type]
+        if sys.version_info >= (3, 11):
+            sys.set_int_max_str_digits(before[2])  # type: ignore[arg-type]
+        multiprocessing.set_start_method(None, force=True)
+        socket.setdefaulttimeout(before[4])  # type: ignore[arg-type]
 
 
 def test_an_alarm_that_an_item_left_behind_costs_no_batch(tmp_path: Path) -> None:

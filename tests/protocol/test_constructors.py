@@ -41,6 +41,11 @@ class Pair(tuple):  # type: ignore[type-arg]
         return super().__new__(cls, (left, right))
 
 
+class Items(tuple):  # type: ignore[type-arg]
+    def __new__(cls, *items: int) -> Items:
+        return super().__new__(cls, items)
+
+
 class Row(collections.namedtuple("Row", ["a", "b"])):
     def __new__(cls, a: int) -> Row:
         return super().__new__(cls, a, 2 * a)
@@ -72,6 +77,7 @@ class Slotted:
         (File(2), lambda value: (value.args, value.errno, value.filename)),
         (Word("hund", "de"), lambda value: (str.__str__(value), value.language)),
         (Pair(1, 2), tuple),
+        (Items(1, 2, 3), tuple),
         (Row(4), lambda value: (value.a, value.b)),
         (Plain(5), vars),
         (Slotted(6), lambda value: value.size),

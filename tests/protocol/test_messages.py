@@ -6,6 +6,8 @@ import pytest
 
 from enqueuer.protocol.messages import ExitCode, describe_exit, describe_exits
 
+NO_HANDLER = " (a handler that the script sets by signal.signal() is set in workers by worker_init=)"
+
 
 @pytest.mark.parametrize(
     ("exit_code", "words"),
@@ -16,6 +18,7 @@ from enqueuer.protocol.messages import ExitCode, describe_exit, describe_exits
         (1, "ended with exit code 1"),
         (-11, "was killed by SIGSEGV"),
         (-9, "was killed by SIGKILL (out of memory?)"),
+        (-14, f"was killed by SIGALRM{NO_HANDLER}"),
         (-250, "was killed by signal 250"),
     ],
 )

@@ -25,6 +25,14 @@ class Passing:
         return getattr(self.inner, name)
 
 
+class PassingAll:
+    def __init__(self, inner: Any) -> None:
+        object.__setattr__(self, "inner", inner)
+
+    def __getattribute__(self, name: str) -> Any:
+        return getattr(object.__getattribute__(self, "inner"), name)
+
+
 class Answering:
     def __init__(self) -> None:
         self.size = 3
@@ -55,6 +63,12 @@ class Table(dict):
 
 def test_a_wrapper_that_passes_every_question_on_comes_back() -> None:
     assert travelled(Passing([1, 2])).inner == [1, 2]
+
+
+def test_a_wrapper_that_is_asked_for_all_attributes_comes_back() -> None:
+    back = travelled(PassingAll(Passing([1, 2])))
+    assert type(back) is PassingAll
+    assert object.__getattribute__(back, "inner").inner == [1, 2]
 
 
 def test_a_wrapper_of_a_wrapper_comes_back() -> None:

@@ -64,6 +64,31 @@ def test_an_object_that_holds_itself_has_an_end() -> None:
     assert found is not None and found[0] == ".lock"
 
 
+def test_what_is_nested_too_deep_for_pickle_has_cures_of_its_own() -> None:
+    first = last = Holder()
+    for _ in range(10_000):
+        last.next = Holder()  # type: ignore[attr-defined]
+        last = last.next
+    with pytest.raises(ConfigurationError, match=r"Holder\.first\.next.*in one list, and links as numbers"):
+        pack_bundle(Holder(first=first))
+
+
+class Owner:
+    def __init__(self) -> None:
+        self.child = Holder(parent=self)
+        self.on_change = self.change
+        self.children = [Holder(parent=self)]
+        self.lock = threading.Lock()
+
+    def change(self) -> None: ...
+
+
+def test_a_child_that_holds_its_parent_is_not_in_the_way() -> None:
+    found = find_unpicklable(Holder(owner=Owner()))
+    assert found is not None
+    assert found[0] == ".owner.lock"
+
+
 def test_the_error_names_the_attribute_and_the_cures() -> None:
     with sqlite3.connect(":memory:") as table:
         sequence = Holder(source=Holder(table=table))

@@ -11,6 +11,7 @@ The first line on stdin is a JSON object with
     worker_threads      threads for BLAS, OpenMP and their like in each worker (1)
     heartbeat_interval  seconds (1.0)
     log_fd, logging     the socket for what user code logs; the trainer's levels and warnings filters, as JSON (none)
+    interpreter         the settings of the trainer's interpreter, as JSON (none)
     log_level           for the workers' own lines on stderr ("WARNING")
 
 Each further line is the next session, ``{"connect": …, "secret": …, "processes": …}``, or the clean end,
@@ -72,6 +73,7 @@ def make_settings(config: dict[str, Any]) -> Settings:
         forward_logs=False,
         log_fd=config.get("log_fd"),
         trainer_logging=config.get("logging", ""),
+        trainer_interpreter=config.get("interpreter", ""),
         log_level=config.get("log_level", "WARNING"),
     )
 

@@ -57,6 +57,8 @@ class Settings(Policy):
     # A local worker's socket for what user code logs, and the trainer's levels and filters as JSON.
     log_fd: int | None = None
     trainer_logging: str = ""
+    # The settings of the trainer's interpreter, as JSON; '' for none.
+    trainer_interpreter: str = ""
     log_level: str = "INFO"
     log_json: bool = False
 

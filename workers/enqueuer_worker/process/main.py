@@ -87,7 +87,7 @@ def serve(line: bytes, commands: CommandReader) -> None:
     # The Hello is under way while the rest is imported.
     from enqueuer.compute.entropy import share_between_threads
     from enqueuer_worker.process.compute_loop import ComputeLoop
-    from enqueuer_worker.process.user_programs import prepare_for_user_programs
+    from enqueuer_worker.process.user_programs import on_import, prepare_for_user_programs
 
     prepare_for_user_programs()
 
@@ -107,6 +107,10 @@ def serve(line: bytes, commands: CommandReader) -> None:
     share_between_threads()
     compute_loop = ComputeLoop(settings, identity.host, shared, io_loop.turn_taking)
     take_over_paths(common.sys_path)
+    if common.trainer_interpreter:
+        from enqueuer.compute.interpreter_settings import take_over
+
+        take_over(common.trainer_interpreter, on_import)
     compute_loop.run()
     _exit(io_loop.exit_code)
 

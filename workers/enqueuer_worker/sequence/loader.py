@@ -32,6 +32,7 @@ from enqueuer.memory.segment import map_segment, read_parts
 from enqueuer.protocol.drawn_order import DrawnOrder, order_path, read_carried_order, read_named_order
 from enqueuer.protocol.live_object import carried_parts, is_carried, live_path, unpack_sequence, unpack_worker_init
 from enqueuer.protocol.messages import Epoch, SpecOnWire, Welcome
+from enqueuer.protocol.script_changes import ScriptChanges
 from enqueuer_worker.sequence.allowance import Allowance
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class SequenceLoader:
         self._live: tuple[bytes, int] | None = None
         self._instance = Instance(None)
         self._inits_run: set[str] = set()
+        self._changes = ScriptChanges()
         # The hooks stay for good: only user code draws without a seed in this process.
         install_hooks()
 
@@ -144,6 +146,7 @@ class SequenceLoader:
         since = _read_since(epoch.state)
         with seeded_globals(epoch.seed, since, BUILD):
             unpacked = unpack_sequence(parts)
+        self._changes.restore()
         if isinstance(unpacked, SequenceSpec):
             self._load_spec(unpacked, epoch, settles=settles)
             return False
@@ -209,7 +212,7 @@ class SequenceLoader:
     def _run_init(self, name: str | None, resolve: Callable[[str], Callable[[], Any]]) -> None:
         """Run a ``worker_init`` before the first Sequence is built; each name once in the worker's life."""
         if name is not None and name not in self._inits_run:
-            resolve(name)()
+            self._changes.note(resolve(name))
             self._inits_run.add(name)
 
 

@@ -27,7 +27,8 @@ from enqueuer.compute.context import item_rngs_count
 from enqueuer.compute.entropy import Entropy, set_entropy
 from enqueuer.compute.item import compute_item
 from enqueuer.compute.owned_generators import OwnedGenerators
-from enqueuer.compute.seeding import FIRST, seed_globals
+from enqueuer.compute.seeding import BUILD, FIRST, seed_globals, seeded_globals
+from enqueuer.compute.sequence_checks import batch_count
 
 # Functions that give a global generator's seed or state.
 _READERS = (
@@ -35,6 +36,8 @@ _READERS = (
     *(("torch", "initial_seed"), ("torch.random", "initial_seed")),
     *(("torch", "get_rng_state"), ("torch.random", "get_rng_state")),
 )
+
+_chance = random.SystemRandom()
 
 
 @dataclass(slots=True)
@@ -65,6 +68,11 @@ class Instance:
         """Note that a hook has brought the instance into a new state, perhaps with other generators."""
         self.since, self.is_fresh = since, True
 
+    def length(self) -> int:
+        """The Sequence's number of batches, by the user's ``__len__``. Raises the errors of `batch_count`."""
+        with seeded_globals(0, 0, BUILD):
+            return batch_count(self.sequence)
+
     def settle(self, seed: int) -> None:
         """Have a fresh instance keep what its first item keeps on other workers, before a hook changes it.
 
@@ -82,9 +90,13 @@ class Instance:
 
     def _draws_of_first(self, seed: int) -> object:
         """Compute an item as the first one of this state. Returns what it drew; None for nothing."""
+        # An order may be dealt by ``len()`` already.
+        length = self.length()
         watch = DrawWatch((seed, self.since, FIRST), self.owned)
+        # Any item: one that ends this process is not met again by the next one.
+        index = _chance.randrange(length)
         with contextlib.suppress(Exception):  # of which the item's own computation tells
-            watch.run(lambda: compute_item(self.sequence, 0, seed=seed, epoch=self.since, rng_seeds=watch.seeds))
+            watch.run(lambda: compute_item(self.sequence, index, seed=seed, epoch=self.since, rng_seeds=watch.seeds))
         return (watch.draws,) if self.has_drawn(watch) else None
 
     def has_drawn(self, watch: DrawWatch) -> bool:

@@ -183,3 +183,19 @@ def test_an_instance_that_is_not_fresh_computes_each_item_once():
     sequence = Calls(DRAWS["random"])
     items(sequence, is_fresh=False).compute(3)
     assert sequence.calls == [3]
+
+
+def test_a_late_instance_settles_by_any_item_so_that_a_deadly_one_is_not_met_again_and_again():
+    asked = set()
+
+    class Recorded:
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, index):
+            asked.add(index)
+            return random.random()
+
+    for _ in range(40):
+        Instance(Recorded()).settle(seed=1)
+    assert len(asked) > 1

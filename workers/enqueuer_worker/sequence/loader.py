@@ -24,7 +24,7 @@ from enqueuer.compute.entropy import install_hooks
 from enqueuer.compute.epoch_state import EpochEnd, catch_up, read_epoch_ends
 from enqueuer.compute.owned_generators import OwnedGenerators
 from enqueuer.compute.seeding import BUILD, seeded_globals
-from enqueuer.compute.sequence_checks import batch_count, optional_method
+from enqueuer.compute.sequence_checks import optional_method
 from enqueuer.compute.spec import SequenceSpec, call_factory
 from enqueuer.compute.worker_items import Instance, WorkerItems
 from enqueuer.errors import ProtocolError
@@ -97,8 +97,7 @@ class SequenceLoader:
 
     def length(self) -> int:
         """The length of the loaded Sequence; runs the user's ``__len__``, which may deal an order."""
-        with seeded_globals(0, 0, BUILD):
-            return batch_count(self._sequence)
+        return self._instance.length()
 
     def digest(self) -> bytes:
         """The digest of a spec's code and arguments; b'' (unknown) for a live object, the trainer's own."""

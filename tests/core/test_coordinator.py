@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import math
 import weakref
+from typing import get_args
 
 import pytest
 
+from enqueuer.core import coordinator
 from enqueuer.core import events as ev
 from enqueuer.core.actions import Deliver, EpochEnded, EpochExhausted, RemoteLine, Send
 from enqueuer.core.worker import WorkerState
@@ -19,6 +21,11 @@ def positions_of(peer: Peer) -> list[int]:
     """What it has leases for."""
     entries = [peer.driver.core.state.ledger.find(lease) for lease in peer.leases]
     return [entry[1] for entry in entries if entry is not None]
+
+
+def test_every_kind_of_message_to_the_coordinator_has_a_rule() -> None:
+    ruled = {m.Hello, *coordinator._WORKER_RULES, *coordinator._OBSERVER_RULES, *coordinator._SUPERVISOR_RULES}
+    assert ruled == set(get_args(m.FromWorker))
 
 
 # ---------------------------------------------------------------- answers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import pytest
 
@@ -16,6 +16,7 @@ from enqueuer.protocol.messages import (
     ErrorRecord,
     ExitCode,
     Failure,
+    FromCoordinator,
     Goodbye,
     Grant,
     Heartbeat,
@@ -27,6 +28,7 @@ from enqueuer.protocol.messages import (
     Ready,
     Reject,
     Revoke,
+    Snapshot,
     Stop,
     Welcome,
     WhoAreYou,
@@ -59,7 +61,7 @@ from enqueuer_worker.core.events import (
 )
 from enqueuer_worker.core.phase import TRANSITIONS, Phase
 from enqueuer_worker.core.policy import Policy
-from enqueuer_worker.core.worker_core import WorkerCore
+from enqueuer_worker.core.worker_core import _IN_SESSION, WorkerCore
 
 SESSION, OTHER_SESSION = b"s" * 16, b"o" * 16
 IDENTITY = Identity("host-0", b"i" * 16, b"p" * 16, 0, "host", 1, "2.0", "0.1", b"secret")
@@ -135,6 +137,11 @@ def test_a_transition_that_is_not_in_the_table_is_an_error_and_leaves_the_phase_
         with pytest.raises(ValueError, match=f"cannot go from {phase} to {target}"):
             core._move_to(target)
         assert core.phase is phase
+
+
+def test_every_kind_of_message_to_a_worker_has_a_handler() -> None:
+    handled = {Welcome, Reject, WhoAreYou, *(kind for kind in _IN_SESSION if kind in get_args(FromCoordinator))}
+    assert handled == set(get_args(FromCoordinator)) - {Snapshot}, "a Snapshot is for observers"
 
 
 # ---------------------------------------------------------------- getting in

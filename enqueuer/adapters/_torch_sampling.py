@@ -5,9 +5,10 @@
 Only copies of the sampler are iterated, so an epoch can be drawn ahead, and drawn again after the training has changed
 the sampler. Two kinds of samplers:
 
-- told: with ``set_epoch``, or of torch and without a generator. Each epoch is drawn from a new copy of the sampler.
-- going on: any other may begin where its last iteration ended. One copy is iterated epoch after epoch, and what the
-  training changes in its own sampler between two epochs (weights, a list, a generator's state) is changed in the copy.
+- beginning anew: of torch and without a generator. Each epoch is drawn from a new copy of the sampler.
+- going on: any other may begin where its last iteration ended, also if it has ``set_epoch``. One copy is iterated epoch
+  after epoch, and what the training changes in its own sampler between two epochs (weights, a list, a generator's
+  state) is changed in the copy.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ _BATCHES_LIMIT = 10_000
 _FINGERPRINT_BYTES = 16
 # Values of a sampler: to iterate over them changes nothing in them.
 _CONTAINERS = (collections.abc.Sequence, collections.abc.Set, collections.abc.Mapping, np.ndarray, torch.Tensor)
+# Lists of a sampler are looked through for samplers and their datasets up to this length.
+_FEW = 100
 # Orders of these epochs are kept, since one may be computed ahead: the newest, and the two before it.
 _KEPT_EPOCHS = 2
 
@@ -147,7 +150,7 @@ class SampledOrder(Order):
     # ------------------------------------------------------------ drawing
 
     def _draw(self, epoch: int, parts: list[_Part]) -> DrawnOrder:
-        if all(part.begins_anew for part in parts) or any(hasattr(part.sampler, "set_epoch") for part in parts):
+        if all(part.begins_anew for part in parts):
             return self._iterate(self._copy(self._sampler), epoch)
         sampler = self._copy_before(epoch, parts)
         # The iteration changes the sampler, and this epoch may have to be drawn again.
@@ -334,19 +337,34 @@ def _sampler_chain(sampler: Any) -> Iterator[Any]:
     """The sampler, and the samplers below it that it draws from."""
     while sampler is not None:
         yield sampler
-        sampler = None if isinstance(sampler, _CONTAINERS) else _next_sampler(sampler)
+        following = None if isinstance(sampler, _CONTAINERS) else _next_sampler(sampler)
+        # Samplers of one's own that are a BatchSampler may call their dataset the sampler.
+        sampler = None if _is_dataset(following) else following
 
 
 def _datasets_of(sampler: Any, dataset: Any) -> dict[int, Any]:
     """The datasets that a sampler refers to, by id: copies of it share them, since they may be large."""
     found = {id(dataset): dataset}
-    for part in _sampler_chain(sampler):
-        # Of these, torch's own samplers ask for nothing but the length.
-        names = ("data_source", "dataset") if _is_from_torch(part) else ()
-        for name, value in _attributes(part).items():
-            if name in names or isinstance(value, Dataset):
-                found[id(value)] = value
+    waiting = list(_sampler_chain(sampler))
+    while waiting:
+        value = waiting.pop()
+        if id(value) in found:
+            continue
+        if _is_dataset(value):
+            found[id(value)] = value
+        elif isinstance(value, list | tuple) and len(value) <= _FEW:
+            waiting += value
+        elif hasattr(value, "__iter__") and not isinstance(value, _CONTAINERS):
+            # A sampler. Of these, torch's own ask for nothing but the length.
+            own = _attributes(value)
+            if _is_from_torch(value):
+                found.update({id(own[name]): own[name] for name in ("data_source", "dataset") if name in own})
+            waiting += own.values()
     return found
+
+
+def _is_dataset(value: Any) -> bool:
+    return isinstance(value, Dataset) or type(value).__module__.startswith("datasets.")
 
 
 def _uncopyable(sampler: Any, shared: dict[int, Any]) -> str:

@@ -105,11 +105,25 @@ def test_a_dataset_that_a_sampler_refers_to_is_not_copied() -> None:
             super().__init__(chosen)
             self.dataset = Large(40)
 
-    for sampler in (RandomSampler(Large(40)), BatchSampler(SequentialSampler(Large(40)), 4, False), Own(FIRST)):
-        arguments = {"batch_sampler" if isinstance(sampler, BatchSampler) else "sampler": sampler}
+    class Several(BatchSampler):
+        def __init__(self, *parts: Any) -> None:
+            super().__init__(Large(40), 4, False)  # type: ignore[arg-type]
+            self.parts = list(parts)
+
+        def __iter__(self) -> Iterator[list[int]]:
+            return ([*part] for part in self.parts)
+
+    samplers = {
+        RandomSampler(Large(40)): 40,
+        BatchSampler(SequentialSampler(Large(40)), 4, False): 40,
+        Own(FIRST): len(FIRST),
+        Several(Own(FIRST), Own(SECOND)): len(FIRST + SECOND),
+    }
+    for sampler, count in samplers.items():
+        arguments: Any = {"batch_sampler" if isinstance(sampler, BatchSampler) else "sampler": sampler}
         with SequenceEnqueuer(from_dataset(Counted(40), **arguments)) as enq:
             seen = epochs_of(as_iterable(enq, workers=1), 2)
-        assert [len(set(epoch)) for epoch in seen] == [len(FIRST) if isinstance(sampler, Own) else 40] * 2
+        assert [len(set(epoch)) for epoch in seen] == [count] * 2
 
 
 def test_a_sampler_that_cannot_be_copied_is_refused_with_the_name_of_what_is_in_the_way() -> None:

@@ -28,6 +28,7 @@ from torch.utils.data import Dataset
 
 from enqueuer.adapters._order import Order, read_seed
 from enqueuer.adapters._torch_arrays import on_cpu
+from enqueuer.adapters._torch_datasets import TOLD_NAMES
 from enqueuer.compute.seeding import seeded_globals
 from enqueuer.errors import ConfigurationError, with_article
 from enqueuer.protocol.drawn_order import DrawnOrder
@@ -54,8 +55,9 @@ def permutation(length: int, seed: int, epoch: int) -> Any:
 class SampledOrder(Order):
     """The batches of a batch sampler: all of them, even against its ``len()``.
 
-    Samplers are told the epoch by ``set_epoch``. Torch's own without a generator get one, seeded from ``seed`` and the
-    epoch. Any other code of a sampler runs under global generators seeded from (``seed``, iteration).
+    Samplers are told the epoch by ``set_epoch``: the enqueuer's number, or, once the training has told them another
+    one, the numbers that follow on that. Torch's own without a generator get one, seeded from ``seed`` and the epoch.
+    Any other code of a sampler runs under global generators seeded from (``seed``, iteration).
     """
 
     def __init__(self, sampler: Any, dataset: Any, seed: int) -> None:
@@ -76,6 +78,9 @@ class SampledOrder(Order):
         self._drawn: dict[int, tuple[bytes, DrawnOrder]] = {}
         self._newest: int | None = None
         self._is_worker = False
+        # The epoch that the training has told its sampler, and the distance to the enqueuer's number at that time.
+        self._told = 0
+        self._ahead = 0
         # Copies of a sampler that goes on, before the iteration of an epoch, and the caller's as it was then.
         self._copies: dict[int, Any] = {}
         self._seen: list[_Part] = []
@@ -115,6 +120,7 @@ class SampledOrder(Order):
             if found is not None and self._is_worker:
                 return found[1]
             parts = self._look()
+            self._note_told(epoch, parts)
             fingerprint = _fingerprint(parts)
             if found is not None and found[0] == fingerprint:
                 return found[1]
@@ -178,6 +184,12 @@ class SampledOrder(Order):
             self._iterate(sampler, iteration)
         return sampler
 
+    def _note_told(self, epoch: int, parts: list[_Part]) -> None:
+        """A training that tells its own sampler knows better: its numbers may begin elsewhere."""
+        told = next((number for part in parts if (number := part.told_epoch) is not None), 0)
+        if told != self._told:
+            self._told, self._ahead = told, told - epoch
+
     def _look(self) -> list[_Part]:
         shared = _datasets_of(self._sampler, self._dataset)
         return [_Part(part, shared) for part in _sampler_chain(self._sampler)]
@@ -199,7 +211,7 @@ class SampledOrder(Order):
         ]
         for part in parts:
             if hasattr(part, "set_epoch"):
-                part.set_epoch(epoch)
+                part.set_epoch(epoch + self._ahead)
         for part in without_generator:
             part.generator = torch.Generator(device="cpu")
             part.generator.manual_seed(self._seed + epoch)
@@ -246,6 +258,14 @@ class _Part:
     def begins_anew(self) -> bool:
         """Whether each iteration begins at the same place."""
         return self.is_container or (_is_from_torch(self.sampler) and getattr(self.sampler, "generator", None) is None)
+
+    @property
+    def told_epoch(self) -> int | None:
+        """The epoch that a sampler with ``set_epoch`` was told last, as far as it can be seen."""
+        if not hasattr(self.sampler, "set_epoch"):
+            return None
+        own = _attributes(self.sampler)
+        return next((own[name] for name in TOLD_NAMES if type(own.get(name)) is int), None)
 
     def fingerprint(self) -> bytes:
         return repr((None if self.is_container else id(self.sampler), self.digests)).encode()

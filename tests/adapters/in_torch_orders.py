@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, WeightedRandomSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    RandomSampler,
+    SequentialSampler,
+    WeightedRandomSampler,
+)
 
 from enqueuer import ConfigurationError, SequenceEnqueuer, SequenceSpec, StateError
 from enqueuer.adapters.torch import as_iterable, from_dataset
@@ -196,6 +203,21 @@ def test_a_dataset_is_told_the_epoch(processes: bool, how: str) -> None:
     with SequenceEnqueuer(source, use_multiprocessing=processes) as enq:
         seen = epochs_of(as_iterable(enq, workers=2), 3)
     assert seen == [[100 * epoch + index for index in range(4)] for epoch in range(3)]
+
+
+@pytest.mark.parametrize("first", [0, 5])
+@PROCESSES
+def test_what_the_training_tells_its_sampler_holds(processes: bool, first: int) -> None:
+    def told() -> DistributedSampler[Any]:
+        return DistributedSampler(Counted(40), 2, 1, seed=3)
+
+    def run(loader: Any, sampler: DistributedSampler[Any]) -> list[list[int]]:
+        return epochs_of(loader, 3, lambda epoch: sampler.set_epoch(first + epoch))
+
+    theirs, ours = told(), told()
+    wanted = run(DataLoader(Counted(40), 4, sampler=theirs), theirs)
+    with SequenceEnqueuer(from_dataset(Counted(40), 4, sampler=ours), use_multiprocessing=processes) as enq:
+        assert run(as_iterable(enq, workers=1), ours) == wanted
 
 
 @PROCESSES

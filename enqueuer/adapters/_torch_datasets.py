@@ -116,7 +116,7 @@ class ToldEpoch:
         self._lock = threading.Lock()
         self._epoch: int | None = None
         self._marks = _epoch_marks(dataset)
-        self._is_told_by_trainer = any(self._marks.get(name, 0) > 0 for name in _TOLD_NAMES)
+        self._is_told_by_trainer = any(self._marks.get(name, 0) > 0 for name in TOLD_NAMES)
 
     def __getstate__(self) -> dict[str, Any]:
         told = self._is_told_by_trainer or _epoch_marks(self._dataset) != self._marks
@@ -142,7 +142,7 @@ class ToldEpoch:
 
 
 # Attributes that are not 0 from the beginning have been told.
-_TOLD_NAMES = ("epoch", "_epoch")
+TOLD_NAMES = ("epoch", "_epoch")
 
 
 def _epoch_marks(dataset: Any) -> dict[str, int]:

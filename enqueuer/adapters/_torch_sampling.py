@@ -5,9 +5,10 @@
 Only copies of the sampler are iterated, so an epoch can be drawn ahead, and drawn again after the training has changed
 the sampler. Two kinds of samplers:
 
-- told: with ``set_epoch``, or of torch and without a generator. Each epoch is drawn from a new copy of the sampler.
-- going on: any other may begin where its last iteration ended. One copy is iterated epoch after epoch, and what the
-  training changes in its own sampler between two epochs (weights, a list, a generator's state) is changed in the copy.
+- beginning anew: of torch and without a generator. Each epoch is drawn from a new copy of the sampler.
+- going on: any other may begin where its last iteration ended, also if it has ``set_epoch``. One copy is iterated epoch
+  after epoch, and what the training changes in its own sampler between two epochs (weights, a list, a generator's
+  state) is changed in the copy.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch.utils.data import Dataset
 
 from enqueuer.adapters._order import Order, read_seed
 from enqueuer.adapters._torch_arrays import on_cpu
+from enqueuer.adapters._torch_datasets import TOLD_NAMES
 from enqueuer.compute.seeding import seeded_globals
 from enqueuer.errors import ConfigurationError, with_article
 from enqueuer.protocol.drawn_order import DrawnOrder
@@ -37,6 +39,8 @@ _BATCHES_LIMIT = 10_000
 _FINGERPRINT_BYTES = 16
 # Values of a sampler: to iterate over them changes nothing in them.
 _CONTAINERS = (collections.abc.Sequence, collections.abc.Set, collections.abc.Mapping, np.ndarray, torch.Tensor)
+# Lists of a sampler are looked through for samplers and their datasets up to this length.
+_FEW = 100
 # Orders of these epochs are kept, since one may be computed ahead: the newest, and the two before it.
 _KEPT_EPOCHS = 2
 
@@ -51,8 +55,9 @@ def permutation(length: int, seed: int, epoch: int) -> Any:
 class SampledOrder(Order):
     """The batches of a batch sampler: all of them, even against its ``len()``.
 
-    Samplers are told the epoch by ``set_epoch``. Torch's own without a generator get one, seeded from ``seed`` and the
-    epoch. Any other code of a sampler runs under global generators seeded from (``seed``, iteration).
+    Samplers are told the epoch by ``set_epoch``: the enqueuer's number, or, once the training has told them another
+    one, the numbers that follow on that. Torch's own without a generator get one, seeded from ``seed`` and the epoch.
+    Any other code of a sampler runs under global generators seeded from (``seed``, iteration).
     """
 
     def __init__(self, sampler: Any, dataset: Any, seed: int) -> None:
@@ -73,6 +78,9 @@ class SampledOrder(Order):
         self._drawn: dict[int, tuple[bytes, DrawnOrder]] = {}
         self._newest: int | None = None
         self._is_worker = False
+        # The epoch that the training has told its sampler, and the distance to the enqueuer's number at that time.
+        self._told = 0
+        self._ahead = 0
         # Copies of a sampler that goes on, before the iteration of an epoch, and the caller's as it was then.
         self._copies: dict[int, Any] = {}
         self._seen: list[_Part] = []
@@ -112,6 +120,7 @@ class SampledOrder(Order):
             if found is not None and self._is_worker:
                 return found[1]
             parts = self._look()
+            self._note_told(epoch, parts)
             fingerprint = _fingerprint(parts)
             if found is not None and found[0] == fingerprint:
                 return found[1]
@@ -147,7 +156,7 @@ class SampledOrder(Order):
     # ------------------------------------------------------------ drawing
 
     def _draw(self, epoch: int, parts: list[_Part]) -> DrawnOrder:
-        if all(part.begins_anew for part in parts) or any(hasattr(part.sampler, "set_epoch") for part in parts):
+        if all(part.begins_anew for part in parts):
             return self._iterate(self._copy(self._sampler), epoch)
         sampler = self._copy_before(epoch, parts)
         # The iteration changes the sampler, and this epoch may have to be drawn again.
@@ -175,6 +184,12 @@ class SampledOrder(Order):
             self._iterate(sampler, iteration)
         return sampler
 
+    def _note_told(self, epoch: int, parts: list[_Part]) -> None:
+        """A training that tells its own sampler knows better: its numbers may begin elsewhere."""
+        told = next((number for part in parts if (number := part.told_epoch) is not None), 0)
+        if told != self._told:
+            self._told, self._ahead = told, told - epoch
+
     def _look(self) -> list[_Part]:
         shared = _datasets_of(self._sampler, self._dataset)
         return [_Part(part, shared) for part in _sampler_chain(self._sampler)]
@@ -196,7 +211,7 @@ class SampledOrder(Order):
         ]
         for part in parts:
             if hasattr(part, "set_epoch"):
-                part.set_epoch(epoch)
+                part.set_epoch(epoch + self._ahead)
         for part in without_generator:
             part.generator = torch.Generator(device="cpu")
             part.generator.manual_seed(self._seed + epoch)
@@ -243,6 +258,14 @@ class _Part:
     def begins_anew(self) -> bool:
         """Whether each iteration begins at the same place."""
         return self.is_container or (_is_from_torch(self.sampler) and getattr(self.sampler, "generator", None) is None)
+
+    @property
+    def told_epoch(self) -> int | None:
+        """The epoch that a sampler with ``set_epoch`` was told last, as far as it can be seen."""
+        if not hasattr(self.sampler, "set_epoch"):
+            return None
+        own = _attributes(self.sampler)
+        return next((own[name] for name in TOLD_NAMES if type(own.get(name)) is int), None)
 
     def fingerprint(self) -> bytes:
         return repr((None if self.is_container else id(self.sampler), self.digests)).encode()
@@ -334,19 +357,34 @@ def _sampler_chain(sampler: Any) -> Iterator[Any]:
     """The sampler, and the samplers below it that it draws from."""
     while sampler is not None:
         yield sampler
-        sampler = None if isinstance(sampler, _CONTAINERS) else _next_sampler(sampler)
+        following = None if isinstance(sampler, _CONTAINERS) else _next_sampler(sampler)
+        # Samplers of one's own that are a BatchSampler may call their dataset the sampler.
+        sampler = None if _is_dataset(following) else following
 
 
 def _datasets_of(sampler: Any, dataset: Any) -> dict[int, Any]:
     """The datasets that a sampler refers to, by id: copies of it share them, since they may be large."""
     found = {id(dataset): dataset}
-    for part in _sampler_chain(sampler):
-        # Of these, torch's own samplers ask for nothing but the length.
-        names = ("data_source", "dataset") if _is_from_torch(part) else ()
-        for name, value in _attributes(part).items():
-            if name in names or isinstance(value, Dataset):
-                found[id(value)] = value
+    waiting = list(_sampler_chain(sampler))
+    while waiting:
+        value = waiting.pop()
+        if id(value) in found:
+            continue
+        if _is_dataset(value):
+            found[id(value)] = value
+        elif isinstance(value, list | tuple) and len(value) <= _FEW:
+            waiting += value
+        elif hasattr(value, "__iter__") and not isinstance(value, _CONTAINERS):
+            # A sampler. Of these, torch's own ask for nothing but the length.
+            own = _attributes(value)
+            if _is_from_torch(value):
+                found.update({id(own[name]): own[name] for name in ("data_source", "dataset") if name in own})
+            waiting += own.values()
     return found
+
+
+def _is_dataset(value: Any) -> bool:
+    return isinstance(value, Dataset) or type(value).__module__.startswith("datasets.")
 
 
 def _uncopyable(sampler: Any, shared: dict[int, Any]) -> str:

@@ -95,12 +95,11 @@ def from_dataset(
 
     The order of an epoch depends on its number and on ``seed``. This seed is not the enqueuer's, and must be the same
     on all ranks, as ``DistributedSampler``'s. ``shuffle=True`` permutes the samples as ``DistributedSampler`` does (the
-    enqueuer's own ``shuffle=True`` would permute whole batches). A sampler is iterated once an epoch, in the trainer,
-    as it is then: an epoch has the batches that it gives, whatever its ``len()`` says, and what the training changes in
-    it (weights, a list, its generator's state) holds from the next epoch on. Samplers are told the epoch by
-    ``set_epoch``, so do not call it; the dataset is told as well, until your own code tells it. Random numbers that the
-    dataset draws in worker processes, from torch, NumPy and `random`, are the same on every run with the enqueuer's
-    seed.
+    enqueuer's own ``shuffle=True`` would permute whole batches). Copies of a sampler are iterated in the trainer:
+    an epoch has the batches that it gives as the epoch begins, whatever its ``len()`` says, and what the training
+    changes in it (weights, a list, its generator's state) holds from the next epoch on. Samplers and the dataset are
+    told the epoch by ``set_epoch``, until your own code tells them. Random numbers that the dataset draws in worker
+    processes, from torch, NumPy and `random`, are the same on every run with the enqueuer's seed.
 
     In worker processes ``torch.utils.data.get_worker_info()`` names the worker and its copy of the dataset, and
     ``worker_init_fn`` is called with the worker's number for each new copy, before its first sample.

@@ -32,11 +32,17 @@ CARRIED_LIMIT_BYTES = 15 * 1024 * 1024
 
 
 class Bundle(list[memoryview]):
-    """The parts of a bundle for local processes, which map files again; `copied` makes them for other hosts."""
+    """The parts of a bundle for local processes, which map files again; `copied` makes them for other hosts.
 
-    def __init__(self, parts: list[memoryview], copied: Callable[[], list[memoryview]]) -> None:
+    ``shares_memory``: the trainer and its workers see one memory, whose changes no later bundle shows.
+    """
+
+    def __init__(
+        self, parts: list[memoryview], copied: Callable[[], list[memoryview]], *, shares_memory: bool = False
+    ) -> None:
         super().__init__(parts)
         self.copied = copied
+        self.shares_memory = shares_memory
 
 
 def pack_object(live: Any, *, maps_files: bool = True) -> list[memoryview]:
@@ -47,13 +53,24 @@ def pack_object(live: Any, *, maps_files: bool = True) -> list[memoryview]:
     Raises ConfigurationError if the object cannot be pickled, with the reason as its cause, or if a file that it maps
     is gone.
     """
+    return _pack(live, maps_files=maps_files)[0]
+
+
+def _pack(live: Any, *, maps_files: bool) -> tuple[list[memoryview], bool]:
+    """The parts of `pack_object`, and whether a part of the object lives outside of it."""
+    picklers = []
+
+    def make(*parts: Any) -> ObjectPickler:
+        picklers.append(ObjectPickler(*parts, maps_files=maps_files))
+        return picklers[-1]
+
     try:
-        stream, buffers = pickle_whole(live, lambda *parts: ObjectPickler(*parts, maps_files=maps_files))
+        stream, buffers = pickle_whole(live, make)
     except ConfigurationError:
         raise
     except Exception as error:
         raise _cannot_pickle(live, error) from error
-    return [stream.getbuffer(), *buffers]
+    return [stream.getbuffer(), *buffers], any(pickler.shares_memory for pickler in picklers)
 
 
 def unpack_object(parts: Sequence[memoryview]) -> Any:
@@ -72,10 +89,9 @@ def pack_bundle(sequence: Any, worker_init: Callable[[], Any] | None = None) -> 
         cure = "Name it as worker_init='package.module:callable', or have it make what cannot be pickled"
         raise _cannot_pickle(worker_init, error, f"{cure} (open files, locks, connections) itself") from error
 
-    def pack(maps_files: bool) -> list[memoryview]:
-        return [memoryview(init), *pack_object(sequence, maps_files=maps_files)]
-
-    return Bundle(pack(True), lambda: pack(False))
+    parts, shares_memory = _pack(sequence, maps_files=True)
+    head = memoryview(init)
+    return Bundle([head, *parts], lambda: [head, *pack_object(sequence, maps_files=False)], shares_memory=shares_memory)
 
 
 def unpack_worker_init(parts: Sequence[memoryview]) -> Callable[[], Any] | None:

@@ -90,8 +90,14 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._globals = ScriptGlobals(pickle_small)
         self._mapped = MappedFiles(copies=not maps_files)
         self._shared = SharedMappings(copies=not maps_files)
+        self._has_proxies = False
         # By class: choosing costs more than most reductions, and a Sequence may hold a million objects of one class.
         self._reductions: dict[type, Reduce] = {}
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether a part of the pickled value lives outside of it: in shared memory, or in a manager's process."""
+        return self._shared.is_used or self._has_proxies
 
     def reducer_override(self, value: Any) -> Any:
         cls = type(value)
@@ -122,6 +128,7 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._reduce_tensor_of_subclass
         proxy_class = getattr(sys.modules.get("multiprocessing.managers"), "BaseProxy", None)
         if self._is_local and proxy_class is not None and issubclass(cls, proxy_class):
+            self._has_proxies = True
             return _reduce_proxy
         connection_class = getattr(sys.modules.get("multiprocessing.connection"), "_ConnectionBase", None)
         if connection_class is not None and issubclass(cls, connection_class):

@@ -32,10 +32,14 @@ class _Mapping(NamedTuple):
 
 
 class SharedMappings:
-    """The shared mappings of this process, as they are during one pickle. With ``copies`` none can be shared."""
+    """The shared mappings of this process, as they are during one pickle. With ``copies`` none can be shared.
+
+    ``is_used``: an array lies in one of them.
+    """
 
     def __init__(self, *, copies: bool = False) -> None:
         self._copies = copies
+        self.is_used = False
         self._mappings: list[_Mapping] | None = None
 
     def check(self, array: np.ndarray[Any, Any] | None) -> None:
@@ -61,6 +65,7 @@ class SharedMappings:
         if self._copies:
             raise not_shared("workers on other hosts cannot map it")
         path = _path_for_workers(mapping)
+        self.is_used = True
         place = (path, mapping.offset, mapping.stop - mapping.start, address - mapping.start)
         return _map_shared, (*place, array.shape, array.dtype, array.strides, array.flags.writeable)
 

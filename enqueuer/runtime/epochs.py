@@ -10,7 +10,7 @@ generation that the epoch was opened under. If the trainer has changed it meanwh
 generation, and the core gives up the batches computed under the old one. So every epoch has the Sequence as it is when
 its first batch is asked for. That is the only pickling of an epoch: an epoch that opens ahead is presumed to have the
 generation before it, and where that cannot be (a hook ran) it opens in `wanted`, as it does where no change can be seen
-(in an object that threads share).
+(in an object that threads share, and in memory that processes share).
 
 `open`, `exhausted`, `taken`, `ended_early` and `wanted` run in the hook thread, since they call the user's object.
 `instance` runs in the I/O thread: it reads one entry of a dict, set before the core hears of the epoch and deleted
@@ -251,8 +251,11 @@ class EpochKeeper:
 
     @property
     def _can_check(self) -> bool:
-        """Whether a change by the trainer can be seen before the epoch is delivered: threads share its object."""
-        return not self._placement.threads
+        """Whether a change by the trainer can be seen before the epoch is delivered: threads share its object, and
+        processes may share memory with it.
+        """
+        newest = self._states.newest
+        return not self._placement.threads and (newest is None or not newest.shares_memory)
 
     def _prefetch(self, epoch: int) -> None:
         """Open the epoch if it may be computed ahead: one epoch at most, or an unbounded queue would never be full."""

@@ -57,6 +57,8 @@ class SentState:
     hooks_count: int = 0
     fingerprint: Fingerprint | None = None
     tries_fingerprint: bool = True
+    # Workers and the trainer see one memory, in which a change cannot be seen.
+    shares_memory: bool = False
 
     def is_same(self, other: SentState) -> bool:
         """Whether both are the same to workers, apart from the generation's number."""
@@ -140,7 +142,7 @@ class SentStates:
             except ConfigurationError as error:
                 refusal = str(error)
         hooks_count = len(self._own.ends)
-        own = (instance, hooks_count, fingerprint, fingerprint is not None)
+        own = (instance, hooks_count, fingerprint, fingerprint is not None, getattr(parts, "shares_memory", False))
         return SentState(generation, wire, None, segment, remote_wire, refusal, *own)
 
     def _describe_spec(self, generation: int, spec: SequenceSpec) -> SentState:

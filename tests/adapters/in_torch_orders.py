@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, WeightedRandomSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    RandomSampler,
+    SequentialSampler,
+    WeightedRandomSampler,
+)
 
 from enqueuer import ConfigurationError, SequenceEnqueuer, SequenceSpec, StateError
 from enqueuer.adapters.torch import as_iterable, from_dataset
@@ -105,11 +112,25 @@ def test_a_dataset_that_a_sampler_refers_to_is_not_copied() -> None:
             super().__init__(chosen)
             self.dataset = Large(40)
 
-    for sampler in (RandomSampler(Large(40)), BatchSampler(SequentialSampler(Large(40)), 4, False), Own(FIRST)):
-        arguments = {"batch_sampler" if isinstance(sampler, BatchSampler) else "sampler": sampler}
+    class Several(BatchSampler):
+        def __init__(self, *parts: Any) -> None:
+            super().__init__(Large(40), 4, False)  # type: ignore[arg-type]
+            self.parts = list(parts)
+
+        def __iter__(self) -> Iterator[list[int]]:
+            return ([*part] for part in self.parts)
+
+    samplers = {
+        RandomSampler(Large(40)): 40,
+        BatchSampler(SequentialSampler(Large(40)), 4, False): 40,
+        Own(FIRST): len(FIRST),
+        Several(Own(FIRST), Own(SECOND)): len(FIRST + SECOND),
+    }
+    for sampler, count in samplers.items():
+        arguments: Any = {"batch_sampler" if isinstance(sampler, BatchSampler) else "sampler": sampler}
         with SequenceEnqueuer(from_dataset(Counted(40), **arguments)) as enq:
             seen = epochs_of(as_iterable(enq, workers=1), 2)
-        assert [len(set(epoch)) for epoch in seen] == [len(FIRST) if isinstance(sampler, Own) else 40] * 2
+        assert [len(set(epoch)) for epoch in seen] == [count] * 2
 
 
 def test_a_sampler_that_cannot_be_copied_is_refused_with_the_name_of_what_is_in_the_way() -> None:
@@ -182,6 +203,21 @@ def test_a_dataset_is_told_the_epoch(processes: bool, how: str) -> None:
     with SequenceEnqueuer(source, use_multiprocessing=processes) as enq:
         seen = epochs_of(as_iterable(enq, workers=2), 3)
     assert seen == [[100 * epoch + index for index in range(4)] for epoch in range(3)]
+
+
+@pytest.mark.parametrize("first", [0, 5])
+@PROCESSES
+def test_what_the_training_tells_its_sampler_holds(processes: bool, first: int) -> None:
+    def told() -> DistributedSampler[Any]:
+        return DistributedSampler(Counted(40), 2, 1, seed=3)
+
+    def run(loader: Any, sampler: DistributedSampler[Any]) -> list[list[int]]:
+        return epochs_of(loader, 3, lambda epoch: sampler.set_epoch(first + epoch))
+
+    theirs, ours = told(), told()
+    wanted = run(DataLoader(Counted(40), 4, sampler=theirs), theirs)
+    with SequenceEnqueuer(from_dataset(Counted(40), 4, sampler=ours), use_multiprocessing=processes) as enq:
+        assert run(as_iterable(enq, workers=1), ours) == wanted
 
 
 @PROCESSES

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, Sequ
 from enqueuer import SequenceEnqueuer, StateError
 from enqueuer.adapters._torch_states import state_from_json
 from enqueuer.adapters.torch import as_iterable, from_dataset
-from tests.adapters.torch_batch_samplers import LABELS, ByLabel, Distinct, Grouped, RoundRobin
+from tests.adapters.torch_batch_samplers import LABELS, ByLabel, Distinct, Grouped, OnlyTold, RoundRobin
 from tests.adapters.torch_odd_sources import Augmented, Counted
 
 EPOCHS = 3
@@ -29,6 +29,9 @@ SAMPLERS: dict[str, Callable[[], Any]] = {
     "no duplicates": lambda: Distinct(5, torch.Generator()),
     "by label": lambda: ByLabel(6, torch.Generator()),
     "in turn": lambda: RoundRobin(torch.Generator()),
+    "told, at random": lambda: OnlyTold(
+        RandomSampler(range(40), generator=torch.Generator().manual_seed(5)), 7, drop_last=False
+    ),
     "grouped, in sequence": lambda: Grouped(SequentialSampler(range(40)), 4),
     "grouped, at random": lambda: Grouped(RandomSampler(range(40), generator=torch.Generator().manual_seed(5)), 4),
     "grouped, of a rank": lambda: Grouped(DistributedSampler(range(40), 2, 1, seed=3), 4),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset
 
 from enqueuer import ConfigurationError, SequenceEnqueuer
 from enqueuer.adapters.torch import as_iterable, from_dataset
@@ -127,6 +127,15 @@ def test_memory_that_the_trainer_shares_is_shared_with_worker_processes(kind: st
         assert [float(value) for value in dataset.memory] == wanted, "the trainer sees it"
         dataset.is_filled = True
         assert torch.cat(list(loader)).tolist() == wanted, "and so does every copy of the next epoch"
+
+
+def test_what_the_training_writes_into_shared_memory_between_epochs_is_in_all_of_the_next() -> None:
+    level = torch.zeros(12).share_memory_()
+    with SequenceEnqueuer(from_dataset(TensorDataset(level), 4), use_multiprocessing=True) as enq:
+        loader = as_iterable(enq, workers=1)
+        for epoch in range(4):
+            level.fill_(epoch)
+            assert [batch.tolist() for (batch,) in loader] == [[float(epoch)] * 4] * 3
 
 
 def test_a_shared_tensor_that_cannot_be_shared_is_refused() -> None:

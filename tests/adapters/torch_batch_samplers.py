@@ -33,6 +33,13 @@ class Drawn(BatchSampler):
         return numbers
 
 
+class OnlyTold(BatchSampler):
+    """Told the epoch, and without a use for it: the generator of the sampler below goes on."""
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+
 class Distinct(Drawn):
     """No label twice in a batch: a sample with a label that the batch has waits for a later one."""
 

@@ -41,6 +41,7 @@ from enqueuer.protocol.mapped_arrays import MappedFiles
 from enqueuer.protocol.plain_reduction import is_plain_with_getattr, reduce_plainly
 from enqueuer.protocol.script_code import SourceFiles, with_name, with_source
 from enqueuer.protocol.shared_arrays import SharedMappings, not_shared
+from enqueuer.protocol.subclasses import with_subclasses
 
 # A smaller buffer stays in the stream: as a view it costs more (opcode, table entry, alignment) than a copy a worker.
 _OUT_OF_BAND_BYTES = 4096
@@ -84,6 +85,8 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._shared = SharedMappings(copies=not maps_files)
         # By class: choosing costs more than most reductions, and a Sequence may hold a million objects of one class.
         self._reductions: dict[type, Reduce] = {}
+        # The ids of the classes that were met.
+        self._begun: set[int] = set()
 
     def reducer_override(self, value: Any) -> Any:
         cls = type(value)
@@ -131,9 +134,12 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return reduced
         if isinstance(value, type):
             note_known(value)
+            self._begun.add(id(value))
             reduced = made_whole(reduced, value)
         elif is_dispatcher(value):
             reduced = reduce_dispatcher(value)
+        else:
+            reduced = with_subclasses(reduced, value, self._begun)
         return with_name(reduced, value)
 
     def _reduce_code(self, value: types.CodeType) -> Any:

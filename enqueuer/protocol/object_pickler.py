@@ -48,6 +48,7 @@ from enqueuer.protocol.plain_reduction import is_plain_with_getattr, reduce_plai
 from enqueuer.protocol.script_code import SourceFiles, with_name, with_source
 from enqueuer.protocol.script_globals import LIMIT_BYTES, ScriptGlobals
 from enqueuer.protocol.shared_arrays import SharedMappings, not_shared
+from enqueuer.protocol.subclasses import with_subclasses
 
 # A smaller buffer stays in the stream: as a view it costs more (opcode, table entry, alignment) than a copy a worker.
 _OUT_OF_BAND_BYTES = 4096
@@ -93,6 +94,8 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._has_proxies = False
         # By class: choosing costs more than most reductions, and a Sequence may hold a million objects of one class.
         self._reductions: dict[type, Reduce] = {}
+        # The ids of the classes that were met.
+        self._begun: set[int] = set()
 
     @property
     def shares_memory(self) -> bool:
@@ -148,11 +151,12 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return reduced
         if isinstance(value, type):
             note_known(value)
+            self._begun.add(id(value))
             reduced = self._globals.complete_class(made_whole(reduced, value), value)
         elif is_dispatcher(value):
             reduced = reduce_dispatcher(value)
         else:
-            reduced = self._globals.complete(reduced, value)
+            reduced = with_subclasses(self._globals.complete(reduced, value), value, self._begun)
         return with_name(reduced, value)
 
     def _reduce_code(self, value: types.CodeType) -> Any:

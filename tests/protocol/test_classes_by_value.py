@@ -248,3 +248,52 @@ with SequenceEnqueuer(Source(), True) as enqueuer:
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="a generic NamedTuple needs Python 3.11")
 def test_named_tuples_of_a_script_have_their_methods_and_fields(tmp_path: Path) -> None:
     assert run_script(NAMED_TUPLES, tmp_path).strip() == "4 60 10 5 False"
+
+
+ASKED_FOR = """
+from enqueuer import SequenceEnqueuer
+
+class Step:
+    def __call__(self, value):
+        return value
+
+class Source:
+    @classmethod
+    def kinds(cls):
+        return sorted(kind.__name__ for kind in cls.__subclasses__())
+
+class Rows(Source):
+    def __len__(self):
+        return 2
+    def __getitem__(self, index):
+        value = index
+        for step in all_below(Step):
+            value = step()(value)
+        return value, self.kinds(), Source.kinds()
+
+def all_below(base):
+    return [Step, *(kind for step in Step.__subclasses__() for kind in (step, *step.__subclasses__()))]
+
+class Double(Step):
+    def __call__(self, value):
+        return 2 * value
+
+class Add(Step):
+    def __call__(self, value):
+        return value + 3
+
+class AddMore(Add):
+    def __call__(self, value):
+        return value + 0.5
+
+class Files(Source): pass
+
+with SequenceEnqueuer(Rows(), True) as enq:
+    enq.start(1)
+    print(*enq.epoch())
+"""
+
+
+def test_subclasses_that_code_asks_for_are_there_in_the_order_in_which_they_were_made(tmp_path: Path) -> None:
+    kinds = "[], ['Files', 'Rows']"
+    assert run_script(ASKED_FOR, tmp_path, timeout=60) == f"(3.5, {kinds}) (5.5, {kinds})\n"

@@ -105,6 +105,9 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._reduce_definition
         if cls is types.CodeType:
             return self._reduce_code
+        # cloudpickle knows plain modules.
+        if issubclass(cls, types.ModuleType) and cls is not types.ModuleType and cls.__reduce__ is object.__reduce__:
+            return _reduce_module
         if issubclass(cls, functools.cached_property):
             return reduce_cached_property
         if cls is MemoisedFunction:
@@ -257,6 +260,12 @@ def _refuse_connection(connection: Any) -> Any:
     # It holds the number of a descriptor, and pickles; in a worker the number is of another descriptor, or of none.
     name = type(connection).__qualname__
     raise TypeError(f"{name} objects should only be shared between processes through inheritance")
+
+
+def _reduce_module(module: types.ModuleType) -> Any:
+    # One that the import of its file has given another class.
+    is_imported = sys.modules.get(module.__name__) is module
+    return (import_module, (module.__name__,)) if is_imported else NotImplemented
 
 
 def _reduce_missing(_: object) -> str:

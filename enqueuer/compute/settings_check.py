@@ -5,6 +5,7 @@ value, an attribute of an object, a function in another's place.
 
     trainer, when an epoch opens    read_settings(sequence)      name ► digest and text
     worker, after the Sequence      find_unlike(digests)         names with other values here, and these values
+    worker, before that             changed_by(worker_init)      what ``worker_init`` sets is meant to be another value
 
 Read are the modules of all classes and functions that the Sequence holds, and the modules that those import. Only the
 user's: of 5 821 plain values of libraries, 20 differ between any two processes. Of libraries there is a list
@@ -21,7 +22,7 @@ import hashlib
 import sys
 import types
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -65,10 +66,32 @@ def find_unlike(digests: Mapping[str, bytes]) -> tuple[tuple[str, str], ...]:
         return ()
 
 
-def _unlike(digests: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
-    modules = {name.partition(":")[0] for name in digests if name not in LIBRARY_SETTINGS}
+def changed_by(worker_init: Callable[[], object], names: Iterable[str]) -> frozenset[str]:
+    """Call it; of the settings of these names, those that it sets in modules imported before: not to be compared."""
+    before = _safely_here(names)
+    imported = frozenset(sys.modules)
+    worker_init()
+    after = _safely_here(names)
+    changed = (name for name in names if before.get(name) != after.get(name))
+    return frozenset(name for name in changed if name.partition(":")[0] in imported)
+
+
+def _safely_here(names: Iterable[str]) -> dict[str, str]:
+    try:
+        return _here(names)
+    except Exception:  # as in `read_settings`
+        return {}
+
+
+def _here(names: Iterable[str]) -> dict[str, str]:
+    """The texts of all settings here, in the modules of these names."""
+    modules = {name.partition(":")[0] for name in names if name not in LIBRARY_SETTINGS}
     here = {**read_thread_settings(), **read_process_settings()}
-    here |= {name: text for module in modules.intersection(sys.modules) for name, text in _values_in(module)}
+    return here | {name: text for module in modules.intersection(sys.modules) for name, text in _values_in(module)}
+
+
+def _unlike(digests: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
+    here = _here(digests)
     for name, digest in digests.items():
         module, _, variable = name.partition(":")
         if module in sys.modules and (name not in here or _digest(here[name]) != digest):

@@ -114,6 +114,9 @@ class ObjectPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._reduce_definition
         if cls is types.CodeType:
             return self._reduce_code
+        # cloudpickle knows plain modules.
+        if issubclass(cls, types.ModuleType) and cls is not types.ModuleType and cls.__reduce__ is object.__reduce__:
+            return _reduce_module
         if issubclass(cls, functools.cached_property):
             return reduce_cached_property
         if cls is MemoisedFunction:
@@ -268,6 +271,12 @@ def _refuse_connection(connection: Any) -> Any:
     # A connection's pickle has the number of a descriptor; in a worker that is another descriptor, or none.
     name = type(connection).__qualname__
     raise TypeError(f"{name} objects should only be shared between processes through inheritance")
+
+
+def _reduce_module(module: types.ModuleType) -> Any:
+    # One that the import of its file has given another class.
+    is_imported = sys.modules.get(module.__name__) is module
+    return (import_module, (module.__name__,)) if is_imported else NotImplemented
 
 
 def _reduce_missing(_: object) -> str:

@@ -6,8 +6,9 @@
     get_type_hints() of annotations as texts      both have them
 
 cloudpickle sends a function with the globals that its code names. Where the code names one of `_ASKS_GLOBALS` or
-`_ASKS_MAIN`, the script's functions, classes and values with names in capitals travel, too: each if it can be pickled
-alone, in `LIMIT_BYTES`. So the objects of the training (its enqueuer, its model) stay behind.
+`_ASKS_MAIN`, the script's functions, classes and values with names in capitals travel, too, and with `_ASKS_GLOBALS`
+plain values by any name: each if it can be pickled alone, in `LIMIT_BYTES`. So the objects of the training (its
+enqueuer, its model) stay behind.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from enqueuer.protocol.script_code import MainStandIn
 LIMIT_BYTES = 64 * 1024
 _ASKS_GLOBALS = frozenset({"globals", "eval", "exec"})
 _ASKS_MAIN = frozenset({"__main__", "modules", "import_module", "load", "loads", "read_pickle"})
+# Sent where a function may read any global; elsewhere a loop's counters would make the Sequence look changed.
+_PLAIN = (int, float, complex, bool, str, bytes, type(None), tuple, list, dict, set, frozenset)
 DEFINITIONS = (type, types.FunctionType, MemoisedFunction)
 _NAME = re.compile(r"[^\W\d]\w*")
 _MAIN = "__main__"
@@ -63,7 +66,7 @@ class ScriptGlobals:
         make, args, (state, slots), *rest = reduced
         names = set() if self._pickle_alone is None else names_in(function.__code__).keys()
         if names & _ASKS_GLOBALS:
-            slots["__globals__"] = {**self._all_of(function.__globals__), **slots["__globals__"]}
+            slots["__globals__"] = {**self._all_of(function.__globals__, _PLAIN), **slots["__globals__"]}
         if self._pickle_alone is not None:
             annotated = self._annotated(function.__annotations__, function.__globals__)
             slots["__globals__"] = {**annotated, **slots["__globals__"]}
@@ -77,11 +80,11 @@ class ScriptGlobals:
         self._main = self._main or _GlobalsOfMain(special)
         return make, (code, self._main, *others), (state, slots), *rest
 
-    def _all_of(self, namespace: dict[str, Any]) -> dict[str, Any]:
+    def _all_of(self, namespace: dict[str, Any], plain: tuple[type, ...] = ()) -> dict[str, Any]:
         return {
             name: value
-            for name, value in namespace.items()
-            if isinstance(value, types.ModuleType) or self._alone(name, value) is not None
+            for name, value in list(namespace.items())
+            if isinstance(value, types.ModuleType) or self._alone(name, value, plain) is not None
         }
 
     def _annotated(self, annotations: dict[str, Any] | None, namespace: dict[str, Any]) -> dict[str, Any]:
@@ -96,15 +99,21 @@ class ScriptGlobals:
             self._late = _LateNames({name: pickled for name, pickled in alone.items() if pickled is not None})
         return self._late
 
-    def _alone(self, name: str, value: Any) -> bytes | None:
+    def _alone(self, name: str, value: Any, plain: tuple[type, ...] = ()) -> bytes | None:
         assert self._pickle_alone is not None
-        if name.startswith("__") or not (name.isupper() or isinstance(value, DEFINITIONS)):
-            return None
-        if not isinstance(value, DEFINITIONS):
+        if isinstance(value, DEFINITIONS):
+            return None if name.startswith("__") else self._definition(value)
+        is_sent = not name.startswith("_") and (name.isupper() or type(value) in plain)
+        return self._pickle_alone(value) if is_sent else None
+
+    def _definition(self, value: Any) -> bytes | None:
+        assert self._pickle_alone is not None
+        try:
+            return _pickled[value]
+        except KeyError:
+            return _pickled.setdefault(value, self._pickle_alone(value))
+        except TypeError:  # a metaclass may have made its classes unhashable
             return self._pickle_alone(value)
-        if value not in _pickled:
-            _pickled[value] = self._pickle_alone(value)
-        return _pickled[value]
 
 
 class _GlobalsOfMain:

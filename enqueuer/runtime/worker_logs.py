@@ -77,6 +77,8 @@ class WorkerLogs:
             self._warn(**line["warning"])
             return
         record = logging.makeLogRecord(line["record"])
+        if record.levelname == f"Level {record.levelno}":
+            record.levelname = logging.getLevelName(record.levelno)  # the script may have named it
         logger = logging.getLogger(record.name)
         if logger.isEnabledFor(record.levelno):
             logger.handle(record)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from enqueuer.compute.library_settings import NAMES
-from enqueuer.compute.settings_check import find_unlike, read_settings
+from enqueuer.compute.settings_check import changed_by, find_unlike, read_settings
 from tests.support.scripts import run_script
 
 HERE = __name__
@@ -297,6 +297,20 @@ def test_libraries_and_scripts_are_left_out() -> None:
 
     names = {name.partition(":")[0] for name in set(read_settings(OfNumPy(), {})) - NAMES}
     assert not {name for name in names if name.startswith(("numpy", "pathlib", "enqueuer", "__main__", "pytest"))}
+
+
+def test_what_worker_init_sets_is_told_apart_from_what_it_only_imports(modules: Any) -> None:
+    module, _ = modules()
+    names = read_settings(module.Source(), {})
+    assert {"settings_of_test:GAIN", "scales_of_test:SCALE"} <= set(names)
+    modules()
+    del sys.modules["scales_of_test"]
+
+    def worker_init() -> None:
+        sys.modules["settings_of_test"].GAIN = 7  # type: ignore[attr-defined]
+        importlib.import_module("scales_of_test").SCALE = 8  # type: ignore[attr-defined]
+
+    assert changed_by(worker_init, names) == {"settings_of_test:GAIN"}
 
 
 def test_a_module_that_the_worker_has_not_imported_is_not_compared() -> None:

@@ -17,7 +17,7 @@ import cloudpickle
 import pytest
 
 from enqueuer.protocol import made_modules
-from enqueuer.protocol.live_object import pack_object
+from enqueuer.protocol.live_object import pack_object, unpack_object
 
 SOURCE = "FACTOR = 4\nclass Row:\n    def __init__(self, number): self.number = number * FACTOR\n"
 READS = "import pickle, sys; print(pickle.load(sys.stdin.buffer).number)"
@@ -81,6 +81,19 @@ def test_a_class_of_a_module_that_workers_do_not_find_travels(make: Any, tmp_pat
     (stream,) = pack_object(make(tmp_path).Row(3))
     read = subprocess.run([sys.executable, "-c", READS], input=bytes(stream), capture_output=True, check=False)
     assert read.stdout == b"12\n", read.stderr
+
+
+@pytest.mark.usefixtures("_clean")
+def test_a_module_with_a_class_of_its_own_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "callable_of_test.py").write_text(
+        "import sys, types\n"
+        "class Callable(types.ModuleType):\n"
+        "    def __call__(self, number): return 2 * number\n"
+        "sys.modules[__name__].__class__ = Callable\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("callable_of_test")
+    assert unpack_object(pack_object([module])) == [module]
 
 
 @pytest.mark.usefixtures("_clean")

@@ -41,6 +41,17 @@ def test_what_is_left_at_the_end_is_still_handled(caplog: pytest.LogCaptureFixtu
     logs.read()
 
 
+def test_a_level_that_only_this_process_has_a_name_for_has_that_name(caplog: pytest.LogCaptureFixture) -> None:
+    logs, sent = WorkerLogs(), record_of(26, "noticed")
+    assert sent["record"]["levelname"] == "Level 26"
+    logging.addLevelName(26, "NOTICE")
+    with caplog.at_level(logging.INFO, "reading"):
+        send(logs, sent)
+        logs.read()
+    assert [record.levelname for record in caplog.records] == ["NOTICE"]
+    logs.close()
+
+
 def test_a_warning_of_several_workers_is_shown_once() -> None:
     logs = WorkerLogs()
     warning = {"kind": ["builtins", "RuntimeWarning"], "text": "dull", "filename": "/data/reading.py", "lineno": 7}

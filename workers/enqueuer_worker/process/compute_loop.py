@@ -12,7 +12,6 @@ from functools import cache
 
 from enqueuer.compute.context import enter_worker
 from enqueuer.compute.error_records import record_error
-from enqueuer.compute.settings_check import find_unlike
 from enqueuer.protocol.batch import Trust
 from enqueuer.protocol.compression import CODECS, Compressor, find_codec
 from enqueuer.protocol.messages import Epoch, Welcome
@@ -120,7 +119,7 @@ class ComputeLoop:
                     own[0],
                     length,
                 )
-        settings = find_unlike(options.get("settings", {}))
+        settings = self._loader.unlike_settings()
         loaded = Loaded(task.session, epoch.epoch, epoch.generation, length, digest, self._allow_skew, settings)
         self._outbox.put(loaded)
 

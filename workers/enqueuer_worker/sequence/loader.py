@@ -25,6 +25,7 @@ from enqueuer.compute.epoch_state import EpochEnd, catch_up, read_epoch_ends
 from enqueuer.compute.owned_generators import OwnedGenerators
 from enqueuer.compute.seeding import BUILD, seeded_globals
 from enqueuer.compute.sequence_checks import optional_method
+from enqueuer.compute.settings_check import changed_by, find_unlike
 from enqueuer.compute.spec import SequenceSpec, call_factory
 from enqueuer.compute.worker_items import Instance, WorkerItems
 from enqueuer.errors import ProtocolError
@@ -55,6 +56,9 @@ class SequenceLoader:
         self._instance = Instance(None)
         self._inits_run: set[str] = set()
         self._changes = ScriptChanges()
+        # The trainer's settings, and the names of those that ``worker_init`` has set to a value for workers.
+        self._settings: dict[str, bytes] = {}
+        self._set_by_init: frozenset[str] = frozenset()
         # The hooks stay for good: only user code draws without a seed in this process.
         install_hooks()
 
@@ -74,6 +78,7 @@ class SequenceLoader:
         if self._current != wanted:
             self._current = None
             enter_epoch(epoch.seed, epoch.epoch)
+            self._settings = welcome.options.get("settings", {})
             self._run_init(welcome.options.get("worker_init"), self._allowed.resolve)
             order = self._read_order(epoch.state)
             if self._live is None or self._live != (session, epoch.generation):
@@ -102,6 +107,11 @@ class SequenceLoader:
     def digest(self) -> bytes:
         """The digest of a spec's code and arguments; b'' (unknown) for a live object, the trainer's own."""
         return b"" if self._spec is None else sequence_digest(self._spec.target, self._spec.kwargs)
+
+    def unlike_settings(self) -> tuple[tuple[str, str], ...]:
+        """The settings of the trainer that have other values here."""
+        digests = {name: digest for name, digest in self._settings.items() if name not in self._set_by_init}
+        return find_unlike(digests)
 
     def close(self) -> None:
         """Drop the Sequence and call its ``close()``, if it has one; an error there is only logged."""
@@ -211,7 +221,8 @@ class SequenceLoader:
     def _run_init(self, name: str | None, resolve: Callable[[str], Callable[[], Any]]) -> None:
         """Run a ``worker_init`` before the first Sequence is built; each name once in the worker's life."""
         if name is not None and name not in self._inits_run:
-            self._changes.note(resolve(name))
+            init = resolve(name)
+            self._set_by_init |= changed_by(lambda: self._changes.note(init), self._settings)
             self._inits_run.add(name)
 
 

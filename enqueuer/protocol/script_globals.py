@@ -22,7 +22,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from enqueuer.protocol.code_names import names_in
+from enqueuer.protocol.code_names import globals_in, names_in
 from enqueuer.protocol.decorators import MemoisedFunction
 from enqueuer.protocol.script_code import MainStandIn
 
@@ -65,7 +65,8 @@ class ScriptGlobals:
         """cloudpickle's reduction of a function, with the globals that it may look up."""
         make, args, (state, slots), *rest = reduced
         names = set() if self._pickle_alone is None else names_in(function.__code__).keys()
-        if names & _ASKS_GLOBALS:
+        # Not a method of this name, such as a model's `eval`.
+        if names & _ASKS_GLOBALS and globals_in(function.__code__) & _ASKS_GLOBALS:
             slots["__globals__"] = {**self._all_of(function.__globals__, _PLAIN), **slots["__globals__"]}
         if self._pickle_alone is not None:
             annotated = self._annotated(function.__annotations__, function.__globals__)

@@ -16,6 +16,7 @@ from typing import Any
 
 from enqueuer.adapters._frameworks import import_framework
 from enqueuer.adapters._loops import EpochLoops
+from enqueuer.compute.sequence_checks import ENDLESS
 from enqueuer.sequence_enqueuer import SequenceEnqueuer
 
 
@@ -67,6 +68,12 @@ def _view_class(keras: ModuleType) -> Any:
         def __len__(self) -> int:
             _refuse_double_sharding(keras)
             return len(self._loops)
+
+        @property
+        def num_batches(self) -> int | None:
+            """``len()``; None for a dataset without an end, of which Keras trains ``steps_per_epoch``."""
+            count = len(self)
+            return None if count == ENDLESS else count
 
         def __getitem__(self, index: int) -> Any:
             """The next batch of the pass. ``index`` is ignored: Keras may ask in a shuffled order."""

@@ -7,14 +7,20 @@ if it does not answer every name.
 
 from __future__ import annotations
 
+import logging
 import operator
+import sys
 from collections.abc import Callable
 from typing import Any, TypeGuard, TypeVar
 
 from enqueuer.errors import with_article
 
+logger = logging.getLogger("enqueuer")
+
 Hook = TypeVar("Hook", bound=Callable[..., Any])
 
+# The length of an epoch without an end: the largest that ``len()`` can return.
+ENDLESS = sys.maxsize
 _REQUIRED = {"__len__": "the number of batches in an epoch", "__getitem__": "the batch at an index"}
 # Keras' base classes with an empty on_epoch_end. They are compared by name, because no library may be imported for
 # this. Other classes of these libraries have real hooks: the iterators of ImageDataGenerator reshuffle there.
@@ -69,18 +75,24 @@ def _is_plain_dict(candidate: object) -> TypeGuard[dict[Any, Any]]:
 def batch_count(sequence: Any) -> int:
     """The number of batches in an epoch: ``len()``, or ``num_batches`` of a Keras dataset without ``__len__``.
 
-    Runs the user's code. Raises TypeError, ValueError or OverflowError for a value that is no length, and TypeError for
-    a dataset without an end (``num_batches`` is None).
+    `ENDLESS` if ``num_batches`` is None. Runs the user's code. Raises TypeError, ValueError or OverflowError if that
+    gives no length.
     """
     if hasattr(type(sequence), "__len__"):
         return _length(sequence)
     count = sequence.num_batches
-    if count is None:
-        raise TypeError(
-            f"{with_article(type(sequence).__qualname__)} has no end (num_batches is None), and the enqueuer computes "
-            "epochs: let __len__ or num_batches say how many batches one shall have"
+    return ENDLESS if count is None else operator.index(count)
+
+
+def is_shuffled(sequence: Any, shuffle: bool) -> bool:
+    """Whether to shuffle: not a dataset without an end, which Keras takes in order as well. A warning says so."""
+    if shuffle and not hasattr(type(sequence), "__len__") and sequence.num_batches is None:
+        logger.warning(
+            "shuffle=True changes nothing for %s, which has no end (num_batches is None)",
+            with_article(type(sequence).__qualname__),
         )
-    return operator.index(count)
+        return False
+    return shuffle
 
 
 def _length(sequence: Any) -> int:

@@ -28,7 +28,7 @@ from typing import Any
 from enqueuer.compute.digest import sequence_digest
 from enqueuer.compute.drawn_epochs import draw_order, renew_order
 from enqueuer.compute.library_settings import read_thread_settings
-from enqueuer.compute.sequence_checks import own_on_epoch_end
+from enqueuer.compute.sequence_checks import is_shuffled, own_on_epoch_end
 from enqueuer.compute.settings_check import read_settings
 from enqueuer.compute.spec import SequenceSpec
 from enqueuer.core.events import EpochConfirmed, EpochOpened, Event, Setting
@@ -113,7 +113,7 @@ class EpochKeeper:
         ahead = self._opened.get(epoch)
         if ahead is not None and order_digest != ahead.order_digest and state.generation == ahead.event.generation:
             state = self._states.renumber()
-        order = plan.order(self._seed, epoch, shuffle=self._options.shuffle)
+        order = plan.order(self._seed, epoch, shuffle=is_shuffled(own.instance, self._options.shuffle))
         digest = b""
         if own.spec is not None and self._placement.remote:
             digest = sequence_digest(own.spec.target, own.spec.kwargs)

@@ -16,6 +16,7 @@ from concurrent import futures
 from typing import Any
 
 from enqueuer.compute.item import compute_item
+from enqueuer.compute.sequence_checks import is_shuffled
 from enqueuer.core.actions import BatchFailed, BatchSkipped
 from enqueuer.core.verdict import Verdict, judge
 from enqueuer.core.window import Window
@@ -205,7 +206,8 @@ class SerialSession:
                 return
         own, plan = self._own, self._read()
         self._instance = own.instance
-        self._order = plan.order(self.seed, self._epoch, shuffle=self.options.shuffle)
+        shuffle = is_shuffled(own.instance, self.options.shuffle)
+        self._order = plan.order(self.seed, self._epoch, shuffle=shuffle)
         own.enter(self._epoch, own.spec, own.instance)
         self._position = 0
         self._opened, self._ended = True, False

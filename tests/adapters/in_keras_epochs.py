@@ -211,16 +211,30 @@ if not LEGACY:
             def __getitem__(self, index: int) -> Any:
                 return Powers()[index]
 
-        class Endless(Counted):
-            num_batches = None
-
         with SequenceEnqueuer(Counted()) as enq:
             enq.start(1)
             assert len(enq) == 3 and predicted(model, as_dataset(enq, keras)) == [0, 1, 2]
-        with pytest.raises(TypeError, match=r"has no end \(num_batches is None\)"):
-            SequenceEnqueuer(Endless())
         with pytest.raises(TypeError, match="lacks __len__"):
             SequenceEnqueuer(keras.utils.PyDataset())
+
+    def test_a_dataset_without_an_end_goes_on_over_keras_epochs(model: Any) -> None:
+        class Endless(keras.utils.PyDataset):  # type: ignore[misc]
+            num_batches = None
+
+            def __getitem__(self, index: int) -> Any:
+                return Powers()[index % COUNT]
+
+        def trained_on(dataset: Any) -> list[list[int]]:
+            history = model.fit(dataset, steps_per_epoch=3, epochs=4, verbose=0, shuffle=False).history
+            return [which(mean, 3) for mean in history["mean_input"]]
+
+        expected = trained_on(Endless())
+        # As in Keras, shuffling has no meaning there.
+        with SequenceEnqueuer(Endless(), shuffle=True) as enq:
+            enq.start(2)
+            view = as_dataset(enq, keras)
+            assert view.num_batches is None
+            assert trained_on(view) == expected
 
     def test_datasets_that_keras_divides_by_index_are_refused_with_the_cure() -> None:
         """The adapter reads the distribution when it is made: its loops may run outside of it, and divide the same."""

@@ -22,7 +22,8 @@ def describe_settings() -> str:
     sockets = sys.modules.get("socket")
     return json.dumps(
         {
-            "argv": getattr(sys, "argv", [""]),
+            # A program may have put paths or numbers there.
+            "argv": [str(argument) for argument in getattr(sys, "argv", [""])],
             "recursion_limit": sys.getrecursionlimit(),
             "int_digits": sys.get_int_max_str_digits() if hasattr(sys, "get_int_max_str_digits") else None,
             "start_method": None if context is None else context._default_context.get_start_method(allow_none=True),

@@ -54,7 +54,7 @@ class Settings:
 
 def interpreter_settings() -> tuple[object, ...]:
     return (
-        sys.argv,
+        list(map(str, sys.argv)),
         sys.getrecursionlimit(),
         sys.get_int_max_str_digits() if sys.version_info >= (3, 11) else None,
         multiprocessing.get_start_method(),
@@ -123,7 +123,7 @@ def test_a_module_from_a_folder_that_has_left_the_path_is_named_with_a_cure(
 
 
 def test_settings_of_the_interpreter_are_the_trainers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["train.py", "--size", "5"])
+    monkeypatch.setattr(sys, "argv", [Path("train.py"), "--size", 5])
     before = interpreter_settings()
     try:
         sys.setrecursionlimit(4321)

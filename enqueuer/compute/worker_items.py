@@ -95,7 +95,8 @@ class Instance:
         watch = DrawWatch((seed, self.since, FIRST), self.owned)
         # Any item: one that ends this process is not met again by the next one.
         index = _chance.randrange(length)
-        with contextlib.suppress(Exception):  # of which the item's own computation tells
+        # Errors are told by the item's own computation.
+        with seeded_globals(*watch.seeds), contextlib.suppress(Exception):
             watch.run(lambda: compute_item(self.sequence, index, seed=seed, epoch=self.since, rng_seeds=watch.seeds))
         return (watch.draws,) if self.has_drawn(watch) else None
 

@@ -140,6 +140,7 @@ def test_all_instances_shuffle_alike_however_late_they_join(loader, events):
 
 
 def test_replaying_leaves_the_global_random_state_alone(loader):
+    np.random.seed()
     before = np.random.get_state()[1].tolist()
     load(loader, 2, ends=[(7, 0, 2)])
     assert np.random.get_state()[1].tolist() == before
